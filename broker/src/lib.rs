@@ -1,0 +1,1 @@
+//! An embedded single-node broker that speaks Apache Pulsar's binary protocol.

@@ -1,0 +1,1 @@
+//! Dispatches workflows and addresses their runs.

@@ -1,0 +1,1 @@
+//! Durable workflows on Apache Pulsar, in plain async Rust.

@@ -1,0 +1,1 @@
+//! What Everpulse stores and sends: ids, events, records, frames, topic names and their encoding.

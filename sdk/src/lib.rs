@@ -1,0 +1,1 @@
+//! What authors of workflows import, and the deterministic replay of a run.

@@ -1,0 +1,1 @@
+//! Worker processes: they drive shards, run activities and relay timers.
