@@ -1,1 +1,42 @@
 //! What Everpulse stores and sends: ids, events, records, frames, topic names and their encoding.
+//!
+//! Everything that reaches a topic is defined here and nowhere else, so that one crate says what an
+//! older or newer process can read. The crate is pure: no clock, no randomness, no I/O.
+//!
+//! | word | meaning |
+//! |---|---|
+//! | workflow | a definition, named and versioned |
+//! | run | one execution of a workflow, addressed by workflow id and run id |
+//! | event | something that happened to a run; events arrive ([`event`]) |
+//! | command | something a run wants; commands leave |
+//! | task | work offered to activity workers ([`task`]); an *attempt* is one try at it |
+//! | shard | a fixed slice of the runs ([`shard`]), and the ordering key on the inbox |
+//! | frame | one message that carries many events, tasks or records of one shard or queue |
+//! | history | the ordered records of a run, as its owner wrote them ([`history`]) |
+//! | chain | the frames of a shard's history, each naming the one before it ([`chain`]) |
+//! | verified | known to be on the chain; a *void* frame is not on it |
+//! | wake-up | a delayed message that makes sure that somebody looks at a shard again ([`timer`]) |
+//! | hold | an input that has not been acknowledged yet |
+//! | owner | the worker that currently receives a shard's messages |
+
+pub mod chain;
+pub mod codec;
+pub mod dead_letter;
+pub mod event;
+pub mod failure;
+pub mod history;
+pub mod id;
+pub mod payload;
+pub mod reply;
+pub mod shard;
+pub mod task;
+pub mod time;
+pub mod timer;
+pub mod topic;
+pub mod view;
+
+pub use codec::{DecodeError, decode, encode};
+pub use failure::{Failure, FailureKind};
+pub use id::{EventId, InvalidId, Position, RequestId, RunId, WorkflowId, WriterId};
+pub use payload::Payload;
+pub use time::Timestamp;

@@ -1,0 +1,150 @@
+//! Events: what arrives for a run, in frames on the inbox.
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{Body, Stored};
+use crate::{DecodeError, EventId, Failure, Payload, RequestId, RunId, Timestamp, WorkflowId};
+
+/// One message of the inbox: events of one shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InboxFrame {
+    pub shard: u32,
+    pub events: Vec<Event>,
+}
+
+impl Stored for InboxFrame {
+    const KIND: &'static str = "inbox";
+}
+
+/// The envelope of an event, which every release can read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// What the shard deduplicates by.
+    pub id: EventId,
+    pub workflow_id: WorkflowId,
+    /// The run that is meant; none: the newest of the workflow id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<RunId>,
+    /// When the sender issued it.
+    pub sent_at: Timestamp,
+    /// Who wants to hear what became of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<ReplyTo>,
+    pub body: Body,
+}
+
+/// Where an answer goes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ReplyTo {
+    /// The client, which names its reply topic.
+    pub client: String,
+    pub request: RequestId,
+}
+
+impl Event {
+    /// What happened.
+    ///
+    /// # Errors
+    /// When this release does not know the kind, or the bytes are damaged.
+    pub fn body(&self) -> Result<EventBody, DecodeError> {
+        self.body.open("event")
+    }
+}
+
+/// What happened, or what is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventBody {
+    // Facts that become records.
+    Start(Start),
+    Signal {
+        name: String,
+        value: Payload,
+    },
+    /// An activity came to its end. The first settlement of a step wins.
+    ActivitySettled {
+        step: u32,
+        attempt: u32,
+        outcome: Outcome,
+    },
+    /// An attempt failed and another one will follow, or an operator is asked.
+    AttemptFailed {
+        step: u32,
+        attempt: u32,
+        failure: Failure,
+        next: NextAttempt,
+    },
+    Cancel {
+        reason: String,
+    },
+    Terminate {
+        reason: String,
+    },
+    /// Try a parked run again.
+    Resume,
+    // Questions and pokes, which leave no trace in the run's history.
+    Describe,
+    AskResult,
+    /// The state that the run published last under this name.
+    AskPublished {
+        name: String,
+    },
+    /// Look at the shard: timers, parked runs, uncovered local work.
+    Wake {
+        shard: u32,
+        number: u64,
+    },
+}
+
+/// What comes after a failed attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NextAttempt {
+    /// It waits in the timers until then.
+    At(Timestamp),
+    /// It waits in the dead letters until an operator redrives it.
+    Redrive,
+}
+
+/// How a step or a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Done(Payload),
+    Failed(Failure),
+}
+
+/// A request to start a run. Its event's id becomes the run's id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    pub workflow: String,
+    /// None: the newest that the first owner has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    /// A map by parameter name.
+    pub args: Payload,
+    #[serde(default)]
+    pub policy: IdPolicy,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Not before then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_at: Option<Timestamp>,
+    /// The run fails with a time-out this long after its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+/// What a start does when its workflow id is known already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum IdPolicy {
+    /// Refuse the start, whether the other run is open or closed.
+    Reject,
+    /// Hand out the existing run, open or closed.
+    #[default]
+    Attach,
+    /// Attach to an open run; begin a new one after a closed one.
+    RestartWhenClosed,
+}

@@ -1,0 +1,72 @@
+//! Failures of activities, steps and runs as they are stored: readable without the author's type.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Payload;
+
+/// What kind of failure it was. Other releases may know more kinds; those are kept as they came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// The author's code returned an error that is final.
+    Failed,
+    /// All attempts failed; the failure is that of the last one.
+    Exhausted,
+    TimedOut,
+    Cancelled,
+    Terminated,
+    Panicked,
+    /// A value could not be decoded as the type that the code names.
+    Undecodable,
+    /// There is no code of that name (or version) where it was to run.
+    NotFound,
+    #[serde(untagged)]
+    Unknown(String),
+}
+
+/// A failure on the wire.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub kind: FailureKind,
+    /// The name of the author's error type, or of ours.
+    #[serde(rename = "type", default, skip_serializing_if = "String::is_empty")]
+    pub type_name: String,
+    /// The error's `Display`.
+    pub message: String,
+    /// The `Display` of each `source()`, outermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<String>,
+    /// The error's own value, for a reader that has its type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Payload>,
+    /// How many attempts there were, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
+}
+
+impl Failure {
+    /// A failure without a value of the author's.
+    #[must_use]
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { kind, type_name: String::new(), message: message.into(), chain: Vec::new(), value: None, attempts: None }
+    }
+
+    /// The same failure, said to be the last of so many attempts.
+    #[must_use]
+    pub fn exhausted(self, attempts: u32) -> Self {
+        Self { kind: FailureKind::Exhausted, attempts: Some(attempts), ..self }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        for cause in &self.chain {
+            write!(f, ": {cause}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,252 @@
+//! History: records of runs, in frames that form a shard's chain.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::codec::{Body, Stored};
+use crate::event::{Event, NextAttempt, Outcome, ReplyTo, Start};
+use crate::shard::Config;
+use crate::timer::Wake;
+use crate::{DecodeError, EventId, Failure, Payload, Position, RunId, Timestamp, WorkflowId, WriterId};
+
+/// SHA-256 of a frame's message payload.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Hash(#[serde(with = "serde_bytes")] pub [u8; 32]);
+
+impl Hash {
+    /// What the first frame of a shard names as its predecessor.
+    pub const GENESIS: Self = Self([0; 32]);
+
+    /// The hash of a frame, from the bytes that were sent.
+    #[must_use]
+    pub fn of(payload: &[u8]) -> Self {
+        Self(Sha256::digest(payload).into())
+    }
+}
+
+impl std::fmt::Debug for Hash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for byte in &self.0[..6] {
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// One message of a history partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    pub shard: u32,
+    /// Dense, from 0.
+    pub number: u64,
+    /// The hash of the frame before; of the first: [`Hash::GENESIS`].
+    pub previous: Hash,
+    pub writer: WriterId,
+    /// The last frame that the writer knew to stand when it wrote this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<Verified>,
+    /// The shard's recorded time: never less than that of the frame before.
+    pub at: Timestamp,
+    /// What the application fixed; in the first frame, and in carried ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Config>,
+    /// The current wake-up, once the shard has needed one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wake: Option<Wake>,
+    /// The commands of all frames with a number below this are known to be sent.
+    #[serde(default)]
+    pub sent_below: u64,
+    /// Tasks of frames that are not marked as sent lie behind these positions of their queues' topics.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queues: Vec<QueueMark>,
+    pub records: Vec<Record>,
+}
+
+impl Stored for Frame {
+    const KIND: &'static str = "history";
+}
+
+/// A frame that is known to stand, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    pub number: u64,
+    pub position: Position,
+}
+
+/// A position of a queue's topic that was confirmed before the frame was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueMark {
+    pub queue: String,
+    pub position: Position,
+}
+
+/// The envelope of one entry of a run's history, which every release can read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub workflow_id: WorkflowId,
+    pub run_id: RunId,
+    /// The place in the run's history, dense from 0.
+    pub seq: u32,
+    pub event: EventId,
+    pub at: Timestamp,
+    pub body: Body,
+    /// What the run asked for after this: the fingerprint that a replay must match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<CommandMark>,
+    /// The run's end, if this was it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub close: Option<Close>,
+}
+
+impl Record {
+    /// What happened.
+    ///
+    /// # Errors
+    /// When this release does not know the kind, or the bytes are damaged.
+    pub fn body(&self) -> Result<RecordBody, DecodeError> {
+        self.body.open("record")
+    }
+}
+
+/// What happened to a run, as its owner recorded it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordBody {
+    Started {
+        start: Start,
+        version: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reply_to: Option<ReplyTo>,
+    },
+    Signalled {
+        name: String,
+        value: Payload,
+    },
+    ActivitySettled {
+        step: u32,
+        attempt: u32,
+        outcome: Outcome,
+    },
+    AttemptFailed {
+        step: u32,
+        attempt: u32,
+        failure: Failure,
+        next: NextAttempt,
+    },
+    StepSettled {
+        step: u32,
+        outcome: Outcome,
+    },
+    TimerFired {
+        step: u32,
+    },
+    CancelRequested {
+        reason: String,
+    },
+    Terminated {
+        reason: String,
+    },
+    /// The run went past its own time-out.
+    TimedOut,
+    /// An input was taken in without being applied: the run is parked, or the input is on trial.
+    Received {
+        event: Event,
+        #[serde(default)]
+        attempt: u32,
+    },
+    /// A received input was applied now.
+    Applied {
+        event: EventId,
+    },
+    Parked {
+        reason: Parked,
+    },
+    Resumed,
+    /// A piece of an open run, carried forward before its first frames are trimmed.
+    Carried {
+        piece: u32,
+        pieces: u32,
+        records: Vec<Record>,
+    },
+    /// Ids that must be remembered after the frames that named them are trimmed.
+    Remembered {
+        closed: Vec<(WorkflowId, RunId)>,
+        inputs: Vec<EventId>,
+    },
+}
+
+/// Why a run stands still although it is open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parked {
+    pub kind: ParkedKind,
+    /// For a person: what was attempted, on what, and what to do.
+    pub message: String,
+}
+
+/// The kinds of [`Parked`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ParkedKind {
+    /// Replayed commands differ from recorded ones.
+    Diverged,
+    /// The workflow's code panicked.
+    Panicked,
+    /// The future waits for something that is not durable.
+    Stuck,
+    /// No code of that name or version here.
+    NoCode,
+    /// A record or event of a kind that this release does not know.
+    UnknownKind,
+    /// An input took its worker down repeatedly.
+    Poisonous,
+}
+
+/// One command as history keeps it: enough to compare a replay with, and to describe the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandMark {
+    /// The command's number in its run, dense from 0 over activities, timers and steps; for a cancellation the number of what it cancels.
+    pub no: u32,
+    pub kind: CommandKind,
+    /// The activity's or step's name; empty for others.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// An activity's queue.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub queue: String,
+    /// A timer's due time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Timestamp>,
+    /// The activity was started by the owner itself; no task is in its queue.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub eager: bool,
+}
+
+/// The kinds of [`CommandMark`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CommandKind {
+    Activity,
+    Timer,
+    Step,
+    /// A dropped call: its activity, timer or step is wanted no more.
+    Cancel,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Close {
+    pub status: CloseStatus,
+    pub outcome: Outcome,
+}
+
+/// The kinds of ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CloseStatus {
+    Completed,
+    Failed,
+    Cancelled,
+    Terminated,
+    TimedOut,
+}

@@ -1,0 +1,62 @@
+//! Answers to clients, in frames on their non-persistent reply topics. They may be lost: a client asks again.
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::Stored;
+use crate::history::Close;
+use crate::view::RunView;
+use crate::{Payload, RequestId, RunId};
+
+/// One message of a reply topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplyFrame {
+    pub replies: Vec<Reply>,
+}
+
+impl Stored for ReplyFrame {
+    const KIND: &'static str = "replies";
+}
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    pub request: RequestId,
+    pub body: ReplyBody,
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplyBody {
+    /// The run is in history: begun by this start, or attached to.
+    Started {
+        run_id: RunId,
+        attached: bool,
+    },
+    /// The start was refused: the id is taken.
+    Taken {
+        run_id: RunId,
+        open: bool,
+    },
+    /// The run has ended.
+    Closed {
+        run_id: RunId,
+        close: Close,
+    },
+    Description(Box<RunView>),
+    /// What the run published last under the name that was asked for.
+    Published {
+        value: Option<Payload>,
+    },
+    /// The signal, cancellation, termination or resumption is in history.
+    Accepted,
+    /// The run has ended before.
+    AlreadyClosed {
+        run_id: RunId,
+    },
+    NotFound,
+    /// The input can never be taken.
+    Invalid {
+        message: String,
+    },
+}

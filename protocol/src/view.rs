@@ -1,0 +1,132 @@
+//! What a person sees of a run, folded from its records. Owners and readers of history fold alike.
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use crate::event::NextAttempt;
+use crate::history::{Close, CommandKind, Parked, Record, RecordBody};
+use crate::{RunId, Timestamp, WorkflowId};
+
+/// A run as `describe` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunView {
+    pub workflow_id: WorkflowId,
+    pub run_id: RunId,
+    pub workflow: String,
+    pub version: u32,
+    pub tags: Vec<String>,
+    pub started_at: Timestamp,
+    pub closed_at: Option<Timestamp>,
+    pub close: Option<Close>,
+    pub parked: Option<Parked>,
+    pub cancel_requested: bool,
+    /// How many records the run's history has.
+    pub records: u32,
+    /// What the run waits for, in the order of the commands.
+    pub pending: Vec<PendingStep>,
+}
+
+/// An activity, timer or step that has not come to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingStep {
+    pub no: u32,
+    pub kind: CommandKind,
+    pub name: String,
+    pub queue: String,
+    /// The attempt that runs or waits, from 1.
+    pub attempt: u32,
+    pub last_error: Option<String>,
+    /// When a timer fires, or the next attempt begins.
+    pub next_at: Option<Timestamp>,
+    /// It waits for an operator's redrive.
+    pub parked: bool,
+}
+
+/// Folds the records of one run.
+#[derive(Debug, Clone, Default)]
+pub struct Fold {
+    view: Option<RunView>,
+    pending: IndexMap<u32, PendingStep>,
+}
+
+impl Fold {
+    /// Takes the next record of the run. Bodies of unknown kind count, and change nothing else.
+    pub fn apply(&mut self, record: &Record) {
+        let body = record.body().ok();
+        if let Some(RecordBody::Started { start, version, .. }) = &body {
+            self.view = Some(RunView {
+                workflow_id: record.workflow_id.clone(),
+                run_id: record.run_id,
+                workflow: start.workflow.clone(),
+                version: *version,
+                tags: start.tags.clone(),
+                started_at: record.at,
+                closed_at: None,
+                close: None,
+                parked: None,
+                cancel_requested: false,
+                records: 0,
+                pending: Vec::new(),
+            });
+        }
+        let Some(view) = &mut self.view else { return };
+        view.records = record.seq + 1;
+        match body {
+            Some(
+                RecordBody::ActivitySettled { step, .. }
+                | RecordBody::StepSettled { step, .. }
+                | RecordBody::TimerFired { step },
+            ) => {
+                self.pending.shift_remove(&step);
+            }
+            Some(RecordBody::AttemptFailed { step, attempt, failure, next }) => {
+                if let Some(pending) = self.pending.get_mut(&step) {
+                    pending.attempt = attempt + 1;
+                    pending.last_error = Some(failure.to_string());
+                    pending.parked = next == NextAttempt::Redrive;
+                    pending.next_at = match next {
+                        NextAttempt::At(at) => Some(at),
+                        NextAttempt::Redrive => None,
+                    };
+                }
+            }
+            Some(RecordBody::CancelRequested { .. }) => view.cancel_requested = true,
+            Some(RecordBody::Parked { reason }) => view.parked = Some(reason),
+            Some(RecordBody::Resumed) => view.parked = None,
+            _ => {}
+        }
+        for mark in &record.commands {
+            if mark.kind == CommandKind::Cancel {
+                self.pending.shift_remove(&mark.no);
+                continue;
+            }
+            self.pending.insert(
+                mark.no,
+                PendingStep {
+                    no: mark.no,
+                    kind: mark.kind,
+                    name: mark.name.clone(),
+                    queue: mark.queue.clone(),
+                    attempt: 1,
+                    last_error: None,
+                    next_at: mark.due,
+                    parked: false,
+                },
+            );
+        }
+        if let Some(close) = &record.close {
+            view.close = Some(close.clone());
+            view.closed_at = Some(record.at);
+            view.parked = None;
+            self.pending.clear();
+        }
+    }
+
+    /// The run as it stands now; none before its start.
+    #[must_use]
+    pub fn view(&self) -> Option<RunView> {
+        let mut view = self.view.clone()?;
+        view.pending = self.pending.values().cloned().collect();
+        Some(view)
+    }
+}
