@@ -1,1 +1,112 @@
-fn main() {}
+//! `cargo xtask`: what CI runs, and a real Apache Pulsar for tests. Reads arguments, nothing else.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use xtask::{ci, pulsar};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "The project's own commands")]
+struct Cli {
+    #[command(subcommand)]
+    command: Top,
+}
+
+#[derive(Debug, Subcommand)]
+enum Top {
+    /// Everything CI checks, in CI's order.
+    Ci(ci::Options),
+    /// A real Apache Pulsar on this machine, on free ports of 127.0.0.1.
+    Pulsar {
+        #[command(subcommand)]
+        command: Pulsar,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Pulsar {
+    /// Start it (or find the running one) and print {"service_url","admin_url","pid"}.
+    Start(Start),
+    /// End it. Its data stay for the next start.
+    Stop(Name),
+    /// End it as a power cut would (SIGKILL); `start` brings it back on the same ports and data.
+    Kill(Name),
+    /// Kill it and start it again on the same ports and data.
+    Restart(Start),
+    /// Run a command against it: EVERPULSE_TEST_PULSAR_URL and EVERPULSE_TEST_PULSAR_ADMIN_URL are set.
+    Run(Run),
+}
+
+#[derive(Debug, Args)]
+struct Name {
+    /// Several can run at once, each under its name.
+    #[arg(long, default_value = "default")]
+    name: String,
+}
+
+#[derive(Debug, Args)]
+struct Start {
+    #[command(flatten)]
+    name: Name,
+    /// Sets managedLedgerNewEntriesCheckDelayInMillis (Pulsar's own default is 10).
+    #[arg(long)]
+    check_delay_ms: Option<u64>,
+    /// Throw away the data of an earlier start.
+    #[arg(long)]
+    fresh: bool,
+    /// Make a receipt mean fsynced, as on a cluster (the standalone's default does not).
+    #[arg(long)]
+    journal_sync: bool,
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    #[command(flatten)]
+    start: Start,
+    /// The command and its arguments, after `--`.
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+impl From<Start> for pulsar::Options {
+    fn from(start: Start) -> Self {
+        pulsar::Options {
+            name: start.name.name,
+            check_delay_ms: start.check_delay_ms,
+            fresh: start.fresh,
+            journal_sync: start.journal_sync,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Top::Ci(options) => ci::run(&options)?,
+        Top::Pulsar { command } => match command {
+            Pulsar::Start(start) => println!("{}", pulsar::start(&start.into())?.to_json()),
+            Pulsar::Stop(Name { name }) => pulsar::stop(&name)?,
+            Pulsar::Kill(Name { name }) => pulsar::kill(&name)?,
+            Pulsar::Restart(start) => {
+                pulsar::kill(&start.name.name)?;
+                println!("{}", pulsar::start(&start.into())?.to_json());
+            }
+            Pulsar::Run(Run { start, command }) => {
+                let (program, arguments) = command.split_first().context("there is no command after `--`")?;
+                let code = pulsar::run(&start.into(), Command::new(program).args(arguments))?;
+                return Ok(ExitCode::from(code));
+            }
+        },
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,13 @@
+//! The project's own commands, as a library, so that one command can use another (the bench starts a
+//! Pulsar as `cargo xtask pulsar` does).
+
+pub mod ci;
+pub mod pulsar;
+
+use std::path::PathBuf;
+
+/// The root of the checkout.
+pub fn root() -> PathBuf {
+    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().map(PathBuf::from).expect("the package is a folder of the checkout")
+}
