@@ -32,7 +32,6 @@ pub struct Chain {
 
 /// What became of one entry.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "it lives for a moment, and almost always as a frame")]
 pub enum Offered {
     /// The frame stands; the chain now ends with it.
     Stands(Frame),

@@ -149,7 +149,9 @@ pub enum RecordBody {
     },
     /// The run went past its own time-out.
     TimedOut,
-    /// An input was taken in without being applied: the run is parked, or the input is on trial.
+    /// An input was taken in without being applied: the run is parked, is to start later, or the input is on
+    /// trial (its try counts from 1). When it is applied, another record bears the same event id.
+    /// Of a run whose start is taken in so, this is the first record.
     Received {
         event: Event,
         #[serde(default)]

@@ -38,6 +38,8 @@ pub enum ReplyBody {
         run_id: RunId,
         open: bool,
     },
+    /// The run is open; its end will follow on the same request.
+    Open { run_id: RunId },
     /// The run has ended.
     Closed {
         run_id: RunId,
