@@ -45,19 +45,31 @@ pub struct Failure {
     /// How many attempts there were, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
+    /// What kind of failure the last attempt's was, when `kind` says that the attempts ran out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<FailureKind>,
 }
 
 impl Failure {
     /// A failure without a value of the author's.
     #[must_use]
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, type_name: String::new(), message: message.into(), chain: Vec::new(), value: None, attempts: None }
+        Self {
+            kind,
+            type_name: String::new(),
+            message: message.into(),
+            chain: Vec::new(),
+            value: None,
+            attempts: None,
+            last: None,
+        }
     }
 
     /// The same failure, said to be the last of so many attempts.
     #[must_use]
     pub fn exhausted(self, attempts: u32) -> Self {
-        Self { kind: FailureKind::Exhausted, attempts: Some(attempts), ..self }
+        let last = self.last.or(Some(self.kind));
+        Self { kind: FailureKind::Exhausted, attempts: Some(attempts), last, ..self }
     }
 }
 
