@@ -67,6 +67,11 @@ pub enum EventBody {
         attempt: u32,
         outcome: Outcome,
     },
+    /// A local step came to its end; its worker could not append that itself.
+    StepSettled {
+        step: u32,
+        outcome: Outcome,
+    },
     /// An attempt failed and another one will follow, or an operator is asked.
     AttemptFailed {
         step: u32,

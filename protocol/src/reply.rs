@@ -39,7 +39,9 @@ pub enum ReplyBody {
         open: bool,
     },
     /// The run is open; its end will follow on the same request.
-    Open { run_id: RunId },
+    Open {
+        run_id: RunId,
+    },
     /// The run has ended.
     Closed {
         run_id: RunId,

@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use crate::event::NextAttempt;
+use crate::event::{EventBody, NextAttempt, Start};
 use crate::history::{Close, CommandKind, Parked, Record, RecordBody};
 use crate::{RunId, Timestamp, WorkflowId};
 
@@ -53,21 +53,18 @@ impl Fold {
     /// Takes the next record of the run. Bodies of unknown kind count, and change nothing else.
     pub fn apply(&mut self, record: &Record) {
         let body = record.body().ok();
-        if let Some(RecordBody::Started { start, version, .. }) = &body {
-            self.view = Some(RunView {
-                workflow_id: record.workflow_id.clone(),
-                run_id: record.run_id,
-                workflow: start.workflow.clone(),
-                version: *version,
-                tags: start.tags.clone(),
-                started_at: record.at,
-                closed_at: None,
-                close: None,
-                parked: None,
-                cancel_requested: false,
-                records: 0,
-                pending: Vec::new(),
-            });
+        match &body {
+            Some(RecordBody::Started { start, version, .. }) => {
+                let parked = self.view.take().and_then(|view| view.parked);
+                self.view = Some(RunView { parked, ..begun(record, start, *version) });
+            }
+            // Taken in and not begun: it waits for its time, or there is no code for it. It has no version yet.
+            Some(RecordBody::Received { event, .. }) if self.view.is_none() => {
+                if let Ok(EventBody::Start(start)) = event.body() {
+                    self.view = Some(begun(record, &start, start.version.unwrap_or(0)));
+                }
+            }
+            _ => {}
         }
         let Some(view) = &mut self.view else { return };
         view.records = record.seq + 1;
@@ -128,5 +125,22 @@ impl Fold {
         let mut view = self.view.clone()?;
         view.pending = self.pending.values().cloned().collect();
         Some(view)
+    }
+}
+
+fn begun(record: &Record, start: &Start, version: u32) -> RunView {
+    RunView {
+        workflow_id: record.workflow_id.clone(),
+        run_id: record.run_id,
+        workflow: start.workflow.clone(),
+        version,
+        tags: start.tags.clone(),
+        started_at: record.at,
+        closed_at: None,
+        close: None,
+        parked: None,
+        cancel_requested: false,
+        records: 0,
+        pending: Vec::new(),
     }
 }
