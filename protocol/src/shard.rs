@@ -86,6 +86,15 @@ pub fn of(workflow: &WorkflowId, shards: u32) -> u32 {
     u32::try_from(rest).expect("a rest of a division by a u32 fits a u32")
 }
 
+/// What stands where a workflow id is asked for, in events that are meant for a shard and for no run.
+///
+/// # Panics
+/// Never: the text keeps the rules for ids.
+#[must_use]
+pub fn placeholder_id(shard: u32) -> WorkflowId {
+    WorkflowId::new(format!("_shard-{shard}")).expect("a short text without control characters is an id")
+}
+
 /// The partition of the inbox that carries a shard.
 #[must_use]
 pub fn inbox_partition(shard: u32, inbox_partitions: u32) -> u32 {

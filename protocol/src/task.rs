@@ -65,6 +65,40 @@ impl Task {
     pub fn is_short(&self) -> bool {
         self.options.start_to_close_ms <= SHARED_FRAME_TIMEOUT_MS_MAX
     }
+
+    /// How many attempts count against `max_attempts`, with the one that this task is.
+    #[must_use]
+    pub fn counted_attempts(&self) -> u32 {
+        self.attempt.saturating_sub(self.attempts_before)
+    }
+
+    /// The attempt after this one, which failed so. Of the failures the last [`FAILURES_KEPT`] are kept.
+    #[must_use]
+    pub fn next_attempt(&self, failure: Failure) -> Self {
+        let mut next = self.clone();
+        next.attempt = self.attempt.saturating_add(1);
+        next.add_failure(failure);
+        next
+    }
+
+    /// The task as an operator puts it back into its queue: it is the next attempt, and the counting of
+    /// `max_attempts` begins again, under the same id and idempotency key.
+    #[must_use]
+    pub fn redriven(&self, now: Timestamp) -> Self {
+        Self {
+            attempt: self.attempt.saturating_add(1),
+            attempts_before: self.attempt,
+            scheduled_at: now,
+            ..self.clone()
+        }
+    }
+
+    /// Remembers how an attempt failed.
+    pub fn add_failure(&mut self, failure: Failure) {
+        let surplus = (self.failures.len() + 1).saturating_sub(FAILURES_KEPT);
+        self.failures.drain(..surplus);
+        self.failures.push(failure);
+    }
 }
 
 /// How a task is tried.
@@ -145,5 +179,52 @@ mod tests {
         let waits: Vec<u64> = (1..=6).map(|failed| retry.delay_ms(failed)).collect();
         assert_eq!(waits, [100, 200, 400, 800, 1_000, 1_000]);
         assert_eq!(retry.delay_ms(u32::MAX), 1_000);
+    }
+
+    fn task() -> Task {
+        let run = RunId(uuid::Uuid::from_u128(1));
+        Task {
+            id: EventId::derived(run, 0, "task"),
+            workflow_id: WorkflowId::new("order-42").expect("a good id"),
+            run_id: run,
+            shard: 0,
+            step: 0,
+            queue: "default".to_owned(),
+            activity: "charge".to_owned(),
+            args: Payload::encode(&()).expect("encodes"),
+            attempt: 1,
+            scheduled_at: Timestamp(0),
+            options: TaskOptions {
+                start_to_close_ms: 1_000,
+                heartbeat_ms: None,
+                retry: RetryPolicy::default(),
+                exhausted: OnExhausted::Park,
+            },
+            heartbeat: None,
+            failures: Vec::new(),
+            attempts_before: 0,
+        }
+    }
+
+    #[test]
+    fn the_last_failures_are_kept() {
+        let mut last = task();
+        for n in 1..=25 {
+            last = last.next_attempt(Failure::new(crate::FailureKind::Failed, format!("no {n}")));
+        }
+        assert_eq!(last.attempt, 26);
+        assert_eq!(last.failures.len(), FAILURES_KEPT);
+        assert_eq!(last.failures.last().map(|failure| failure.message.as_str()), Some("no 25"));
+        assert_eq!(last.failures.first().map(|failure| failure.message.as_str()), Some("no 16"));
+    }
+
+    #[test]
+    fn a_redriven_task_counts_its_attempts_anew_under_the_same_key() {
+        let mut failed = task();
+        failed.attempt = 5;
+        let redriven = failed.redriven(Timestamp(9));
+        assert_eq!((redriven.attempt, redriven.counted_attempts()), (6, 1));
+        assert_eq!(redriven.idempotency_key(), failed.idempotency_key());
+        assert_eq!(redriven.id, failed.id);
     }
 }
