@@ -1,0 +1,71 @@
+//! How much lies unacknowledged in the topics beside history. Counts only: what the messages say is not read.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{Options, source};
+
+/// Unacknowledged messages by topic and subscription; partitions are added up.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Backlog {
+    /// `topic/subscription`: messages. Without history, whose cursors keep it on purpose.
+    pub messages: BTreeMap<String, u64>,
+}
+
+impl Backlog {
+    /// The messages of a topic, over all its subscriptions.
+    #[must_use]
+    pub fn of(&self, topic: &str) -> u64 {
+        let of_topic = |key: &str| key.rsplit_once('/').is_some_and(|(of, _)| of == topic);
+        self.messages.iter().filter(|(key, _)| of_topic(key)).map(|(_, messages)| messages).sum()
+    }
+}
+
+/// Asks the admin address for the statistics of every topic of the namespace.
+pub async fn read(options: &Options) -> anyhow::Result<Option<Backlog>> {
+    let Some(admin) = &options.admin_url else { return Ok(None) };
+    let base = format!("{}/admin/v2/persistent/{}", admin.trim_end_matches('/'), source::namespace(options));
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(20)).build()?;
+    let ask = async |url: String| -> anyhow::Result<Value> {
+        let mut request = client.get(&url);
+        if let Some(token) = &options.token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await.and_then(reqwest::Response::error_for_status);
+        let answer = answer.with_context(|| format!("cannot ask {url}"))?;
+        answer.json().await.with_context(|| format!("no JSON came from {url}"))
+    };
+    let mut backlog = Backlog::default();
+    let topics = ask(base.clone()).await?;
+    for topic in topics.as_array().into_iter().flatten().filter_map(Value::as_str) {
+        let Some((_, name)) = topic.rsplit_once('/') else { continue };
+        let whole = name.rsplit_once("-partition-").map_or(name, |(whole, _)| whole);
+        if whole == "history" || whole.starts_with("__") {
+            continue;
+        }
+        let statistics = ask(format!("{base}/{name}/stats")).await?;
+        for (subscription, of) in statistics["subscriptions"].as_object().into_iter().flatten() {
+            let messages = of["msgBacklog"].as_u64().unwrap_or_default();
+            *backlog.messages.entry(format!("{whole}/{subscription}")).or_default() += messages;
+        }
+    }
+    Ok(Some(backlog))
+}
+
+impl fmt::Display for Backlog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waiting: Vec<String> = self
+            .messages
+            .iter()
+            .filter(|(_, messages)| **messages > 0)
+            .map(|(of, messages)| format!("{of} {messages}"))
+            .collect();
+        let waiting = if waiting.is_empty() { "nothing".to_owned() } else { waiting.join(", ") };
+        write!(f, "backlog     {waiting}")
+    }
+}

@@ -1,0 +1,406 @@
+//! The stored format, read without the crate that writes it.
+//!
+//! ```text
+//! frame  = version (1 byte) | kind (MessagePack string) | map with field names
+//! body   = version (1 byte) | {kind: map}, or the kind alone when it has no fields
+//! ```
+//! Ids are 16 bytes, hashes 32, times milliseconds since 1970. Only what the rules speak of is taken out; how it
+//! is judged is not known here.
+
+use std::fmt;
+
+use rmpv::ValueRef;
+use serde::Serialize;
+
+/// Where a message stands in its partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Position {
+    pub ledger: u64,
+    pub entry: u64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.ledger, self.entry)
+    }
+}
+
+/// A UUID: of a run, an event or a writer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Id(pub [u8; 16]);
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, byte) in self.0.iter().enumerate() {
+            if matches!(at, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+pub type Hash = [u8; 32];
+
+/// The one version that this judge reads.
+const VERSION: u8 = 1;
+
+#[derive(Debug, Clone)]
+pub struct Frame {
+    pub shard: u32,
+    pub number: u64,
+    pub previous: Hash,
+    pub writer: Id,
+    pub verified: Option<Verified>,
+    pub at: u64,
+    pub config: Option<Config>,
+    pub wake: Option<Wake>,
+    pub sent_below: u64,
+    pub records: Vec<Record>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Verified {
+    pub number: u64,
+    pub position: Position,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    pub format: u64,
+    pub shards: u32,
+    pub hash: String,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Wake {
+    pub shard: u32,
+    pub due: u64,
+}
+
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub workflow_id: String,
+    pub run_id: Id,
+    pub seq: u32,
+    pub event: Id,
+    pub at: u64,
+    pub body: Body,
+    pub commands: Vec<Mark>,
+    /// The status of the run's end.
+    pub close: Option<String>,
+}
+
+/// What happened, as far as the rules speak of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    Started {
+        workflow: String,
+    },
+    Signalled,
+    ActivitySettled {
+        step: u32,
+        done: bool,
+    },
+    AttemptFailed {
+        step: u32,
+    },
+    StepSettled {
+        step: u32,
+        done: bool,
+    },
+    TimerFired {
+        step: u32,
+    },
+    CancelRequested,
+    Terminated,
+    TimedOut,
+    Received {
+        event: Id,
+        body: Box<Body>,
+        attempt: u32,
+    },
+    Applied {
+        event: Id,
+    },
+    Parked {
+        kind: String,
+        message: String,
+    },
+    Resumed,
+    /// Carried or remembered: repeats what stands elsewhere.
+    Repeated,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    pub no: u32,
+    pub kind: MarkKind,
+    pub name: String,
+    pub due: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MarkKind {
+    Activity,
+    Timer,
+    Step,
+    Cancel,
+}
+
+impl MarkKind {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Activity => "activity",
+            Self::Timer => "timer",
+            Self::Step => "step",
+            Self::Cancel => "cancellation",
+        }
+    }
+}
+
+/// Why bytes are no frame; a clause that follows "the entry".
+type Reason = String;
+
+/// Reads one message of a history partition.
+pub fn frame(bytes: &[u8]) -> Result<Frame, Reason> {
+    let (&version, mut rest) = bytes.split_first().ok_or("is empty")?;
+    if version != VERSION {
+        return Err(format!("has format version {version}"));
+    }
+    let kind = read(&mut rest)?;
+    if text(&kind) != Some("history") {
+        return Err(format!("is of kind {kind}, not \"history\""));
+    }
+    let value = read(&mut rest)?;
+    if !rest.is_empty() {
+        return Err(format!("has {} bytes behind its end", rest.len()));
+    }
+    let map = Map::of(&value, "frame")?;
+    Ok(Frame {
+        shard: map.number("shard")?,
+        number: map.number("number")?,
+        previous: map.bytes("previous")?,
+        writer: Id(map.bytes("writer")?),
+        verified: map.optional("verified").map(verified).transpose()?,
+        at: map.number("at")?,
+        config: map.optional("config").map(config).transpose()?,
+        wake: map.optional("wake").map(wake).transpose()?,
+        sent_below: map.number("sent_below")?,
+        records: map.list("records")?.iter().map(record).collect::<Result<_, _>>()?,
+    })
+}
+
+fn read<'a>(rest: &mut &'a [u8]) -> Result<ValueRef<'a>, Reason> {
+    rmpv::decode::read_value_ref(rest).map_err(|error| format!("is no MessagePack: {error}"))
+}
+
+fn verified(value: &ValueRef<'_>) -> Result<Verified, Reason> {
+    let map = Map::of(value, "verified")?;
+    let position = Map::of(map.required("position")?, "position")?;
+    Ok(Verified {
+        number: map.number("number")?,
+        position: Position { ledger: position.number("ledger")?, entry: position.number("entry")? },
+    })
+}
+
+fn config(value: &ValueRef<'_>) -> Result<Config, Reason> {
+    let map = Map::of(value, "config")?;
+    Ok(Config { format: map.number("format")?, shards: map.number("shards")?, hash: map.text("hash")?.to_owned() })
+}
+
+fn wake(value: &ValueRef<'_>) -> Result<Wake, Reason> {
+    let map = Map::of(value, "wake")?;
+    Ok(Wake { shard: map.number("shard")?, due: map.number("due")? })
+}
+
+fn record(value: &ValueRef<'_>) -> Result<Record, Reason> {
+    let map = Map::of(value, "record")?;
+    let close = map.optional("close").map(|close| {
+        let close = Map::of(close, "close")?;
+        done(close.required("outcome")?)?;
+        Ok::<_, Reason>(close.text("status")?.to_owned())
+    });
+    Ok(Record {
+        workflow_id: map.text("workflow_id")?.to_owned(),
+        run_id: Id(map.bytes("run_id")?),
+        seq: map.number("seq")?,
+        event: Id(map.bytes("event")?),
+        at: map.number("at")?,
+        body: body(map.binary("body")?)?,
+        commands: map.list("commands")?.iter().map(mark).collect::<Result<_, _>>()?,
+        close: close.transpose()?,
+    })
+}
+
+fn mark(value: &ValueRef<'_>) -> Result<Mark, Reason> {
+    let map = Map::of(value, "command")?;
+    let kind = match map.text("kind")? {
+        "activity" => MarkKind::Activity,
+        "timer" => MarkKind::Timer,
+        "step" => MarkKind::Step,
+        "cancel" => MarkKind::Cancel,
+        other => return Err(format!("has a command of unknown kind {other:?}")),
+    };
+    Ok(Mark {
+        no: map.number("no")?,
+        kind,
+        name: map.optional("name").and_then(text).unwrap_or_default().to_owned(),
+        due: map.optional("due").and_then(ValueRef::as_u64),
+    })
+}
+
+/// Opens an envelope: `(kind, fields)`; a kind without fields has nil.
+fn body(bytes: &[u8]) -> Result<Body, Reason> {
+    envelope(bytes, |kind, fields| {
+        let map = || Map::of(fields, kind);
+        let step = || map()?.number("step");
+        Ok(match kind {
+            "started" => {
+                let map = map()?;
+                map.number::<u32>("version")?;
+                Body::Started { workflow: Map::of(map.required("start")?, "start")?.text("workflow")?.to_owned() }
+            }
+            "signalled" => map().map(|_| Body::Signalled)?,
+            "activity_settled" => Body::ActivitySettled { step: step()?, done: done(map()?.required("outcome")?)? },
+            "attempt_failed" => Body::AttemptFailed { step: step()? },
+            "step_settled" => Body::StepSettled { step: step()?, done: done(map()?.required("outcome")?)? },
+            "timer_fired" => Body::TimerFired { step: step()? },
+            "cancel_requested" => Body::CancelRequested,
+            "terminated" => Body::Terminated,
+            "timed_out" => Body::TimedOut,
+            "received" => {
+                let map = map()?;
+                let event = Map::of(map.required("event")?, "event")?;
+                Body::Received {
+                    event: Id(event.bytes("id")?),
+                    body: Box::new(event_body(event.binary("body")?)?),
+                    attempt: map.number("attempt")?,
+                }
+            }
+            "applied" => Body::Applied { event: Id(map()?.bytes("event")?) },
+            "parked" => {
+                let map = map()?;
+                let reason = Map::of(map.required("reason")?, "reason")?;
+                Body::Parked { kind: reason.text("kind")?.to_owned(), message: reason.text("message")?.to_owned() }
+            }
+            "resumed" => Body::Resumed,
+            "carried" | "remembered" => Body::Repeated,
+            other => return Err(format!("has a record of unknown kind {other:?}")),
+        })
+    })
+}
+
+/// What a received event will be once it is applied.
+fn event_body(bytes: &[u8]) -> Result<Body, Reason> {
+    envelope(bytes, |kind, fields| {
+        let map = || Map::of(fields, kind);
+        Ok(match kind {
+            "start" => Body::Started { workflow: map()?.text("workflow")?.to_owned() },
+            "signal" => Body::Signalled,
+            "activity_settled" => {
+                Body::ActivitySettled { step: map()?.number("step")?, done: done(map()?.required("outcome")?)? }
+            }
+            "attempt_failed" => Body::AttemptFailed { step: map()?.number("step")? },
+            "cancel" => Body::CancelRequested,
+            "terminate" => Body::Terminated,
+            "resume" => Body::Resumed,
+            other => return Err(format!("received an event of unknown kind {other:?}")),
+        })
+    })
+}
+
+fn envelope<T>(bytes: &[u8], open: impl FnOnce(&str, &ValueRef<'_>) -> Result<T, Reason>) -> Result<T, Reason> {
+    let (&version, mut rest) = bytes.split_first().ok_or("has an empty body")?;
+    if version != VERSION {
+        return Err(format!("has a body of format version {version}"));
+    }
+    match read(&mut rest)? {
+        ValueRef::Map(fields) if fields.len() == 1 => {
+            open(text(&fields[0].0).ok_or("has a body whose kind is no text")?, &fields[0].1)
+        }
+        value => open(text(&value).ok_or("has a body without a kind")?, &ValueRef::Nil),
+    }
+}
+
+/// Whether an outcome is a success.
+fn done(outcome: &ValueRef<'_>) -> Result<bool, Reason> {
+    let map = Map::of(outcome, "outcome")?;
+    match (map.optional("done").is_some(), map.optional("failed").is_some()) {
+        (true, false) => Ok(true),
+        (false, true) => Ok(false),
+        _ => Err("has an outcome that is neither done nor failed".to_owned()),
+    }
+}
+
+fn text<'a>(value: &'a ValueRef<'_>) -> Option<&'a str> {
+    match value {
+        ValueRef::String(text) => text.as_str(),
+        _ => None,
+    }
+}
+
+/// A map with field names, and what it stands for in messages.
+struct Map<'a> {
+    fields: &'a [(ValueRef<'a>, ValueRef<'a>)],
+    what: &'a str,
+}
+
+impl<'a> Map<'a> {
+    fn of(value: &'a ValueRef<'a>, what: &'a str) -> Result<Self, Reason> {
+        match value {
+            ValueRef::Map(fields) => Ok(Self { fields, what }),
+            _ => Err(format!("has a {what} that is no map")),
+        }
+    }
+
+    fn optional(&self, name: &str) -> Option<&'a ValueRef<'a>> {
+        let (_, value) = self.fields.iter().find(|(key, _)| text(key) == Some(name))?;
+        (*value != ValueRef::Nil).then_some(value)
+    }
+
+    fn required(&self, name: &str) -> Result<&'a ValueRef<'a>, Reason> {
+        self.optional(name).ok_or_else(|| format!("has a {} without {name:?}", self.what))
+    }
+
+    fn wrong(&self, name: &str) -> Reason {
+        format!("has a {} whose {name:?} is of another type or size", self.what)
+    }
+
+    fn number<N: TryFrom<u64>>(&self, name: &str) -> Result<N, Reason> {
+        let number = self.required(name)?.as_u64().ok_or_else(|| self.wrong(name))?;
+        N::try_from(number).map_err(|_| self.wrong(name))
+    }
+
+    fn text(&self, name: &str) -> Result<&'a str, Reason> {
+        text(self.required(name)?).ok_or_else(|| self.wrong(name))
+    }
+
+    fn binary(&self, name: &str) -> Result<&'a [u8], Reason> {
+        match self.required(name)? {
+            ValueRef::Binary(bytes) => Ok(bytes),
+            _ => Err(self.wrong(name)),
+        }
+    }
+
+    fn bytes<const N: usize>(&self, name: &str) -> Result<[u8; N], Reason> {
+        self.binary(name)?.try_into().map_err(|_| self.wrong(name))
+    }
+
+    /// An absent list is an empty one.
+    fn list(&self, name: &str) -> Result<&'a [ValueRef<'a>], Reason> {
+        match self.optional(name) {
+            None => Ok(&[]),
+            Some(ValueRef::Array(values)) => Ok(values),
+            Some(_) => Err(self.wrong(name)),
+        }
+    }
+}

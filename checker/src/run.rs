@@ -1,0 +1,344 @@
+//! One run, record by record: is what stands in history something that the rules allow?
+//!
+//! A run is a small table of its commands (activities, timers, steps), each scheduled once and settled at most
+//! once. What a shard's runs have to do with each other is judged in `shard`.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use crate::Rules;
+use crate::format::{Body, Id, Mark, MarkKind, Record};
+use crate::report::{Kind, Place, Violation};
+
+/// A run as history tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Run {
+    pub shard: u32,
+    pub workflow_id: String,
+    #[serde(serialize_with = "crate::report::as_text")]
+    pub run_id: Id,
+    pub workflow: String,
+    pub status: Status,
+    /// Whose frame began it.
+    #[serde(serialize_with = "crate::report::as_text")]
+    pub started_by: Id,
+    pub started_at_ms: u64,
+    pub closed_at_ms: Option<u64>,
+    pub records: u32,
+    /// Why it stands still, while it does.
+    pub parked: Option<String>,
+    /// Its beginning was trimmed away.
+    pub partial: bool,
+    pub commands: Vec<Command>,
+}
+
+/// Where a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Status {
+    Open,
+    Completed,
+    Failed,
+    Cancelled,
+    Terminated,
+    TimedOut,
+}
+
+impl Run {
+    /// The numbers and names of the commands that have not come to an end.
+    #[must_use]
+    pub fn pending(&self) -> Vec<(u32, &str)> {
+        let pending = |command: &&Command| command.settled.is_none() && !command.cancelled;
+        self.commands.iter().filter(pending).map(|command| (command.no, command.label())).collect()
+    }
+}
+
+/// An activity, timer or step of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Command {
+    pub no: u32,
+    pub kind: MarkKind,
+    pub name: String,
+    /// A timer's due time, in milliseconds.
+    pub due: Option<u64>,
+    /// Whether it was a success, once it is settled.
+    pub settled: Option<bool>,
+    pub cancelled: bool,
+}
+
+impl Command {
+    fn label(&self) -> &str {
+        if self.name.is_empty() { self.kind.word() } else { &self.name }
+    }
+}
+
+/// A run and what is needed to judge its next record.
+pub struct Judge {
+    pub run: Run,
+    next_seq: Option<u32>,
+    next_no: Option<u32>,
+    /// Inputs taken in and not yet applied, with the number of the last try.
+    received: HashMap<Id, (Body, u32)>,
+    ordered: bool,
+}
+
+impl Judge {
+    /// A run of which nothing was read. `partial`: what came before its first record here may be trimmed.
+    pub fn new(shard: u32, record: &Record, writer: Id, trimmed: bool) -> Self {
+        let begins = record.seq == 0;
+        Self {
+            run: Run {
+                shard,
+                workflow_id: record.workflow_id.clone(),
+                run_id: record.run_id,
+                workflow: String::new(),
+                status: Status::Open,
+                started_by: writer,
+                started_at_ms: record.at,
+                closed_at_ms: None,
+                records: 0,
+                parked: None,
+                partial: trimmed && !begins,
+                commands: Vec::new(),
+            },
+            next_seq: None,
+            next_no: None,
+            received: HashMap::new(),
+            ordered: false,
+        }
+    }
+
+    /// Judges the run's next record, and takes it in.
+    pub fn apply(&mut self, record: &Record, place: Place, rules: &Rules, violations: &mut Vec<Violation>) {
+        let run_id = self.run.run_id;
+        let workflow_id = self.run.workflow_id.clone();
+        let mut fault =
+            |kind, message: String| violations.push(place.fault(kind, message).of(workflow_id.clone(), run_id));
+        self.check_place_in_run(record, &mut fault);
+        let (body, event) = self.effective(record, &mut fault);
+        if let Some(body) = body {
+            self.happened(&body, event, record, rules, &mut fault);
+        }
+        for mark in &record.commands {
+            self.asked(mark, &mut fault);
+        }
+        self.closed(record, &mut fault);
+        self.run.records = self.run.records.saturating_add(1);
+    }
+
+    fn check_place_in_run(&mut self, record: &Record, fault: &mut impl FnMut(Kind, String)) {
+        let expected = match self.next_seq {
+            Some(expected) => expected,
+            None if self.run.partial => record.seq,
+            None => 0,
+        };
+        if record.seq != expected {
+            fault(Kind::Sequence, format!("the record is number {} of its run where {expected} follows", record.seq));
+        }
+        if self.next_seq.is_none() && !self.run.partial {
+            match &record.body {
+                Body::Started { .. } => {}
+                Body::Received { body, .. } if matches!(**body, Body::Started { .. }) => {}
+                other => fault(Kind::Start, format!("the run's first record is no start but {}", word(other))),
+            }
+        }
+        if self.run.status != Status::Open {
+            fault(Kind::AfterClose, format!("{} stands after the run's end", word(&record.body)));
+        }
+        self.next_seq = Some(record.seq.saturating_add(1));
+    }
+
+    /// What takes effect with a record, and the id of the event that it came from.
+    fn effective(&mut self, record: &Record, fault: &mut impl FnMut(Kind, String)) -> (Option<Body>, Id) {
+        match &record.body {
+            Body::Received { event, body, attempt } => {
+                if let Some((_, before)) = self.received.get(event)
+                    && before >= attempt
+                {
+                    fault(Kind::Received, format!("event {event} is received as try {attempt} after try {before}"));
+                }
+                self.received.insert(*event, ((**body).clone(), *attempt));
+                (None, *event)
+            }
+            Body::Applied { event } => match self.received.remove(event) {
+                Some((body, _)) => (Some(body), *event),
+                None => {
+                    if !self.run.partial {
+                        fault(Kind::Received, format!("event {event} is applied, but was never received"));
+                    }
+                    (None, *event)
+                }
+            },
+            body => {
+                self.received.remove(&record.event);
+                (Some(body.clone()), record.event)
+            }
+        }
+    }
+
+    fn happened(
+        &mut self,
+        body: &Body,
+        event: Id,
+        record: &Record,
+        rules: &Rules,
+        fault: &mut impl FnMut(Kind, String),
+    ) {
+        match body {
+            Body::Started { workflow } => {
+                if !self.run.workflow.is_empty() {
+                    fault(Kind::Start, "the run is started twice".to_owned());
+                }
+                if event != self.run.run_id {
+                    fault(Kind::RunId, format!("the run was begun by event {event}, which should be its id"));
+                }
+                self.run.workflow.clone_from(workflow);
+                self.ordered = rules.ordered_workflows.contains(workflow);
+                self.next_no = Some(0);
+            }
+            Body::ActivitySettled { step, done } => self.settled(MarkKind::Activity, *step, *done, record.at, fault),
+            Body::StepSettled { step, done } => self.settled(MarkKind::Step, *step, *done, record.at, fault),
+            Body::TimerFired { step } => self.settled(MarkKind::Timer, *step, true, record.at, fault),
+            Body::AttemptFailed { step } => {
+                let known = self.command(*step).is_some_and(|command| command.kind == MarkKind::Activity);
+                if !known && !self.run.partial {
+                    let message = format!("an attempt at step {step} failed, which is no scheduled activity");
+                    fault(Kind::Unscheduled, message);
+                }
+            }
+            Body::Parked { kind, message } => self.run.parked = Some(format!("{kind}: {message}")),
+            Body::Resumed => self.run.parked = None,
+            Body::Terminated if record.close.as_deref() != Some("terminated") => {
+                fault(Kind::Close, "the run is terminated without coming to its end".to_owned());
+            }
+            Body::TimedOut if record.close.as_deref() != Some("timed_out") => {
+                fault(Kind::Close, "the run is timed out without coming to its end".to_owned());
+            }
+            _ => {}
+        }
+    }
+
+    fn command(&mut self, no: u32) -> Option<&mut Command> {
+        // Numbers are dense in all but broken or partial runs, so the guess is right almost always.
+        let first = self.run.commands.first()?.no;
+        let guess = no.checked_sub(first).and_then(|at| usize::try_from(at).ok())?;
+        if self.run.commands.get(guess).is_some_and(|command| command.no == no) {
+            return self.run.commands.get_mut(guess);
+        }
+        self.run.commands.iter_mut().find(|command| command.no == no)
+    }
+
+    fn settled(&mut self, kind: MarkKind, no: u32, done: bool, at: u64, fault: &mut impl FnMut(Kind, String)) {
+        let (partial, ordered) = (self.run.partial, self.ordered);
+        let Some(command) = self.command(no) else {
+            if !partial {
+                fault(Kind::Unscheduled, format!("{} {no} is settled, but was never scheduled", kind.word()));
+            }
+            return;
+        };
+        let label = format!("{} {no} `{}`", command.kind.word(), command.label());
+        if command.kind != kind {
+            fault(Kind::Unscheduled, format!("{label} is settled as a {}", kind.word()));
+        }
+        if command.settled.is_some() {
+            fault(Kind::SettledTwice, format!("{label} is settled a second time"));
+        }
+        if let Some(due) = command.due
+            && kind == MarkKind::Timer
+            && at < due
+        {
+            fault(Kind::TimerEarly, format!("{label} fired at {at} ms, {} ms before it was due", due - at));
+        }
+        command.settled = Some(done);
+        if ordered && kind == MarkKind::Activity {
+            let earlier = self.run.commands.iter().find(|command| {
+                command.no < no && command.kind == MarkKind::Activity && command.settled.is_none() && !command.cancelled
+            });
+            if let Some(earlier) = earlier {
+                let message = format!("{label} is settled before activity {} `{}`", earlier.no, earlier.label());
+                fault(Kind::Order, format!("{message}, which was scheduled first"));
+            }
+        }
+    }
+
+    fn asked(&mut self, mark: &Mark, fault: &mut impl FnMut(Kind, String)) {
+        let label = if mark.name.is_empty() { mark.kind.word() } else { &mark.name };
+        if mark.kind == MarkKind::Cancel {
+            let partial = self.run.partial;
+            match self.command(mark.no) {
+                None if partial => {}
+                None => fault(Kind::Unscheduled, format!("step {} is cancelled, but was never scheduled", mark.no)),
+                Some(command) if command.cancelled => {
+                    fault(Kind::Cancel, format!("step {} is cancelled a second time", mark.no));
+                }
+                Some(command) if command.settled.is_some() => {
+                    fault(Kind::Cancel, format!("step {} is cancelled after it was settled", mark.no));
+                }
+                Some(command) => command.cancelled = true,
+            }
+            return;
+        }
+        if self.run.workflow.is_empty() && !self.run.partial {
+            fault(Kind::Start, format!("step {} `{label}` is scheduled before the run is started", mark.no));
+        }
+        let expected = self.next_no.unwrap_or(if self.run.partial { mark.no } else { 0 });
+        if mark.no < expected {
+            fault(Kind::ScheduledTwice, format!("step {} `{label}` is scheduled a second time", mark.no));
+            return;
+        }
+        if mark.no > expected {
+            fault(Kind::CommandGap, format!("step {} `{label}` is scheduled where {expected} follows", mark.no));
+        }
+        if mark.kind == MarkKind::Timer && mark.due.is_none() {
+            fault(Kind::CommandGap, format!("timer {} has no due time", mark.no));
+        }
+        self.next_no = Some(mark.no.saturating_add(1));
+        let Mark { no, kind, name, due } = mark.clone();
+        self.run.commands.push(Command { no, kind, name, due, settled: None, cancelled: false });
+    }
+
+    fn closed(&mut self, record: &Record, fault: &mut impl FnMut(Kind, String)) {
+        let Some(close) = &record.close else { return };
+        let status = match close.as_str() {
+            "completed" => Status::Completed,
+            "failed" => Status::Failed,
+            "cancelled" => Status::Cancelled,
+            "terminated" => Status::Terminated,
+            "timed_out" => Status::TimedOut,
+            other => {
+                fault(Kind::Close, format!("the run ends with the unknown status {other:?}"));
+                Status::Failed
+            }
+        };
+        if matches!(record.body, Body::Received { .. }) {
+            fault(Kind::Close, "the run ends with an input that was only received".to_owned());
+        }
+        if self.run.status == Status::Open {
+            self.run.status = status;
+            self.run.closed_at_ms = Some(record.at);
+            self.run.parked = None;
+        }
+    }
+}
+
+fn word(body: &Body) -> &'static str {
+    match body {
+        Body::Started { .. } => "a start",
+        Body::Signalled => "a signal",
+        Body::ActivitySettled { .. } => "an activity's settlement",
+        Body::AttemptFailed { .. } => "a failed attempt",
+        Body::StepSettled { .. } => "a step's settlement",
+        Body::TimerFired { .. } => "a fired timer",
+        Body::CancelRequested => "a request to cancel",
+        Body::Terminated => "a termination",
+        Body::TimedOut => "a time-out",
+        Body::Received { .. } => "a received input",
+        Body::Applied { .. } => "an applied input",
+        Body::Parked { .. } => "a parking",
+        Body::Resumed => "a resumption",
+        Body::Repeated => "a carried record",
+    }
+}

@@ -1,0 +1,185 @@
+//! One partition: its chain, its recorded time, and what its runs have to do with each other.
+//!
+//! Only what stands is judged; a void frame is void as a whole.
+
+use std::collections::HashMap;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::Rules;
+use crate::chain::{self, Entry};
+use crate::format::{Body, Frame, Id, Position, Record};
+use crate::report::{Kind, Place, Report, ShardReport, Violation};
+use crate::run::{Judge, Status};
+
+/// Wake-ups are never due further ahead than this.
+const WAKE_AHEAD_MS_MAX: u64 = 3_600_000;
+const FORMAT: u64 = 1;
+const HASH: &str = "xxh3-64";
+
+/// Judges a partition, and adds what was found to the report.
+pub fn check(shard: u32, shards: u32, entries: &[(Position, Vec<u8>)], rules: &Rules, report: &mut Report) {
+    let violations = &mut report.violations;
+    let entries: Vec<Entry> = entries.iter().map(|(position, bytes)| Entry::new(*position, bytes)).collect();
+    for entry in &entries {
+        if let Err(reason) = &entry.frame {
+            let place = Place::entry(shard, entry.position);
+            violations.push(place.fault(Kind::Unreadable, format!("the entry is no frame: it {reason}")));
+        }
+    }
+    for pair in entries.windows(2) {
+        if pair[0].position >= pair[1].position {
+            let message = format!("the entry was read after {}: the reading is at fault", pair[0].position);
+            violations.push(Place::entry(shard, pair[1].position).fault(Kind::Reading, message));
+        }
+    }
+    let judged = chain::judge(shard, &entries, violations);
+
+    let mut judge = Shard { shard, shards, trimmed: judged.trimmed, ..Shard::default() };
+    let mut last = None;
+    for &at in &judged.standing {
+        if let Ok(frame) = &entries[at].frame {
+            judge.frame(frame, entries[at].position, rules, violations);
+            last = Some(frame);
+        }
+    }
+    let runs = judge.runs.into_iter().map(|judge| judge.run);
+    let open = judge.open_of.len();
+    report.shards.push(ShardReport {
+        shard,
+        entries: entries.len(),
+        standing: judged.standing.len(),
+        unreadable: entries.iter().filter(|entry| entry.frame.is_err()).count(),
+        void: judged.void,
+        trimmed: judged.trimmed,
+        records: judge.records,
+        open,
+        last_number: last.map(|frame| frame.number),
+        recorded_time_ms: last.map(|frame| frame.at),
+        wake_due_ms: last.and_then(|frame| frame.wake).map(|wake| wake.due),
+    });
+    report.runs.extend(runs);
+}
+
+/// What is known of a shard up to a frame.
+#[derive(Default)]
+struct Shard {
+    shard: u32,
+    shards: u32,
+    trimmed: bool,
+    frame_at: u64,
+    record_at: u64,
+    records: usize,
+    runs: Vec<Judge>,
+    run_of: HashMap<Id, usize>,
+    open_of: HashMap<String, Id>,
+    /// Where each event took effect.
+    events: HashMap<Id, Place>,
+}
+
+impl Shard {
+    fn frame(&mut self, frame: &Frame, position: Position, rules: &Rules, violations: &mut Vec<Violation>) {
+        let place = Place::frame(self.shard, frame.number, position);
+        let mut fault = |kind, message: String| violations.push(place.fault(kind, message));
+        if frame.shard != self.shard {
+            fault(Kind::Shard, format!("the frame says that it belongs to shard {}", frame.shard));
+        }
+        if frame.at < self.frame_at {
+            fault(Kind::Time, format!("recorded time goes back from {} to {} ms", self.frame_at, frame.at));
+        }
+        if frame.number == 0 && frame.config.is_none() {
+            fault(Kind::Config, "the first frame does not say what the application fixed".to_owned());
+        }
+        if let Some(config) = &frame.config {
+            if config.shards != self.shards {
+                fault(Kind::Config, format!("the frame says {} shards, but there are {}", config.shards, self.shards));
+            }
+            if config.format != FORMAT || config.hash != HASH {
+                fault(Kind::Config, format!("format {} with hash {:?} is not known here", config.format, config.hash));
+            }
+        }
+        if let Some(wake) = frame.wake {
+            if wake.shard != self.shard {
+                fault(Kind::Wake, format!("the current wake-up is one of shard {}", wake.shard));
+            }
+            let ahead = wake.due.saturating_sub(frame.at);
+            if ahead > WAKE_AHEAD_MS_MAX {
+                fault(Kind::Wake, format!("the current wake-up is due {ahead} ms ahead, more than an hour"));
+            }
+        }
+        // Nothing leaves before its cause is known to stand.
+        let known = frame.verified.map_or(0, |verified| verified.number.saturating_add(1));
+        if frame.sent_below > known {
+            let message = format!("commands of all frames below {} are said to be sent", frame.sent_below);
+            fault(Kind::SentEarly, format!("{message}, but only frames below {known} are verified"));
+        }
+        for record in &frame.records {
+            self.record(record, frame, place, rules, violations);
+        }
+        self.frame_at = self.frame_at.max(frame.at);
+    }
+
+    fn record(&mut self, record: &Record, frame: &Frame, place: Place, rules: &Rules, violations: &mut Vec<Violation>) {
+        self.records += 1;
+        if record.body == Body::Repeated {
+            return;
+        }
+        let mut fault = |kind, message: String| {
+            violations.push(place.fault(kind, message).of(record.workflow_id.clone(), record.run_id));
+        };
+        let belongs = xxh3_64(record.workflow_id.as_bytes()) % u64::from(self.shards.max(1));
+        if belongs != u64::from(self.shard) {
+            fault(Kind::Shard, format!("the workflow id belongs to shard {belongs}"));
+        }
+        let earliest = self.record_at.max(self.frame_at);
+        if record.at < earliest {
+            fault(Kind::Time, format!("the record's time goes back from {earliest} to {} ms", record.at));
+        }
+        if record.at > frame.at {
+            fault(Kind::Time, format!("the record's time {} ms is after its frame's, {} ms", record.at, frame.at));
+        }
+        self.record_at = self.record_at.max(record.at);
+        self.check_event(record, place, &mut fault);
+        let index = match self.run_of.get(&record.run_id) {
+            Some(&index) => index,
+            None => {
+                if let Some(open) = self.open_of.get(&record.workflow_id) {
+                    fault(Kind::OpenTwice, format!("the run begins while run {open} of its workflow id is open"));
+                }
+                self.runs.push(Judge::new(self.shard, record, frame.writer, self.trimmed));
+                self.run_of.insert(record.run_id, self.runs.len() - 1);
+                self.open_of.insert(record.workflow_id.clone(), record.run_id);
+                self.runs.len() - 1
+            }
+        };
+        let judge = &mut self.runs[index];
+        if judge.run.workflow_id != record.workflow_id {
+            fault(Kind::RunId, format!("the run id is that of a run of {:?}", judge.run.workflow_id));
+        }
+        judge.apply(record, place, rules, violations);
+        if judge.run.status != Status::Open && self.open_of.get(&record.workflow_id) == Some(&record.run_id) {
+            self.open_of.remove(&record.workflow_id);
+        }
+    }
+
+    /// An event takes effect once in its shard. Being received is no effect, but nothing is received after it.
+    fn check_event(&mut self, record: &Record, place: Place, fault: &mut impl FnMut(Kind, String)) {
+        let mut once = |event: Id| {
+            if let Some(first) = self.events.insert(event, place) {
+                fault(Kind::EventTwice, format!("event {event} took effect before, at {first}"));
+            }
+        };
+        match &record.body {
+            Body::Received { event, .. } => {
+                if let Some(first) = self.events.get(event) {
+                    fault(Kind::EventTwice, format!("event {event} is received, but took effect before, at {first}"));
+                }
+            }
+            Body::Applied { event } if *event != record.event => {
+                once(*event);
+                once(record.event);
+            }
+            _ => once(record.event),
+        }
+    }
+}

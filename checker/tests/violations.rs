@@ -1,0 +1,473 @@
+//! Each rule, broken by hand: the judge must see it, and nothing else.
+
+mod hand_made;
+
+use everpulse_checker::{Kind, Report, Rules, Status, Void, check_partitions};
+use hand_made::*;
+use proptest::prelude::*;
+
+fn judge(partition: Partition) -> Report {
+    check_partitions(&[partition.entries], &Rules::default())
+}
+
+#[track_caller]
+fn expect(partition: Partition, kinds: &[Kind]) -> Report {
+    let report = judge(partition);
+    let found: Vec<Kind> = report.violations.iter().map(|violation| violation.kind).collect();
+    assert_eq!(found, kinds, "{report}");
+    report
+}
+
+/// Judges a history of one frame per record.
+#[track_caller]
+fn expect_of<const N: usize>(records: [Record; N], kinds: &[Kind]) -> Report {
+    let mut partition = Partition::default();
+    for record in records {
+        partition.write([record]);
+    }
+    expect(partition, kinds)
+}
+
+fn start(run: u128) -> Record {
+    Record::new(run, 0, run, started("checkout"))
+}
+
+fn record(seq: u32, body: rmpv::Value) -> Record {
+    Record::new(1, seq, 100 + u128::from(seq), body)
+}
+
+#[test]
+fn a_history_that_keeps_the_rules_is_clean() {
+    let mut partition = Partition::default();
+    partition.write([start(1).asks([mark(0, "activity")]), start(2)]);
+    partition.write([record(1, settled(0)).asks([timer(1, 1_000), mark(2, "step")])]);
+    partition.write([record(2, fired(1)), record(3, step_settled(2)).asks([mark(3, "activity")])]);
+    partition.write([record(4, body("signalled", [("name", "go".into()), ("value", payload())]))
+        .asks([mark(3, "cancel"), mark(4, "activity")])]);
+    partition.write([record(5, settled(4)).closes("completed")]);
+    let report = expect(partition, &[]);
+    assert_eq!(report.counts().runs, 2);
+    assert_eq!((report.counts().completed, report.counts().open), (1, 1));
+    assert_eq!(report.shards[0].standing, 5);
+    let run = report.runs_of("order-1").next().expect("it is there");
+    assert_eq!((run.status, run.records, run.workflow.as_str()), (Status::Completed, 6, "checkout"));
+    assert_eq!(run.pending(), []);
+}
+
+#[test]
+fn an_empty_partition_is_clean() {
+    assert!(judge(Partition::default()).is_clean());
+}
+
+#[test]
+fn rivals_and_what_is_behind_them_are_void_and_break_no_rule() {
+    let mut partition = Partition::default();
+    partition.write([start(1)]);
+    let zombie = partition.next([start(2)]).set("writer", id(0xB));
+    let first = partition.next([start(3)]);
+    partition.stand(&first);
+    partition.append(zombie.bytes());
+    let behind_zombie = {
+        let mut theirs = Partition::default();
+        theirs.write([start(1)]);
+        theirs.stand(&zombie);
+        theirs.next([start(4)]).verifies(0, at(0)).set("writer", id(0xB))
+    };
+    partition.append(behind_zombie.bytes());
+    partition.append(first.bytes());
+    partition.write([start(5)]);
+    let report = expect(partition, &[]);
+    let void: Vec<Void> = report.shards[0].void.iter().map(|void| void.why).collect();
+    assert_eq!(void, [Void::Rival, Void::BehindVoid, Void::Duplicate]);
+    assert_eq!(report.void_by_writer().into_values().collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(report.runs.len(), 3, "runs of void frames do not exist");
+}
+
+#[test]
+fn a_frame_whose_predecessor_never_came_is_an_orphan() {
+    let mut partition = Partition::default();
+    partition.write([start(1)]);
+    let mut theirs = Partition::default();
+    theirs.write([start(1)]);
+    theirs.write([start(2)]);
+    partition.append(theirs.next([start(3)]).verifies(0, at(0)).bytes());
+    assert_eq!(expect(partition, &[]).shards[0].void[0].why, Void::Orphan);
+}
+
+#[test]
+fn a_second_first_frame_is_a_rival() {
+    let mut partition = Partition::default();
+    partition.write([start(1)]);
+    partition.append(Partition::default().next([start(2)]).bytes());
+    assert_eq!(expect(partition, &[]).shards[0].void[0].why, Void::Rival);
+}
+
+#[test]
+fn foreign_bytes_are_seen() {
+    let mut partition = Partition::default();
+    partition.write([start(1)]);
+    partition.append(b"hello".to_vec());
+    partition.append(Vec::new());
+    partition.append(bytes(&["inbox".into(), map([])]));
+    partition.append(bytes(&["history".into(), map([])]));
+    let report = expect(partition, &[Kind::Unreadable; 4]);
+    assert_eq!(
+        report.violations[0].to_string(),
+        "shard 0, position 7:1: the entry is no frame: it has format version 104"
+    );
+    assert_eq!(report.shards[0].unreadable, 4);
+}
+
+#[test]
+fn entries_that_were_read_in_disorder_are_seen() {
+    let mut partition = Partition::default();
+    partition.write([start(1)]);
+    partition.write([start(2)]);
+    partition.entries.push(partition.entries[0].clone());
+    expect(partition, &[Kind::Reading]);
+}
+
+#[test]
+fn a_frame_that_skips_a_number_is_seen() {
+    let mut partition = Partition::default();
+    partition.write([start(1)]);
+    partition.append(partition.next([start(2)]).set("number", 5).bytes());
+    let report = expect(partition, &[Kind::Number]);
+    assert_eq!(report.shards[0].void[0].why, Void::Misnumbered);
+}
+
+#[test]
+fn who_builds_on_a_void_frame_has_forked() {
+    let mut partition = Partition::default();
+    partition.write([start(1)]);
+    let rival = partition.next([start(2)]).set("writer", id(0xB));
+    partition.write([start(3)]);
+    let at_rival = partition.append(rival.bytes());
+    let mut theirs = Partition::default();
+    theirs.write([start(1)]);
+    theirs.stand(&rival);
+    partition.append(theirs.next([start(4)]).verifies(1, at_rival).bytes());
+    let report = expect(partition, &[Kind::Fork]);
+    assert_eq!(
+        report.violations[0].to_string(),
+        "shard 0, frame 2, position 7:3: a fork: the frame calls frame 1 at 7:2 verified, which is void (another was \
+         the first to name its predecessor; written by 00000000-0000-0000-0000-00000000000b)"
+    );
+}
+
+#[test]
+fn a_verified_mark_must_name_a_standing_frame_before_it_at_its_position() {
+    for (number, position) in [(0, at(1)), (1, at(0)), (0, at(9)), (2, at(2))] {
+        let mut partition = Partition::default();
+        partition.write([start(1)]);
+        partition.write([start(2)]);
+        partition.stand(&partition.next([start(3)]).verifies(number, position));
+        expect(partition, &[Kind::Fork]);
+    }
+}
+
+#[test]
+fn where_the_beginning_was_trimmed_the_anchor_is_what_a_later_frame_verified() {
+    let mut partition = Partition::default();
+    partition.write([start(1).asks([mark(0, "activity")])]);
+    partition.write([start(2)]);
+    partition.write([record(1, settled(0)).asks([mark(1, "activity")])]);
+    let rival = partition.next([start(4)]);
+    partition.write([record(2, settled(1)).closes("completed")]);
+    partition.append(rival.bytes());
+    partition.write([start(3)]);
+    partition.entries.drain(..1);
+    let report = expect(partition, &[]);
+    assert!(report.shards[0].trimmed);
+    assert_eq!((report.shards[0].standing, report.shards[0].void.len()), (4, 1));
+    assert!(report.runs_of("order-1").all(|run| run.partial && run.status == Status::Completed));
+    assert!(report.runs_of("order-3").all(|run| !run.partial));
+}
+
+#[test]
+fn a_frame_in_the_partition_of_another_shard_is_seen() {
+    let mut partition = Partition::default();
+    partition.stand(&partition.next([start(1)]).set("shard", 3));
+    expect(partition, &[Kind::Shard]);
+}
+
+#[test]
+fn a_run_in_the_partition_of_another_shard_is_seen() {
+    // XXH3 of "order-42" is 572 modulo 1024.
+    let here = |shards: usize, shard: usize| {
+        let mut partition = Partition::default();
+        let first = partition.next([start(42)]).set("config", config(shards as u32)).set("shard", shard as u32);
+        partition.stand(&first);
+        let mut partitions = vec![Vec::new(); shards];
+        partitions[shard] = partition.entries;
+        check_partitions(&partitions, &Rules::default()).violations.iter().map(|found| found.kind).collect::<Vec<_>>()
+    };
+    assert_eq!(here(1024, 572), []);
+    assert_eq!(here(1024, 571), [Kind::Shard]);
+}
+
+#[test]
+fn what_the_application_fixed_must_be_said_and_match() {
+    let mut partition = Partition::default();
+    partition.stand(&partition.next([]).set("config", rmpv::Value::Nil));
+    expect(partition, &[Kind::Config]);
+    let mut partition = Partition::default();
+    partition.stand(&partition.next([]).set("config", config(4)));
+    expect(partition, &[Kind::Config]);
+}
+
+#[test]
+fn recorded_time_that_goes_back_is_seen() {
+    let mut partition = Partition::default();
+    partition.write([start(1)]);
+    partition.stand(&partition.next([]).set("at", 999));
+    expect(partition, &[Kind::Time]);
+    let mut partition = Partition::default();
+    partition.write([start(1), start(2).set("at", 999)]);
+    expect(partition, &[Kind::Time]);
+    let mut partition = Partition::default();
+    partition.write([start(1).set("at", 1_001)]);
+    expect(partition, &[Kind::Time]);
+}
+
+#[test]
+fn a_wake_up_of_another_shard_or_too_far_ahead_is_seen() {
+    for (shard, due, kinds) in
+        [(0, 1_000_u64 + 3_600_000, &[][..]), (1, 1_000, &[Kind::Wake]), (0, 3_602_000, &[Kind::Wake])]
+    {
+        let mut partition = Partition::default();
+        let wake = map([("shard", shard.into()), ("number", 1.into()), ("due", due.into())]);
+        partition.stand(&partition.next([]).set("wake", wake));
+        expect(partition, kinds);
+    }
+}
+
+#[test]
+fn commands_marked_as_sent_before_their_frame_was_verified_are_seen() {
+    let mut partition = Partition::default();
+    partition.write([start(1)]);
+    partition.stand(&partition.next([]).set("sent_below", 1));
+    partition.stand(&partition.next([]).set("sent_below", 3));
+    expect(partition, &[Kind::SentEarly]);
+}
+
+#[test]
+fn a_gap_or_a_repetition_in_a_run_is_seen() {
+    expect_of([start(1), record(2, bare("resumed"))], &[Kind::Sequence]);
+    expect_of([start(1), record(0, bare("resumed")).set("event", id(9))], &[Kind::Sequence]);
+}
+
+#[test]
+fn a_run_that_does_not_begin_with_a_start_is_seen() {
+    expect_of([record(0, bare("resumed"))], &[Kind::Start]);
+    expect_of([start(1), record(1, started("checkout")).set("event", id(7))], &[Kind::Start, Kind::RunId]);
+}
+
+#[test]
+fn a_run_id_that_is_not_its_starts_is_seen() {
+    expect_of([start(1).set("event", id(2))], &[Kind::RunId]);
+    expect_of([start(1), record(1, bare("resumed")).set("workflow_id", "another")], &[Kind::RunId]);
+}
+
+#[test]
+fn a_second_open_run_of_an_id_is_seen() {
+    let second = || start(2).set("workflow_id", "order-1");
+    expect_of([start(1), second()], &[Kind::OpenTwice]);
+    expect_of([start(1).closes("failed"), second()], &[]);
+}
+
+#[test]
+fn an_event_that_takes_effect_twice_is_seen() {
+    let signal = |seq| Record::new(1, seq, 50, body("signalled", [("name", "go".into()), ("value", payload())]));
+    let report = expect_of([start(1), signal(1), signal(2)], &[Kind::EventTwice]);
+    assert!(report.violations[0].message.contains("took effect before, at 7:1 in frame 1"), "{report}");
+}
+
+/// An input that was taken in, but not applied.
+fn received(seq: u32, event: u128, attempt: u32, kind: rmpv::Value) -> Record {
+    let event_value =
+        map([("id", id(event)), ("workflow_id", "order-1".into()), ("sent_at", 0.into()), ("body", kind)]);
+    Record::new(1, seq, event, body("received", [("event", event_value), ("attempt", attempt.into())]))
+}
+
+fn applied(seq: u32, event: u128) -> Record {
+    Record::new(1, seq, event, body("applied", [("event", id(event))]))
+}
+
+#[test]
+fn inputs_may_be_received_again_and_again_but_applied_once() {
+    let start_event = || body("start", [("workflow", "checkout".into()), ("args", payload())]);
+    let settled_event = || body("activity_settled", [("step", 0.into()), ("attempt", 1.into()), ("outcome", done())]);
+    let on_trial = [
+        received(0, 1, 1, start_event()),
+        received(1, 1, 2, start_event()),
+        applied(2, 1).asks([mark(0, "activity")]),
+        received(3, 60, 0, settled_event()),
+        applied(4, 60).closes("completed"),
+    ];
+    let report = expect_of(on_trial.clone(), &[]);
+    assert_eq!(report.runs[0].commands[0].settled, Some(true));
+    let [first, _, third, fourth, _] = on_trial;
+    let again = received(1, 1, 1, start_event());
+    expect_of([first.clone(), again, third.clone().set("seq", 2)], &[Kind::Received]);
+    let applied_twice = [first.clone(), third.clone().set("seq", 1), applied(2, 1)];
+    expect_of(applied_twice, &[Kind::EventTwice, Kind::Received]);
+    let received_late = [first, third.set("seq", 1), received(2, 1, 3, start_event())];
+    expect_of(received_late, &[Kind::EventTwice]);
+    expect_of([start(1), fourth.set("seq", 1), applied(2, 61)], &[Kind::Received]);
+}
+
+#[test]
+fn a_step_that_is_scheduled_twice_is_seen() {
+    let again = record(1, bare("resumed")).asks([mark(0, "activity")]);
+    expect_of([start(1).asks([mark(0, "activity")]), again], &[Kind::ScheduledTwice]);
+    expect_of([start(1).asks([mark(0, "activity"), timer(2, 0)])], &[Kind::CommandGap]);
+    expect_of([start(1).asks([mark(0, "timer")])], &[Kind::CommandGap]);
+}
+
+#[test]
+fn a_step_that_is_settled_twice_is_seen() {
+    let again = record(2, settled(0));
+    expect_of([start(1).asks([mark(0, "activity")]), record(1, settled(0)), again], &[Kind::SettledTwice]);
+    let fired_twice = [start(1).asks([timer(0, 5)]), record(1, fired(0)), record(2, fired(0))];
+    expect_of(fired_twice, &[Kind::SettledTwice]);
+}
+
+#[test]
+fn what_was_never_scheduled_cannot_end() {
+    expect_of([start(1), record(1, settled(0))], &[Kind::Unscheduled]);
+    expect_of([start(1), record(1, settled(0)).asks([mark(0, "activity")])], &[Kind::Unscheduled]);
+    expect_of([start(1).asks([mark(0, "step")]), record(1, settled(0))], &[Kind::Unscheduled]);
+    expect_of([start(1).asks([mark(0, "cancel")])], &[Kind::Unscheduled]);
+    let failed = body("attempt_failed", [("step", 3.into()), ("attempt", 1.into())]);
+    expect_of([start(1), record(1, failed)], &[Kind::Unscheduled]);
+}
+
+#[test]
+fn a_timer_that_fires_before_it_is_due_is_seen() {
+    expect_of([start(1).asks([timer(0, 1_001)]), record(1, fired(0))], &[Kind::TimerEarly]);
+    expect_of([start(1).asks([timer(0, 1_000)]), record(1, fired(0))], &[]);
+}
+
+#[test]
+fn a_cancellation_of_what_has_ended_is_seen() {
+    let cancel = |seq| record(seq, bare("resumed")).asks([mark(0, "cancel")]);
+    let asked = || start(1).asks([mark(0, "activity")]);
+    expect_of([asked(), record(1, settled(0)), cancel(2)], &[Kind::Cancel]);
+    expect_of([asked(), cancel(1), cancel(2)], &[Kind::Cancel]);
+    expect_of([asked(), cancel(1), record(2, settled(0))], &[]);
+}
+
+#[test]
+fn nothing_follows_a_runs_end() {
+    expect_of([start(1).closes("completed"), record(1, bare("resumed"))], &[Kind::AfterClose]);
+}
+
+#[test]
+fn an_end_must_be_one() {
+    expect_of([start(1).closes("exploded")], &[Kind::Close]);
+    let terminated = || record(1, body("terminated", [("reason", "why".into())]));
+    expect_of([start(1), terminated()], &[Kind::Close]);
+    expect_of([start(1), terminated().closes("terminated")], &[]);
+    expect_of([start(1), record(1, bare("timed_out"))], &[Kind::Close]);
+}
+
+#[test]
+fn steps_of_an_ordered_workflow_settle_in_order() {
+    let history = || {
+        let mut partition = Partition::default();
+        partition.write([start(1).asks([mark(0, "activity"), mark(1, "activity")])]);
+        partition.write([record(1, settled(1))]);
+        partition
+    };
+    expect(history(), &[]);
+    let rules = Rules { ordered_workflows: vec!["checkout".to_owned()] };
+    let report = check_partitions(&[history().entries], &rules);
+    assert_eq!(report.violations.len(), 1);
+    assert_eq!(
+        report.violations[0].message,
+        "activity 1 `charge` is settled before activity 0 `charge`, which was scheduled first"
+    );
+}
+
+#[test]
+fn parked_runs_are_counted_until_they_go_on() {
+    let reason = map([("kind", "diverged".into()), ("message", "at command 7".into())]);
+    let parked = || record(1, body("parked", [("reason", reason.clone())]));
+    let report = expect_of([start(1), parked()], &[]);
+    assert_eq!(report.counts().parked, 1);
+    assert!(report.to_string().contains("parked: diverged: at command 7"), "{report}");
+    assert_eq!(expect_of([start(1), parked(), record(2, bare("resumed"))], &[]).counts().parked, 0);
+}
+
+#[test]
+fn the_ledger_is_compared_with_history() {
+    let key = |run: u128, step: u32| format!("order-{run}/00000000-0000-0000-0000-{run:012}/{step}");
+    let line = |key: &str, attempt: u32| {
+        format!(r#"{{"key":"{key}","workflow_id":"w","step":0,"attempt":{attempt},"at_ms":1}}"#)
+    };
+    let two = || [mark(0, "activity"), mark(1, "activity")];
+    let mut report = expect_of([start(1).asks(two()), record(1, settled(0)), record(2, settled(1))], &[]);
+    let ledger =
+        [line(&key(1, 0), 1), line(&key(1, 0), 2), line(&key(1, 0), 2), line(&key(9, 0), 1), "{".to_owned()].join("\n");
+    report.judge_effects(&ledger);
+    let effects = report.effects.clone().expect("it was judged");
+    assert_eq!((effects.lines, effects.keys), (4, 2));
+    assert_eq!(effects.executed_more_than_once.len(), 1);
+    assert_eq!(effects.executed_more_than_once[0].attempts, [1, 2, 2]);
+    assert!(effects.executed_more_than_once[0].repeats_an_attempt());
+    assert_eq!(effects.never_executed, [key(1, 1)]);
+    assert_eq!(effects.without_cause, [key(9, 0)]);
+    let kinds: Vec<Kind> = report.violations.iter().map(|violation| violation.kind).collect();
+    assert_eq!(kinds, [Kind::Ledger, Kind::EffectWithoutCause, Kind::NeverExecuted]);
+    assert_eq!(report.to_json(true)["runs"][0]["workflow_id"], "order-1");
+}
+
+/// Two frames with every kind of record, as the first release encodes them: hexadecimal, a blank line between.
+#[test]
+fn frames_as_the_first_release_wrote_them_are_read() {
+    let mut partition = Partition::default();
+    for frame in include_str!("golden.hex").split_terminator("\n\n") {
+        let digits: Vec<u8> = frame.bytes().filter(u8::is_ascii_hexdigit).collect();
+        let pair = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).expect("ASCII"), 16).expect("hexadecimal");
+        partition.append(digits.chunks(2).map(pair).collect());
+    }
+    let report = expect(partition, &[]);
+    assert_eq!((report.shards[0].standing, report.shards[0].records), (2, 16));
+    let run = &report.runs[0];
+    assert_eq!((run.records, run.workflow.as_str(), run.status), (15, "checkout", Status::TimedOut));
+    let settled: Vec<_> = run.commands.iter().map(|command| (command.settled, command.cancelled)).collect();
+    assert_eq!(settled, [(Some(true), false), (Some(true), false), (Some(false), false), (None, true)]);
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_are_judged_without_a_panic(
+        partitions in proptest::collection::vec(
+            proptest::collection::vec((0_u64..9, 0_u64..9, proptest::collection::vec(any::<u8>(), 0..60)), 0..8),
+            0..4,
+        ),
+    ) {
+        let entry = |(ledger, entry, bytes)| (everpulse_checker::Position { ledger, entry }, bytes);
+        let partitions: Vec<Vec<Entry>> = partitions.into_iter().map(|entries| entries.into_iter().map(entry).collect()).collect();
+        let report = check_partitions(&partitions, &Rules::default());
+        prop_assert_eq!(report.shards.len(), partitions.len());
+    }
+
+    #[test]
+    fn damaged_frames_are_judged_without_a_panic(flips in proptest::collection::vec((0_usize..4, any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+        let mut partition = Partition::default();
+        partition.write([start(1).asks([mark(0, "activity"), timer(1, 1_000)])]);
+        partition.write([record(1, settled(0)), received(2, 60, 1, bare("resume"))]);
+        partition.write([applied(3, 60).asks([mark(1, "cancel")])]);
+        partition.write([record(4, bare("timed_out")).closes("timed_out")]);
+        for (entry, at, byte) in flips {
+            let bytes = &mut partition.entries[entry].1;
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let report = judge(partition);
+        prop_assert_eq!(report.shards[0].entries, 4);
+        let _ = report.to_string();
+    }
+}
