@@ -1,0 +1,277 @@
+//! What is known of a shard's runs: a fold of its standing frames.
+//!
+//! The book is changed by [`Book::absorb`] alone, record by record, whether the record was just written here
+//! or read after a takeover. It knows nothing of what is in flight.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use everpulse_protocol::history::{Close, CommandKind, Frame, Record, RecordBody};
+use everpulse_protocol::shard::Config;
+use everpulse_protocol::timer::Wake;
+use everpulse_protocol::view::{Fold, RunView};
+use everpulse_protocol::{EventId, Position, RunId, Timestamp, WorkflowId};
+
+use crate::run::{RUN_TIMER, Run};
+use crate::{Map, Set};
+
+/// Closed runs' ends are kept at hand up to so many bytes; the rest is read again when it is asked for.
+const CLOSES_BYTES_MAX: usize = 256 * 1024;
+
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    pub config: Option<Config>,
+    pub runs: Map<RunId, Run>,
+    pub closed: Map<RunId, Closed>,
+    /// The newest run of each workflow id.
+    pub newest: Map<WorkflowId, RunId>,
+    /// Ids of clients' inputs that stand in history.
+    pub inputs: Set<EventId>,
+    /// When what is due: timers by number, starts and time-outs of runs by [`RUN_TIMER`].
+    pub timers: BTreeSet<(Timestamp, RunId, u32)>,
+    /// Runs that ended with commands that may not be sent yet.
+    pub lingering: BTreeMap<RunId, Run>,
+    /// Runs that stand still.
+    pub parked: BTreeSet<RunId>,
+    /// Runs with inputs that were taken in and not applied.
+    pub with_received: BTreeSet<RunId>,
+    /// Records with commands in frames that are not marked as sent: frame, run.
+    pub unmarked: VecDeque<(u64, RunId)>,
+    pub at: Timestamp,
+    pub wake: Option<Wake>,
+    pub sent_below: u64,
+    pub queues: BTreeMap<String, Position>,
+    kept: VecDeque<(RunId, usize)>,
+    kept_bytes: usize,
+}
+
+/// A run that has ended.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    pub workflow_id: WorkflowId,
+    pub workflow: String,
+    pub version: u32,
+    pub started_at: Timestamp,
+    pub closed_at: Timestamp,
+    /// Its end, while it is kept at hand.
+    pub close: Option<Close>,
+    /// Where its end stands in history, once that is proven.
+    pub position: Option<Position>,
+    pub frame: u64,
+}
+
+impl Book {
+    /// Takes the header of a standing frame.
+    pub fn absorb_header(&mut self, frame: &Frame) {
+        self.at = self.at.max(frame.at);
+        self.wake = frame.wake;
+        if frame.config.is_some() {
+            self.config = frame.config.clone();
+        }
+        for mark in &frame.queues {
+            self.queues.insert(mark.queue.clone(), mark.position);
+        }
+        self.mark_sent(frame.sent_below);
+    }
+
+    /// Forgets what was kept for sending again.
+    pub fn mark_sent(&mut self, below: u64) {
+        self.sent_below = self.sent_below.max(below);
+        while self.unmarked.front().is_some_and(|(frame, _)| *frame < self.sent_below) {
+            self.unmarked.pop_front();
+        }
+        self.lingering.retain(|_, run| run.last_frame >= below);
+    }
+
+    /// Takes the next record of a frame.
+    pub fn absorb(&mut self, record: Record, frame: u64) {
+        let body = record.body().ok();
+        let run_id = record.run_id;
+        self.note_input(&record, body.as_ref());
+        if !self.runs.contains_key(&run_id) {
+            if self.closed.contains_key(&run_id) {
+                return;
+            }
+            self.newest.insert(record.workflow_id.clone(), run_id);
+            self.runs.insert(run_id, Run::new(record.workflow_id.clone(), run_id));
+        }
+        let Some(run) = self.runs.get_mut(&run_id) else { return };
+        let run_timer = run_timer(run);
+        for no in ended_timers(&record, body.as_ref()) {
+            if let Some(due) = run.pending.get(&no).and_then(|pending| pending.due) {
+                self.timers.remove(&(due, run_id, no));
+            }
+        }
+        for mark in record.commands.iter().filter(|mark| mark.kind == CommandKind::Timer) {
+            self.timers.insert((mark.due.unwrap_or(record.at), run_id, mark.no));
+        }
+        if record.commands.iter().any(|mark| mark.kind == CommandKind::Activity) {
+            self.unmarked.push_back((frame, run_id));
+        }
+        let close = record.close.clone();
+        let at = record.at;
+        run.absorb(record, body.as_ref(), frame);
+        if run_timer != self::run_timer(run) {
+            if let Some(due) = run_timer {
+                self.timers.remove(&(due, run_id, RUN_TIMER));
+            }
+            if let Some(due) = self::run_timer(run) {
+                self.timers.insert((due, run_id, RUN_TIMER));
+            }
+        }
+        set_member(&mut self.parked, run_id, run.parked.is_some());
+        set_member(&mut self.with_received, run_id, !run.received.is_empty());
+        if let Some(close) = close {
+            self.close(run_id, close, at, frame);
+        }
+    }
+
+    fn note_input(&mut self, record: &Record, body: Option<&RecordBody>) {
+        match body {
+            Some(RecordBody::Received { event, .. }) => {
+                self.inputs.insert(event.id);
+            }
+            Some(
+                RecordBody::Signalled { .. }
+                | RecordBody::CancelRequested { .. }
+                | RecordBody::Terminated { .. }
+                | RecordBody::Resumed,
+            ) => {
+                self.inputs.insert(record.event);
+            }
+            _ => {}
+        }
+    }
+
+    fn close(&mut self, run_id: RunId, close: Close, at: Timestamp, frame: u64) {
+        let Some(mut run) = self.runs.remove(&run_id) else { return };
+        self.parked.remove(&run_id);
+        self.with_received.remove(&run_id);
+        for (no, pending) in &run.pending {
+            if let (CommandKind::Timer, Some(due)) = (pending.kind, pending.due) {
+                self.timers.remove(&(due, run_id, *no));
+            }
+        }
+        if let Some(due) = run_timer(&run) {
+            self.timers.remove(&(due, run_id, RUN_TIMER));
+        }
+        let started = run.started.clone();
+        let size = std::mem::size_of::<Close>()
+            + match &close.outcome {
+                everpulse_protocol::event::Outcome::Done(value) => value.len(),
+                everpulse_protocol::event::Outcome::Failed(failure) => failure.message.len() + 128,
+            };
+        self.closed.insert(
+            run_id,
+            Closed {
+                workflow_id: run.workflow_id.clone(),
+                workflow: started.as_ref().map(|started| started.workflow.clone()).unwrap_or_default(),
+                version: started.as_ref().map_or(0, |started| started.version),
+                started_at: started.map_or(at, |started| started.at),
+                closed_at: at,
+                close: Some(close),
+                position: None,
+                frame,
+            },
+        );
+        self.kept.push_back((run_id, size));
+        self.kept_bytes += size;
+        if run.pending.values().any(|pending| pending.kind == CommandKind::Activity && !pending.eager) {
+            run.live = None;
+            self.lingering.insert(run_id, run);
+        }
+        self.forget_closes();
+    }
+
+    /// Lets go of ends that can be read again, oldest first.
+    fn forget_closes(&mut self) {
+        while self.kept_bytes > CLOSES_BYTES_MAX {
+            let Some((run_id, size)) = self.kept.front().copied() else { return };
+            let Some(closed) = self.closed.get_mut(&run_id) else { return };
+            if closed.position.is_none() {
+                return;
+            }
+            closed.close = None;
+            self.kept.pop_front();
+            self.kept_bytes -= size;
+        }
+    }
+
+    /// Says where the frame stands in which these runs ended.
+    pub fn place(&mut self, frame: u64, position: Position, ended: impl IntoIterator<Item = RunId>) {
+        for run_id in ended {
+            if let Some(closed) = self.closed.get_mut(&run_id)
+                && closed.frame == frame
+            {
+                closed.position = Some(position);
+            }
+        }
+        self.forget_closes();
+    }
+
+    /// The run that an event is for: the one that it names, or the newest of its workflow id.
+    pub fn addressed(&self, workflow_id: &WorkflowId, run_id: Option<RunId>) -> Option<RunId> {
+        match run_id {
+            Some(run_id) => {
+                let known = match (self.runs.get(&run_id), self.closed.get(&run_id)) {
+                    (Some(run), _) => &run.workflow_id == workflow_id,
+                    (None, Some(closed)) => &closed.workflow_id == workflow_id,
+                    (None, None) => false,
+                };
+                known.then_some(run_id)
+            }
+            None => self.newest.get(workflow_id).copied(),
+        }
+    }
+
+    /// A run as `describe` shows it.
+    pub fn view(&self, run_id: RunId) -> Option<RunView> {
+        if let Some(closed) = self.closed.get(&run_id) {
+            return Some(RunView {
+                workflow_id: closed.workflow_id.clone(),
+                run_id,
+                workflow: closed.workflow.clone(),
+                version: closed.version,
+                tags: Vec::new(),
+                started_at: closed.started_at,
+                closed_at: Some(closed.closed_at),
+                close: closed.close.clone(),
+                parked: None,
+                cancel_requested: false,
+                records: 0,
+                pending: Vec::new(),
+            });
+        }
+        let run = self.runs.get(&run_id)?;
+        let mut fold = Fold::default();
+        for record in &run.records {
+            fold.apply(record);
+        }
+        fold.view()
+    }
+}
+
+fn set_member(set: &mut BTreeSet<RunId>, run_id: RunId, member: bool) {
+    if member {
+        set.insert(run_id);
+    } else {
+        set.remove(&run_id);
+    }
+}
+
+/// When the run itself needs the clock: to start, or to time out.
+fn run_timer(run: &Run) -> Option<Timestamp> {
+    match &run.started {
+        None => run.start_at(),
+        Some(started) => started.times_out_at,
+    }
+}
+
+/// The numbers of the timers that a record ends.
+fn ended_timers(record: &Record, body: Option<&RecordBody>) -> Vec<u32> {
+    let fired = match body {
+        Some(RecordBody::TimerFired { step }) => Some(*step),
+        _ => None,
+    };
+    let cancelled = record.commands.iter().filter(|mark| mark.kind == CommandKind::Cancel).map(|mark| mark.no);
+    fired.into_iter().chain(cancelled).collect()
+}

@@ -1,0 +1,931 @@
+//! The shard: what is read, appended, proven, sent and acknowledged, in which order.
+//!
+//! ```text
+//!          first input                    inputs            receipt follows what was read
+//!   Cold ─────────────► Loading ─► Ready ───────► Appending ──────────────────────────────► Ready
+//!    ▲                     ▲         │ nothing to      │ otherwise: read on
+//!    │ void, and nothing   │         ▼ append          ▼
+//!    └───────────┐         │      Checking          Proving ─► stands ─► Ready
+//!                └─────────┴─────────┴─ a foreign frame stands ─┴─ void, or no receipt
+//! ```
+//!
+//! One frame is in flight at a time; what arrives meanwhile forms the next round. So a round costs one
+//! receipt, however many inputs it has, and nothing is ever polled on a frame whose fate is open.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use everpulse_protocol::chain::{Chain, Offered};
+use everpulse_protocol::event::Event;
+use everpulse_protocol::history::{Frame, Hash, QueueMark};
+use everpulse_protocol::shard::Config;
+use everpulse_protocol::task::Task;
+use everpulse_protocol::{EventId, Position, RunId, Timestamp, WriterId, encode};
+use everpulse_sdk::definition::Registry;
+
+use crate::book::Book;
+use crate::effect::{Delivery, DeliveryToken, Effect, LocalResult, Outgoing, SendId};
+use crate::holds::{self, HOLD_MS_MAX, Hold, Locals, Unsent};
+use crate::round::{Applier, FRAME_BYTES, Round, StartLocal};
+use crate::run::RUN_TIMER;
+use crate::{Set, wake};
+
+mod fetch;
+mod recover;
+
+/// A signal for a workflow id without a run waits this long for its start.
+const EARLY_MS: u64 = 3_000;
+
+/// The budget of live futures is looked after once in so many frames.
+const EVICT_EVERY: u64 = 32;
+/// Parked runs are tried again no more often than this.
+const PARKED_MS: u64 = 30_000;
+
+/// Whether this process can run an activity at once instead of through its queue.
+pub trait Eager {
+    /// Takes a slot, if there is a free one and the task is fit for it.
+    fn reserve(&self, task: &Task) -> bool;
+    /// Gives a slot back that was not used.
+    fn release(&self, queue: &str, activity: &str);
+    /// Whether this process runs such tasks at all.
+    fn serves(&self, task: &Task) -> bool;
+}
+
+/// Every activity goes through its queue.
+#[derive(Debug, Clone, Copy)]
+pub struct NoEager;
+
+impl Eager for NoEager {
+    fn reserve(&self, _: &Task) -> bool {
+        false
+    }
+    fn release(&self, _: &str, _: &str) {}
+    fn serves(&self, _: &Task) -> bool {
+        false
+    }
+}
+
+/// What can be set for a shard.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Larger results, arguments and ends are refused.
+    pub payload_bytes_max: usize,
+    /// So many futures stay alive; the other open runs are replayed when something happens to them.
+    pub live_runs_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { payload_bytes_max: 1024 * 1024, live_runs_max: 2_000 }
+    }
+}
+
+/// What a shard is about, for logs, tests and the end of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    /// History is not loaded, or thrown away again.
+    pub cold: bool,
+    /// Nothing arrived that is not dealt with: no round, no unconfirmed send, no held input.
+    pub idle: bool,
+    pub open_runs: usize,
+    pub live_runs: usize,
+    pub local_work: usize,
+    /// Frames of ours that turned out void.
+    pub voids: u64,
+    /// The next frame's number.
+    pub next_number: u64,
+}
+
+/// One shard of runs.
+pub struct Shard {
+    shard: u32,
+    writer: WriterId,
+    config: Config,
+    registry: Arc<Registry>,
+    eager: Rc<dyn Eager>,
+    options: Options,
+    phase: Phase,
+    chain: Chain,
+    book: Book,
+    effects: VecDeque<Effect>,
+    next_id: u64,
+
+    deliveries: BTreeMap<DeliveryToken, Kept>,
+    arrived: VecDeque<DeliveryToken>,
+    early: Vec<Early>,
+    local_results: VecDeque<(RunId, u32, LocalResult)>,
+
+    sends: BTreeMap<SendId, InFlight>,
+    /// Tasks among them.
+    tasks_in_flight: Set<EventId>,
+    unsent: Unsent,
+    /// All commands of the frames below this are known to be sent.
+    sent_floor: u64,
+    marks: BTreeMap<String, Position>,
+    marks_changed: bool,
+    holds: Vec<Hold>,
+    locals: Locals,
+    /// Local work that runs in this process.
+    running: BTreeSet<(RunId, u32)>,
+    finding: BTreeMap<u64, Vec<(u64, Box<Task>)>>,
+    fetching: BTreeMap<u64, fetch::Fetching>,
+    /// What has to be done once after loading.
+    loaded: bool,
+    /// The number after the last frame that was loaded or proven here.
+    proven_next: u64,
+    /// Runs whose tasks may be unsent and cannot be rebuilt now, with the first such frame.
+    parked_unsent: BTreeMap<RunId, u64>,
+    wakes_in_flight: BTreeSet<u64>,
+    parked_tried: Timestamp,
+    draining: bool,
+    voids: u64,
+    holes: u32,
+}
+
+/// A delivery that is not acknowledged, with what has to be applied again after a void frame.
+#[derive(Debug)]
+struct Kept {
+    events: Vec<Event>,
+    suspect: bool,
+    next: usize,
+    /// Events of it among the early ones.
+    early: usize,
+    runs: Vec<RunId>,
+    since: Timestamp,
+}
+
+#[derive(Debug)]
+struct Early {
+    until: Timestamp,
+    token: DeliveryToken,
+    event: Event,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    frame: u64,
+    task: Option<(EventId, String)>,
+    wake: Option<u64>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Cold,
+    LoadTail { id: u64 },
+    LoadRead { id: u64, to: Position },
+    Ready,
+    CheckTail { id: u64, round: Box<Round> },
+    CheckRead { id: u64, to: Position, round: Box<Round> },
+    Appending { id: u64, flight: Box<Flight> },
+    ProveTail { id: u64, flight: Box<Flight> },
+    ProveRead { id: u64, to: Position, flight: Box<Flight> },
+    Refused,
+}
+
+/// A frame on its way, with what follows if it stands.
+#[derive(Debug)]
+struct Flight {
+    number: u64,
+    hash: Hash,
+    round: Round,
+    locals: Vec<(RunId, u32, LocalResult)>,
+}
+
+impl std::fmt::Debug for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shard").field("shard", &self.shard).field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+impl Shard {
+    /// A shard of which nothing is loaded yet.
+    #[must_use]
+    pub fn new(
+        shard: u32,
+        writer: WriterId,
+        config: Config,
+        registry: Arc<Registry>,
+        eager: Rc<dyn Eager>,
+        options: Options,
+    ) -> Self {
+        Self {
+            shard,
+            writer,
+            config,
+            registry,
+            eager,
+            options,
+            phase: Phase::Cold,
+            chain: Chain::new(),
+            book: Book::default(),
+            effects: VecDeque::new(),
+            next_id: 0,
+            deliveries: BTreeMap::new(),
+            arrived: VecDeque::new(),
+            early: Vec::new(),
+            local_results: VecDeque::new(),
+            sends: BTreeMap::new(),
+            tasks_in_flight: Set::default(),
+            unsent: Unsent::default(),
+            sent_floor: 0,
+            marks: BTreeMap::new(),
+            marks_changed: false,
+            holds: Vec::new(),
+            locals: Locals::new(),
+            running: BTreeSet::new(),
+            finding: BTreeMap::new(),
+            fetching: BTreeMap::new(),
+            loaded: false,
+            proven_next: 0,
+            parked_unsent: BTreeMap::new(),
+            wakes_in_flight: BTreeSet::new(),
+            parked_tried: Timestamp(0),
+            draining: false,
+            voids: 0,
+            holes: 0,
+        }
+    }
+
+    /// What to do next; call until there is nothing.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When [`Self::handle_tick`] wants to be called; never for none.
+    #[must_use]
+    pub fn poll_deadline(&self) -> Option<Timestamp> {
+        if !matches!(self.phase, Phase::Ready) {
+            return None;
+        }
+        let timer = self.book.timers.iter().find(|(_, run, no)| self.can_fire(*run, *no)).map(|(due, ..)| *due);
+        let early = self.early.iter().map(|early| early.until).min();
+        let hold = self
+            .holds
+            .iter()
+            .filter(|hold| self.wants_cover(hold))
+            .map(|hold| Timestamp(hold.since.0 + HOLD_MS_MAX))
+            .min();
+        let unseen = self
+            .locals
+            .iter()
+            .filter(|(key, _)| !self.running.contains(key))
+            .map(|(_, local)| local.deadline)
+            .min();
+        [timer, early, hold, unseen].into_iter().flatten().min()
+    }
+
+    /// Whether a hold has local work that was not yet asked to be covered.
+    fn wants_cover(&self, hold: &Hold) -> bool {
+        hold.runs.iter().any(|run| holds::of_run(&self.locals, *run).any(|(_, local)| !local.wants_cover))
+    }
+
+    fn can_fire(&self, run: RunId, no: u32) -> bool {
+        !self.book.parked.contains(&run) && (no == RUN_TIMER || !self.book.with_received.contains(&run))
+            || no == RUN_TIMER && self.book.runs.get(&run).is_some_and(|run| run.started.is_some())
+    }
+
+    /// What the shard is about.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status {
+            cold: matches!(self.phase, Phase::Cold),
+            idle: matches!(self.phase, Phase::Ready | Phase::Cold | Phase::Refused)
+                && self.arrived.is_empty()
+                && self.local_results.is_empty()
+                && self.sends.is_empty()
+                && self.finding.is_empty()
+                && self.holds.is_empty(),
+            open_runs: self.book.runs.len(),
+            live_runs: self.book.runs.values().filter(|run| run.live.is_some()).count(),
+            local_work: self.running.len(),
+            voids: self.voids,
+            next_number: self.chain.next_number(),
+        }
+    }
+
+    /// A message of the inbox.
+    pub fn handle_delivery(&mut self, delivery: Delivery, now: Timestamp) {
+        let Delivery { token, frame, suspect } = delivery;
+        let kept = Kept { events: frame.events, suspect, next: 0, early: 0, runs: Vec::new(), since: now };
+        self.deliveries.insert(token, kept);
+        self.arrived.push_back(token);
+        self.advance(now);
+    }
+
+    /// Local work came to an end.
+    pub fn handle_local(&mut self, run: RunId, step: u32, result: LocalResult, now: Timestamp) {
+        self.local_results.push_back((run, step, result));
+        self.advance(now);
+    }
+
+    /// The clock has reached [`Self::poll_deadline`].
+    pub fn handle_tick(&mut self, now: Timestamp) {
+        self.advance(now);
+    }
+
+    /// The worker leaves: no new inputs will come; marks of what was sent are written down.
+    pub fn handle_drain(&mut self, now: Timestamp) {
+        self.draining = true;
+        self.advance(now);
+    }
+
+    /// The answer to [`Effect::AskTail`].
+    pub fn handle_tail(&mut self, id: u64, tail: Option<Position>, now: Timestamp) {
+        match std::mem::replace(&mut self.phase, Phase::Cold) {
+            Phase::LoadTail { id: asked } if asked == id => match tail {
+                None => self.loaded(),
+                Some(to) => {
+                    let id = self.read(to);
+                    self.phase = Phase::LoadRead { id, to };
+                }
+            },
+            Phase::CheckTail { id: asked, round } if asked == id => match tail {
+                Some(to) if self.chain.read_to().is_none_or(|read_to| to > read_to) => {
+                    let id = self.read(to);
+                    self.phase = Phase::CheckRead { id, to, round };
+                }
+                _ => self.current(*round, now),
+            },
+            Phase::ProveTail { id: asked, flight } if asked == id => match tail {
+                Some(to) if self.chain.read_to().is_none_or(|read_to| to > read_to) => {
+                    let id = self.read(to);
+                    self.phase = Phase::ProveRead { id, to, flight };
+                }
+                // The frame is not there, and may still come: appending a rival decides it.
+                _ => self.void(*flight),
+            },
+            other => self.phase = other,
+        }
+        self.advance(now);
+    }
+
+    /// Entries that answer [`Effect::Read`]; `done` with the last ones.
+    pub fn handle_entries(&mut self, id: u64, entries: Vec<(Position, Bytes)>, done: bool, now: Timestamp) {
+        match std::mem::replace(&mut self.phase, Phase::Cold) {
+            Phase::LoadRead { id: asked, to } if asked == id => self.load(id, to, entries, done),
+            Phase::CheckRead { id: asked, to, round } if asked == id => match self.read_on(&entries, None) {
+                ReadOn::Foreign => self.throw_away(*round, Vec::new()),
+                ReadOn::Hole => self.throw_away(*round, Vec::new()),
+                ReadOn::Nothing | ReadOn::Ours(_) if done => self.current(*round, now),
+                ReadOn::Nothing | ReadOn::Ours(_) => self.phase = Phase::CheckRead { id, to, round },
+            },
+            Phase::ProveRead { id: asked, to, flight } if asked == id => {
+                match self.read_on(&entries, Some(flight.hash)) {
+                    ReadOn::Ours(position) => self.stands(*flight, position, now),
+                    ReadOn::Foreign | ReadOn::Hole => self.void(*flight),
+                    ReadOn::Nothing if done => self.void(*flight),
+                    ReadOn::Nothing => self.phase = Phase::ProveRead { id, to, flight },
+                }
+            }
+            other => self.phase = other,
+        }
+        self.advance(now);
+    }
+
+    /// The answer to [`Effect::Append`]: the receipt's position, none for a duplicate's receipt; an error when the
+    /// outcome is open.
+    pub fn handle_receipt<E>(&mut self, id: u64, receipt: Result<Option<Position>, E>, now: Timestamp) {
+        match std::mem::replace(&mut self.phase, Phase::Cold) {
+            Phase::Appending { id: asked, flight } if asked == id => match receipt {
+                Ok(receipt) if self.chain.prove(flight.hash, receipt) => {
+                    let position = self.chain.tail().map(|tail| tail.position);
+                    self.stands(*flight, position, now);
+                }
+                Ok(Some(to)) if self.chain.read_to().is_none_or(|read_to| to > read_to) => {
+                    let id = self.read(to);
+                    self.phase = Phase::ProveRead { id, to, flight };
+                }
+                // A receipt without a position, or none at all: what the partition holds decides.
+                Ok(_) | Err(_) => {
+                    let id = self.ask_tail();
+                    self.phase = Phase::ProveTail { id, flight };
+                }
+            },
+            other => self.phase = other,
+        }
+        self.advance(now);
+    }
+
+    /// The confirmation of [`Effect::Send`].
+    pub fn handle_sent(&mut self, id: SendId, position: Option<Position>, now: Timestamp) {
+        if let Some(sent) = self.sends.remove(&id) {
+            self.unsent.confirm(sent.frame);
+            if let Some(wake) = sent.wake {
+                self.wakes_in_flight.remove(&wake);
+            }
+            if let Some((task, queue)) = sent.task {
+                self.tasks_in_flight.remove(&task);
+                if let Some(position) = position {
+                    self.mark(queue, position);
+                }
+            }
+        }
+        self.settle_holds(now);
+        self.advance(now);
+    }
+
+    /// The answer to [`Effect::FindTasks`]: which of the tasks are in their queue's topic.
+    pub fn handle_found(&mut self, id: u64, found: &[EventId], now: Timestamp) {
+        for (frame, task) in self.finding.remove(&id).unwrap_or_default() {
+            if !found.contains(&task.id) {
+                self.send(frame, Outgoing::Task(task));
+            }
+            self.unsent.confirm(frame);
+        }
+        self.settle_holds(now);
+        self.advance(now);
+    }
+
+    fn mark(&mut self, queue: String, position: Position) {
+        let mark = self.marks.entry(queue).or_insert(position);
+        *mark = (*mark).max(position);
+        self.marks_changed = true;
+    }
+
+    fn fresh_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn ask_tail(&mut self) -> u64 {
+        let id = self.fresh_id();
+        self.effects.push_back(Effect::AskTail { id });
+        id
+    }
+
+    fn read(&mut self, to: Position) -> u64 {
+        let id = self.fresh_id();
+        self.effects.push_back(Effect::Read { id, after: self.chain.read_to(), to });
+        id
+    }
+
+    /// Goes as far as the phase allows.
+    fn advance(&mut self, now: Timestamp) {
+        match self.phase {
+            Phase::Cold if !self.arrived.is_empty() || !self.local_results.is_empty() => {
+                let id = self.ask_tail();
+                self.phase = Phase::LoadTail { id };
+            }
+            Phase::Ready => {
+                self.ask_for_cover(now);
+                self.begin_round(now);
+                self.settle_holds(now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Applies what there is, and appends it or asks whether the book is current.
+    fn begin_round(&mut self, now: Timestamp) {
+        let at = now.max(self.book.at);
+        let mut round = Round::default();
+        let mut locals = Vec::new();
+        let number = self.chain.next_number();
+        if std::mem::take(&mut self.loaded) {
+            self.recover(&mut round, number, at);
+        } else {
+            self.gather(&mut round, &mut locals, number, at);
+        }
+        self.start_unseen(&round, now);
+        let need = wake::need(&self.book, &self.locals, at);
+        let current = if round.wake_served { None } else { self.book.wake };
+        let missing = wake::is_missing(current, need, at);
+        let below = self.unsent.below(number);
+        let last_marks = self.draining && self.book.sent_below < below && self.sends.is_empty();
+        if last_marks {
+            self.draining = false;
+        }
+        let append = !round.records.is_empty() || missing || round.wake_served || last_marks;
+        if !append {
+            if round.decides {
+                let id = self.ask_tail();
+                self.phase = Phase::CheckTail { id, round: Box::new(round) };
+            } else if !round.taken.is_empty() || !round.replies.is_empty() || !round.cancel_tasks.is_empty() {
+                // All that was said is in history already.
+                self.release(round, None, now);
+            }
+            return;
+        }
+        let mut applier = self.applier(&mut round, number, at);
+        let wake = match need {
+            Some(due) if missing => Some(applier.name_wake(due)),
+            _ => current,
+        };
+        let frame = Frame {
+            shard: self.shard,
+            number,
+            previous: self.chain.next_previous(),
+            writer: self.writer,
+            verified: self.chain.verified(),
+            at,
+            config: (number == 0).then(|| self.config.clone()),
+            wake,
+            sent_below: below.min(self.parked_unsent()),
+            queues: if std::mem::take(&mut self.marks_changed) {
+                self.marks.iter().map(|(queue, position)| QueueMark { queue: queue.clone(), position: *position }).collect()
+            } else {
+                Vec::new()
+            },
+            records: std::mem::take(&mut round.records),
+        };
+        let payload = encode(&frame);
+        self.book.absorb_header(&frame);
+        round.appended = true;
+        round.touched = frame.records.iter().filter(|r| r.close.is_none()).map(|r| r.run_id).collect();
+        round.touched.dedup();
+        let id = self.fresh_id();
+        let flight = Flight { number, hash: Hash::of(&payload), round, locals };
+        self.effects.push_back(Effect::Append { id, payload });
+        self.phase = Phase::Appending { id, flight: Box::new(flight) };
+    }
+
+    fn applier<'a>(&'a mut self, round: &'a mut Round, frame: u64, at: Timestamp) -> Applier<'a> {
+        Applier {
+            book: &mut self.book,
+            round,
+            registry: &self.registry,
+            eager: &*self.eager,
+            shard: self.shard,
+            frame,
+            at,
+            payload_bytes_max: self.options.payload_bytes_max,
+        }
+    }
+
+    /// Takes what arrived, in a fixed order, up to a frame's size.
+    fn gather(&mut self, round: &mut Round, locals: &mut Vec<(RunId, u32, LocalResult)>, number: u64, at: Timestamp) {
+        while round.bytes < FRAME_BYTES {
+            let Some((run, step, result)) = self.local_results.pop_front() else { break };
+            if !self.is_pending(run, step) {
+                self.running.remove(&(run, step));
+                continue;
+            }
+            locals.push((run, step, result.clone()));
+            self.applier(round, number, at).local(run, step, result);
+        }
+        if !self.book.parked.is_empty() && self.parked_tried.0 + PARKED_MS <= at.0 {
+            self.parked_tried = at;
+            self.revive_parked(round, number, at);
+        }
+        let due: Vec<(RunId, u32)> = self
+            .book
+            .timers
+            .iter()
+            .take_while(|(due, ..)| *due <= at)
+            .filter(|(_, run, no)| self.can_fire(*run, *no))
+            .map(|(_, run, no)| (*run, *no))
+            .collect();
+        for (run, no) in due {
+            if round.bytes >= FRAME_BYTES {
+                break;
+            }
+            self.applier(round, number, at).fire(run, no);
+        }
+        if self.apply_received(round, number, at) {
+            return;
+        }
+        self.take_early(round, number, at);
+        while let Some(token) = self.arrived.front().copied() {
+            if round.bytes >= FRAME_BYTES {
+                break;
+            }
+            self.arrived.pop_front();
+            if !self.take_delivery(round, token, number, at) {
+                self.arrived.push_front(token);
+                break;
+            }
+        }
+    }
+
+    /// Applies inputs that were taken in before. True if one of them has to stay alone in its round.
+    fn apply_received(&mut self, round: &mut Round, number: u64, at: Timestamp) -> bool {
+        let ready: Vec<(RunId, u32)> = self
+            .book
+            .with_received
+            .iter()
+            .filter(|run| !self.book.parked.contains(run))
+            .filter_map(|run| {
+                let state = self.book.runs.get(run)?;
+                let waits = state.start_at().is_some_and(|start_at| start_at > at);
+                (!waits).then(|| (*run, state.received.front().map_or(0, |received| received.attempt)))
+            })
+            .collect();
+        if let Some((run, _)) = ready.iter().find(|(_, attempt)| *attempt >= 2) {
+            if round.records.is_empty() {
+                self.applier(round, number, at).apply_received(*run);
+            }
+            return true;
+        }
+        for (run, _) in ready {
+            if round.bytes >= FRAME_BYTES {
+                break;
+            }
+            self.applier(round, number, at).apply_received(run);
+        }
+        false
+    }
+
+    /// Signals that came before their run.
+    fn take_early(&mut self, round: &mut Round, number: u64, at: Timestamp) {
+        let mut index = 0;
+        while index < self.early.len() {
+            let early = &self.early[index];
+            let late = early.until <= at;
+            if !late && self.book.addressed(&early.event.workflow_id, early.event.run_id).is_none() {
+                index += 1;
+                continue;
+            }
+            let Early { token, event, .. } = self.early.remove(index);
+            let run = self.applier(round, number, at).deliver(token, event, false, true);
+            if let Some(kept) = self.deliveries.get_mut(&token) {
+                kept.early -= 1;
+                kept.runs.extend(run);
+                if kept.early == 0 && kept.next == kept.events.len() {
+                    round.taken.push((token, std::mem::take(&mut kept.runs)));
+                }
+            }
+        }
+    }
+
+    /// Takes the events of one message; false if the frame is full before its end.
+    fn take_delivery(&mut self, round: &mut Round, token: DeliveryToken, number: u64, at: Timestamp) -> bool {
+        loop {
+            let Some(kept) = self.deliveries.get_mut(&token) else { return true };
+            let Some(event) = kept.events.get(kept.next).cloned() else {
+                if kept.early == 0 {
+                    round.taken.push((token, std::mem::take(&mut kept.runs)));
+                }
+                return true;
+            };
+            if round.bytes >= FRAME_BYTES {
+                return false;
+            }
+            kept.next += 1;
+            let suspect = kept.suspect;
+            let run = self.applier(round, number, at).deliver(token, event, suspect, false);
+            let early: Vec<(DeliveryToken, Event)> = std::mem::take(&mut round.early);
+            if let Some(kept) = self.deliveries.get_mut(&token) {
+                kept.early += early.len();
+                kept.runs.extend(run);
+            }
+            let until = Timestamp(at.0 + EARLY_MS);
+            self.early.extend(early.into_iter().map(|(token, event)| Early { until, token, event }));
+        }
+    }
+
+    fn read_on(&mut self, entries: &[(Position, Bytes)], ours: Option<Hash>) -> ReadOn {
+        for (position, payload) in entries {
+            if self.chain.read_to().is_some_and(|read_to| *position <= read_to) {
+                continue;
+            }
+            match self.chain.offer(*position, payload) {
+                Offered::Stands(_) if ours == Some(Hash::of(payload)) => return ReadOn::Ours(Some(*position)),
+                Offered::Stands(_) => return ReadOn::Foreign,
+                Offered::Hole { .. } => return ReadOn::Hole,
+                Offered::Void(_) | Offered::Unreadable(_) => {}
+            }
+        }
+        ReadOn::Nothing
+    }
+
+    /// The book is current: what a round decided without appending takes effect.
+    fn current(&mut self, round: Round, now: Timestamp) {
+        self.phase = Phase::Ready;
+        self.release(round, None, now);
+    }
+
+    /// Our frame is on the chain: what it caused takes effect.
+    fn stands(&mut self, flight: Flight, position: Option<Position>, now: Timestamp) {
+        self.phase = Phase::Ready;
+        if let Some(position) = position {
+            self.book.place(flight.number, position, flight.round.ended.iter().copied());
+        }
+        self.proven_next = flight.number + 1;
+        self.release(flight.round, Some(flight.number), now);
+        if flight.number.is_multiple_of(EVICT_EVERY) {
+            self.evict();
+        }
+    }
+
+    /// Our frame is not on the chain, or its fate is open.
+    fn void(&mut self, flight: Flight) {
+        self.voids += 1;
+        tracing::debug!(shard = self.shard, number = flight.number, "frame is void; the shard is read anew");
+        self.throw_away(flight.round, flight.locals);
+    }
+
+    /// Throws the book away; what is held is applied again to what history says.
+    fn throw_away(&mut self, round: Round, locals: Vec<(RunId, u32, LocalResult)>) {
+        for (queue, activity) in &round.reserved {
+            self.eager.release(queue, activity);
+        }
+        for local in locals.into_iter().rev() {
+            self.local_results.push_front(local);
+        }
+        let known_sent = self.unsent.below(self.proven_next).min(self.parked_unsent());
+        self.sent_floor = self.sent_floor.max(known_sent);
+        self.book = Book::default();
+        self.chain = Chain::new();
+        self.holds.clear();
+        self.early.clear();
+        self.locals.clear();
+        self.arrived = self.deliveries.keys().copied().collect();
+        for kept in self.deliveries.values_mut() {
+            kept.next = 0;
+            kept.early = 0;
+            kept.runs.clear();
+        }
+        self.phase = Phase::Cold;
+    }
+
+    /// Sends, starts, answers and holds what a round caused.
+    fn release(&mut self, round: Round, frame: Option<u64>, now: Timestamp) {
+        let frame = frame.unwrap_or_else(|| self.chain.next_number().saturating_sub(1));
+        for outgoing in round.sends {
+            self.send(frame, outgoing);
+        }
+        for (client, reply) in round.replies {
+            self.effects.push_back(Effect::Reply { client, reply });
+        }
+        for (run, reply_to) in round.fetch {
+            self.fetch(run, reply_to);
+        }
+        for (run, step) in round.cancel_locals {
+            if self.running.contains(&(run, step)) {
+                self.effects.push_back(Effect::CancelLocal { run, step });
+            }
+        }
+        if !round.cancel_tasks.is_empty() {
+            self.effects.push_back(Effect::CancelTasks { tasks: round.cancel_tasks });
+        }
+        for run in round.touched.iter().chain(&round.ended) {
+            self.sync_locals(*run);
+        }
+        for start in round.starts {
+            let (run, no, budget) = match &start {
+                StartLocal::Step { run, no, options, .. } => (*run, *no, recover::step_budget(options)),
+                StartLocal::Eager(task) => {
+                    (task.run_id, task.step, Duration::from_millis(task.options.start_to_close_ms))
+                }
+            };
+            if self.is_pending(run, no) {
+                self.note_deadline(run, no, budget, now);
+            }
+            self.start(start);
+        }
+        for run in round.revived {
+            self.resend_tasks_of(run);
+        }
+        for (token, runs) in round.taken {
+            let since = self.deliveries.get(&token).map_or(now, |kept| kept.since);
+            let mut runs = runs;
+            runs.sort_unstable();
+            runs.dedup();
+            // A known input is acknowledged only when all that its run wanted is confirmed too.
+            let last = runs.iter().map(|run| last_frame(&self.book, *run)).max().unwrap_or(0);
+            self.holds.push(Hold { token, frame: last.max(if round.appended { frame } else { 0 }), runs, since });
+        }
+        self.settle_holds(now);
+    }
+
+    fn send(&mut self, frame: u64, outgoing: Outgoing) {
+        let id = SendId(self.fresh_id());
+        let (mut task, mut wake) = (None, None);
+        match &outgoing {
+            Outgoing::Task(sent) => {
+                self.tasks_in_flight.insert(sent.id);
+                task = Some((sent.id, sent.queue.clone()));
+            }
+            Outgoing::Wake(sent) => {
+                self.wakes_in_flight.insert(sent.number);
+                wake = Some(sent.number);
+            }
+            Outgoing::DeadEvent(_) => {}
+        }
+        self.unsent.add(frame);
+        self.sends.insert(id, InFlight { frame, task, wake });
+        self.effects.push_back(Effect::Send { id, outgoing });
+    }
+
+    fn start(&mut self, start: StartLocal) {
+        match start {
+            StartLocal::Step { run, no, name, options, body } => {
+                if self.is_pending(run, no) && self.running.insert((run, no)) {
+                    self.effects.push_back(Effect::StartStep { run, step: no, name, options, body });
+                }
+            }
+            StartLocal::Eager(task) => {
+                if self.is_pending(task.run_id, task.step) && self.running.insert((task.run_id, task.step)) {
+                    self.effects.push_back(Effect::StartEager { task });
+                } else {
+                    self.eager.release(&task.queue, &task.activity);
+                }
+            }
+        }
+    }
+
+    fn is_pending(&self, run: RunId, no: u32) -> bool {
+        self.book.runs.get(&run).is_some_and(|run| run.pending.contains_key(&no))
+    }
+
+    /// Brings the list of open local work of a run up to the proven book.
+    fn sync_locals(&mut self, run: RunId) {
+        let gone: Vec<u32> = holds::of_run(&self.locals, run)
+            .map(|(no, _)| no)
+            .filter(|no| !self.book.runs.get(&run).is_some_and(|run| run.pending.get(no).is_some_and(|p| p.is_local())))
+            .collect();
+        for no in gone {
+            self.locals.remove(&(run, no));
+            self.running.remove(&(run, no));
+        }
+        let Some(state) = self.book.runs.get(&run) else { return };
+        for (no, pending) in state.pending.iter().filter(|(_, pending)| pending.is_local()) {
+            self.locals.entry((run, *no)).or_insert_with(|| holds::Local {
+                deadline: pending.scheduled_at.after(recover::LOCAL_DEADLINE),
+                wants_cover: false,
+            });
+        }
+    }
+
+    /// Ends holds that are over, and frees their messages.
+    fn settle_holds(&mut self, now: Timestamp) {
+        if self.holds.is_empty() || matches!(self.phase, Phase::Cold) {
+            return;
+        }
+        let below = self.unsent.below(u64::MAX);
+        let covered = self.holds.iter().any(|hold| !hold.runs.is_empty()) && self.is_covered(now);
+        let mut over = Vec::new();
+        let (book, locals) = (&self.book, &self.locals);
+        self.holds.retain_mut(|hold| {
+            let is_over = hold.is_over(below, locals, covered, |run| last_frame(book, run));
+            if is_over {
+                over.push(hold.token);
+            }
+            !is_over
+        });
+        for token in over {
+            self.deliveries.remove(&token);
+            self.effects.push_back(Effect::Ack { token });
+        }
+    }
+
+    /// Whether a confirmed wake-up stands for everything that asked for cover.
+    fn is_covered(&self, now: Timestamp) -> bool {
+        let standing = matches!(self.phase, Phase::Ready);
+        let confirmed = self.book.wake.is_some_and(|wake| !self.wakes_in_flight.contains(&wake.number));
+        let need = wake::need(&self.book, &self.locals, now.max(self.book.at));
+        standing && confirmed && !wake::is_missing(self.book.wake, need, now.max(self.book.at))
+    }
+
+    /// Holds that have lasted long enough ask for a wake-up in their place.
+    fn ask_for_cover(&mut self, now: Timestamp) {
+        for hold in &self.holds {
+            if hold.since.0 + HOLD_MS_MAX > now.0 {
+                continue;
+            }
+            for run in &hold.runs {
+                for (_, local) in self.locals.range_mut((*run, 0)..=(*run, u32::MAX)) {
+                    local.wants_cover = true;
+                }
+            }
+        }
+    }
+
+    /// Lets go of futures beyond the budget, those first that were polled longest ago.
+    fn evict(&mut self) {
+        let mut live: Vec<(u64, RunId)> = self
+            .book
+            .runs
+            .values()
+            .filter_map(|run| run.live.as_ref().map(|live| (live.used, run.run_id)))
+            .collect();
+        if live.len() <= self.options.live_runs_max {
+            return;
+        }
+        live.sort_unstable();
+        let surplus = live.len() - self.options.live_runs_max * 9 / 10;
+        for (_, run) in live.into_iter().take(surplus) {
+            if let Some(run) = self.book.runs.get_mut(&run) {
+                run.live = None;
+            }
+        }
+    }
+}
+
+enum ReadOn {
+    Nothing,
+    Ours(Option<Position>),
+    Foreign,
+    Hole,
+}
+
+fn last_frame(book: &Book, run: RunId) -> u64 {
+    match (book.runs.get(&run), book.closed.get(&run)) {
+        (Some(run), _) => run.last_frame,
+        (None, Some(closed)) => closed.frame,
+        (None, None) => 0,
+    }
+}

@@ -1,0 +1,306 @@
+//! Reading a shard's history, and what has to be done once after that: sends that may be missing, inputs on
+//! trial, parked runs, local work that nobody is known to do.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use everpulse_protocol::chain::{Chain, Offered};
+use everpulse_protocol::history::{CommandKind, Frame, ParkedKind};
+use everpulse_protocol::task::Task;
+use everpulse_protocol::{Position, RunId, Timestamp};
+use everpulse_sdk::replay::{Command, StepOptions};
+
+use super::{Phase, Shard};
+use crate::book::Book;
+use crate::effect::{Effect, Outgoing};
+use crate::holds::{self, Local};
+use crate::replay;
+use crate::round::{Round, StartLocal, task};
+use crate::wake;
+
+/// The deadline of local work whose options are not known.
+pub(super) const LOCAL_DEADLINE: Duration = Duration::from_secs(60);
+/// Local work is looked after at the latest after this, however patient its options are.
+const LOCAL_DEADLINE_MAX: Duration = Duration::from_secs(3600);
+/// Added to a deadline, so that the worker that runs it is not overtaken.
+const GRACE: Duration = Duration::from_secs(1);
+/// A history that cannot be read without holes so often is refused.
+const HOLES_MAX: u32 = 5;
+
+impl Shard {
+    /// Takes a piece of the history.
+    pub(super) fn load(&mut self, id: u64, to: Position, entries: Vec<(Position, Bytes)>, done: bool) {
+        for (position, payload) in entries {
+            if self.chain.read_to().is_some_and(|read_to| position <= read_to) {
+                continue;
+            }
+            match self.chain.offer(position, &payload) {
+                Offered::Stands(frame) => self.absorb(frame, position),
+                Offered::Void(_) | Offered::Unreadable(_) => {}
+                Offered::Hole { number, expected } => return self.hole(number, expected),
+            }
+        }
+        if done {
+            self.loaded();
+        } else {
+            self.phase = Phase::LoadRead { id, to };
+        }
+    }
+
+    fn absorb(&mut self, frame: Frame, position: Position) {
+        self.book.absorb_header(&frame);
+        let number = frame.number;
+        let ended: Vec<RunId> = frame.records.iter().filter(|r| r.close.is_some()).map(|r| r.run_id).collect();
+        for record in frame.records {
+            self.book.absorb(record, number);
+        }
+        self.book.place(number, position, ended);
+    }
+
+    fn hole(&mut self, number: u64, expected: u64) {
+        self.holes += 1;
+        tracing::warn!(shard = self.shard, number, expected, "history has a hole; it is read again");
+        self.book = Book::default();
+        self.chain = Chain::new();
+        if self.holes > HOLES_MAX {
+            self.refuse(format!(
+                "shard {}: history goes on with frame {number} where frame {expected} was expected; entries before it \
+                 were trimmed or lost. Restore the `history` topic, or use another namespace",
+                self.shard
+            ));
+        } else {
+            let id = self.ask_tail();
+            self.phase = Phase::LoadTail { id };
+        }
+    }
+
+    fn refuse(&mut self, reason: String) {
+        self.effects.push_back(Effect::Refuse { reason });
+        self.phase = Phase::Refused;
+    }
+
+    /// All of the history is read.
+    pub(super) fn loaded(&mut self) {
+        self.holes = 0;
+        if let Some(stored) = &self.book.config
+            && let Err(mismatch) = self.config.check(stored)
+        {
+            return self.refuse(mismatch.to_string());
+        }
+        self.proven_next = self.chain.next_number();
+        self.phase = Phase::Ready;
+        self.loaded = true;
+        for (queue, position) in &self.book.queues {
+            let mark = self.marks.entry(queue.clone()).or_insert(*position);
+            *mark = (*mark).max(*position);
+        }
+    }
+
+    /// What has to be done once after loading; its records are the first round.
+    pub(super) fn recover(&mut self, round: &mut Round, number: u64, at: Timestamp) {
+        let on_trial: Vec<RunId> = self.book.with_received.iter().copied().collect();
+        for run in on_trial {
+            self.applier(round, number, at).retry_received(run);
+        }
+        for run in self.parked_runs(|kind| kind != ParkedKind::Poisonous) {
+            self.applier(round, number, at).revive(run, false);
+        }
+        self.resend_wake();
+        self.resend_tasks();
+        self.find_unseen();
+    }
+
+    /// Parked runs whose reason may be gone.
+    pub(super) fn parked_runs(&self, tried: impl Fn(ParkedKind) -> bool) -> Vec<RunId> {
+        let reason = |run: &RunId| self.book.runs.get(run).and_then(|run| run.parked.as_ref()).map(|parked| parked.kind);
+        self.book.parked.iter().filter(|run| reason(run).is_some_and(&tried)).copied().collect()
+    }
+
+    /// Parked runs that are tried again on every wake-up.
+    pub(super) fn revive_parked(&mut self, round: &mut Round, number: u64, at: Timestamp) {
+        for run in self.parked_runs(|kind| wake::is_retried(Some(kind))) {
+            self.applier(round, number, at).revive(run, false);
+        }
+    }
+
+    fn floor(&self) -> u64 {
+        self.book.sent_below.max(self.sent_floor)
+    }
+
+    fn resend_wake(&mut self) {
+        if let Some(wake) = self.book.wake
+            && wake.number >= self.floor()
+            && !self.wakes_in_flight.contains(&wake.number)
+        {
+            self.send(wake.number, Outgoing::Wake(wake));
+        }
+    }
+
+    /// Sends the tasks that no mark calls sent, unless they are found in their queue.
+    fn resend_tasks(&mut self) {
+        let runs: std::collections::BTreeSet<RunId> = self.book.unmarked.iter().map(|(_, run)| *run).collect();
+        for run in runs {
+            self.resend_tasks_of(run);
+        }
+    }
+
+    pub(super) fn resend_tasks_of(&mut self, run_id: RunId) {
+        let floor = self.floor();
+        let Some(run) = self.book.runs.get(&run_id).or_else(|| self.book.lingering.get(&run_id)) else { return };
+        let doubtful: Vec<u32> = run
+            .pending
+            .iter()
+            .filter(|(_, p)| p.kind == CommandKind::Activity && !p.eager && p.attempt == 1 && p.frame >= floor)
+            .map(|(no, _)| *no)
+            .collect();
+        let Some(first) = doubtful.first().and_then(|no| run.pending.get(no)).map(|pending| pending.frame) else {
+            self.parked_unsent.remove(&run_id);
+            return;
+        };
+        let Ok(replayed) = replay::replay(run, &self.registry) else {
+            // Its code is missing or differs; the run is parked when something happens to it, and its tasks are
+            // sent when it goes on. Until then no mark may call them sent.
+            self.parked_unsent.insert(run_id, first);
+            return;
+        };
+        self.parked_unsent.remove(&run_id);
+        let mut by_queue: BTreeMap<String, Vec<(u64, Box<Task>)>> = BTreeMap::new();
+        for (no, command) in replayed.open {
+            let (Some(pending), Command::Activity { name, queue, args, options, .. }) = (run.pending.get(&no), command) else {
+                continue;
+            };
+            if !doubtful.contains(&no) {
+                continue;
+            }
+            let task = task(self.shard, (&run.workflow_id, run_id), no, name, queue, args, options, pending.scheduled_at);
+            if !self.tasks_in_flight.contains(&task.id) {
+                by_queue.entry(task.queue.clone()).or_default().push((pending.frame, task));
+            }
+        }
+        for (queue, tasks) in by_queue {
+            let id = self.fresh_id();
+            for (frame, _) in &tasks {
+                self.unsent.add(*frame);
+            }
+            let after = self.book.queues.get(&queue).copied();
+            let ids = tasks.iter().map(|(_, task)| task.id).collect();
+            self.finding.insert(id, tasks);
+            self.effects.push_back(Effect::FindTasks { id, queue, after, tasks: ids });
+        }
+    }
+
+    /// The lowest frame with tasks of a run that cannot be replayed now.
+    pub(super) fn parked_unsent(&self) -> u64 {
+        self.parked_unsent.values().copied().min().unwrap_or(u64::MAX)
+    }
+
+    /// Lists local work that history knows; what does not run here waits for its deadline or its input.
+    fn find_unseen(&mut self) {
+        let runs: Vec<RunId> = self
+            .book
+            .runs
+            .values()
+            .filter(|run| run.pending.values().any(|pending| pending.is_local()))
+            .map(|run| run.run_id)
+            .collect();
+        for run_id in runs {
+            let Some(run) = self.book.runs.get(&run_id) else { continue };
+            let open = replay::replay(run, &self.registry).map(|replayed| replayed.open).unwrap_or_default();
+            for (no, pending) in run.pending.iter().filter(|(_, pending)| pending.is_local()) {
+                let budget = match open.get(no) {
+                    Some(Command::Step { options, .. }) => step_budget(options),
+                    Some(Command::Activity { options, .. }) => Duration::from_millis(options.start_to_close_ms),
+                    _ => LOCAL_DEADLINE,
+                };
+                let deadline = pending.scheduled_at.after(budget.min(LOCAL_DEADLINE_MAX) + GRACE);
+                let seen = self.running.contains(&(run_id, *no));
+                self.locals.insert((run_id, *no), Local { deadline, wants_cover: !seen });
+            }
+        }
+    }
+
+    /// Starts local work that nobody is known to do: past its deadline, or because its input came again.
+    pub(super) fn start_unseen(&mut self, round: &Round, now: Timestamp) {
+        if self.locals.len() == self.running.len() {
+            return;
+        }
+        let orphaned: std::collections::BTreeSet<RunId> = round.orphaned.iter().copied().collect();
+        let runs: std::collections::BTreeSet<RunId> = self
+            .locals
+            .iter()
+            .filter(|(key, local)| !self.running.contains(key) && (local.deadline <= now || orphaned.contains(&key.0)))
+            .map(|((run, _), _)| *run)
+            .collect();
+        for run in runs {
+            self.start_local_work_of(run, now);
+        }
+    }
+
+    fn start_local_work_of(&mut self, run_id: RunId, now: Timestamp) {
+        let Some(run) = self.book.runs.get_mut(&run_id) else { return };
+        let Ok(replayed) = replay::replay(run, &self.registry) else {
+            self.look_later(run_id, now);
+            return;
+        };
+        let mut starts = Vec::new();
+        for (no, command) in replayed.open {
+            let Some(pending) = run.pending.get(&no).filter(|pending| pending.is_local()) else { continue };
+            if self.running.contains(&(run_id, no)) {
+                continue;
+            }
+            match command {
+                Command::Step { no, name, options, body } => {
+                    starts.push(StartLocal::Step { run: run_id, no, name, options, body });
+                }
+                Command::Activity { no, name, queue, args, options } => {
+                    let task = task(self.shard, (&run.workflow_id, run_id), no, name, queue, args, options, pending.scheduled_at);
+                    starts.push(StartLocal::Eager(task));
+                }
+                _ => {}
+            }
+        }
+        run.live = Some(replayed.live);
+        for start in starts {
+            match start {
+                StartLocal::Eager(task) if !self.eager.serves(&task) => {
+                    // Nobody here can do it: its queue's workers can. The first result of the two wins.
+                    self.running.insert((run_id, task.step));
+                    let frame = self.chain.next_number().saturating_sub(1);
+                    self.send(frame, Outgoing::Task(task));
+                }
+                start => self.start(start),
+            }
+        }
+    }
+
+    /// Local work that cannot be started now is looked at again after a while.
+    fn look_later(&mut self, run_id: RunId, now: Timestamp) {
+        for (_, local) in self.locals.range_mut((run_id, 0)..=(run_id, u32::MAX)) {
+            local.deadline = now.after(LOCAL_DEADLINE);
+            local.wants_cover = true;
+        }
+    }
+
+    /// Notes by when local work is over that was started just now.
+    pub(super) fn note_deadline(&mut self, run: RunId, no: u32, budget: Duration, now: Timestamp) {
+        let deadline = now.after(budget.min(LOCAL_DEADLINE_MAX) + GRACE);
+        self.locals.entry((run, no)).or_insert(holds::Local { deadline, wants_cover: false }).deadline = deadline;
+    }
+}
+
+/// How long a step may take with all its attempts.
+pub(super) fn step_budget(options: &StepOptions) -> Duration {
+    let attempts = options.retry.max_attempts.unwrap_or(u32::MAX);
+    let mut budget = Duration::ZERO;
+    for attempt in 1..=attempts {
+        budget += options.timeout;
+        if attempt < attempts {
+            budget += Duration::from_millis(options.retry.delay_ms(attempt));
+        }
+        if budget >= LOCAL_DEADLINE_MAX {
+            return LOCAL_DEADLINE_MAX;
+        }
+    }
+    budget
+}

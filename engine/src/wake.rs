@@ -1,0 +1,79 @@
+//! Which wake-up a shard needs.
+//!
+//! A shard with an open run always has a current wake-up, named in history, no more than an hour ahead. It is
+//! due for the earliest need: a timer, local work that no hold protects, a parked run that may go on.
+
+use everpulse_protocol::Timestamp;
+use everpulse_protocol::history::ParkedKind;
+use everpulse_protocol::timer::{WAKE_AHEAD_MS_MAX, Wake};
+
+use crate::book::Book;
+use crate::holds::Locals;
+
+/// A wake-up that is this much later than needed is good enough: delayed messages are no more exact.
+const SLACK_MS: u64 = 1_000;
+/// How often parked runs are tried again.
+const PARKED_MS: u64 = 60_000;
+/// A wake-up that is overdue by this is taken for lost; its successor does no harm if it is not.
+const LOST_MS: u64 = 120_000;
+/// Local work past its deadline is looked after this often.
+const OVERDUE_MS: u64 = 10_000;
+
+/// When somebody has to look at the shard next; none if no run is open.
+pub(crate) fn need(book: &Book, locals: &Locals, at: Timestamp) -> Option<Timestamp> {
+    if book.runs.is_empty() {
+        return None;
+    }
+    let mut due = Timestamp(at.0 + WAKE_AHEAD_MS_MAX);
+    if let Some((timer, ..)) = book.timers.iter().find(|(_, run, _)| !book.parked.contains(run)) {
+        due = due.min(*timer);
+    }
+    for local in locals.values().filter(|local| local.wants_cover) {
+        due = due.min(if local.deadline <= at { Timestamp(at.0 + OVERDUE_MS) } else { local.deadline });
+    }
+    if book.parked.iter().any(|run| book.runs.get(run).is_some_and(|run| is_retried(run.parked.as_ref().map(|p| p.kind)))) {
+        due = due.min(Timestamp(at.0 + PARKED_MS));
+    }
+    Some(due.max(at))
+}
+
+/// Whether the current wake-up is not enough for the need: it comes too late, or should have come long ago.
+pub(crate) fn is_missing(current: Option<Wake>, need: Option<Timestamp>, at: Timestamp) -> bool {
+    match (current, need) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(current), Some(need)) => {
+            need.0.saturating_add(SLACK_MS) < current.due.0 || current.due.0.saturating_add(LOST_MS) < at.0
+        }
+    }
+}
+
+/// Whether a parked run is tried again by itself: another worker may know the code.
+pub(crate) fn is_retried(kind: Option<ParkedKind>) -> bool {
+    matches!(kind, Some(ParkedKind::NoCode | ParkedKind::Diverged | ParkedKind::UnknownKind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wake(due: u64) -> Option<Wake> {
+        Some(Wake { shard: 0, number: 1, due: Timestamp(due) })
+    }
+
+    #[test]
+    fn a_later_wake_up_is_missing_and_an_earlier_one_is_enough() {
+        let now = Timestamp(0);
+        assert!(is_missing(None, Some(Timestamp(5)), now));
+        assert!(!is_missing(None, None, now));
+        assert!(!is_missing(wake(10_000), Some(Timestamp(9_500)), now), "within the slack");
+        assert!(is_missing(wake(10_000), Some(Timestamp(5_000)), now));
+        assert!(!is_missing(wake(10_000), Some(Timestamp(60_000)), now));
+        assert!(is_missing(wake(10_000), Some(Timestamp(900_000)), Timestamp(800_000)), "long overdue");
+    }
+
+    #[test]
+    fn a_shard_without_open_runs_needs_no_wake_up() {
+        assert_eq!(need(&Book::default(), &Locals::new(), Timestamp(5)), None);
+    }
+}
