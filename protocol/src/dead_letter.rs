@@ -33,3 +33,7 @@ pub enum Letter {
         bytes: Bytes,
     },
 }
+
+/// The key of a message that is no letter: whoever lists a dead-letter topic publishes one, to know when all that
+/// came before was seen. Others who meet one acknowledge it.
+pub const MARKER_KEY: &str = "marker";
