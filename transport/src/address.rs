@@ -1,0 +1,390 @@
+//! Where an application's broker is: an address as people write it, and what the environment adds to it.
+//! Nothing is contacted here.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use url::Url;
+
+use crate::{Error, ErrorKind};
+
+const TENANT: &str = "public";
+const NAMESPACE: &str = "everpulse";
+
+/// Where the broker is, under which tenant and namespace the application lives, and with which token.
+///
+/// Written as `embedded:DIR[?mode=relaxed]` or `pulsar[+ssl]://HOST:PORT[/TENANT/NAMESPACE][?admin=URL]`. Both take
+/// `shards=N` and `inbox_partitions=N` (used when the application is set up, checked afterwards); `pulsar` takes
+/// `ca=FILE`, certificates in PEM that are trusted beside the public ones. A token is never part of the text.
+///
+/// ```
+/// use everpulse_transport::Address;
+///
+/// let address: Address = "pulsar://127.0.0.1:6650".parse()?;
+/// assert_eq!((address.tenant(), address.namespace()), ("public", "everpulse"));
+/// assert_eq!(address.to_string(), "pulsar://127.0.0.1:6650/public/everpulse");
+///
+/// let error = "http://127.0.0.1:8080".parse::<Address>().unwrap_err();
+/// assert!(error.to_string().contains("pulsar://HOST:PORT"));
+/// # Ok::<(), everpulse_transport::Error>(())
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Address {
+    pub(crate) place: Place,
+    pub(crate) token: Token,
+    tenant: String,
+    namespace: String,
+    shards: Option<u32>,
+    inbox_partitions: Option<u32>,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Place {
+    Embedded { dir: PathBuf, relaxed: bool },
+    Pulsar { service_url: String, admin_url: Option<String>, ca: Option<PathBuf> },
+}
+
+/// A secret, or where it is. Only its kind is ever printed.
+#[derive(Clone, Eq, PartialEq)]
+pub(crate) enum Token {
+    None,
+    Value(String),
+    File(PathBuf),
+}
+
+impl Address {
+    /// The embedded broker in a directory, durable.
+    #[must_use]
+    pub fn embedded(dir: impl Into<PathBuf>) -> Self {
+        Address::at(Place::Embedded { dir: dir.into(), relaxed: false })
+    }
+
+    /// The address in `explicit`, else in `EVERPULSE_URL`, else the embedded broker in this user's data directory.
+    ///
+    /// `EVERPULSE_TOKEN`, `EVERPULSE_TOKEN_FILE` and `EVERPULSE_ADMIN_URL` add to it what it does not say itself.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`], naming the variable, when an address cannot be read.
+    pub fn from_env_or(explicit: Option<&str>) -> Result<Self, Error> {
+        Address::from_variables(explicit, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
+    fn from_variables(explicit: Option<&str>, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let mut address = match (explicit, variable("EVERPULSE_URL")) {
+            (Some(text), _) => text.parse()?,
+            (None, Some(text)) => text
+                .parse()
+                .map_err(|error: Error| Error::new(error.kind(), format!("EVERPULSE_URL: {error}")))?,
+            (None, None) => {
+                let data = dirs::data_dir().ok_or_else(|| {
+                    invalid("this user has no data directory; name one: --url embedded:DIR, or EVERPULSE_URL")
+                })?;
+                Address::embedded(data.join("everpulse"))
+            }
+        };
+        if let Some(token) = variable("EVERPULSE_TOKEN") {
+            address = address.with_token(token);
+        } else if let Some(file) = variable("EVERPULSE_TOKEN_FILE") {
+            address = address.with_token_file(file);
+        }
+        if let Place::Pulsar { admin_url: admin_url @ None, .. } = &mut address.place
+            && let Some(text) = variable("EVERPULSE_ADMIN_URL")
+        {
+            *admin_url = Some(check_admin_url("EVERPULSE_ADMIN_URL", &text)?);
+        }
+        Ok(address)
+    }
+
+    /// The same address with a token.
+    #[must_use]
+    pub fn with_token(mut self, token: impl Into<String>) -> Self {
+        self.token = Token::Value(token.into());
+        self
+    }
+
+    /// The same address with a file that holds the token. It is read again at every reconnection.
+    #[must_use]
+    pub fn with_token_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.token = Token::File(file.into());
+        self
+    }
+
+    /// The same broker, another tenant and namespace.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when a name is not one that Pulsar allows.
+    pub fn with_namespace(mut self, tenant: &str, namespace: &str) -> Result<Self, Error> {
+        check_name("tenant", tenant)?;
+        check_name("namespace", namespace)?;
+        tenant.clone_into(&mut self.tenant);
+        namespace.clone_into(&mut self.namespace);
+        Ok(self)
+    }
+
+    #[must_use]
+    pub fn tenant(&self) -> &str {
+        &self.tenant
+    }
+
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// How many shards the address asks for.
+    #[must_use]
+    pub fn shards(&self) -> Option<u32> {
+        self.shards
+    }
+
+    /// How many partitions of the inbox the address asks for.
+    #[must_use]
+    pub fn inbox_partitions(&self) -> Option<u32> {
+        self.inbox_partitions
+    }
+
+    /// The directory of the embedded broker, if it is one.
+    #[must_use]
+    pub fn embedded_dir(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Embedded { dir, .. } => Some(dir),
+            Place::Pulsar { .. } => None,
+        }
+    }
+
+    fn at(place: Place) -> Self {
+        Address {
+            place,
+            token: Token::None,
+            tenant: TENANT.to_owned(),
+            namespace: NAMESPACE.to_owned(),
+            shards: None,
+            inbox_partitions: None,
+        }
+    }
+}
+
+impl FromStr for Address {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let text = text.trim();
+        if let Some(rest) = text.strip_prefix("embedded:") {
+            return parse_embedded(text, rest);
+        }
+        if text.starts_with("pulsar://") || text.starts_with("pulsar+ssl://") {
+            return parse_pulsar(text);
+        }
+        Err(invalid(format!(
+            "the address {text:?} starts with neither `embedded:` nor `pulsar://` nor `pulsar+ssl://`; write \
+             pulsar://HOST:PORT/TENANT/NAMESPACE, for example pulsar://127.0.0.1:6650/public/everpulse, or \
+             embedded:DIR, for example embedded:./data"
+        )))
+    }
+}
+
+fn parse_embedded(text: &str, rest: &str) -> Result<Address, Error> {
+    let (dir, query) = rest.split_once('?').unwrap_or((rest, ""));
+    if dir.is_empty() {
+        return Err(invalid(format!("the address {text:?} names no directory; write for example embedded:./data")));
+    }
+    let mut address = Address::embedded(dir);
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        match (&*name, &*value) {
+            ("mode", "relaxed" | "durable") => {
+                address.place = Place::Embedded { dir: dir.into(), relaxed: value == "relaxed" };
+            }
+            ("mode", _) => {
+                return Err(invalid(format!("the address {text:?} has mode={value}; it can be durable or relaxed")));
+            }
+            _ => common_parameter(&mut address, text, &name, &value, "mode, shards and inbox_partitions")?,
+        }
+    }
+    Ok(address)
+}
+
+fn parse_pulsar(text: &str) -> Result<Address, Error> {
+    const EXAMPLE: &str = "write for example pulsar://127.0.0.1:6650/public/everpulse";
+    let parsed = Url::parse(text).map_err(|error| invalid(format!("the address {text:?}: {error}; {EXAMPLE}")))?;
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        // Not echoed: it holds a secret.
+        return Err(invalid("an address holds no user and no password; a token goes into EVERPULSE_TOKEN"));
+    }
+    let Some(host) = parsed.host_str().filter(|host| !host.is_empty()) else {
+        return Err(invalid(format!("the address {text:?} names no host; {EXAMPLE}")));
+    };
+    if host.contains(',') {
+        return Err(invalid(format!("the address {text:?} names several hosts; name one, or a name that stands for all")));
+    }
+    let port = parsed.port().unwrap_or(if parsed.scheme() == "pulsar" { 6650 } else { 6651 });
+    let mut address = Address::at(Place::Pulsar {
+        service_url: format!("{}://{host}:{port}", parsed.scheme()),
+        admin_url: None,
+        ca: None,
+    });
+    let path: Vec<&str> = parsed.path().split('/').filter(|part| !part.is_empty()).collect();
+    match path[..] {
+        [] => {}
+        [tenant, namespace] => address = address.with_namespace(tenant, namespace)?,
+        _ => {
+            return Err(invalid(format!(
+                "the address {text:?} has {} after the host, and it takes none or two, TENANT/NAMESPACE; {EXAMPLE}",
+                if path.len() == 1 { "one name" } else { "several names" },
+            )));
+        }
+    }
+    for (name, value) in parsed.query_pairs() {
+        let Place::Pulsar { admin_url, ca, .. } = &mut address.place else { continue };
+        match &*name {
+            "admin" => *admin_url = Some(check_admin_url("admin", &value)?),
+            "ca" => *ca = Some(PathBuf::from(&*value)),
+            _ => common_parameter(&mut address, text, &name, &value, "admin, ca, shards and inbox_partitions")?,
+        }
+    }
+    Ok(address)
+}
+
+fn common_parameter(address: &mut Address, text: &str, name: &str, value: &str, known: &str) -> Result<(), Error> {
+    let count = match name {
+        "shards" => &mut address.shards,
+        "inbox_partitions" => &mut address.inbox_partitions,
+        _ => return Err(invalid(format!("the address {text:?} has the parameter {name:?}; known are {known}"))),
+    };
+    match value.parse() {
+        Ok(number @ 1..=1024) => *count = Some(number),
+        _ => return Err(invalid(format!("the address {text:?} has {name}={value}; it is a number from 1 to 1024"))),
+    }
+    Ok(())
+}
+
+fn check_admin_url(what: &str, text: &str) -> Result<String, Error> {
+    let good = Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    if !good {
+        return Err(invalid(format!("{what} is {text:?}; write for example http://127.0.0.1:8080")));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// Pulsar's own rule for tenants and namespaces.
+fn check_name(what: &str, name: &str) -> Result<(), Error> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '=' | ':' | '.');
+    if name.is_empty() || !name.chars().all(allowed) {
+        return Err(invalid(format!("the {what} {name:?} has characters beside letters, digits and - _ = : .")));
+    }
+    Ok(())
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Invalid, message.into())
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parameters = Vec::new();
+        match &self.place {
+            Place::Embedded { dir, relaxed } => {
+                write!(f, "embedded:{}", dir.display())?;
+                if *relaxed {
+                    parameters.push("mode=relaxed".to_owned());
+                }
+            }
+            Place::Pulsar { service_url, admin_url, ca } => {
+                write!(f, "{service_url}/{}/{}", self.tenant, self.namespace)?;
+                parameters.extend(admin_url.iter().map(|url| format!("admin={url}")));
+                parameters.extend(ca.iter().map(|file| format!("ca={}", file.display())));
+            }
+        }
+        parameters.extend(self.shards.iter().map(|count| format!("shards={count}")));
+        parameters.extend(self.inbox_partitions.iter().map(|count| format!("inbox_partitions={count}")));
+        for (index, parameter) in parameters.iter().enumerate() {
+            write!(f, "{}{parameter}", if index == 0 { '?' } else { '&' })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Token::None => f.write_str("None"),
+            Token::Value(_) => f.write_str("Value(***)"),
+            Token::File(file) => f.debug_tuple("File").field(file).finish(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_and_written_back() {
+        let check = |text: &str, written: &str| {
+            let address: Address = text.parse().expect(text);
+            assert_eq!(address.to_string(), written);
+            assert_eq!(written.parse::<Address>().expect(written), address);
+        };
+        check("embedded:./data", "embedded:./data");
+        check("embedded:/a b/c?mode=relaxed&shards=4", "embedded:/a b/c?mode=relaxed&shards=4");
+        check("pulsar://h", "pulsar://h:6650/public/everpulse");
+        check("pulsar+ssl://h", "pulsar+ssl://h:6651/public/everpulse");
+        check("pulsar://[::1]:7000/t/n", "pulsar://[::1]:7000/t/n");
+        check(
+            "pulsar://h:1/t/n?admin=http://h:2/&shards=64&inbox_partitions=8",
+            "pulsar://h:1/t/n?admin=http://h:2&shards=64&inbox_partitions=8",
+        );
+    }
+
+    #[test]
+    fn bad_addresses_are_refused_with_the_reason_and_an_example() {
+        let check = |text: &str, expect: &[&str]| {
+            let error = text.parse::<Address>().expect_err(text);
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            for part in expect {
+                assert!(error.to_string().contains(part), "{text}: {error}");
+            }
+        };
+        check("", &["starts with neither", "pulsar://127.0.0.1:6650/public/everpulse", "embedded:./data"]);
+        check("http://h:8080", &["starts with neither"]);
+        check("embedded:", &["no directory", "embedded:./data"]);
+        check("embedded:d?mode=fast", &["mode=fast", "durable or relaxed"]);
+        check("pulsar://", &["no host"]);
+        check("pulsar://h:99999", &["port", "for example"]);
+        check("pulsar://a,b:6650", &["several hosts"]);
+        check("pulsar://h:1/only", &["one name", "TENANT/NAMESPACE"]);
+        check("pulsar://h:1/t/n/x", &["several names"]);
+        check("pulsar://h:1/t/n%20n", &["namespace", "characters"]);
+        check("pulsar://h:1?admin=h:8080", &["admin", "http://127.0.0.1:8080"]);
+        check("pulsar://h:1?shards=0", &["shards=0", "1 to 1024"]);
+        check("pulsar://h:1?shard=3", &["\"shard\"", "known are"]);
+    }
+
+    #[test]
+    fn a_secret_is_neither_echoed_nor_printed() {
+        let error = "pulsar://user:s3cret@h:1".parse::<Address>().expect_err("holds a password");
+        assert!(!error.to_string().contains("s3cret") && !format!("{error:?}").contains("s3cret"));
+        let address = Address::embedded("d").with_token("s3cret");
+        assert!(!address.to_string().contains("s3cret") && !format!("{address:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn what_is_said_explicitly_beats_the_environment() {
+        let variables = |name: &str| match name {
+            "EVERPULSE_URL" => Some("pulsar://env:1".to_owned()),
+            "EVERPULSE_ADMIN_URL" => Some("http://env:2".to_owned()),
+            "EVERPULSE_TOKEN" => Some("t".to_owned()),
+            _ => None,
+        };
+        let text = |explicit| Address::from_variables(explicit, variables).map(|address| address.to_string());
+        assert_eq!(text(None).expect("good"), "pulsar://env:1/public/everpulse?admin=http://env:2");
+        assert_eq!(
+            text(Some("pulsar://me:1?admin=http://me:2")).expect("good"),
+            "pulsar://me:1/public/everpulse?admin=http://me:2"
+        );
+        let address = Address::from_variables(None, variables).expect("good");
+        assert_eq!(address.token, Token::Value("t".to_owned()));
+        let error = Address::from_variables(None, |_| Some("x".to_owned())).expect_err("bad");
+        assert!(error.to_string().starts_with("EVERPULSE_URL: "), "{error}");
+    }
+}

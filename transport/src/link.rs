@@ -1,0 +1,246 @@
+//! One client of the `pulsar` crate, replaceable: built when somebody needs it, thrown away when it is suspect.
+//!
+//! A transport has two links, one to produce and one to consume: the crate leaves Nagle's algorithm on, and mixed
+//! traffic on one connection waits 40 ms at a time for delayed acknowledgements.
+//!
+//! Every call into the crate goes through [`call`]: it has our own time-out, and when that is over the call goes on
+//! by itself, because a connection attempt of the crate that is dropped half-way blocks all later ones.
+
+use std::fmt;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
+use pulsar::error::AuthenticationError;
+use pulsar::{ConnectionRetryOptions, OperationRetryOptions, Pulsar, TokioExecutor};
+use tokio::sync::{Semaphore, watch};
+
+use crate::address::Token;
+use crate::{Error, ErrorKind, handshake};
+
+/// How often a connection is pinged, and how long the crate waits for any answer. Together with the probes of
+/// `feed.rs` they decide how fast a connection that swallows everything is noticed.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
+const OPERATION: Duration = Duration::from_secs(5);
+/// Our own limit for one call: several of the crate's operations one after another.
+const CALL: Duration = Duration::from_secs(12);
+
+/// Bytes and messages in flight per link, in units: what is not limited here is not limited at all, and an
+/// overflow of the crate's own queue leaks.
+const SEND_UNITS: usize = 64 * 1024;
+const UNIT_BYTES: usize = 1024;
+const UNITS_PER_MESSAGE: usize = 16;
+/// Twice what the units let through, so that it never overflows.
+const OUTBOUND: usize = 2 * SEND_UNITS / UNITS_PER_MESSAGE;
+
+/// Where a broker serves just now. The embedded one moves when another process takes over.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Endpoint {
+    pub service_url: String,
+    pub admin_url: String,
+}
+
+/// What a connection needs beside the endpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct Access {
+    pub token: Token,
+    pub ca: Option<PathBuf>,
+}
+
+pub(crate) type CratePulsar = Pulsar<TokioExecutor>;
+
+/// One client of the crate and what belongs to it.
+pub(crate) struct Connected {
+    pub pulsar: CratePulsar,
+    pub endpoint: Endpoint,
+    /// Permits for sends in flight, see [`units`].
+    pub sends: Arc<Semaphore>,
+    id: u64,
+}
+
+type Building = Shared<BoxFuture<'static, Result<Arc<Connected>, Error>>>;
+
+pub(crate) struct Link {
+    role: &'static str,
+    endpoints: Arc<watch::Sender<Endpoint>>,
+    access: Access,
+    state: Mutex<State>,
+    next_id: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    connected: Option<Arc<Connected>>,
+    building: Option<Building>,
+}
+
+impl Link {
+    pub fn new(role: &'static str, endpoints: Arc<watch::Sender<Endpoint>>, access: Access) -> Arc<Self> {
+        Arc::new(Link { role, endpoints, access, state: Mutex::default(), next_id: AtomicU64::new(0) })
+    }
+
+    /// Tells when the broker has moved. The sender lives as long as this link.
+    pub fn endpoints(&self) -> watch::Receiver<Endpoint> {
+        self.endpoints.subscribe()
+    }
+
+    /// The client, built now if there is none for the current endpoint. Those who ask at once share one attempt.
+    pub async fn connected(self: &Arc<Self>) -> Result<Arc<Connected>, Error> {
+        let building = {
+            let endpoint = self.endpoints.borrow().clone();
+            let mut state = self.state();
+            if let Some(connected) = &state.connected
+                && connected.endpoint == endpoint
+            {
+                return Ok(connected.clone());
+            }
+            state.connected = None;
+            state.building.get_or_insert_with(|| self.clone().build(endpoint).boxed().shared()).clone()
+        };
+        building.await
+    }
+
+    /// Makes the next user build a client anew. Whoever still has this one keeps it until it fails for them.
+    pub fn discard(&self, suspect: &Connected) {
+        let mut state = self.state();
+        if state.connected.as_ref().is_some_and(|connected| connected.id == suspect.id) {
+            tracing::debug!(role = self.role, url = suspect.endpoint.service_url, "connection is suspect, next one");
+            state.connected = None;
+        }
+    }
+
+    async fn build(self: Arc<Self>, endpoint: Endpoint) -> Result<Arc<Connected>, Error> {
+        let built = connect(&endpoint, &self.access).await;
+        let mut state = self.state();
+        state.building = None;
+        let connected = Arc::new(Connected {
+            pulsar: built?,
+            endpoint,
+            sends: Arc::new(Semaphore::new(SEND_UNITS)),
+            id: self.next_id.fetch_add(1, Ordering::Relaxed),
+        });
+        state.connected = Some(connected.clone());
+        tracing::debug!(role = self.role, url = connected.endpoint.service_url, "connected");
+        Ok(connected)
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        // Nothing in here can be left half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+/// How much of [`Connected::sends`] a message of this size takes.
+pub(crate) fn units(bytes: usize) -> u32 {
+    let units = (bytes / UNIT_BYTES).clamp(UNITS_PER_MESSAGE, SEND_UNITS);
+    u32::try_from(units).expect("clamped to SEND_UNITS")
+}
+
+/// Runs one call into the crate with our own time-out; it is never dropped half-way.
+pub(crate) async fn call<T: Send + 'static>(
+    attempt: &str,
+    future: impl Future<Output = Result<T, pulsar::Error>> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::time::timeout(CALL, tokio::spawn(future)).await {
+        Ok(Ok(Ok(value))) => Ok(value),
+        Ok(Ok(Err(error))) => Err(Error::from_pulsar(attempt, &error)),
+        Ok(Err(_)) => Err(Error::new(ErrorKind::Closed, format!("{attempt}: the runtime is shutting down"))),
+        Err(_) => Err(Error::new(ErrorKind::Unreachable, format!("{attempt}: no answer in {CALL:?}"))),
+    }
+}
+
+async fn connect(endpoint: &Endpoint, access: &Access) -> Result<CratePulsar, Error> {
+    let url = endpoint.service_url.as_str();
+    let attempt = format!("cannot connect to {url}");
+    let mut builder = Pulsar::builder(url, TokioExecutor)
+        .with_outbound_channel_size(OUTBOUND)
+        .with_connection_retry_options(ConnectionRetryOptions {
+            min_backoff: Duration::from_millis(20),
+            max_backoff: Duration::from_millis(200),
+            max_retries: 1,
+            connection_timeout: OPERATION,
+            keep_alive: KEEP_ALIVE,
+            ..ConnectionRetryOptions::default()
+        })
+        .with_operation_retry_options(OperationRetryOptions {
+            operation_timeout: OPERATION,
+            retry_delay: Duration::from_millis(200),
+            max_retries: Some(3),
+        });
+    if access.token != Token::None {
+        // Read once here, so that a missing file is named instead of hidden in the crate's own error.
+        read_token(&access.token).map_err(|message| Error::new(ErrorKind::Unauthorized, message))?;
+        builder = builder.with_auth_provider(Box::new(TokenSource(access.token.clone())));
+    }
+    if let Some(ca) = &access.ca {
+        builder = builder.with_certificate_chain(read_file("certificates", ca)?);
+    }
+    match call(&attempt, builder.build()).await {
+        Ok(pulsar) => Ok(pulsar),
+        Err(error) if error.kind() == ErrorKind::Unreachable => {
+            // The crate hides why a broker turned it away; ask once more by hand.
+            let token = read_token(&access.token).unwrap_or_default();
+            Err(handshake::diagnose(url, token.as_deref()).await.unwrap_or(error))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn read_file(what: &str, file: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(file).map_err(|error| {
+        Error::with_source(ErrorKind::Invalid, format!("cannot read the {what} in {}: {error}", file.display()), error)
+    })
+}
+
+/// The token, if there is one.
+pub(crate) fn read_token(token: &Token) -> Result<Option<String>, String> {
+    match token {
+        Token::None => Ok(None),
+        Token::Value(token) => Ok(Some(token.trim().to_owned())),
+        Token::File(file) => match std::fs::read_to_string(file) {
+            Ok(token) => Ok(Some(token.trim().to_owned())),
+            Err(error) => Err(format!("cannot read the token file {}: {error}", file.display())),
+        },
+    }
+}
+
+/// Gives the crate the token at every connection, so that a renewed file counts at the next one.
+struct TokenSource(Token);
+
+type CrateFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, AuthenticationError>> + Send + 'a>>;
+
+impl pulsar::authentication::Authentication for TokenSource {
+    fn auth_method_name(&self) -> String {
+        "token".to_owned()
+    }
+
+    fn initialize<'a, 'f>(&'a mut self) -> CrateFuture<'f, ()>
+    where
+        'a: 'f,
+        Self: 'f,
+    {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn auth_data<'a, 'f>(&'a mut self) -> CrateFuture<'f, Vec<u8>>
+    where
+        'a: 'f,
+        Self: 'f,
+    {
+        let token = read_token(&self.0);
+        Box::pin(async move {
+            token.map(|token| token.unwrap_or_default().into_bytes()).map_err(AuthenticationError::Custom)
+        })
+    }
+}
