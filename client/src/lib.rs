@@ -1,1 +1,36 @@
-//! Dispatches workflows and addresses their runs.
+//! Dispatches workflows and addresses their runs, from any process.
+//!
+//! ```text
+//! Client ─┬─ start(checkout(order)) ──► Start ──await──► Run ─┬─ result, describe
+//!         ├─ run(checkout, "order-42") ──────────────────► Run ─┤
+//!         │                                                   └─ signal, cancel, terminate, resume
+//!         └─ dead_letters("payments") ─► list, show, redrive, drop
+//! ```
+//!
+//! Everything that is told or asked is an event in the inbox, at least once and under an id of its own, and counts
+//! once. Answers come over a topic that keeps nothing, so a question is asked again, with back-off, until it is
+//! answered. When no worker is alive, results and descriptions are read from history.
+//!
+//! The crate runs no workflow code and keeps no state: a client can be dropped at any time, and its runs go on.
+
+mod client;
+mod start;
+mod run;
+
+mod dead_letter;
+mod error;
+mod untyped;
+
+mod core;
+mod history;
+mod requests;
+
+pub use client::{Client, Options};
+pub use dead_letter::{DeadLetters, LetterId, Listed};
+pub use error::{Error, ErrorKind, ResultError};
+pub use everpulse_protocol::event::IdPolicy;
+pub use everpulse_protocol::{RunId, WorkflowId};
+pub use everpulse_transport::Address;
+pub use run::{Description, Run};
+pub use start::Start;
+pub use untyped::Untyped;

@@ -1,0 +1,151 @@
+//! The handle to an application, from any process: it starts runs, addresses them, and tends dead letters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use everpulse_protocol::{Payload, topic};
+use everpulse_sdk::definition::WorkflowFn;
+use everpulse_sdk::{Call, WorkflowDefinition};
+use everpulse_transport::{Address, SetUp, Transport};
+use serde::Serialize;
+
+use crate::core::Core;
+use crate::dead_letter::DeadLetters;
+use crate::error::{Error, ErrorKind};
+use crate::run::Run;
+use crate::start::Start;
+use crate::untyped::Untyped;
+
+/// What can be set on a client.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// How long a call waits for an answer, except for results, which are waited for without end. 60 s.
+    pub timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(60) }
+    }
+}
+
+impl Options {
+    /// How long a call waits for an answer.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+}
+
+/// A connection to an application. Clones share it; thousands of calls may be in flight on one.
+#[derive(Debug, Clone)]
+pub struct Client {
+    core: Arc<Core>,
+}
+
+impl Client {
+    /// Connects to `embedded:DIR[?mode=relaxed]` or `pulsar[+ssl]://HOST:PORT[/TENANT/NAMESPACE][?admin=URL]`, and sets
+    /// the application up if nobody has.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a bad address, [`ErrorKind::Unreachable`], [`ErrorKind::Unauthorized`], and
+    /// [`ErrorKind::Refused`] when the namespace's policies contradict the application's, by name.
+    ///
+    /// # Cancel safety
+    /// Safe: what was set up stays, and is found by the next one.
+    pub async fn connect(url: impl AsRef<str>) -> Result<Self, Error> {
+        Self::connect_to(&Address::from_env_or(Some(url.as_ref()))?, Options::default()).await
+    }
+
+    /// Connects to the address in `EVERPULSE_URL`, or else to the embedded broker in the user's data directory.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Cancel safety
+    /// As [`connect`](Self::connect).
+    pub async fn connect_from_env() -> Result<Self, Error> {
+        Self::connect_to(&Address::from_env_or(None)?, Options::default()).await
+    }
+
+    /// Connects with options.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Cancel safety
+    /// As [`connect`](Self::connect).
+    pub async fn connect_to(address: &Address, options: Options) -> Result<Self, Error> {
+        let transport = Transport::connect(address, everpulse_transport::Options::default()).await?;
+        Self::over(transport, options).await
+    }
+
+    /// A client on a transport that is connected already, for a process that has a worker too.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Cancel safety
+    /// As [`connect`](Self::connect).
+    pub async fn over(transport: Transport, options: Options) -> Result<Self, Error> {
+        let (shards, partitions) = (transport.address().shards(), transport.address().inbox_partitions());
+        let layout = transport.set_up(&SetUp::default().shards(shards).inbox_partitions(partitions)).await?;
+        let core = Core::open(transport, layout.shards, layout.inbox_partitions, options.timeout).await?;
+        Ok(Self { core })
+    }
+
+    /// Begins a run: `client.start(checkout(order)).id("order-42").await?`. Nothing happens before it is awaited.
+    pub fn start<D: WorkflowDefinition>(&self, call: Call<D>) -> Start<D> {
+        Start::new(Arc::clone(&self.core), call.into_request().map_err(|error| Error::payload("the arguments", &error)))
+    }
+
+    /// Begins a run of a workflow whose code is not here, by its name. `args` is a map by parameter name.
+    pub fn start_named<A: Serialize + ?Sized>(&self, workflow: &str, args: &A) -> Start<Untyped> {
+        let args = Payload::encode(args).map_err(|error| Error::payload("the arguments", &error));
+        let request = args.map(|args| everpulse_sdk::Request { workflow: workflow.to_owned(), version: None, args });
+        Start::new(Arc::clone(&self.core), request)
+    }
+
+    /// The newest run of a workflow id: `client.run(checkout, "order-42")`. Nothing is asked, so it may not exist; a
+    /// text that cannot be an id is refused by whatever is called first.
+    pub fn run<Arguments, F: WorkflowFn<Arguments>>(&self, _: F, id: impl AsRef<str>) -> Run<F::Definition> {
+        Run::of(Arc::clone(&self.core), id.as_ref())
+    }
+
+    /// The newest run of a workflow id, whatever its workflow is.
+    #[must_use]
+    pub fn run_named(&self, id: impl AsRef<str>) -> Run<Untyped> {
+        Run::of(Arc::clone(&self.core), id.as_ref())
+    }
+
+    /// Tries a parked run again.
+    ///
+    /// # Errors
+    /// As [`Run::resume`].
+    ///
+    /// # Cancel safety
+    /// As [`Run::resume`].
+    pub async fn resume(&self, id: impl AsRef<str>) -> Result<(), Error> {
+        self.run_named(id).resume().await
+    }
+
+    /// The tasks of a queue whose attempts ran out, and what nobody could read there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a text that cannot be a queue's name.
+    pub fn dead_letters(&self, queue: &str) -> Result<DeadLetters, Error> {
+        if !topic::is_queue_name(queue) {
+            let message = format!("{queue:?} is no name of a queue: 1 to 64 letters, digits, `-` and `_`");
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        Ok(DeadLetters::new(Arc::clone(&self.core), Some(queue.to_owned())))
+    }
+
+    /// Events that no run could take, and messages that nobody could read.
+    #[must_use]
+    pub fn inbox_dead_letters(&self) -> DeadLetters {
+        DeadLetters::new(Arc::clone(&self.core), None)
+    }
+}

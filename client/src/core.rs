@@ -1,0 +1,230 @@
+//! One client's connection to its application: it sends events to the shards of their workflow ids, and asks
+//! questions until they are answered.
+//!
+//! ```text
+//!  ask(event) ──► lane of the shard ──► inbox ──► owner
+//!      │ ▲                                          │
+//!      │ └───────────── replies.CLIENT ◄────────────┘
+//!      └── nobody answers for 2 s ──► history
+//! ```
+//! What a question means, and what its answer is worth, is decided by the callers.
+
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use everpulse_protocol::codec::Body;
+use everpulse_protocol::event::{Event, EventBody, InboxFrame, ReplyTo};
+use everpulse_protocol::reply::ReplyFrame;
+use everpulse_protocol::{EventId, RunId, Timestamp, WorkflowId, decode, encode, shard, topic};
+use everpulse_transport::{self as transport, Consumer, Lane, Limits, Publisher, Subscription, SubscriptionKind, Transport};
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Fuse, FusedFuture as _};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
+
+use crate::error::Error;
+use crate::history::Histories;
+use crate::requests::{Heard, Requests, Ticket};
+
+/// A question that nobody answered for so long is put to history, if history can answer it.
+const SILENCE: Duration = Duration::from_secs(2);
+/// How long history is left alone after it had no answer.
+const READ_AGAIN: Duration = Duration::from_secs(3);
+/// Frames of answers that may wait in this process; a non-persistent topic drops what finds no room.
+const REPLY_QUEUE: u32 = 5_000;
+/// About what an event's ids and times take in a frame.
+const ENVELOPE_BYTES: usize = 256;
+
+pub(crate) struct Core {
+    pub(crate) transport: Transport,
+    pub(crate) histories: Histories,
+    pub(crate) requests: Arc<Requests>,
+    pub(crate) limit: Duration,
+    shards: u32,
+    inbox: Vec<OnceLock<Publisher>>,
+    lanes: Vec<OnceLock<Lane<Event>>>,
+    listening: JoinHandle<()>,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("shards", &self.shards).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+/// When a caller has waited enough.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    pub after: Option<Duration>,
+    at: Option<Instant>,
+}
+
+impl Deadline {
+    pub(crate) fn never() -> Self {
+        Self { after: None, at: None }
+    }
+
+    pub(crate) fn after(limit: Duration) -> Self {
+        Self { after: Some(limit), at: Instant::now().checked_add(limit) }
+    }
+
+    async fn passed(self) {
+        match self.at {
+            Some(at) => sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// A question that can be asked again.
+pub(crate) struct Question<'a> {
+    /// For errors: what is attempted, on which id.
+    pub what: &'a str,
+    pub event: Event,
+    pub deadline: Deadline,
+    /// How long to listen before it is asked at all; for those who were told that an answer will come by itself.
+    pub listen_first: Duration,
+}
+
+impl Core {
+    pub(crate) async fn open(
+        transport: Transport,
+        shards: u32,
+        inbox_partitions: u32,
+        limit: Duration,
+    ) -> Result<Arc<Self>, Error> {
+        let name = Uuid::now_v7().simple().to_string();
+        let requests = Requests::new(name.clone());
+        let replies = transport.non_persistent(&topic::replies(&name));
+        let subscription = Subscription::new(replies, "client", SubscriptionKind::Exclusive).queue(REPLY_QUEUE);
+        let consumer = transport.subscribe(subscription).await?;
+        Ok(Arc::new(Self {
+            histories: Histories::new(transport.clone(), shards, inbox_partitions),
+            listening: tokio::spawn(listen(consumer, Arc::clone(&requests))),
+            transport,
+            requests,
+            limit,
+            shards,
+            inbox: (0..inbox_partitions.max(1)).map(|_| OnceLock::new()).collect(),
+            lanes: (0..shards.max(1)).map(|_| OnceLock::new()).collect(),
+        }))
+    }
+
+    /// An event of this client, with a new id.
+    pub(crate) fn event(
+        &self,
+        workflow_id: &WorkflowId,
+        run_id: Option<RunId>,
+        reply_to: Option<ReplyTo>,
+        body: &EventBody,
+    ) -> Event {
+        Event {
+            id: EventId(Uuid::now_v7()),
+            workflow_id: workflow_id.clone(),
+            run_id,
+            sent_at: now(),
+            reply_to,
+            body: Body::of(body),
+        }
+    }
+
+    /// Sends an event to its shard until that is confirmed.
+    pub(crate) fn send(&self, event: Event) -> impl Future<Output = Result<(), transport::Error>> + Send + use<> {
+        let sending = self.lane(shard::of(&event.workflow_id, self.shards)).send(event);
+        async move { sending.await.map(|_| ()) }
+    }
+
+    fn lane(&self, shard: u32) -> &Lane<Event> {
+        self.lanes[shard as usize].get_or_init(|| {
+            let partition = shard % u32::try_from(self.inbox.len()).unwrap_or(u32::MAX);
+            let publisher = self.inbox[partition as usize].get_or_init(|| {
+                self.transport.publisher(&topic::partition(topic::INBOX, partition), Default::default())
+            });
+            let weigh = |event: &Event| event.body.0.len() + ENVELOPE_BYTES;
+            let encode = move |events: &[Event]| encode(&InboxFrame { shard, events: events.to_vec() });
+            Lane::new(publisher.clone(), Some(topic::shard_key(shard)), Limits::default(), weigh, encode)
+        })
+    }
+
+    /// Asks until `take` finds an answer in what was heard.
+    ///
+    /// With `read`, history is read when nobody answers; what it knows is an answer too.
+    ///
+    /// Cancel safe: what was sent stays sent.
+    pub(crate) async fn ask<T>(
+        &self,
+        ticket: &Ticket,
+        question: Question<'_>,
+        mut take: impl FnMut(&Heard) -> Option<T>,
+        read: Option<Read<T>>,
+    ) -> Result<T, Error> {
+        let Question { what, event, deadline, listen_first } = question;
+        let (mut answers, mut news) = (ticket.clone(), ticket.clone());
+        let mut stored = !listen_first.is_zero();
+        let mut asked = 0;
+        let mut ask_at = Instant::now() + listen_first;
+        let mut sending = pin!(Fuse::terminated());
+        let mut read_at = None;
+        let mut reading = pin!(Fuse::terminated());
+        loop {
+            tokio::select! {
+                biased;
+                answer = answers.until(&mut take) => return Ok(answer),
+                // Somebody is there: better to ask than to read.
+                () = news.news() => read_at = None,
+                sent = &mut sending, if !sending.is_terminated() => {
+                    sent.map_err(|error| Error::sending(what, &error))?;
+                    stored = true;
+                    asked += 1;
+                    ask_at = Instant::now() + ticket.wait(asked);
+                    if read.is_some() && reading.is_terminated() {
+                        read_at.get_or_insert_with(|| Instant::now() + SILENCE);
+                    }
+                }
+                () = sleep_until(ask_at), if sending.is_terminated() => sending.set(self.send(event.clone()).fuse()),
+                known = &mut reading, if !reading.is_terminated() => match known? {
+                    Some(answer) => return Ok(answer),
+                    None => read_at = Some(Instant::now() + READ_AGAIN),
+                },
+                () = sleep_until(read_at.unwrap_or(ask_at)), if read_at.is_some() => {
+                    read_at = None;
+                    if let Some(read) = &read {
+                        reading.set(read().fuse());
+                    }
+                }
+                () = deadline.passed() => {
+                    let limit = deadline.after.unwrap_or_default();
+                    return Err(if stored { Error::timeout(what, limit) } else { Error::unreachable(what, limit) });
+                }
+            }
+        }
+    }
+}
+
+/// Looks an answer up in history.
+pub(crate) type Read<T> = Box<dyn Fn() -> BoxFuture<'static, Result<Option<T>, Error>> + Send + Sync>;
+
+async fn listen(mut consumer: Consumer, requests: Arc<Requests>) {
+    loop {
+        let delivery = consumer.recv().await;
+        match decode::<ReplyFrame>(&delivery.payload) {
+            Ok(frame) => frame.replies.into_iter().for_each(|reply| requests.hear(reply)),
+            // Asked again, it may come from a worker that this release understands.
+            Err(error) => tracing::warn!(%error, "a frame of answers cannot be read; the questions are asked again"),
+        }
+    }
+}
+
+/// The time now. A clock before 1970 counts as 1970.
+pub(crate) fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Timestamp(0).after(since.unwrap_or_default())
+}

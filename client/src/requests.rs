@@ -1,0 +1,215 @@
+//! The questions of one client that wait for an answer, and when they are asked again.
+//!
+//! ```text
+//!   Ticket ── event with reply_to ──► inbox ──► owner
+//!      ▲                                          │ non-persistent: may be lost
+//!      └── Heard ◄── hear(frame) ◄── replies.CLIENT
+//! ```
+//! A ticket is open as long as somebody holds it; what comes for others is dropped. Sending is not done here.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use everpulse_protocol::event::ReplyTo;
+use everpulse_protocol::history::Close;
+use everpulse_protocol::reply::{Reply, ReplyBody};
+use everpulse_protocol::{RequestId, RunId};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+/// What was heard on a request. A run's end stays, whatever comes after it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Heard {
+    /// The last answer that was not an end.
+    pub answer: Option<ReplyBody>,
+    pub closed: Option<(RunId, Close)>,
+}
+
+impl Heard {
+    fn take(&mut self, body: ReplyBody) {
+        match body {
+            ReplyBody::Closed { run_id, close } => self.closed = Some((run_id, close)),
+            other => self.answer = Some(other),
+        }
+    }
+}
+
+/// All open requests of a client.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    client: String,
+    open: Mutex<HashMap<RequestId, watch::Sender<Heard>>>,
+}
+
+/// The first wait before a question is asked again, and the longest.
+const WAIT_FIRST: Duration = Duration::from_millis(250);
+const WAIT_LONGEST: Duration = Duration::from_secs(5);
+/// With more open requests than this all waits grow in proportion, so that a client asks again at most
+/// some hundred times a second.
+const OPEN_AT_FULL_PACE: usize = 1_000;
+
+impl Requests {
+    pub(crate) fn new(client: String) -> Arc<Self> {
+        Arc::new(Self { client, open: Mutex::default() })
+    }
+
+    /// Opens a request.
+    pub(crate) fn open(self: &Arc<Self>) -> Ticket {
+        let id = RequestId(Uuid::now_v7());
+        let (sender, heard) = watch::channel(Heard::default());
+        self.lock().insert(id, sender);
+        Ticket { registration: Arc::new(Registration { requests: Arc::clone(self), id }), heard }
+    }
+
+    /// Takes an answer in.
+    pub(crate) fn hear(&self, reply: Reply) {
+        if let Some(sender) = self.lock().get(&reply.request) {
+            sender.send_modify(|heard| heard.take(reply.body));
+        }
+    }
+
+    /// How long to wait before a question is asked for the `asked + 1`st time.
+    fn wait(&self, id: RequestId, asked: u32) -> Duration {
+        let crowd = self.lock().len();
+        spread(wait(crowd, asked), id)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RequestId, watch::Sender<Heard>>> {
+        // Nothing in here can be left half done.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wait(crowd: usize, asked: u32) -> Duration {
+    let own = WAIT_FIRST.saturating_mul(1 << asked.saturating_sub(1).min(8)).min(WAIT_LONGEST);
+    let crowd = u32::try_from(crowd.div_ceil(OPEN_AT_FULL_PACE)).unwrap_or(u32::MAX).max(1);
+    own.saturating_mul(crowd)
+}
+
+/// Three to five quarters of a wait, so that what was asked at once is not asked again at once.
+fn spread(wait: Duration, id: RequestId) -> Duration {
+    wait.mul_f64(0.75 + f64::from(id.0.as_bytes()[15]) / 510.0)
+}
+
+/// A request that waits for answers. Clones wait for the same ones; the last one closes it.
+#[derive(Debug, Clone)]
+pub(crate) struct Ticket {
+    registration: Arc<Registration>,
+    heard: watch::Receiver<Heard>,
+}
+
+#[derive(Debug)]
+struct Registration {
+    requests: Arc<Requests>,
+    id: RequestId,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.requests.lock().remove(&self.id);
+    }
+}
+
+impl Ticket {
+    /// Where the answers are to go.
+    pub(crate) fn reply_to(&self) -> ReplyTo {
+        let Registration { requests, id } = &*self.registration;
+        ReplyTo { client: requests.client.clone(), request: *id }
+    }
+
+    /// Waits until what was heard since the last call, or before it if nothing was, is worth something to `take`.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn until<T>(&mut self, mut take: impl FnMut(&Heard) -> Option<T>) -> T {
+        loop {
+            if let Some(value) = take(&self.heard.borrow_and_update()) {
+                return value;
+            }
+            if self.heard.changed().await.is_err() {
+                // The sender lives as long as the registration, which this ticket holds.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// What was heard so far.
+    pub(crate) fn heard(&self) -> Heard {
+        self.heard.borrow().clone()
+    }
+
+    /// Waits until anything new is heard.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn news(&mut self) {
+        if self.heard.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// How long to wait before asking again, having asked so often.
+    pub(crate) fn wait(&self, asked: u32) -> Duration {
+        self.registration.requests.wait(self.registration.id, asked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use everpulse_protocol::Payload;
+    use everpulse_protocol::event::Outcome;
+    use everpulse_protocol::history::CloseStatus;
+
+    use super::*;
+
+    fn closed(run: u128) -> ReplyBody {
+        let outcome = Outcome::Done(Payload::encode(&run).expect("encodes"));
+        ReplyBody::Closed { run_id: RunId(Uuid::from_u128(run)), close: Close { status: CloseStatus::Completed, outcome } }
+    }
+
+    #[test]
+    fn an_answer_reaches_its_request_alone_and_an_end_stays() {
+        let requests = Requests::new("c".into());
+        let (one, two) = (requests.open(), requests.open());
+        requests.hear(Reply { request: one.reply_to().request, body: closed(1) });
+        requests.hear(Reply { request: one.reply_to().request, body: ReplyBody::NotFound });
+        requests.hear(Reply { request: RequestId(Uuid::nil()), body: ReplyBody::Accepted });
+        let heard = one.heard();
+        assert_eq!(heard.answer, Some(ReplyBody::NotFound));
+        assert!(heard.closed.is_some());
+        assert!(two.heard().answer.is_none() && two.heard().closed.is_none());
+    }
+
+    #[test]
+    fn the_last_holder_of_a_ticket_closes_it() {
+        let requests = Requests::new("c".into());
+        let ticket = requests.open();
+        let clone = ticket.clone();
+        drop(ticket);
+        assert_eq!(requests.lock().len(), 1);
+        drop(clone);
+        assert_eq!(requests.lock().len(), 0);
+    }
+
+    #[test]
+    fn waits_double_up_to_the_longest() {
+        let waits: Vec<_> = (1..=7).map(|asked| wait(1, asked).as_millis()).collect();
+        assert_eq!(waits, [250, 500, 1_000, 2_000, 4_000, 5_000, 5_000]);
+        assert_eq!(wait(1, u32::MAX), WAIT_LONGEST);
+    }
+
+    #[test]
+    fn a_crowd_of_requests_asks_no_more_often_together() {
+        for crowd in [1_000_usize, 10_000, 100_000] {
+            let per_second = crowd as f64 / wait(crowd, 9).as_secs_f64();
+            assert!(per_second <= 200.0, "{crowd} requests ask {per_second} times a second");
+        }
+    }
+
+    #[test]
+    fn waits_are_spread_around_their_length() {
+        let wait = Duration::from_secs(4);
+        let least = spread(wait, RequestId(Uuid::from_u128(0)));
+        let most = spread(wait, RequestId(Uuid::from_u128(255)));
+        assert_eq!((least, most), (Duration::from_secs(3), Duration::from_secs(5)));
+    }
+}

@@ -1,0 +1,314 @@
+//! A run as its callers see it: its result, and what can be asked and told.
+
+use std::marker::PhantomData;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use everpulse_protocol::event::{EventBody, Outcome};
+use everpulse_protocol::history::Close;
+use everpulse_protocol::reply::ReplyBody;
+use everpulse_protocol::view::RunView;
+use everpulse_protocol::{Payload, RunId, WorkflowId};
+use everpulse_sdk::{Definition, Failure, Signal};
+use futures::FutureExt as _;
+use serde::de::DeserializeOwned;
+
+use crate::core::{Core, Deadline, Question, Read};
+use crate::error::{Error, ErrorKind, ResultError};
+use crate::requests::{Heard, Ticket};
+use crate::start;
+
+/// What a person sees of a run: status, version, pending steps with attempt, last error and next try.
+pub type Description = RunView;
+
+/// Asked so often, a question waits for the longest time before it is asked again.
+const OFTEN: u32 = 8;
+
+/// A run: one that was started here, or the newest of a workflow id. Clones are the same handle.
+pub struct Run<D> {
+    inner: Arc<Inner>,
+    definition: PhantomData<fn() -> D>,
+}
+
+struct Inner {
+    core: Arc<Core>,
+    /// As it was given, also when it cannot be an id.
+    text: String,
+    id: Result<WorkflowId, Error>,
+    run_id: OnceLock<RunId>,
+    /// The request of the start: the run's end comes to it by itself.
+    ticket: Option<Ticket>,
+}
+
+impl<D> Clone for Run<D> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), definition: PhantomData }
+    }
+}
+
+impl<D> std::fmt::Debug for Run<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run").field("id", &self.inner.text).field("run_id", &self.inner.run_id.get()).finish()
+    }
+}
+
+impl<D: Definition> Run<D> {
+    pub(crate) fn of(core: Arc<Core>, text: &str) -> Self {
+        let id = WorkflowId::new(text).map_err(|error| Error::invalid_id("a workflow id", &error));
+        let inner = Inner { core, text: text.to_owned(), id, run_id: OnceLock::new(), ticket: None };
+        Self { inner: Arc::new(inner), definition: PhantomData }
+    }
+
+    /// One execution, known by its run id.
+    pub(crate) fn pinned(core: Arc<Core>, id: WorkflowId, run_id: RunId) -> Self {
+        let text = id.as_str().to_owned();
+        let inner = Inner { core, text, id: Ok(id), run_id: OnceLock::from(run_id), ticket: None };
+        Self { inner: Arc::new(inner), definition: PhantomData }
+    }
+
+    pub(crate) fn started(core: Arc<Core>, id: WorkflowId, run_id: Option<RunId>, ticket: Ticket) -> Self {
+        let text = id.as_str().to_owned();
+        let run_id = run_id.map_or_else(OnceLock::new, OnceLock::from);
+        let inner = Inner { core, text, id: Ok(id), run_id, ticket: Some(ticket) };
+        Self { inner: Arc::new(inner), definition: PhantomData }
+    }
+
+    /// The workflow id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.inner.text
+    }
+
+    /// The id of this execution. None while nobody has answered: the handle then means the newest run of its id.
+    #[must_use]
+    pub fn run_id(&self) -> Option<RunId> {
+        self.inner.run_id.get().copied()
+    }
+
+    /// Waits for the run's end, for as long as it takes.
+    ///
+    /// When no worker answers, the end is looked up in history.
+    ///
+    /// # Errors
+    /// [`ResultError::Failed`] has the run's own failure; the others say why there is no answer.
+    ///
+    /// # Cancel safety
+    /// Safe: the run goes on, and can be asked again.
+    pub async fn result(&self) -> Result<D::Output, ResultError<D::Error>> {
+        self.result_until(Deadline::never()).await
+    }
+
+    /// Waits for the run's end, but no longer than `limit`. The run goes on after that.
+    ///
+    /// # Errors
+    /// As [`result`](Self::result), and [`ResultError::Timeout`].
+    ///
+    /// # Cancel safety
+    /// As [`result`](Self::result).
+    pub async fn result_timeout(&self, limit: Duration) -> Result<D::Output, ResultError<D::Error>> {
+        self.result_until(Deadline::after(limit)).await
+    }
+
+    async fn result_until(&self, deadline: Deadline) -> Result<D::Output, ResultError<D::Error>> {
+        let close = self.close(deadline).await?;
+        match close.outcome {
+            Outcome::Done(value) => value.decode().map_err(|error| ResultError::Failed(Failure::from(error))),
+            Outcome::Failed(failure) => Err(ResultError::Failed(Failure::from_recorded(failure))),
+        }
+    }
+
+    /// Waits for the run's end, and gives it as it was recorded: with its status, and without decoding anything.
+    async fn close(&self, deadline: Deadline) -> Result<Close, Error> {
+        let id = self.workflow_id()?;
+        let what = format!("waiting for the result of {id}");
+        let (ticket, listen_first) = match &self.inner.ticket {
+            Some(ticket) => (ticket.clone(), ticket.wait(OFTEN)),
+            None => (self.inner.core.requests.open(), Duration::ZERO),
+        };
+        let event = self.event(id, &ticket, &EventBody::AskResult);
+        let read: Read<_> = {
+            let (histories, id, run) = (self.inner.core.histories.clone(), id.clone(), self.run_id());
+            Box::new(move || {
+                let (histories, id) = (histories.clone(), id.clone());
+                async move {
+                    let view = histories.view(&id, run).await?;
+                    Ok(view.and_then(|view| Some(Ok((view.run_id, view.close?)))))
+                }
+                .boxed()
+            })
+        };
+        let question = Question { what: &what, event, deadline, listen_first };
+        let (run_id, close) = self.inner.core.ask(&ticket, question, |heard| ended(id, heard), Some(read)).await??;
+        // Another clone may have learnt it first.
+        let _ = self.inner.run_id.set(run_id);
+        Ok(close)
+    }
+
+    /// What a person sees of the run now. When no worker answers, it is read from history.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] only when an owner says so; when no worker answers and history does not know the run,
+    /// it is [`ErrorKind::Timeout`], since its start may be on its way.
+    ///
+    /// # Cancel safety
+    /// Safe: a question leaves no trace.
+    pub async fn describe(&self) -> Result<Description, Error> {
+        let id = self.workflow_id()?;
+        let ticket = self.inner.core.requests.open();
+        let read: Read<_> = {
+            let (histories, id, run) = (self.inner.core.histories.clone(), id.clone(), self.run_id());
+            Box::new(move || {
+                let (histories, id) = (histories.clone(), id.clone());
+                async move { Ok(histories.view(&id, run).await?.map(Ok)) }.boxed()
+            })
+        };
+        let take = |heard: &Heard| match heard.answer.as_ref()? {
+            ReplyBody::Description(view) => Some(Ok((**view).clone())),
+            ReplyBody::NotFound => Some(Err(Error::not_found(id))),
+            ReplyBody::Invalid { message } => Some(Err(refused(id, message))),
+            _ => None,
+        };
+        self.ask("describing", &ticket, &EventBody::Describe, take, Some(read)).await
+    }
+
+    /// What the run published last as a `T`; none if it published nothing yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], [`ErrorKind::Timeout`], and [`ErrorKind::Invalid`] when it is no `T`.
+    ///
+    /// # Cancel safety
+    /// Safe: a question leaves no trace.
+    pub async fn published<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
+        let id = self.workflow_id()?;
+        let ticket = self.inner.core.requests.open();
+        let name = everpulse_sdk::workflow::state_name::<T>();
+        let take = |heard: &Heard| match heard.answer.as_ref()? {
+            ReplyBody::Published { value } => Some(Ok(value.clone())),
+            ReplyBody::NotFound => Some(Err(Error::not_found(id))),
+            ReplyBody::AlreadyClosed { run_id } => {
+                Some(Err(Error::already_closed(id, *run_id, "ask for what was published by")))
+            }
+            ReplyBody::Invalid { message } => Some(Err(refused(id, message))),
+            _ => None,
+        };
+        let value = self.ask("asking for what was published by", &ticket, &EventBody::AskPublished { name: name.to_owned() }, take, None).await?;
+        let decoded = value.as_ref().map(Payload::decode).transpose();
+        decoded.map_err(|error| Error::new(ErrorKind::Invalid, format!("what {id} published as {name}: {error}")))
+    }
+
+    /// Sends a signal; it waits in the run until it is received there. It counts once, however often it is sent.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], [`ErrorKind::AlreadyClosed`], [`ErrorKind::Timeout`] (stored; it takes effect when a
+    /// worker comes), [`ErrorKind::Unreachable`].
+    ///
+    /// # Cancel safety
+    /// When it is dropped the signal may or may not be stored.
+    pub async fn signal<S: Signal>(&self, signal: S) -> Result<(), Error> {
+        let value = Payload::encode(&signal).map_err(|error| Error::payload("the signal", &error))?;
+        self.tell("signal", &EventBody::Signal { name: S::NAME.to_owned(), value }).await
+    }
+
+    /// Sends a signal by its name, for those who have not its type.
+    ///
+    /// # Errors
+    /// As [`signal`](Self::signal).
+    ///
+    /// # Cancel safety
+    /// As [`signal`](Self::signal).
+    pub async fn signal_named<V: serde::Serialize + ?Sized>(&self, name: &str, value: &V) -> Result<(), Error> {
+        let value = Payload::encode(value).map_err(|error| Error::payload("the signal", &error))?;
+        self.tell("signal", &EventBody::Signal { name: name.to_owned(), value }).await
+    }
+
+    /// Asks the run to cancel: what it waits for gives `Cancelled`, and it may clean up.
+    ///
+    /// # Errors
+    /// As [`signal`](Self::signal).
+    ///
+    /// # Cancel safety
+    /// When it is dropped the request may or may not be stored.
+    pub async fn cancel(&self, reason: impl Into<String>) -> Result<(), Error> {
+        self.tell("cancel", &EventBody::Cancel { reason: reason.into() }).await
+    }
+
+    /// Ends the run at once; its code is not asked.
+    ///
+    /// # Errors
+    /// As [`signal`](Self::signal).
+    ///
+    /// # Cancel safety
+    /// When it is dropped the request may or may not be stored.
+    pub async fn terminate(&self, reason: impl Into<String>) -> Result<(), Error> {
+        self.tell("terminate", &EventBody::Terminate { reason: reason.into() }).await
+    }
+
+    /// Tries a parked run again; one that is not parked is left alone.
+    ///
+    /// # Errors
+    /// As [`signal`](Self::signal).
+    ///
+    /// # Cancel safety
+    /// When it is dropped the request may or may not be stored.
+    pub async fn resume(&self) -> Result<(), Error> {
+        self.tell("resume", &EventBody::Resume).await
+    }
+
+    async fn tell(&self, verb: &str, body: &EventBody) -> Result<(), Error> {
+        let id = self.workflow_id()?;
+        let ticket = self.inner.core.requests.open();
+        let take = |heard: &Heard| {
+            if let Some((run_id, _)) = &heard.closed {
+                return Some(Err(Error::already_closed(id, *run_id, verb)));
+            }
+            match heard.answer.as_ref()? {
+                ReplyBody::Accepted => Some(Ok(())),
+                ReplyBody::AlreadyClosed { run_id } => Some(Err(Error::already_closed(id, *run_id, verb))),
+                ReplyBody::NotFound => Some(Err(Error::not_found(id))),
+                ReplyBody::Invalid { message } => Some(Err(refused(id, message))),
+                _ => None,
+            }
+        };
+        self.ask(verb, &ticket, body, take, None).await
+    }
+
+    async fn ask<T>(
+        &self,
+        verb: &str,
+        ticket: &Ticket,
+        body: &EventBody,
+        take: impl FnMut(&Heard) -> Option<Result<T, Error>>,
+        read: Option<Read<Result<T, Error>>>,
+    ) -> Result<T, Error> {
+        let what = format!("{verb} {}", self.id());
+        let event = self.event(self.workflow_id()?, ticket, body);
+        let deadline = Deadline::after(self.inner.core.limit);
+        let question = Question { what: &what, event, deadline, listen_first: Duration::ZERO };
+        self.inner.core.ask(ticket, question, take, read).await?
+    }
+
+    fn event(&self, id: &WorkflowId, ticket: &Ticket, body: &EventBody) -> everpulse_protocol::event::Event {
+        self.inner.core.event(id, self.run_id(), Some(ticket.reply_to()), body)
+    }
+
+    fn workflow_id(&self) -> Result<&WorkflowId, Error> {
+        self.inner.id.as_ref().map_err(Clone::clone)
+    }
+}
+
+/// What is heard about a run's end, once it is something.
+fn ended(id: &WorkflowId, heard: &Heard) -> Option<Result<(RunId, Close), Error>> {
+    if let Some(closed) = &heard.closed {
+        return Some(Ok(closed.clone()));
+    }
+    match heard.answer.as_ref()? {
+        ReplyBody::NotFound => Some(Err(Error::not_found(id))),
+        // A start that was only stored has its refusal come here.
+        ReplyBody::Taken { .. } | ReplyBody::Invalid { .. } => Some(Err(start::begun(id, heard)?.err()?)),
+        _ => None,
+    }
+}
+
+fn refused(id: &WorkflowId, message: &str) -> Error {
+    Error::new(ErrorKind::Invalid, format!("{id}: {message}"))
+}

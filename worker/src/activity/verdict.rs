@@ -1,0 +1,261 @@
+//! What follows from the end of an attempt: a pure decision. Nothing is sent here.
+//!
+//! ```text
+//! done ─────────────────────────────► Settled(Done)
+//! failed, final ────────────────────► Settled(Failed)
+//! failed, attempts left ────────────► Retry: the next attempt, when it is due
+//! failed, no attempts left ─────────► Exhausted: dead letter, then Settled(Failed) or parked
+//! not known here, task is young ────► Retry, not counted
+//! not known here, task is old ──────► Exhausted
+//! cancelled ────────────────────────► Cancelled: nobody waits for it
+//! ```
+
+use std::time::Duration;
+
+use everpulse_protocol::dead_letter::DeadLetter;
+use everpulse_protocol::event::Outcome;
+use everpulse_protocol::task::{OnExhausted, Task};
+use everpulse_protocol::{Failure, FailureKind, Payload, Timestamp};
+
+use crate::dead_letter;
+
+/// How an attempt came to its end.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum End {
+    Done(Payload),
+    Failed {
+        failure: Failure,
+        retryable: bool,
+        /// What it reported last by heartbeat.
+        heartbeat: Option<Payload>,
+    },
+    /// This process has no activity of that name.
+    Unknown,
+    Cancelled,
+}
+
+/// What is to be recorded and sent after an attempt. The same for remote and eager attempts.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// The activity came to its end.
+    Settled { attempt: u32, outcome: Outcome },
+    /// Attempt `attempt` failed so; the task (already the next attempt) is due in the queue at `at`.
+    Retry { failure: Failure, attempt: u32, task: Box<Task>, at: Timestamp },
+    /// The attempts ran out. The letter goes first; then the step fails with `failure`, or stays open if `parked`.
+    Exhausted { failure: Failure, attempt: u32, letter: Box<DeadLetter>, queue: String, parked: bool },
+    /// Nobody waits for the result any more; there is nothing to send.
+    Cancelled,
+}
+
+/// A failure text is cut here: it travels in every later attempt, in history and in replies.
+const MESSAGE_BYTES_MAX: usize = 8 * 1024;
+/// The longest failure chain that is kept.
+const CHAIN_MAX: usize = 16;
+
+/// The waits of a task whose activity nobody knew so far grow with its age, between these bounds.
+const UNKNOWN_WAIT_MIN: Duration = Duration::from_secs(1);
+const UNKNOWN_WAIT_MAX: Duration = Duration::from_secs(15);
+
+/// Decides. `unknown_activity` is how long a task may wait for a worker that knows its activity.
+pub(crate) fn judge(task: &Task, end: End, now: Timestamp, unknown_activity: Duration) -> Verdict {
+    let attempt = task.attempt;
+    match end {
+        End::Done(value) => Verdict::Settled { attempt, outcome: Outcome::Done(value) },
+        End::Cancelled => Verdict::Cancelled,
+        End::Failed { failure, retryable: false, .. } => {
+            let failure = Failure { attempts: Some(attempt), ..bounded(failure) };
+            Verdict::Settled { attempt, outcome: Outcome::Failed(failure) }
+        }
+        End::Failed { failure, retryable: true, heartbeat } => {
+            let failure = bounded(failure);
+            let counted = task.counted_attempts().max(1);
+            let retry = task.options.retry;
+            if retry.max_attempts.is_some_and(|max| counted >= max) {
+                let letter = Box::new(dead_letter::exhausted(task, failure.clone(), now));
+                let parked = task.options.exhausted == OnExhausted::Park;
+                let failure = if parked { failure } else { failure.exhausted(counted) };
+                return Verdict::Exhausted { failure, attempt, letter, queue: task.queue.clone(), parked };
+            }
+            let mut next = task.next_attempt(failure.clone());
+            next.heartbeat = heartbeat.or(next.heartbeat);
+            let at = now.after(Duration::from_millis(retry.delay_ms(counted)));
+            Verdict::Retry { failure, attempt, task: Box::new(next), at }
+        }
+        End::Unknown => unknown(task, now, unknown_activity),
+    }
+}
+
+fn unknown(task: &Task, now: Timestamp, patience: Duration) -> Verdict {
+    let attempt = task.attempt;
+    let age = now.since(task.scheduled_at);
+    let failure = Failure::new(
+        FailureKind::NotFound,
+        format!(
+            "no worker of the queue `{}` that took the task has an activity `{}`; register it with \
+             `.activity({})`, or give it a queue of its own",
+            task.queue, task.activity, task.activity
+        ),
+    );
+    if age >= patience {
+        let letter = Box::new(dead_letter::unknown_activity(task, failure.clone(), now));
+        return Verdict::Exhausted { failure, attempt, letter, queue: task.queue.clone(), parked: task.options.exhausted == OnExhausted::Park };
+    }
+    // A number of its own, so that the workers that remember this one take it; and not counted as a try.
+    let mut next = task.next_attempt(failure.clone());
+    next.attempts_before = next.attempts_before.saturating_add(1);
+    let at = now.after(age.clamp(UNKNOWN_WAIT_MIN, UNKNOWN_WAIT_MAX));
+    Verdict::Retry { failure, attempt, task: Box::new(next), at }
+}
+
+fn bounded(mut failure: Failure) -> Failure {
+    cut(&mut failure.message);
+    failure.chain.truncate(CHAIN_MAX);
+    failure.chain.iter_mut().for_each(cut);
+    failure
+}
+
+fn cut(text: &mut String) {
+    if text.len() > MESSAGE_BYTES_MAX {
+        let end = text.floor_char_boundary(MESSAGE_BYTES_MAX);
+        text.truncate(end);
+        text.push('…');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use everpulse_protocol::dead_letter::Letter;
+    use everpulse_protocol::task::{RetryPolicy, TaskOptions};
+    use everpulse_protocol::{EventId, RunId, WorkflowId};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(100_000);
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn task(attempt: u32, max_attempts: Option<u32>) -> Task {
+        let run = RunId("00000000-0000-0000-0000-000000000001".parse().expect("a UUID"));
+        Task {
+            id: EventId::derived(run, 0, "task"),
+            workflow_id: WorkflowId::new("order-42").expect("a good id"),
+            run_id: run,
+            shard: 0,
+            step: 0,
+            queue: "payments".to_owned(),
+            activity: "charge".to_owned(),
+            args: Payload::encode(&()).expect("encodes"),
+            attempt,
+            scheduled_at: NOW,
+            options: TaskOptions {
+                start_to_close_ms: 1_000,
+                heartbeat_ms: None,
+                retry: RetryPolicy { initial_ms: 100, factor_percent: 200, max_ms: 1_000, max_attempts },
+                exhausted: OnExhausted::Fail,
+            },
+            heartbeat: None,
+            failures: Vec::new(),
+            attempts_before: 0,
+        }
+    }
+
+    fn flaky(text: &str) -> End {
+        End::Failed { failure: Failure::new(FailureKind::Failed, text), retryable: true, heartbeat: None }
+    }
+
+    fn judge(task: &Task, end: End) -> Verdict {
+        super::judge(task, end, NOW, PATIENCE)
+    }
+
+    #[test]
+    fn a_failed_attempt_waits_longer_each_time() {
+        let mut waits = Vec::new();
+        let mut current = task(1, None);
+        for _ in 0..5 {
+            let Verdict::Retry { task, at, attempt, .. } = judge(&current, flaky("down")) else { panic!("retried") };
+            assert_eq!(attempt + 1, task.attempt);
+            waits.push(at.since(NOW).as_millis());
+            current = *task;
+        }
+        assert_eq!(waits, [100, 200, 400, 800, 1_000]);
+        assert_eq!(current.failures.len(), 5);
+    }
+
+    #[test]
+    fn the_last_attempt_is_dead_lettered_with_the_failure_chain() {
+        let Verdict::Retry { task: second, .. } = judge(&task(1, Some(2)), flaky("first")) else { panic!("retried") };
+        let Verdict::Exhausted { failure, attempt, letter, queue, parked } = judge(&second, flaky("second")) else {
+            panic!("exhausted")
+        };
+        assert_eq!((attempt, queue.as_str(), parked), (2, "payments", false));
+        assert_eq!((failure.kind, failure.attempts), (FailureKind::Exhausted, Some(2)));
+        assert_eq!(failure.last, Some(FailureKind::Failed));
+        let Letter::Task(dead) = letter.letter else { panic!("a task") };
+        assert_eq!(dead.failures.iter().map(|f| f.message.as_str()).collect::<Vec<_>>(), ["first", "second"]);
+        assert_eq!(letter.reason, "activity `charge` of order-42 failed 2 times, the last time with: second");
+    }
+
+    #[test]
+    fn a_redriven_task_has_all_its_attempts_again() {
+        let redriven = task(2, Some(2)).redriven(NOW);
+        let Verdict::Retry { at, task, .. } = judge(&redriven, flaky("third")) else { panic!("retried") };
+        assert_eq!(at.since(NOW).as_millis(), 100, "the waits begin again");
+        assert!(matches!(judge(&task, flaky("fourth")), Verdict::Exhausted { attempt: 4, .. }));
+    }
+
+    #[test]
+    fn a_parked_step_keeps_the_failure_as_it_was() {
+        let mut last = task(1, Some(1));
+        last.options.exhausted = OnExhausted::Park;
+        let Verdict::Exhausted { failure, parked: true, .. } = judge(&last, flaky("down")) else { panic!("parked") };
+        assert_eq!(failure.kind, FailureKind::Failed);
+    }
+
+    #[test]
+    fn a_final_failure_settles_at_once() {
+        let end = End::Failed {
+            failure: Failure::new(FailureKind::Failed, "declined"),
+            retryable: false,
+            heartbeat: None,
+        };
+        let Verdict::Settled { attempt: 1, outcome: Outcome::Failed(failure) } = judge(&task(1, None), end) else {
+            panic!("settled")
+        };
+        assert_eq!((failure.kind, failure.attempts), (FailureKind::Failed, Some(1)));
+    }
+
+    #[test]
+    fn an_unknown_activity_waits_for_a_worker_that_has_it_and_no_try_is_counted() {
+        let young = task(1, Some(1));
+        let Verdict::Retry { task: next, at, .. } = judge(&young, End::Unknown) else { panic!("retried") };
+        assert_eq!(at.since(NOW), UNKNOWN_WAIT_MIN);
+        assert_eq!((next.attempt, next.counted_attempts()), (2, 1));
+        let mut old = task(1, Some(1));
+        old.scheduled_at = Timestamp(NOW.0 - 60_000);
+        let Verdict::Exhausted { failure, .. } = judge(&old, End::Unknown) else { panic!("given up") };
+        assert_eq!(failure.kind, FailureKind::NotFound);
+        assert!(failure.message.contains("`.activity(charge)`"), "{failure}");
+    }
+
+    #[test]
+    fn what_was_reported_by_heartbeat_goes_to_the_next_attempt() {
+        let details = Payload::encode(&17).expect("encodes");
+        let end = End::Failed {
+            failure: Failure::new(FailureKind::TimedOut, "slow"),
+            retryable: true,
+            heartbeat: Some(details.clone()),
+        };
+        let Verdict::Retry { task: next, .. } = judge(&task(1, None), end) else { panic!("retried") };
+        assert_eq!(next.heartbeat, Some(details.clone()));
+        let Verdict::Retry { task: last, .. } = judge(&next, flaky("down")) else { panic!("retried") };
+        assert_eq!(last.heartbeat, Some(details), "an attempt without heartbeat changes nothing");
+    }
+
+    #[test]
+    fn long_failure_texts_are_cut_at_a_character() {
+        let Verdict::Retry { failure, .. } = judge(&task(1, None), flaky(&"ä".repeat(100_000))) else {
+            panic!("retried")
+        };
+        assert!(failure.message.len() <= MESSAGE_BYTES_MAX + '…'.len_utf8());
+        assert!(failure.message.ends_with("ä…"));
+    }
+}

@@ -1,0 +1,70 @@
+//! Writing dead letters: what they say, and to which topic they go. Reading, redriving and dropping them is the
+//! client's.
+
+use bytes::Bytes;
+use everpulse_protocol::dead_letter::{DeadLetter, Letter};
+use everpulse_protocol::event::Event;
+use everpulse_protocol::task::Task;
+use everpulse_protocol::{DecodeError, Failure, Timestamp, topic};
+
+/// The dead-letter topic for what was read from `from`.
+///
+/// A queue's go to its own; what comes from anywhere else goes to that of the inbox.
+#[must_use]
+pub fn topic_for(from: &str) -> String {
+    from.strip_prefix("activity.").map_or_else(|| topic::INBOX_DEAD.to_owned(), topic::activity_dead)
+}
+
+/// A task whose attempts ran out; it carries the failure chain itself, the last failure last.
+#[must_use]
+pub fn exhausted(task: &Task, failure: Failure, now: Timestamp) -> DeadLetter {
+    let counted = task.counted_attempts();
+    let reason = format!(
+        "activity `{}` of {} failed {counted} {}, the last time with: {failure}",
+        task.activity,
+        task.workflow_id,
+        if counted == 1 { "time" } else { "times" },
+    );
+    with_task(task, failure, reason, now)
+}
+
+/// A task whose activity no worker of its queue knows.
+#[must_use]
+pub fn unknown_activity(task: &Task, failure: Failure, now: Timestamp) -> DeadLetter {
+    let reason = failure.message.clone();
+    with_task(task, failure, reason, now)
+}
+
+fn with_task(task: &Task, failure: Failure, reason: String, now: Timestamp) -> DeadLetter {
+    let mut task = task.clone();
+    task.add_failure(failure);
+    DeadLetter { at: now, reason, letter: Letter::Task(Box::new(task)) }
+}
+
+/// An event that no run can take.
+#[must_use]
+pub fn event(event: Event, reason: impl Into<String>, now: Timestamp) -> DeadLetter {
+    DeadLetter { at: now, reason: reason.into(), letter: Letter::Event(Box::new(event)) }
+}
+
+/// A message that this release cannot read.
+#[must_use]
+pub fn unreadable(topic: &str, bytes: Bytes, error: &DecodeError, now: Timestamp) -> DeadLetter {
+    DeadLetter {
+        at: now,
+        reason: format!("a message of {topic} cannot be read: {error}; was it written by a newer release?"),
+        letter: Letter::Unreadable { topic: topic.to_owned(), bytes },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queues_letters_go_to_the_queues_own_topic() {
+        assert_eq!(topic_for("activity.payments"), "activity.payments.dead");
+        assert_eq!(topic_for("timers"), "inbox.dead");
+        assert_eq!(topic_for("inbox-partition-3"), "inbox.dead");
+    }
+}

@@ -1,0 +1,77 @@
+//! What can be set on a worker, and what holds when nothing is set. Where an activity says otherwise, it wins.
+//!
+//! | option | default | meaning |
+//! |---|---|---|
+//! | [`concurrency`](Options::concurrency) | 64 per queue | attempts of one queue that run at a time in this process |
+//! | [`queue_concurrency`](Options::queue_concurrency) | none | the same, for queues by name |
+//! | [`queues`](Options::queues) | those of the registered activities | the queues that are served |
+//! | [`prefetch`](Options::prefetch) | a quarter of the concurrency, 1 to 64 | frames that wait in this process for a free slot |
+//! | [`give_back`](Options::give_back) | 2 s | a frame that found no slot for so long goes back to other workers |
+//! | [`drain`](Options::drain) | 30 s | how long a shutdown waits for running attempts |
+//! | [`cancel_grace`](Options::cancel_grace) | 10 s | how long a cancelled attempt may go on |
+//! | [`unknown_activity`](Options::unknown_activity) | 60 s | how long a task waits for a worker that has its activity |
+//! | [`payload_bytes_max`](Options::payload_bytes_max) | 2 MiB | the greatest result of an activity |
+//! | time-out of an activity (start to close) | 60 s | `#[activity(timeout = ..)]`, `.timeout(..)` |
+//! | retries of an activity | 200 ms, doubling up to 60 s, for ever | `#[activity(retry(..))]`, `.retry(..)` |
+//! | attempts of a step | 1 | `.retry(..)` |
+//! | time-out of a step | 10 s | `.timeout(..)` |
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What can be set on a worker; the table above has the defaults.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// Attempts of one queue that run at a time in this process.
+    pub concurrency: usize,
+    /// The same for queues by name.
+    pub queue_concurrency: BTreeMap<String, usize>,
+    /// The queues that are served; none: those that the registered activities name.
+    pub queues: Option<Vec<String>>,
+    /// Frames of a queue that wait in this process for a free slot; none: a quarter of the concurrency, 1 to 64.
+    ///
+    /// What waits here cannot run elsewhere, so a small number spreads tasks over workers.
+    pub prefetch: Option<usize>,
+    /// A frame that waited for a slot for so long is given back.
+    pub give_back: Duration,
+    /// How long a shutdown waits for running attempts. Those that still run then are dropped, and run elsewhere.
+    pub drain: Duration,
+    /// How long an attempt may go on after it was cancelled, before its future is dropped.
+    pub cancel_grace: Duration,
+    /// How long a task waits for a worker that knows its activity before it fails with `NotFound`: a rolling deploy
+    /// has workers without it for a while.
+    pub unknown_activity: Duration,
+    /// The greatest result of an activity, in bytes.
+    pub payload_bytes_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            concurrency: 64,
+            queue_concurrency: BTreeMap::new(),
+            queues: None,
+            prefetch: None,
+            give_back: Duration::from_secs(2),
+            drain: Duration::from_secs(30),
+            cancel_grace: Duration::from_secs(10),
+            unknown_activity: Duration::from_secs(60),
+            payload_bytes_max: 2 * 1024 * 1024,
+        }
+    }
+}
+
+impl Options {
+    /// How many attempts of a queue run at a time: at least one.
+    #[must_use]
+    pub fn concurrency_of(&self, queue: &str) -> usize {
+        self.queue_concurrency.get(queue).copied().unwrap_or(self.concurrency).max(1)
+    }
+
+    /// How many frames of a queue wait in this process: at least one.
+    #[must_use]
+    pub fn prefetch_of(&self, queue: &str) -> usize {
+        self.prefetch.unwrap_or_else(|| (self.concurrency_of(queue) / 4).min(64)).max(1)
+    }
+}
