@@ -309,6 +309,9 @@ fn event_body(bytes: &[u8]) -> Result<Body, Reason> {
             "activity_settled" => {
                 Body::ActivitySettled { step: map()?.number("step")?, done: done(map()?.required("outcome")?)? }
             }
+            "step_settled" => {
+                Body::StepSettled { step: map()?.number("step")?, done: done(map()?.required("outcome")?)? }
+            }
             "attempt_failed" => Body::AttemptFailed { step: map()?.number("step")? },
             "cancel" => Body::CancelRequested,
             "terminate" => Body::Terminated,
