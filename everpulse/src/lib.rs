@@ -1,1 +1,22 @@
 //! Durable workflows on Apache Pulsar, in plain async Rust.
+//!
+//! One dependency, one prelude: this crate holds nothing of its own, it gathers what users need.
+
+pub use everpulse_sdk::{
+    ActivityDefinition, Call, Definition, Error, Failure, Handle, Never, Retry, Signal, WorkflowDefinition, activities,
+    activity, info, join, join_all, now, publish, random, random_range, select, shielded, signal, sleep, sleep_until,
+    step, try_join, try_join_all, uuid, workflow,
+};
+pub use everpulse_sdk::{definition, failure, options};
+
+#[doc(hidden)]
+pub use everpulse_sdk::__private;
+
+/// What authors of workflows and activities use, for `use everpulse::prelude::*`.
+pub mod prelude {
+    pub use everpulse_sdk::{
+        Failure, Retry, activities, activity, join, join_all, now, publish, select, shielded, signal, sleep,
+        sleep_until, step, try_join, try_join_all, workflow,
+    };
+    pub use std::time::Duration;
+}

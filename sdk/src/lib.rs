@@ -1,1 +1,50 @@
 //! What authors of workflows import, and the deterministic replay of a run.
+//!
+//! Two halves meet here. Authors write functions with [`workflow`](macro@workflow) and
+//! [`activity`](macro@activity) and use [`sleep`], [`signal`](signal::signal), [`step`](step::step) and the rest inside
+//! them. The engine holds an [`Instance`](replay::Instance) of a run and feeds it one event at a time;
+//! what the run asks for comes back as commands. Between the two stands an ambient context, set on the
+//! thread while a workflow's future is polled.
+//!
+//! ```text
+//!   event ─► Instance::apply ─► poll ─► sleep / call / step / signal ─► commands ─► engine
+//!                                └─────────── ambient context ──────────────┘
+//! ```
+//!
+//! The crate is pure: no tokio, no clock, no randomness of the operating system, no I/O. Whoever needs
+//! a time or an attempt brings it in.
+
+pub mod definition;
+mod error;
+pub mod failure;
+pub mod options;
+
+mod arguments;
+mod call;
+mod join;
+mod random;
+mod select;
+mod signal;
+mod step;
+mod timer;
+pub mod workflow;
+
+pub mod activity;
+pub mod replay;
+
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
+
+pub use call::{Call, Handle, Request};
+pub use definition::{ActivityDefinition, Definition, Never, WorkflowDefinition};
+pub use error::Error;
+pub use everpulse_macros::{activities, activity, signal, workflow};
+pub use failure::Failure;
+pub use join::{join_all, try_join_all};
+pub use options::Retry;
+pub use random::{random, random_range, uuid};
+pub use signal::{Signal, signal};
+pub use step::step;
+pub use timer::{sleep, sleep_until};
+pub use workflow::{info, now, publish, shielded};

@@ -1,0 +1,326 @@
+//! What stands in the parentheses of our attributes.
+
+use proc_macro2::{Span, TokenStream};
+use quote::quote;
+use syn::parse::{Parse, ParseStream};
+use syn::spanned::Spanned;
+use syn::{Error, Ident, LitFloat, LitInt, LitStr, Path, Result, Token, parenthesized};
+
+/// Options of `#[workflow]`, `#[activities]` and `#[signal]`.
+#[derive(Default)]
+pub struct Named {
+    pub version: Option<LitInt>,
+    pub name: Option<LitStr>,
+    pub krate: Option<Path>,
+}
+
+/// Options of `#[activity]`.
+#[derive(Default)]
+pub struct Activity {
+    pub name: Option<LitStr>,
+    pub krate: Option<Path>,
+    pub timeout: Option<LitStr>,
+    pub heartbeat: Option<LitStr>,
+    pub queue: Option<LitStr>,
+    pub exhausted: Option<LitStr>,
+    pub retry: Retry,
+}
+
+/// `retry(..)`.
+#[derive(Default)]
+pub struct Retry {
+    initial: Option<LitStr>,
+    max: Option<LitStr>,
+    factor: Option<Number>,
+    max_attempts: Option<LitInt>,
+    pub never: Option<TokenStream>,
+}
+
+struct Number(f64, Span);
+
+/// The path under which the macros' output finds us.
+pub fn root(krate: Option<&Path>) -> TokenStream {
+    match krate {
+        Some(path) => quote!(#path::__private),
+        None => quote!(::everpulse::__private),
+    }
+}
+
+/// The next key, and an error for one that came before or is not known.
+fn key(input: ParseStream<'_>, known: &[&str], seen: &mut Vec<String>) -> Result<String> {
+    let ident = input.call(<Ident as syn::ext::IdentExt>::parse_any)?;
+    let key = ident.to_string();
+    if !known.contains(&key.as_str()) {
+        let known: Vec<_> = known.iter().map(|key| format!("`{key}`")).collect();
+        return Err(Error::new(ident.span(), format!("unknown option `{key}`; known are {}", known.join(", "))));
+    }
+    if seen.contains(&key) {
+        return Err(Error::new(ident.span(), format!("`{key}` is given twice")));
+    }
+    seen.push(key.clone());
+    Ok(key)
+}
+
+/// Parses `key = value` and `key(..)`, separated by commas.
+fn list(
+    input: ParseStream<'_>,
+    known: &[&str],
+    mut value: impl FnMut(&str, ParseStream<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut seen = Vec::new();
+    while !input.is_empty() {
+        let key = key(input, known, &mut seen)?;
+        if !input.peek(syn::token::Paren) {
+            input.parse::<Token![=]>()?;
+        }
+        value(&key, input)?;
+        if !input.is_empty() {
+            input.parse::<Token![,]>()?;
+        }
+    }
+    Ok(())
+}
+
+impl Named {
+    pub fn parse(attribute: TokenStream, known: &'static [&'static str]) -> Result<Self> {
+        let parser = |input: ParseStream<'_>| {
+            let mut named = Self::default();
+            list(input, known, |key, input| {
+                match key {
+                    "version" => named.version = Some(input.parse()?),
+                    "name" => named.name = Some(name(input)?),
+                    _ => named.krate = Some(input.call(Path::parse_mod_style)?),
+                }
+                Ok(())
+            })?;
+            Ok(named)
+        };
+        syn::parse::Parser::parse2(parser, attribute)
+    }
+
+    /// The version: 1 unless it is given.
+    pub fn version(&self) -> Result<u32> {
+        match &self.version {
+            None => Ok(1),
+            Some(version) => match version.base10_parse() {
+                Ok(0) => Err(Error::new(version.span(), "versions are counted from 1")),
+                other => other,
+            },
+        }
+    }
+}
+
+const ACTIVITY: &[&str] = &["name", "timeout", "heartbeat", "queue", "retry", "exhausted", "crate"];
+
+impl Parse for Activity {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let mut activity = Self::default();
+        list(input, ACTIVITY, |key, input| {
+            match key {
+                "name" => activity.name = Some(name(input)?),
+                "timeout" => activity.timeout = Some(input.parse()?),
+                "heartbeat" => activity.heartbeat = Some(input.parse()?),
+                "queue" => activity.queue = Some(queue(input)?),
+                "exhausted" => activity.exhausted = Some(input.parse()?),
+                "crate" => activity.krate = Some(input.call(Path::parse_mod_style)?),
+                _ => {
+                    let content;
+                    parenthesized!(content in input);
+                    activity.retry = content.parse()?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(activity)
+    }
+}
+
+impl Parse for Retry {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let mut retry = Self::default();
+        list(input, &["initial", "max", "factor", "max_attempts", "never"], |key, input| {
+            match key {
+                "initial" => retry.initial = Some(input.parse()?),
+                "max" => retry.max = Some(input.parse()?),
+                "factor" => retry.factor = Some(number(input)?),
+                "max_attempts" => retry.max_attempts = Some(input.parse()?),
+                _ => {
+                    let pattern = syn::Pat::parse_multi_with_leading_vert(input)?;
+                    retry.never = Some(quote!(#pattern));
+                }
+            }
+            Ok(())
+        })?;
+        Ok(retry)
+    }
+}
+
+impl Activity {
+    /// The `ActivityOptions`, as an expression.
+    pub fn options(&self, root: &TokenStream) -> Result<TokenStream> {
+        let mut fields = Vec::new();
+        if let Some(timeout) = &self.timeout {
+            let duration = duration_tokens(timeout)?;
+            fields.push(quote!(timeout: #duration));
+        }
+        if let Some(heartbeat) = &self.heartbeat {
+            let duration = duration_tokens(heartbeat)?;
+            fields.push(quote!(heartbeat: ::core::option::Option::Some(#duration)));
+        }
+        if let Some(queue) = &self.queue {
+            fields.push(quote!(queue: #queue));
+        }
+        match self.exhausted.as_ref().map(|exhausted| (exhausted, exhausted.value())) {
+            None => {}
+            Some((_, value)) if value == "park" => fields.push(quote!(exhausted: #root::OnExhausted::Park)),
+            Some((_, value)) if value == "fail" => fields.push(quote!(exhausted: #root::OnExhausted::Fail)),
+            Some((literal, _)) => {
+                return Err(Error::new(
+                    literal.span(),
+                    "when the attempts run out a step can \"fail\" or \"park\" (wait for an operator's redrive)",
+                ));
+            }
+        }
+        let retry = self.retry.policy(root)?;
+        Ok(quote! {
+            #root::ActivityOptions { #(#fields,)* retry: #retry, ..#root::ActivityOptions::DEFAULT }
+        })
+    }
+}
+
+impl Retry {
+    fn policy(&self, root: &TokenStream) -> Result<TokenStream> {
+        let mut fields = Vec::new();
+        if let Some(initial) = &self.initial {
+            let ms = duration_ms(initial)?;
+            fields.push(quote!(initial_ms: #ms));
+        }
+        if let Some(max) = &self.max {
+            let ms = duration_ms(max)?;
+            if let Some(initial) = &self.initial
+                && duration_ms(initial)? > ms
+            {
+                return Err(Error::new(max.span(), "the longest wait is shorter than the initial one"));
+            }
+            fields.push(quote!(max_ms: #ms));
+        }
+        if let Some(Number(factor, span)) = self.factor {
+            if !(1.0..=1_000.0).contains(&factor) {
+                return Err(Error::new(span, "a factor is from 1.0 (always the same wait) to 1000.0"));
+            }
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked")]
+            let percent = (factor * 100.0).round() as u32;
+            fields.push(quote!(factor_percent: #percent));
+        }
+        if let Some(attempts) = &self.max_attempts {
+            let count: u32 = attempts.base10_parse()?;
+            if count == 0 {
+                return Err(Error::new(attempts.span(), "the first attempt counts: `max_attempts` is at least 1"));
+            }
+            fields.push(quote!(max_attempts: ::core::option::Option::Some(#count)));
+        }
+        Ok(quote!(#root::RetryPolicy { #(#fields,)* ..#root::ActivityOptions::DEFAULT.retry }))
+    }
+}
+
+/// A name on the wire.
+fn name(input: ParseStream<'_>) -> Result<LitStr> {
+    let name: LitStr = input.parse()?;
+    let value = name.value();
+    if value.is_empty() || value.len() > 255 || value.chars().any(char::is_control) {
+        return Err(Error::new(name.span(), "a name has 1 to 255 bytes and no control characters"));
+    }
+    Ok(name)
+}
+
+fn queue(input: ParseStream<'_>) -> Result<LitStr> {
+    let queue: LitStr = input.parse()?;
+    let value = queue.value();
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if !(1..=64).contains(&value.len()) || !value.bytes().all(good) {
+        return Err(Error::new(queue.span(), "a queue's name has 1 to 64 letters, digits, `-` and `_`"));
+    }
+    Ok(queue)
+}
+
+fn number(input: ParseStream<'_>) -> Result<Number> {
+    if input.peek(LitInt) {
+        let literal: LitInt = input.parse()?;
+        return Ok(Number(literal.base10_parse()?, literal.span()));
+    }
+    let literal: LitFloat = input.parse()?;
+    Ok(Number(literal.base10_parse()?, literal.span()))
+}
+
+fn duration_tokens(literal: &LitStr) -> Result<TokenStream> {
+    let ms = duration_ms(literal)?;
+    Ok(quote!(::core::time::Duration::from_millis(#ms)))
+}
+
+fn duration_ms(literal: &LitStr) -> Result<u64> {
+    let hint = "a time is written as \"200ms\", \"30s\", \"5m\", \"2h\", \"7d\" or \"1h30m\", and is more than nothing";
+    match parse_duration(&literal.value()) {
+        Some(ms) if ms > 0 => Ok(ms),
+        _ => Err(Error::new(literal.span(), hint)),
+    }
+}
+
+/// Milliseconds of `1h30m` and the like.
+fn parse_duration(text: &str) -> Option<u64> {
+    let mut rest = text.trim();
+    let mut total = 0_u64;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number: u64 = rest[..digits].parse().ok()?;
+        rest = rest[digits..].trim_start();
+        let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+        let unit = match &rest[..letters] {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" | "min" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return None,
+        };
+        rest = rest[letters..].trim_start();
+        total = total.checked_add(number.checked_mul(unit)?)?;
+    }
+    Some(total)
+}
+
+/// All errors as one, so that a person sees them at once.
+pub fn combine(errors: Vec<Error>) -> Result<()> {
+    errors
+        .into_iter()
+        .reduce(|mut all, error| {
+            all.combine(error);
+            all
+        })
+        .map_or(Ok(()), Err)
+}
+
+/// An error that points at all of a thing.
+pub fn error(at: &impl Spanned, message: &str) -> Error {
+    Error::new(at.span(), message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_in_units_that_add_up() {
+        let times = ["200ms", "30s", "5m", "1h30m", "7d", "1 h 5 s"].map(parse_duration);
+        assert_eq!(times, [200, 30_000, 300_000, 5_400_000, 604_800_000, 3_605_000].map(Some));
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        for text in ["", "30", "s", "1.5s", "1w", "-1s", "99999999999999999999s", "18446744073709551615d"] {
+            assert_eq!(parse_duration(text), None, "{text}");
+        }
+    }
+}

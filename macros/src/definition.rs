@@ -1,0 +1,383 @@
+//! `#[workflow]` and `#[activity]` on functions.
+//!
+//! ```text
+//!   #[activity] pub async fn charge(card: String) -> Result<T, E> { .. }
+//!
+//!   pub fn charge(card: String) -> Call<charge> { encode }     the call
+//!   pub struct charge {}                                       the definition, in the space of types
+//!   impl charge { pub async fn body(card: String) -> .. }      the function itself
+//!   impl Definition, ActivityDefinition, FunctionActivity for charge
+//! ```
+
+use proc_macro2::{Span, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
+use syn::ext::IdentExt;
+use syn::spanned::Spanned;
+use syn::{Error, FnArg, Ident, LitStr, Result, Visibility};
+
+use crate::attribute::{Activity, Named, combine, error, root};
+use crate::function::{Function, Parameter, Returns};
+
+pub fn workflow(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    expand(item, |function| {
+        let named = Named::parse(attribute, &["version", "name", "crate"]);
+        let asyncness = match function.signature.asyncness {
+            Some(_) => Ok(()),
+            None => Err(error(
+                &function.signature.fn_token,
+                "a workflow must be `async`: it waits for activities, timers and signals",
+            )),
+        };
+        let (named, ()) = both(named, no_receiver(function, "a workflow").and(asyncness))?;
+        let version = named.version()?;
+        let root = root(named.krate.as_ref());
+        let definition = Definition::read(function, "a workflow", named.name.as_ref(), None, root)?;
+        let code = definition.workflow(version);
+        Ok(definition.expand(function, code))
+    })
+}
+
+pub fn activity(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    expand(item, |function| {
+        let (activity, ()) = both(syn::parse2::<Activity>(attribute), no_receiver(function, "an activity"))?;
+        let root = root(activity.krate.as_ref());
+        let definition = Definition::read(function, "an activity", activity.name.as_ref(), None, root)?;
+        let code = definition.activity(&activity, function)?;
+        Ok(definition.expand(function, code))
+    })
+}
+
+/// Parses the function; on an error keeps it beside the error, so that the rest of the file still makes sense.
+fn expand(item: TokenStream, run: impl FnOnce(&Function) -> Result<TokenStream>) -> TokenStream {
+    let function: Function = match syn::parse2(item.clone()) {
+        Ok(function) => function,
+        Err(error) => {
+            let error = error.into_compile_error();
+            return quote!(#error #item);
+        }
+    };
+    run(&function).unwrap_or_else(|error| {
+        let error = error.into_compile_error();
+        quote!(#error #[allow(dead_code, unused)] #item)
+    })
+}
+
+fn both<A, B>(a: Result<A>, b: Result<B>) -> Result<(A, B)> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (a, b) => Err(combine(a.err().into_iter().chain(b.err()).collect()).expect_err("one of them is an error")),
+    }
+}
+
+fn no_receiver(function: &Function, what: &str) -> Result<()> {
+    let receiver = function.signature.inputs.iter().find(|input| matches!(input, FnArg::Receiver(_)));
+    match receiver {
+        None => Ok(()),
+        Some(receiver) if what == "an activity" => Err(error(
+            receiver,
+            "a method becomes an activity by `#[activities]` on its `impl` beside `#[activity]` on itself",
+        )),
+        Some(receiver) => Err(error(
+            receiver,
+            "a workflow has no `self`: what it knows comes by its arguments; what it does to the world it does in \
+             activities, which can be methods",
+        )),
+    }
+}
+
+/// All that is known of one workflow or activity.
+pub struct Definition {
+    /// The type that stands for it.
+    pub ty: Ident,
+    pub visibility: Visibility,
+    pub wire_name: String,
+    pub parameters: Vec<Parameter>,
+    pub returns: Returns,
+    pub root: TokenStream,
+    /// The author's name for it.
+    ident: Ident,
+}
+
+impl Definition {
+    /// `group` is the type whose method it is, and the group's name on the wire.
+    pub fn read(
+        function: &Function,
+        what: &str,
+        name: Option<&LitStr>,
+        group: Option<(&Ident, &str)>,
+        root: TokenStream,
+    ) -> Result<Self> {
+        let (parameters, returns) = both(function.parameters(what), function.returns())?;
+        let ident = function.signature.ident.clone();
+        let own = ident.unraw().to_string();
+        let (ty, default) = match group {
+            None => (ident.clone(), own),
+            Some((ty, group)) => (format_ident!("{ty}_{own}", span = ident.span()), format!("{group}.{own}")),
+        };
+        let wire_name = name.map_or(default, LitStr::value);
+        Ok(Self { ty, visibility: function.visibility.clone(), wire_name, parameters, returns, root, ident })
+    }
+
+    /// Everything, of a free function.
+    fn expand(&self, function: &Function, code: TokenStream) -> TokenStream {
+        let Self { ty, visibility, .. } = self;
+        let cfgs = function.cfgs();
+        let call = self.call(function);
+        let common = self.common(function);
+        let body = function.body_as(&Ident::new("body", ty.span()), visibility);
+        quote! {
+            #call
+            #common
+            #(#cfgs)*
+            #[allow(clippy::all, clippy::pedantic, missing_docs)]
+            impl #ty { #body }
+            #code
+        }
+    }
+
+    /// The function that returns the call.
+    pub fn call(&self, function: &Function) -> TokenStream {
+        let Self { ty, visibility, parameters, root, ident, .. } = self;
+        let attributes = function.call_attributes();
+        let idents: Vec<_> = parameters.iter().map(|parameter| &parameter.ident).collect();
+        let types: Vec<_> = parameters.iter().map(|parameter| &parameter.ty).collect();
+        let encoder = Ident::new("__everpulse_arguments", Span::mixed_site());
+        let count = u8::try_from(parameters.len()).expect("at most twelve");
+        let entries = parameters.iter().map(|parameter| {
+            let Parameter { ident, ty } = parameter;
+            let name = parameter.name();
+            quote_spanned!(ty.span().resolved_at(Span::mixed_site())=> #encoder.entry::<#ty>(#name, &#ident);)
+        });
+        let (mutable, count) = (if count > 0 { quote!(mut) } else { quote!() }, count);
+        quote! {
+            #(#attributes)*
+            #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)]
+            #visibility fn #ident(#(#idents: #types),*) -> #root::Call<#ty> {
+                let #mutable #encoder = #root::Encoder::new(#count);
+                #(#entries)*
+                #root::Call::new(#encoder.finish())
+            }
+        }
+    }
+
+    /// The type, its names and types, and the assertions on the author's types.
+    pub fn common(&self, function: &Function) -> TokenStream {
+        let Self { ty, visibility, wire_name, parameters, root, ident, .. } = self;
+        let cfgs = function.cfgs();
+        let names = parameters.iter().map(Parameter::name);
+        let (output, error) = self.output_and_error();
+        let doc = format!("The definition behind the function `{}`.", ident.unraw());
+        let assertions = self.assertions();
+        quote! {
+            #(#cfgs)*
+            #[doc = #doc]
+            #[allow(non_camel_case_types, dead_code, missing_debug_implementations, clippy::empty_structs_with_brackets)]
+            #visibility struct #ty {}
+
+            #(#cfgs)*
+            #[allow(deprecated)]
+            impl #root::Definition for #ty {
+                const NAME: &'static str = #wire_name;
+                const LOCATION: #root::SourceLocation =
+                    #root::SourceLocation { file: ::core::file!(), line: ::core::line!() };
+                const PARAMETERS: &'static [&'static str] = &[#(#names),*];
+                type Output = #output;
+                type Error = #error;
+            }
+
+            #(#cfgs)*
+            const _: () = { #assertions };
+        }
+    }
+
+    fn output_and_error(&self) -> (TokenStream, TokenStream) {
+        let (Returns { ty, is_result }, root) = (&self.returns, &self.root);
+        if *is_result {
+            (
+                quote_spanned!(ty.span()=> <#ty as #root::IsResult>::Value),
+                quote_spanned!(ty.span()=> <#ty as #root::IsResult>::Error),
+            )
+        } else {
+            (quote!(#ty), quote!(#root::Never))
+        }
+    }
+
+    fn assertions(&self) -> TokenStream {
+        let (Returns { ty, is_result }, root) = (&self.returns, &self.root);
+        let at = ty.span();
+        let arguments = self.parameters.iter().map(|parameter| {
+            let ty = &parameter.ty;
+            quote_spanned!(ty.span()=> let _ = #root::assert_argument::<#ty>;)
+        });
+        let (output, error) = self.output_and_error();
+        let result = if *is_result {
+            quote_spanned! {at=>
+                let _ = #root::assert_output::<#output>;
+                let _ = #root::assert_error::<#error>;
+            }
+        } else {
+            let message =
+                "this type is a `Result` under another name: spell it `Result<..>`, so that its error is seen as one";
+            quote_spanned! {at=>
+                let _ = #root::assert_output::<#output>;
+                {
+                    #[allow(unused_imports)]
+                    use #root::NoResult as _;
+                    ::core::assert!(!<#root::Probe<#ty>>::IS_RESULT, #message);
+                }
+            }
+        };
+        quote!(#(#arguments)* #result)
+    }
+
+    /// Reads the arguments in order, in a function that fails with what is recorded.
+    fn decode(&self, payload: &Ident) -> TokenStream {
+        let (root, definition) = (&self.root, &self.ty);
+        let decoder = Ident::new("__everpulse_arguments", Span::mixed_site());
+        let values = self.parameters.iter().enumerate().map(|(index, parameter)| {
+            let (local, ty, name) = (local(index), &parameter.ty, parameter.name());
+            quote_spanned!(ty.span()=> let #local = #decoder.entry::<#ty>(#name)?;)
+        });
+        let mutable = if self.parameters.is_empty() { quote!() } else { quote!(mut) };
+        quote! {
+            let #mutable #decoder = #root::Decoder::new::<#definition>(#payload)?;
+            #(#values)*
+        }
+    }
+
+    pub fn locals(&self) -> Vec<Ident> {
+        (0..self.parameters.len()).map(local).collect()
+    }
+
+    /// From what the body returned to a `Result`.
+    fn into_result(&self, returned: &TokenStream) -> TokenStream {
+        let root = &self.root;
+        if self.returns.is_result {
+            quote!(#root::IsResult::into_result(#returned))
+        } else {
+            quote!(::core::result::Result::Ok::<_, #root::Never>(#returned))
+        }
+    }
+
+    fn workflow(&self, version: u32) -> TokenStream {
+        let Self { ty, root, .. } = self;
+        let payload = Ident::new("__everpulse_payload", Span::mixed_site());
+        let decode = self.decode(&payload);
+        let locals = self.locals();
+        let result = self.into_result(&quote!(#ty::body(#(#locals),*).await));
+        let failure = failure(root);
+        quote! {
+            #[allow(deprecated)]
+            impl #root::WorkflowDefinition for #ty {
+                const VERSION: u32 = #version;
+
+                fn entry() -> #root::WorkflowEntry {
+                    #root::workflow_entry::<Self>(|#payload| {
+                        #decode
+                        ::core::result::Result::Ok(#root::boxed_run(async move {
+                            match #result {
+                                ::core::result::Result::Ok(value) => #root::encode_result(&value),
+                                ::core::result::Result::Err(error) => ::core::result::Result::Err(#failure),
+                            }
+                        }))
+                    })
+                }
+            }
+        }
+    }
+
+    fn activity(&self, options: &Activity, function: &Function) -> Result<TokenStream> {
+        let Self { ty, root, .. } = self;
+        let locals = self.locals();
+        let wait = function.signature.asyncness.map(|_| quote!(.await));
+        let attempt = self.attempt(&quote!(#ty::body(#(#locals),*) #wait), options)?;
+        let blocking = function.signature.asyncness.is_none();
+        let definition = self.activity_definition(options)?;
+        Ok(quote! {
+            #definition
+
+            #[allow(deprecated)]
+            impl #root::FunctionActivity for #ty {
+                fn entry() -> #root::ActivityEntry {
+                    #root::activity_entry::<Self>(#blocking, |payload| ::std::boxed::Box::pin(async move { #attempt }))
+                }
+            }
+        })
+    }
+
+    pub fn activity_definition(&self, options: &Activity) -> Result<TokenStream> {
+        let Self { ty, root, .. } = self;
+        let options = options.options(root)?;
+        Ok(quote! {
+            impl #root::ActivityDefinition for #ty {
+                const OPTIONS: #root::ActivityOptions = #options;
+            }
+        })
+    }
+
+    /// What runs one attempt, in an async block with a `payload` in it.
+    pub fn attempt(&self, returned: &TokenStream, options: &Activity) -> Result<TokenStream> {
+        let (ty, root) = (&self.ty, &self.root);
+        let payload = Ident::new("__everpulse_payload", Span::mixed_site());
+        let decode = self.decode(&payload);
+        let locals = self.locals();
+        let types = self.parameters.iter().map(|parameter| &parameter.ty);
+        let result = self.into_result(returned);
+        let failure = failure(root);
+        let retryable = match &options.retry.never {
+            None => quote!(true),
+            Some(_) if !self.returns.is_result => {
+                return Err(Error::new(
+                    self.returns.ty.span(),
+                    "`never` names errors that are final, but this activity returns none",
+                ));
+            }
+            Some(pattern) => quote!(match &error {
+                #[allow(unreachable_patterns)]
+                #pattern => false,
+                #[allow(unreachable_patterns)]
+                _ => true,
+            }),
+        };
+        let decode_fn = quote! {
+            impl #ty {
+                #[allow(clippy::unused_unit, clippy::type_complexity)]
+                fn __everpulse_decode(#payload: &#root::Payload) -> ::core::result::Result<(#(#types,)*), #root::Recorded> {
+                    #decode
+                    ::core::result::Result::Ok((#(#locals,)*))
+                }
+            }
+        };
+        let locals = self.locals();
+        Ok(quote! {
+            #decode_fn
+            let (#(#locals,)*) = match #ty::__everpulse_decode(&payload) {
+                ::core::result::Result::Ok(arguments) => arguments,
+                ::core::result::Result::Err(failure) => {
+                    return ::core::result::Result::Err(#root::undecodable(failure));
+                }
+            };
+            match #result {
+                ::core::result::Result::Ok(value) => #root::encode_output(&value),
+                ::core::result::Result::Err(error) => {
+                    let retryable = #retryable;
+                    ::core::result::Result::Err(#root::AttemptError { failure: #failure, retryable })
+                }
+            }
+        })
+    }
+}
+
+/// The recorded form of `error`, with the sources that its type can tell.
+fn failure(root: &TokenStream) -> TokenStream {
+    quote! {{
+        #[allow(unused_imports)]
+        use #root::NoChain as _;
+        let chain = #root::Chain(&error);
+        #root::failure(&error, &chain.type_name(), chain.chain())
+    }}
+}
+
+fn local(index: usize) -> Ident {
+    format_ident!("__everpulse_{index}", span = Span::mixed_site())
+}

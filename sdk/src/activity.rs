@@ -1,0 +1,320 @@
+//! What an activity can know of the attempt that it is, and report while it runs.
+//!
+//! The context is made by the worker from a task and is set around each poll of the activity's future.
+//! Heartbeats leave through a sink of the worker's; time-outs and retries are the worker's.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use everpulse_protocol::task::Task;
+use everpulse_protocol::{Payload, RunId, WorkflowId};
+use futures::FutureExt;
+use futures::channel::oneshot;
+use futures::future::Shared;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+thread_local! {
+    static CURRENT: RefCell<Option<ActivityContext>> = const { RefCell::new(None) };
+}
+
+/// The attempt that the current activity is.
+///
+/// It is set while the activity's future is polled: take it before a `tokio::spawn`, and move it in.
+///
+/// # Panics
+/// Outside an activity.
+#[must_use]
+pub fn context() -> ActivityContext {
+    CURRENT.with_borrow(Clone::clone).unwrap_or_else(|| {
+        panic!(
+            "`activity::context` was called outside an activity: it works while a function with `#[activity]` runs on a \
+             worker, on the activity's own task; before `tokio::spawn` take the context and move it in, in tests use \
+             `activity::with(context, future)`"
+        )
+    })
+}
+
+/// A future that runs in a context, as an activity does on a worker.
+///
+/// ```
+/// use everpulse_sdk::activity::{self, ActivityContext};
+///
+/// let context = ActivityContext::for_test().with_attempt(2);
+/// let attempt = activity::with(context, async { activity::context().attempt() });
+/// assert_eq!(futures::executor::block_on(attempt), 2);
+/// ```
+pub fn with<F: Future>(context: ActivityContext, future: F) -> With<F> {
+    With { context, future: Box::pin(future) }
+}
+
+/// Runs a closure in a context.
+pub fn with_sync<T>(context: ActivityContext, run: impl FnOnce() -> T) -> T {
+    let _before = Before(CURRENT.replace(Some(context)));
+    run()
+}
+
+/// Gives the thread back the context that it had.
+struct Before(Option<ActivityContext>);
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        CURRENT.replace(self.0.take());
+    }
+}
+
+/// A future that runs in a context.
+#[must_use = "nothing is done until it is awaited"]
+pub struct With<F> {
+    context: ActivityContext,
+    future: Pin<Box<F>>,
+}
+
+impl<F> fmt::Debug for With<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("With").field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+impl<F: Future> Future for With<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let _before = Before(CURRENT.replace(Some(self.context.clone())));
+        self.future.as_mut().poll(cx)
+    }
+}
+
+/// Where heartbeats go. The worker has one per attempt.
+pub trait Heartbeats: Send + Sync {
+    /// The attempt is alive, and has come so far.
+    fn beat(&self, details: Option<Payload>);
+}
+
+/// Which attempt an activity is, and its line to the worker. Clones are the same attempt.
+#[derive(Clone)]
+pub struct ActivityContext {
+    task: Arc<TaskInfo>,
+    line: Arc<Line>,
+}
+
+/// What of a task concerns the author's code.
+#[derive(Debug, Clone)]
+struct TaskInfo {
+    workflow_id: WorkflowId,
+    run_id: RunId,
+    step: u32,
+    activity: String,
+    attempt: u32,
+    idempotency_key: String,
+    last_heartbeat: Option<Payload>,
+}
+
+struct Line {
+    heartbeats: Option<Arc<dyn Heartbeats>>,
+    cancel: Mutex<Option<oneshot::Sender<()>>>,
+    cancelled: Shared<oneshot::Receiver<()>>,
+}
+
+impl Line {
+    fn new(heartbeats: Option<Arc<dyn Heartbeats>>) -> Arc<Self> {
+        let (cancel, cancelled) = oneshot::channel();
+        Arc::new(Self { heartbeats, cancel: Mutex::new(Some(cancel)), cancelled: cancelled.shared() })
+    }
+}
+
+impl ActivityContext {
+    /// The context of a task's attempt; for workers.
+    #[must_use]
+    pub fn new(task: &Task, heartbeats: Arc<dyn Heartbeats>) -> Self {
+        let task = TaskInfo {
+            workflow_id: task.workflow_id.clone(),
+            run_id: task.run_id,
+            step: task.step,
+            activity: task.activity.clone(),
+            attempt: task.attempt,
+            idempotency_key: task.idempotency_key(),
+            last_heartbeat: task.heartbeat.clone(),
+        };
+        Self { task: Arc::new(task), line: Line::new(Some(heartbeats)) }
+    }
+
+    /// The first attempt of some activity, with nobody at the other end of the line.
+    #[must_use]
+    pub fn for_test() -> Self {
+        let workflow_id = WorkflowId::new("test").expect("a good id");
+        let run_id = RunId(uuid::Uuid::nil());
+        let task = TaskInfo {
+            idempotency_key: format!("{workflow_id}/{run_id}/0"),
+            workflow_id,
+            run_id,
+            step: 0,
+            activity: "test".to_owned(),
+            attempt: 1,
+            last_heartbeat: None,
+        };
+        Self { task: Arc::new(task), line: Line::new(None) }
+    }
+
+    /// The same, but another attempt; for tests.
+    #[must_use]
+    pub fn with_attempt(mut self, attempt: u32) -> Self {
+        Arc::make_mut(&mut self.task).attempt = attempt;
+        self
+    }
+
+    /// The same, but of another run; for tests.
+    #[must_use]
+    pub fn with_workflow_id(mut self, workflow_id: WorkflowId) -> Self {
+        let task = Arc::make_mut(&mut self.task);
+        task.idempotency_key = format!("{workflow_id}/{}/{}", task.run_id, task.step);
+        task.workflow_id = workflow_id;
+        self
+    }
+
+    /// What others can deduplicate by: `workflow id/run id/step`, the same for all attempts and redrives.
+    #[must_use]
+    pub fn idempotency_key(&self) -> &str {
+        &self.task.idempotency_key
+    }
+
+    /// From 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.task.attempt
+    }
+
+    /// The workflow that called.
+    #[must_use]
+    pub fn workflow_id(&self) -> &WorkflowId {
+        &self.task.workflow_id
+    }
+
+    /// The run that called.
+    #[must_use]
+    pub fn run_id(&self) -> RunId {
+        self.task.run_id
+    }
+
+    /// The activity's own name.
+    #[must_use]
+    pub fn activity(&self) -> &str {
+        &self.task.activity
+    }
+
+    /// Says that the attempt is alive, and how far it has come; the next attempt can read it.
+    ///
+    /// It is cheap: what comes too often is not sent on.
+    pub fn heartbeat<T: Serialize>(&self, details: T) {
+        let Some(heartbeats) = &self.line.heartbeats else { return };
+        let details = Payload::encode(&details);
+        if let Err(error) = &details {
+            tracing::warn!(activity = self.task.activity, %error, "a heartbeat is sent without its details");
+        }
+        heartbeats.beat(details.ok());
+    }
+
+    /// What an earlier attempt reported last, if it can be read as a `T`.
+    #[must_use]
+    pub fn last_heartbeat<T: DeserializeOwned>(&self) -> Option<T> {
+        self.task.last_heartbeat.as_ref().and_then(|details| details.decode().ok())
+    }
+
+    /// Waits until nobody wants the result any more. An activity that runs long ends then by itself.
+    ///
+    /// # Cancel safety
+    /// It can be dropped and called again.
+    pub fn cancelled(&self) -> impl Future<Output = ()> + Send + Sync + Unpin + 'static {
+        self.line.cancelled.clone().map(|_| ())
+    }
+
+    /// Whether nobody wants the result any more.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        lock(&self.line.cancel).is_none()
+    }
+
+    /// Tells the activity that nobody wants its result; for workers and tests.
+    pub fn cancel(&self) {
+        let cancel = lock(&self.line.cancel).take();
+        if let Some(cancel) = cancel {
+            // The receiver lives as long as this.
+            let _ = cancel.send(());
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for ActivityContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TaskInfo { activity, idempotency_key, attempt, .. } = &*self.task;
+        write!(f, "ActivityContext({activity}, {idempotency_key}, attempt {attempt})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::executor::block_on;
+
+    #[test]
+    fn the_context_is_set_around_each_poll_and_not_between() {
+        let mut outer = Box::pin(with(ActivityContext::for_test(), async {
+            assert_eq!(context().attempt(), 1);
+            futures::pending!();
+            context().workflow_id().to_string()
+        }));
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(outer.as_mut().poll(&mut cx).is_pending());
+        assert!(CURRENT.with_borrow(Option::is_none));
+        assert_eq!(outer.as_mut().poll(&mut cx), Poll::Ready("test".to_owned()));
+    }
+
+    #[test]
+    fn an_inner_context_hides_an_outer_one_and_gives_it_back() {
+        let attempts = with_sync(ActivityContext::for_test(), || {
+            let inner = with_sync(ActivityContext::for_test().with_attempt(2), || context().attempt());
+            [inner, context().attempt()]
+        });
+        assert_eq!(attempts, [2, 1]);
+    }
+
+    #[test]
+    #[should_panic(expected = "`activity::context` was called outside an activity")]
+    fn outside_an_activity_it_says_what_to_do() {
+        let _ = context();
+    }
+
+    #[test]
+    fn a_cancellation_reaches_every_clone() {
+        let context = ActivityContext::for_test();
+        let waiting = context.cancelled();
+        assert!(!context.is_cancelled());
+        context.clone().cancel();
+        assert!(context.is_cancelled());
+        block_on(waiting);
+        block_on(context.cancelled());
+    }
+
+    #[test]
+    fn a_heartbeat_arrives_with_its_details() {
+        struct Sink(Mutex<Vec<Option<Payload>>>);
+        impl Heartbeats for Sink {
+            fn beat(&self, details: Option<Payload>) {
+                self.0.lock().unwrap().push(details);
+            }
+        }
+        let sink = Arc::new(Sink(Mutex::default()));
+        let mut context = ActivityContext::for_test();
+        context.line = Line::new(Some(sink.clone()));
+        context.heartbeat(("rows", 7));
+        assert_eq!(*sink.0.lock().unwrap(), [Some(Payload::encode(&("rows", 7)).unwrap())]);
+    }
+}

@@ -1,0 +1,239 @@
+//! Typed, lazy calls: what the function that a macro made returns.
+//!
+//! Awaited in a workflow, a call of an activity is a durable step; given to a client, a call of a
+//! workflow is a dispatch. Neither happens here: a call holds encoded arguments and options.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use everpulse_protocol::Payload;
+use everpulse_protocol::event::Outcome;
+use everpulse_protocol::history::CommandKind;
+use everpulse_protocol::payload::PayloadError;
+
+use crate::definition::{ActivityDefinition, AuthorError, Definition, Output, WorkflowDefinition};
+use crate::failure::Failure;
+use crate::options::{Overrides, Retry};
+use crate::replay::core::Core;
+use crate::replay::{Command, Settlement, Ticket};
+
+/// A call of a workflow or an activity: arguments and options. Nothing happens before it is used.
+///
+/// A call of an activity is a future inside workflows; awaiting it gives the activity's result, or a
+/// [`Failure`] of the activity's error. Dropping it after its first poll cancels the activity, unless it
+/// has come to its end. A call of a workflow is for a client to start.
+///
+/// # Panics
+/// Awaiting it outside a workflow, with a message that names what to do instead.
+#[must_use = "a call does nothing until it is awaited, `.start()`ed or given to a client"]
+pub struct Call<D> {
+    state: State,
+    definition: PhantomData<fn() -> D>,
+}
+
+enum State {
+    New(Box<New>),
+    Scheduled(Ticket),
+    Done,
+}
+
+struct New {
+    args: Result<Payload, PayloadError>,
+    overrides: Overrides,
+}
+
+/// What a client needs to know of a call of a workflow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    pub workflow: String,
+    /// None: the newest that the first owner has.
+    pub version: Option<u32>,
+    pub args: Payload,
+}
+
+impl<D: Definition> Call<D> {
+    /// For the macros.
+    #[doc(hidden)]
+    pub fn new(args: Result<Payload, PayloadError>) -> Self {
+        Self { state: State::New(Box::new(New { args, overrides: Overrides::default() })), definition: PhantomData }
+    }
+}
+
+impl<D: WorkflowDefinition> Call<D> {
+    /// What a client sends.
+    ///
+    /// # Errors
+    /// When the `Serialize` of an argument failed.
+    pub fn into_request(self) -> Result<Request, PayloadError> {
+        match self.state {
+            State::New(new) => Ok(Request { workflow: D::NAME.to_owned(), version: None, args: new.args? }),
+            State::Scheduled(_) | State::Done => unreachable!("only calls of activities are ever scheduled"),
+        }
+    }
+}
+
+impl<D: ActivityDefinition> Call<D> {
+    /// How it is tried, otherwise than its definition says.
+    pub fn retry(self, retry: Retry) -> Self {
+        self.with(|overrides| overrides.retry = Some(retry.into()))
+    }
+
+    /// How long one attempt may take, otherwise than its definition says.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.with(|overrides| overrides.timeout = Some(timeout))
+    }
+
+    /// The queue whose workers do it, otherwise than its definition says.
+    ///
+    /// # Panics
+    /// When the name is no queue's name: letters, digits, `-` and `_`, at most 64.
+    pub fn queue(self, queue: impl Into<String>) -> Self {
+        let queue = queue.into();
+        assert!(
+            everpulse_protocol::topic::is_queue_name(&queue),
+            "{queue:?} cannot be the name of a queue: use 1 to 64 letters, digits, `-` and `_`"
+        );
+        self.with(|overrides| overrides.queue = Some(queue))
+    }
+
+    /// Schedules it now, and gives a handle to wait with.
+    ///
+    /// # Panics
+    /// Outside a workflow.
+    pub fn start(self) -> Handle<D> {
+        let state = match self.state {
+            State::New(new) => match schedule::<D>(*new) {
+                Ok(ticket) => HandleState::Open(ticket),
+                Err(failure) => HandleState::Failed(failure),
+            },
+            State::Scheduled(ticket) => HandleState::Open(ticket),
+            State::Done => HandleState::Done,
+        };
+        Handle { state, definition: PhantomData }
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Overrides)) -> Self {
+        if let State::New(new) = &mut self.state {
+            change(&mut new.overrides);
+        }
+        self
+    }
+}
+
+/// Why nothing was scheduled.
+enum Refusal {
+    Undecodable(String),
+    Cancelled,
+}
+
+impl<E> From<Refusal> for Failure<E> {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Undecodable(message) => Self::Undecodable { message },
+            Refusal::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+fn schedule<D: ActivityDefinition>(new: New) -> Result<Ticket, Refusal> {
+    let core = Core::find().unwrap_or_else(|| {
+        panic!(
+            "activity `{}` was called outside a workflow: await it in a function with `#[workflow]`, which a client starts \
+             with `client.start(..)`; or run its code right here with `{}::body(..)`",
+            D::NAME,
+            D::NAME
+        )
+    });
+    let args = new.args.map_err(|error| Refusal::Undecodable(format!("activity `{}`: {error}", D::NAME)))?;
+    let (queue, options) = new.overrides.queue_and_options(&D::OPTIONS);
+    Ticket::schedule(&core, CommandKind::Activity, |no| Command::Activity {
+        no,
+        name: D::NAME.to_owned(),
+        queue,
+        args,
+        options,
+    })
+    .ok_or(Refusal::Cancelled)
+}
+
+/// What the code gets for what a command came to.
+pub(crate) fn typed<T: Output, E: AuthorError>(settlement: Settlement) -> Result<T, Failure<E>> {
+    match settlement {
+        Settlement::Outcome(Outcome::Done(value)) => Ok(value.decode()?),
+        Settlement::Outcome(Outcome::Failed(failure)) => Err(Failure::from_recorded(failure)),
+        Settlement::Cancelled => Err(Failure::Cancelled),
+        Settlement::Fired => unreachable!("the core fires timers only"),
+    }
+}
+
+impl<D: ActivityDefinition> Future for Call<D> {
+    type Output = Result<D::Output, Failure<D::Error>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let State::New(_) = self.state {
+            let State::New(new) = std::mem::replace(&mut self.state, State::Done) else { unreachable!("just looked") };
+            match schedule::<D>(*new) {
+                Ok(ticket) => self.state = State::Scheduled(ticket),
+                Err(refusal) => return Poll::Ready(Err(refusal.into())),
+            }
+        }
+        let State::Scheduled(ticket) = &self.state else { panic!("a call was polled after it had given its result") };
+        let settlement = std::task::ready!(ticket.poll(cx));
+        self.state = State::Done;
+        Poll::Ready(typed(settlement))
+    }
+}
+
+/// An activity that was started: a future of its result. Dropping it cancels the activity.
+#[must_use = "dropping a handle cancels the activity: await it, or `.detach()` it"]
+pub struct Handle<D> {
+    state: HandleState,
+    definition: PhantomData<fn() -> D>,
+}
+
+enum HandleState {
+    Open(Ticket),
+    Failed(Refusal),
+    Done,
+}
+
+impl<D> Handle<D> {
+    /// Lets the activity go on, and forgets its result.
+    pub fn detach(self) {
+        if let HandleState::Open(ticket) = self.state {
+            ticket.detach();
+        }
+    }
+}
+
+impl<D: ActivityDefinition> Future for Handle<D> {
+    type Output = Result<D::Output, Failure<D::Error>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let HandleState::Open(ticket) = &self.state {
+            let settlement = std::task::ready!(ticket.poll(cx));
+            self.state = HandleState::Done;
+            return Poll::Ready(typed(settlement));
+        }
+        match std::mem::replace(&mut self.state, HandleState::Done) {
+            HandleState::Failed(refusal) => Poll::Ready(Err(refusal.into())),
+            _ => panic!("a handle was polled after it had given its result"),
+        }
+    }
+}
+
+impl<D: Definition> fmt::Debug for Call<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Call({})", D::NAME)
+    }
+}
+
+impl<D: Definition> fmt::Debug for Handle<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handle({})", D::NAME)
+    }
+}

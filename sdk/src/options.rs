@@ -1,0 +1,149 @@
+//! How activities and steps are tried: the author's options, and what holds where nothing is said.
+//!
+//! The waiting and counting is done by workers.
+
+use std::time::Duration;
+
+use everpulse_protocol::task::{OnExhausted, RetryPolicy, TaskOptions};
+use everpulse_protocol::topic;
+
+/// An attempt at an activity may take this long, unless its definition or call says otherwise.
+pub const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(60);
+/// An attempt at a step may take this long, unless the call says otherwise.
+pub const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often and after which waits something is tried again.
+///
+/// ```
+/// use everpulse_sdk::Retry;
+/// use std::time::Duration;
+///
+/// let retry = Retry::new().initial(Duration::from_millis(50)).factor(3.0).max_attempts(4);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct Retry(RetryPolicy);
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Retry {
+    /// 200 ms, doubling up to a minute, for ever.
+    pub fn new() -> Self {
+        Self(RetryPolicy::default())
+    }
+
+    /// One attempt, and no other.
+    pub fn none() -> Self {
+        Self::new().max_attempts(1)
+    }
+
+    /// The wait after the first failed attempt.
+    pub fn initial(mut self, wait: Duration) -> Self {
+        self.0.initial_ms = ms(wait);
+        self
+    }
+
+    /// The longest wait.
+    pub fn max(mut self, wait: Duration) -> Self {
+        self.0.max_ms = ms(wait);
+        self
+    }
+
+    /// How much longer each wait is than the one before; hundredths count, less than 1 is 1.
+    pub fn factor(mut self, factor: f64) -> Self {
+        // A cast from a float saturates; what is no number becomes 0, and then 1.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturation is what is wanted")]
+        let percent = (factor * 100.0).round() as u32;
+        self.0.factor_percent = percent.max(100);
+        self
+    }
+
+    /// How many attempts there are, the first included; zero is taken as one.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.0.max_attempts = Some(attempts.max(1));
+        self
+    }
+}
+
+impl From<Retry> for RetryPolicy {
+    fn from(retry: Retry) -> Self {
+        retry.0
+    }
+}
+
+impl From<RetryPolicy> for Retry {
+    fn from(policy: RetryPolicy) -> Self {
+        Self(policy)
+    }
+}
+
+/// What `#[activity(..)]` says of how the activity is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ActivityOptions {
+    pub timeout: Duration,
+    pub heartbeat: Option<Duration>,
+    pub queue: &'static str,
+    pub retry: RetryPolicy,
+    pub exhausted: OnExhausted,
+}
+
+impl ActivityOptions {
+    /// What holds where the definition says nothing.
+    pub const DEFAULT: Self = Self {
+        timeout: ACTIVITY_TIMEOUT,
+        heartbeat: None,
+        queue: topic::DEFAULT_QUEUE,
+        retry: RetryPolicy { initial_ms: 200, factor_percent: 200, max_ms: 60_000, max_attempts: None },
+        exhausted: OnExhausted::Fail,
+    };
+}
+
+/// What one call says otherwise than the definition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Overrides {
+    pub timeout: Option<Duration>,
+    pub queue: Option<String>,
+    pub retry: Option<RetryPolicy>,
+}
+
+impl Overrides {
+    pub(crate) fn queue_and_options(self, definition: &ActivityOptions) -> (String, TaskOptions) {
+        let options = TaskOptions {
+            start_to_close_ms: ms(self.timeout.unwrap_or(definition.timeout)),
+            heartbeat_ms: definition.heartbeat.map(ms),
+            retry: self.retry.unwrap_or(definition.retry),
+            exhausted: definition.exhausted,
+        };
+        (self.queue.unwrap_or_else(|| definition.queue.to_owned()), options)
+    }
+}
+
+/// Whole milliseconds, at least one for any time at all.
+pub(crate) fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_default_is_that_of_the_protocol() {
+        assert_eq!(ActivityOptions::DEFAULT.retry, RetryPolicy::default());
+    }
+
+    #[test]
+    fn odd_factors_become_usable_ones() {
+        let percent = |factor| RetryPolicy::from(Retry::new().factor(factor)).factor_percent;
+        assert_eq!([percent(1.5), percent(0.0), percent(f64::NAN), percent(-3.0)], [150, 100, 100, 100]);
+    }
+
+    #[test]
+    fn no_attempts_at_all_is_taken_as_one() {
+        assert_eq!(RetryPolicy::from(Retry::new().max_attempts(0)).max_attempts, Some(1));
+    }
+}

@@ -1,0 +1,98 @@
+//! What a run asks for.
+
+use std::fmt;
+use std::time::Duration;
+
+use everpulse_protocol::history::{CommandKind, CommandMark};
+use everpulse_protocol::task::{RetryPolicy, TaskOptions};
+use everpulse_protocol::{Payload, Timestamp};
+use futures::future::BoxFuture;
+
+use crate::definition::AttemptError;
+
+/// Something a run wants. Numbers are dense from 0 over activities, timers and steps, in the order of
+/// their first poll.
+#[derive(Debug)]
+pub enum Command {
+    Activity {
+        no: u32,
+        name: String,
+        queue: String,
+        args: Payload,
+        options: TaskOptions,
+    },
+    Timer {
+        no: u32,
+        due: Timestamp,
+    },
+    Step {
+        no: u32,
+        name: String,
+        options: StepOptions,
+        body: StepBody,
+    },
+    /// What was asked for under this number is wanted no more.
+    Cancel {
+        no: u32,
+    },
+}
+
+impl Command {
+    /// What history keeps of it.
+    #[must_use]
+    pub fn mark(&self) -> CommandMark {
+        let mark =
+            |no, kind| CommandMark { no, kind, name: String::new(), queue: String::new(), due: None, eager: false };
+        match self {
+            Self::Activity { no, name, queue, .. } => {
+                CommandMark { name: name.clone(), queue: queue.clone(), ..mark(*no, CommandKind::Activity) }
+            }
+            Self::Timer { no, due } => CommandMark { due: Some(*due), ..mark(*no, CommandKind::Timer) },
+            Self::Step { no, name, .. } => CommandMark { name: name.clone(), ..mark(*no, CommandKind::Step) },
+            Self::Cancel { no } => mark(*no, CommandKind::Cancel),
+        }
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Activity { no, name, .. } => write!(f, "command {no}, activity `{name}`"),
+            Self::Timer { no, due } => write!(f, "command {no}, a timer due at {due}"),
+            Self::Step { no, name, .. } => write!(f, "command {no}, step `{name}`"),
+            Self::Cancel { no } => write!(f, "the cancellation of command {no}"),
+        }
+    }
+}
+
+/// How a step is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepOptions {
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    pub retry: RetryPolicy,
+}
+
+/// The code of a step. It is run by the worker that owns the run, not by the instance.
+pub struct StepBody {
+    attempt: Box<dyn FnMut() -> BoxFuture<'static, Result<Payload, AttemptError>> + Send>,
+}
+
+impl StepBody {
+    pub(crate) fn new(
+        attempt: impl FnMut() -> BoxFuture<'static, Result<Payload, AttemptError>> + Send + 'static,
+    ) -> Self {
+        Self { attempt: Box::new(attempt) }
+    }
+
+    /// One attempt. A panic of the author's code passes through: whoever polls catches it.
+    pub fn attempt(&mut self) -> BoxFuture<'static, Result<Payload, AttemptError>> {
+        (self.attempt)()
+    }
+}
+
+impl fmt::Debug for StepBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StepBody(..)")
+    }
+}

@@ -1,0 +1,333 @@
+//! The state of a run that its code reaches through the ambient context.
+//!
+//! It numbers commands, keeps what was settled until the code takes it, buffers signals, and tells the
+//! time of the event that is being applied. It polls nothing: that is [`Instance`](super::Instance)'s.
+//!
+//! No value of the author's is dropped, and no waker woken, while the state is borrowed: both may come
+//! back here.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
+
+use everpulse_protocol::history::CommandKind;
+use everpulse_protocol::{Payload, Timestamp};
+use rand_chacha::ChaCha8Rng;
+
+use super::{Command, RunInfo, Settlement};
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
+}
+
+/// Makes a run's core the ambient one, until it is dropped.
+pub(crate) struct Entered {
+    before: Option<Rc<Core>>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.replace(self.before.take());
+    }
+}
+
+/// What the ambient context leads to.
+pub(crate) struct Core {
+    pub id: u64,
+    pub info: RunInfo,
+    state: RefCell<State>,
+}
+
+struct State {
+    now: Timestamp,
+    next_no: u32,
+    slots: BTreeMap<u32, Slot>,
+    /// Slots whose waiter is known, so that a wait can be told from a standstill.
+    commands: Vec<Command>,
+    last_command: Option<String>,
+    published: Vec<(String, Payload)>,
+    signals: HashMap<String, Inbox>,
+    next_waiter: u64,
+    cancelled: bool,
+    /// How many shields the poll that is going on is inside of.
+    shield_depth: u32,
+    /// How many shields were begun and have not ended.
+    shields: u32,
+    fatal: Option<String>,
+    random: ChaCha8Rng,
+}
+
+/// A command that has not been taken up by the code.
+struct Slot {
+    kind: CommandKind,
+    shielded: bool,
+    state: SlotState,
+}
+
+enum SlotState {
+    Waiting(Option<Waker>),
+    Settled(Settlement),
+}
+
+/// The signals of one name.
+#[derive(Default)]
+struct Inbox {
+    values: VecDeque<Payload>,
+    waiters: VecDeque<(u64, Waker)>,
+}
+
+impl Core {
+    pub(crate) fn new(info: RunInfo) -> Rc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let state = State {
+            now: info.started_at,
+            next_no: 0,
+            slots: BTreeMap::new(),
+            commands: Vec::new(),
+            last_command: None,
+            published: Vec::new(),
+            signals: HashMap::new(),
+            next_waiter: 0,
+            cancelled: false,
+            shield_depth: 0,
+            shields: 0,
+            fatal: None,
+            random: crate::random::seeded(info.run_id),
+        };
+        Rc::new(Self { id: NEXT.fetch_add(1, Ordering::Relaxed), info, state: RefCell::new(state) })
+    }
+
+    /// The core of the run that is being polled on this thread.
+    ///
+    /// # Panics
+    /// Outside of any: with a message that says what to do instead.
+    pub(crate) fn current(what: &str, instead: &str) -> Rc<Self> {
+        Self::find().unwrap_or_else(|| {
+            panic!("{what} outside a workflow: it works only while a function with `#[workflow]` runs; {instead}")
+        })
+    }
+
+    pub(crate) fn find() -> Option<Rc<Self>> {
+        // None as well while the thread is torn down.
+        CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
+    }
+
+    pub(crate) fn find_id(id: u64) -> Option<Rc<Self>> {
+        Self::find().filter(|core| core.id == id)
+    }
+
+    pub(crate) fn enter(self: &Rc<Self>) -> Entered {
+        Entered { before: CURRENT.replace(Some(Rc::clone(self))) }
+    }
+
+    // What the instance does between polls.
+
+    pub(crate) fn set_now(&self, now: Timestamp) {
+        self.state.borrow_mut().now = now;
+    }
+
+    /// Takes an outcome in. One for a step that is unknown, cancelled or settled already changes nothing.
+    pub(crate) fn settle(&self, no: u32, settlement: Settlement) {
+        let waker = {
+            let mut state = self.state.borrow_mut();
+            let Some(slot) = state.slots.get_mut(&no) else { return };
+            let SlotState::Waiting(waker) = &mut slot.state else { return };
+            if (slot.kind == CommandKind::Timer) != matches!(settlement, Settlement::Fired) {
+                return;
+            }
+            let waker = waker.take();
+            slot.state = SlotState::Settled(settlement);
+            waker
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn signal(&self, name: String, value: Payload) {
+        let waker = {
+            let mut state = self.state.borrow_mut();
+            let inbox = state.signals.entry(name).or_default();
+            inbox.values.push_back(value);
+            inbox.waiters.front().map(|(_, waker)| waker.clone())
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// From now on every activity and step outside a shield ends as cancelled, those that wait at once.
+    pub(crate) fn cancel(&self) {
+        let mut wakers = Vec::new();
+        {
+            let state = &mut *self.state.borrow_mut();
+            if std::mem::replace(&mut state.cancelled, true) {
+                return;
+            }
+            for (&no, slot) in &mut state.slots {
+                let SlotState::Waiting(waker) = &mut slot.state else { continue };
+                if slot.shielded || slot.kind == CommandKind::Timer {
+                    continue;
+                }
+                wakers.extend(waker.take());
+                slot.state = SlotState::Settled(Settlement::Cancelled);
+                state.commands.push(Command::Cancel { no });
+            }
+        }
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.state.borrow().cancelled
+    }
+
+    pub(crate) fn has_shields(&self) -> bool {
+        self.state.borrow().shields > 0
+    }
+
+    /// Whether an event can come that wakes the code: something is scheduled or awaited, and polled for.
+    pub(crate) fn has_waits(&self) -> bool {
+        let state = self.state.borrow();
+        state.slots.values().any(|slot| matches!(slot.state, SlotState::Waiting(Some(_))))
+            || state.signals.values().any(|inbox| !inbox.waiters.is_empty())
+    }
+
+    pub(crate) fn take_commands(&self) -> Vec<Command> {
+        std::mem::take(&mut self.state.borrow_mut().commands)
+    }
+
+    pub(crate) fn take_published(&self) -> Vec<(String, Payload)> {
+        std::mem::take(&mut self.state.borrow_mut().published)
+    }
+
+    pub(crate) fn take_fatal(&self) -> Option<String> {
+        self.state.borrow_mut().fatal.take()
+    }
+
+    pub(crate) fn last_command(&self) -> Option<String> {
+        self.state.borrow().last_command.clone()
+    }
+
+    // What the run's code does.
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.state.borrow().now
+    }
+
+    pub(crate) fn with_random<T>(&self, draw: impl FnOnce(&mut ChaCha8Rng) -> T) -> T {
+        draw(&mut self.state.borrow_mut().random)
+    }
+
+    pub(crate) fn publish(&self, name: String, value: Payload) {
+        self.state.borrow_mut().published.push((name, value));
+    }
+
+    /// Numbers and emits a command. None: the run is cancelled, and this is not in a shield.
+    pub(crate) fn schedule(&self, kind: CommandKind, command: impl FnOnce(u32) -> Command) -> Option<u32> {
+        let state = &mut *self.state.borrow_mut();
+        let shielded = state.shield_depth > 0;
+        if state.cancelled && !shielded && kind != CommandKind::Timer {
+            return None;
+        }
+        let no = state.next_no;
+        state.next_no += 1;
+        let command = command(no);
+        state.last_command = Some(command.to_string());
+        state.commands.push(command);
+        state.slots.insert(no, Slot { kind, shielded, state: SlotState::Waiting(None) });
+        Some(no)
+    }
+
+    /// Takes what a command came to, or leaves a waker.
+    pub(crate) fn take_settlement(&self, no: u32, waker: &Waker) -> Option<Settlement> {
+        let state = &mut *self.state.borrow_mut();
+        match state.slots.get_mut(&no) {
+            Some(Slot { state: SlotState::Waiting(slot), .. }) => {
+                match slot {
+                    Some(slot) => slot.clone_from(waker),
+                    None => *slot = Some(waker.clone()),
+                }
+                None
+            }
+            Some(_) => match state.slots.remove(&no) {
+                Some(Slot { state: SlotState::Settled(settlement), .. }) => Some(settlement),
+                _ => None,
+            },
+            None => None,
+        }
+    }
+
+    /// Nobody wants what was scheduled; if `cancel`, it is said to whoever does it.
+    pub(crate) fn abandon(&self, no: u32, cancel: bool) {
+        let slot = {
+            let state = &mut *self.state.borrow_mut();
+            let slot = state.slots.remove(&no);
+            if cancel && matches!(slot, Some(Slot { state: SlotState::Waiting(_), .. })) {
+                state.commands.push(Command::Cancel { no });
+            }
+            slot
+        };
+        drop(slot);
+    }
+
+    /// Stands in line for a signal.
+    pub(crate) fn line_up(&self, name: &str, waker: &Waker) -> u64 {
+        let state = &mut *self.state.borrow_mut();
+        let waiter = state.next_waiter;
+        state.next_waiter += 1;
+        state.signals.entry(name.to_owned()).or_default().waiters.push_back((waiter, waker.clone()));
+        waiter
+    }
+
+    /// The signal at the head, if there is one and the waiter's turn has come. It stays where it is.
+    pub(crate) fn peek_signal(&self, name: &str, waiter: u64, waker: &Waker) -> Option<Payload> {
+        let state = &mut *self.state.borrow_mut();
+        let inbox = state.signals.get_mut(name)?;
+        if inbox.waiters.front().is_some_and(|(front, _)| *front == waiter) && !inbox.values.is_empty() {
+            return inbox.values.front().cloned();
+        }
+        let place = inbox.waiters.iter_mut().find(|(other, _)| *other == waiter)?;
+        place.1.clone_from(waker);
+        None
+    }
+
+    /// Leaves the line, with the signal at the head if it was handed out.
+    pub(crate) fn leave_line(&self, name: &str, waiter: u64, taken: bool) {
+        let next = {
+            let state = &mut *self.state.borrow_mut();
+            let Some(inbox) = state.signals.get_mut(name) else { return };
+            if taken {
+                inbox.values.pop_front();
+            }
+            inbox.waiters.retain(|(other, _)| *other != waiter);
+            // What is left is for the next in line, who may have been looked at before us.
+            inbox.waiters.front().filter(|_| !inbox.values.is_empty()).map(|(_, waker)| waker.clone())
+        };
+        if let Some(next) = next {
+            next.wake();
+        }
+    }
+
+    /// Stops the run with a message for a person, after this poll.
+    pub(crate) fn fail(&self, message: String) {
+        self.state.borrow_mut().fatal.get_or_insert(message);
+    }
+
+    pub(crate) fn shield_begun(&self) {
+        self.state.borrow_mut().shields += 1;
+    }
+
+    pub(crate) fn shield_ended(&self) {
+        self.state.borrow_mut().shields -= 1;
+    }
+
+    pub(crate) fn shield_entered(&self) {
+        self.state.borrow_mut().shield_depth += 1;
+    }
+
+    pub(crate) fn shield_left(&self) {
+        self.state.borrow_mut().shield_depth -= 1;
+    }
+}

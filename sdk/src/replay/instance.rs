@@ -1,0 +1,228 @@
+//! The instance of a run: its future, and what polls it.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use everpulse_protocol::event::Outcome;
+use everpulse_protocol::history::{Close, CloseStatus};
+use everpulse_protocol::{Failure, FailureKind, Payload, Timestamp};
+
+use super::core::Core;
+use super::waker::{Applying, Root};
+use super::{Input, RunInfo, Settlement, Turn, TurnState};
+use crate::definition::RunFuture;
+use crate::definition::WorkflowEntry;
+
+/// No sound workflow wakes itself this often without an event.
+const POLLS_PER_TURN_MAX: u32 = 1_000_000;
+
+/// A live run. It stays on its thread: what the author's future holds need not be `Send`.
+pub struct Instance {
+    core: Rc<Core>,
+    root: Arc<Root>,
+    waker: Waker,
+    begin: fn(&Payload) -> Result<RunFuture, Failure>,
+    args: Payload,
+    cancel_reason: Option<String>,
+    future: Option<RunFuture>,
+    ended: Option<TurnState>,
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Instance({}, {:?})", self.name(), self.ended)
+    }
+}
+
+/// What polling came to.
+enum Polled {
+    Waiting,
+    Ready(Result<Payload, Failure>),
+    Restless,
+}
+
+impl Instance {
+    /// A run to which no event was applied.
+    #[must_use]
+    pub fn new(entry: &WorkflowEntry, info: RunInfo, args: Payload) -> Self {
+        let core = Core::new(info);
+        let root = Root::new(core.id);
+        let waker = Waker::from(Arc::clone(&root));
+        Self { core, root, waker, begin: entry.begin, args, cancel_reason: None, future: None, ended: None }
+    }
+
+    /// Applies one event and polls until the run comes to rest.
+    ///
+    /// `now` is the event's recorded time. While `replaying`, `tracing` events of the run's code are
+    /// silent. Panics of the run's code are caught. After the run has ended, panicked or stuck, the same
+    /// state is told again and nothing else happens.
+    ///
+    /// # Determinism
+    /// The turn is a function of the entry, the info, the arguments, and all events and times so far.
+    pub fn apply(&mut self, input: Input, now: Timestamp, replaying: bool) -> Turn {
+        if let Some(state) = &self.ended {
+            return Turn { commands: Vec::new(), published: Vec::new(), state: state.clone() };
+        }
+        let state = if replaying {
+            // No subscriber at all, for this thread and time.
+            tracing::dispatcher::with_default(&tracing::Dispatch::none(), || self.turn(input, now))
+        } else {
+            self.turn(input, now)
+        };
+        let (commands, published) = (self.core.take_commands(), self.core.take_published());
+        match state {
+            TurnState::Waiting => Turn { commands, published, state },
+            TurnState::Closed(_) => {
+                self.end(&state);
+                Turn { commands, published, state }
+            }
+            TurnState::Panicked { .. } | TurnState::Stuck { .. } => {
+                self.end(&state);
+                Turn { commands: Vec::new(), published: Vec::new(), state }
+            }
+        }
+    }
+
+    fn turn(&mut self, input: Input, now: Timestamp) -> TurnState {
+        let _applying = Applying::enter(self.core.id);
+        self.core.set_now(now);
+        if self.root.was_woken_from_outside() {
+            return self.stuck("was woken by something that is not durable");
+        }
+        match catch_unwind(AssertUnwindSafe(|| self.take(input).and_then(|()| Ok(self.poll())))) {
+            Err(panic) => TurnState::Panicked { message: explain(panic_message(&*panic)) },
+            Ok(Err(failure)) => TurnState::Closed(self.failed(failure)),
+            Ok(Ok(polled)) => self.state(polled),
+        }
+    }
+
+    /// # Errors
+    /// When the arguments cannot be decoded.
+    fn take(&mut self, input: Input) -> Result<(), Failure> {
+        match input {
+            Input::Start => {
+                if self.future.is_none() {
+                    self.future = Some((self.begin)(&self.args)?);
+                    // Nobody reads them again; an instance may live long.
+                    self.args.data = Default::default();
+                    self.waker.wake_by_ref();
+                }
+            }
+            Input::Signal { name, value } => self.core.signal(name, value),
+            Input::Settled { step, outcome } => self.core.settle(step, Settlement::Outcome(outcome)),
+            Input::TimerFired { step } => self.core.settle(step, Settlement::Fired),
+            Input::CancelRequested { reason } => {
+                self.cancel_reason.get_or_insert(reason);
+                self.core.cancel();
+            }
+        }
+        Ok(())
+    }
+
+    fn poll(&mut self) -> Polled {
+        let Some(future) = &mut self.future else { return Polled::Waiting };
+        let _entered = self.core.enter();
+        let mut polls = 0;
+        while self.root.take_woken() {
+            if let Poll::Ready(result) = future.as_mut().poll(&mut Context::from_waker(&self.waker)) {
+                return Polled::Ready(result);
+            }
+            polls += 1;
+            if polls == POLLS_PER_TURN_MAX {
+                return Polled::Restless;
+            }
+        }
+        Polled::Waiting
+    }
+
+    fn state(&self, polled: Polled) -> TurnState {
+        if let Some(message) = self.core.take_fatal() {
+            return TurnState::Panicked { message };
+        }
+        match polled {
+            Polled::Ready(Ok(result)) => {
+                TurnState::Closed(Close { status: CloseStatus::Completed, outcome: Outcome::Done(result) })
+            }
+            Polled::Ready(Err(failure)) => TurnState::Closed(self.failed(failure)),
+            Polled::Restless => self.stuck("does not come to rest: it wakes itself over and over again"),
+            // Asked for before anything has started.
+            Polled::Waiting if self.future.is_none() => TurnState::Waiting,
+            Polled::Waiting if self.core.is_cancelled() && !self.core.has_shields() => {
+                let reason = self.cancel_reason.clone().unwrap_or_default();
+                let failure = Failure::new(FailureKind::Cancelled, reason);
+                TurnState::Closed(Close { status: CloseStatus::Cancelled, outcome: Outcome::Failed(failure) })
+            }
+            Polled::Waiting if self.root.was_woken_from_outside() => {
+                self.stuck("was woken by something that is not durable")
+            }
+            Polled::Waiting if !self.core.has_waits() => self.stuck("waits for something that is not durable"),
+            Polled::Waiting => TurnState::Waiting,
+        }
+    }
+
+    fn failed(&self, failure: Failure) -> Close {
+        let (status, kind) = match self.core.is_cancelled() {
+            true => (CloseStatus::Cancelled, FailureKind::Cancelled),
+            false => (CloseStatus::Failed, failure.kind),
+        };
+        Close { status, outcome: Outcome::Failed(Failure { kind, ..failure }) }
+    }
+
+    fn stuck(&self, how: &str) -> TurnState {
+        let last = self.core.last_command();
+        TurnState::Stuck {
+            message: format!(
+                "{} {how} (a channel, a lock, a tokio timer, I/O); its last command was {}; in a workflow wait only for \
+                 activities, `step`, `sleep`, `signal::<T>().recv()`, and what is made of them; do all else in an \
+                 activity or a step",
+                self.name(),
+                last.as_deref().unwrap_or("none at all")
+            ),
+        }
+    }
+
+    fn name(&self) -> String {
+        let RunInfo { workflow_id, run_id, workflow, version, .. } = &self.core.info;
+        format!("workflow `{workflow}` version {version}, run {workflow_id}/{run_id},")
+    }
+
+    fn end(&mut self, state: &TurnState) {
+        self.ended = Some(state.clone());
+        self.tear_down();
+    }
+
+    /// Drops the future outside its context, so that what it holds cancels nothing.
+    fn tear_down(&mut self) {
+        let future = self.future.take();
+        // A destructor of the author's may panic; the run's end stands all the same.
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(future)));
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.tear_down();
+    }
+}
+
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a panic without a message")
+}
+
+/// Adds what to do to panics whose own words do not say it.
+fn explain(message: &str) -> String {
+    if message.contains("Tokio 1.x runtime") || message.contains("no reactor running") {
+        return format!(
+            "{message} (workflows run outside tokio: use `everpulse::sleep` for its timers, and an activity or a step for \
+             I/O)"
+        );
+    }
+    message.to_owned()
+}

@@ -1,0 +1,87 @@
+//! One run as a deterministic machine: events in, commands out.
+//!
+//! An [`Instance`] holds the future of a run. [`apply`](Instance::apply) takes one event, polls the
+//! future until nothing is left to do, and gives back what the run asked for. The same events in the
+//! same order give the same commands, in whatever batches, processes and years they come; comparing
+//! commands with recorded ones is the engine's work.
+//!
+//! ```text
+//!          ┌────────────────────────── Instance ──────────────────────────┐
+//!  Input ─►│ core: slots, signals, time, random ──wakes──► future ──┐     │
+//!          │   ▲                                                    │     ├─► Turn { commands, published, state }
+//!          │   └────────── ambient context: sleep, call, recv ◄─────┘     │
+//!          └───────────────────────────────────────────────────────────────┘
+//! ```
+
+mod command;
+pub(crate) mod core;
+mod instance;
+mod ticket;
+pub(crate) mod waker;
+
+use everpulse_protocol::event::Outcome;
+use everpulse_protocol::history::Close;
+use everpulse_protocol::{Payload, RunId, Timestamp, WorkflowId};
+
+pub use command::{Command, StepBody, StepOptions};
+pub use instance::Instance;
+pub(crate) use ticket::{Settlement, Ticket};
+
+/// Which run an instance is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunInfo {
+    pub workflow_id: WorkflowId,
+    pub run_id: RunId,
+    pub workflow: String,
+    pub version: u32,
+    pub started_at: Timestamp,
+}
+
+/// One event, as far as it concerns the run's code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Comes first, and once.
+    Start,
+    Signal {
+        name: String,
+        value: Payload,
+    },
+    /// An activity or a step has come to its end.
+    Settled {
+        step: u32,
+        outcome: Outcome,
+    },
+    TimerFired {
+        step: u32,
+    },
+    CancelRequested {
+        reason: String,
+    },
+}
+
+/// What came of one event.
+#[derive(Debug)]
+#[must_use]
+pub struct Turn {
+    /// In the order in which the run asked. Empty when the run panicked or is stuck.
+    pub commands: Vec<Command>,
+    /// Names and values, the last of a name counts.
+    pub published: Vec<(String, Payload)>,
+    pub state: TurnState,
+}
+
+/// How a run stands after an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TurnState {
+    /// It waits for an activity, a step, a timer or a signal.
+    Waiting,
+    Closed(Close),
+    /// The code panicked, or a signal cannot be decoded as the type that the code waits for.
+    Panicked {
+        message: String,
+    },
+    /// It waits for something that will not come by an event.
+    Stuck {
+        message: String,
+    },
+}

@@ -1,0 +1,62 @@
+//! A scheduled command in the hands of the run's code: a claim to what it comes to.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use everpulse_protocol::event::Outcome;
+use everpulse_protocol::history::CommandKind;
+
+use super::Command;
+use super::core::Core;
+
+/// What a command came to.
+#[derive(Debug)]
+pub(crate) enum Settlement {
+    /// Of an activity or a step.
+    Outcome(Outcome),
+    /// Of a timer.
+    Fired,
+    /// The run was cancelled.
+    Cancelled,
+}
+
+/// Dropping it cancels the command, unless it has come to its end.
+///
+/// It names its run by a number and finds it through the ambient context, so it is `Send`, and it is
+/// silent when the whole run is taken down.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    run: u64,
+    no: u32,
+}
+
+impl Ticket {
+    /// Schedules a command. None: the run is cancelled.
+    pub(crate) fn schedule(core: &Rc<Core>, kind: CommandKind, command: impl FnOnce(u32) -> Command) -> Option<Self> {
+        core.schedule(kind, command).map(|no| Self { run: core.id, no })
+    }
+
+    /// # Panics
+    /// Outside the run that scheduled it.
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Settlement> {
+        let core = Core::find_id(self.run).unwrap_or_else(|| {
+            panic!("a call, step or timer of one run was awaited outside that run; await it where it was started")
+        });
+        core.take_settlement(self.no, cx.waker()).map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Lets the command go on, and forgets what it comes to.
+    pub(crate) fn detach(self) {
+        if let Some(core) = Core::find_id(self.run) {
+            core.abandon(self.no, false);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(core) = Core::find_id(self.run) {
+            core.abandon(self.no, true);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What a workflow can know of itself, show to others, and keep from being cancelled.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use everpulse_protocol::{Payload, RunId, Timestamp, WorkflowId};
+use serde::Serialize;
+
+use crate::replay::core::Core;
+
+const INSTEAD: &str = "elsewhere ask the client for the run";
+
+/// Which run this is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Info {
+    pub workflow_id: WorkflowId,
+    pub run_id: RunId,
+    /// The workflow's name.
+    pub workflow: String,
+    pub version: u32,
+    /// The recorded time of the start.
+    pub started_at: SystemTime,
+}
+
+/// Which run this is.
+///
+/// # Panics
+/// Outside a workflow.
+#[must_use]
+pub fn info() -> Info {
+    let core = Core::current("`workflow::info` was called", INSTEAD);
+    let info = &core.info;
+    Info {
+        workflow_id: info.workflow_id.clone(),
+        run_id: info.run_id,
+        workflow: info.workflow.clone(),
+        version: info.version,
+        started_at: system_time(info.started_at),
+    }
+}
+
+/// The recorded time of the event that the workflow is at. It stands still between events.
+///
+/// # Determinism
+/// The same in every replay.
+///
+/// # Panics
+/// Outside a workflow.
+#[must_use]
+pub fn now() -> SystemTime {
+    system_time(Core::current("`now` was called", "in an activity or elsewhere use `SystemTime::now`").now())
+}
+
+/// Shows a state to clients: the last one that was published under its type's name can be asked for.
+///
+/// # Panics
+/// When the value's `Serialize` fails, and outside a workflow.
+pub fn publish<T: Serialize + ?Sized>(state: &T) {
+    publish_as(state_name::<T>(), state);
+}
+
+/// Shows a state to clients under a name.
+///
+/// # Panics
+/// When the value's `Serialize` fails, and outside a workflow.
+pub fn publish_as<T: Serialize + ?Sized>(name: impl Into<String>, state: &T) {
+    let core = Core::current("`publish` was called", "an activity reports with `activity::context().heartbeat(..)`");
+    let name = name.into();
+    match Payload::encode(state) {
+        Ok(value) => core.publish(name, value),
+        Err(error) => panic!("the state `{name}` cannot be published: {error}"),
+    }
+}
+
+/// The name under which [`publish`] shows states of a type: the type's own, without module and parameters.
+#[must_use]
+pub fn state_name<T: ?Sized>() -> &'static str {
+    let name = std::any::type_name::<T>();
+    let name = name.split('<').next().unwrap_or(name);
+    name.rsplit("::").next().unwrap_or(name)
+}
+
+/// Keeps a part of a workflow from being cancelled: its activities and steps run to their end.
+///
+/// What is called inside, or started inside, goes on when the run is asked to cancel; so compensation
+/// stands in a shield. The run is not closed before every shield that was begun has ended.
+///
+/// ```
+/// # use everpulse_sdk as everpulse;
+/// # #[everpulse::activity(crate = everpulse)]
+/// # async fn charge(order: String) -> Result<(), everpulse::Error> { Ok(()) }
+/// # #[everpulse::activity(crate = everpulse)]
+/// # async fn refund(order: String) -> Result<(), everpulse::Error> { Ok(()) }
+/// #[everpulse::workflow(crate = everpulse)]
+/// async fn checkout(order: String) -> Result<(), everpulse::Error> {
+///     if let Err(failure) = charge(order.clone()).await {
+///         everpulse::shielded(refund(order)).await?;
+///         return Err(failure.into());
+///     }
+///     Ok(())
+/// }
+/// ```
+pub fn shielded<F: IntoFuture>(future: F) -> Shielded<F::IntoFuture> {
+    Shielded { future: Box::pin(future.into_future()), run: None, ended: false }
+}
+
+/// A future that a cancellation does not reach.
+#[must_use = "nothing is done until it is awaited"]
+pub struct Shielded<F> {
+    future: Pin<Box<F>>,
+    run: Option<u64>,
+    ended: bool,
+}
+
+impl<F> fmt::Debug for Shielded<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shielded").field("ended", &self.ended).finish_non_exhaustive()
+    }
+}
+
+impl<F: Future> Future for Shielded<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let core = Core::current("`shielded` was awaited", "elsewhere await the future itself");
+        if self.run.is_none() {
+            self.run = Some(core.id);
+            core.shield_begun();
+        }
+        let result = {
+            core.shield_entered();
+            let _left = Leave(&core);
+            self.future.as_mut().poll(cx)
+        };
+        if result.is_ready() && !std::mem::replace(&mut self.ended, true) {
+            core.shield_ended();
+        }
+        result
+    }
+}
+
+/// Leaves the shield even if what is inside panics.
+struct Leave<'a>(&'a Core);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.shield_left();
+    }
+}
+
+impl<F> Drop for Shielded<F> {
+    fn drop(&mut self) {
+        if let (Some(run), false) = (self.run, self.ended)
+            && let Some(core) = Core::find_id(run)
+        {
+            core.shield_ended();
+        }
+    }
+}
+
+fn system_time(time: Timestamp) -> SystemTime {
+    // A time that the system cannot write is no time that a clock ever showed.
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(time.0)).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_named_as_its_type() {
+        assert_eq!(state_name::<Info>(), "Info");
+        assert_eq!(state_name::<Option<Info>>(), "Option");
+        assert_eq!(state_name::<str>(), "str");
+    }
+}
