@@ -1,9 +1,7 @@
 //! Each rule, broken by hand: the judge must see it, and nothing else.
 
-mod hand_made;
-
+use crate::hand_made::*;
 use everpulse_checker::{Kind, Report, Rules, Status, Void, check_partitions};
-use hand_made::*;
 use proptest::prelude::*;
 
 fn judge(partition: Partition) -> Report {

@@ -1,0 +1,5 @@
+//! The judge, judged: on histories made by hand, and at a real broker.
+
+mod broker;
+mod hand_made;
+mod violations;
