@@ -1,0 +1,237 @@
+//! Runs activities: takes tasks from the queues that this process serves, makes attempts, and settles them. Eager
+//! attempts, which the owner of a run makes right here, share its slots.
+//!
+//! ```text
+//! activity.QUEUE ─► queue ─► slot ─► attempt ─► verdict ─► settle ─► inbox, timers, *.dead
+//!                     ▲                 ▲                     │
+//!                     └── ack ◄─────────┼── confirmed ◄───────┘
+//!                     control ── cancel ┘
+//! ```
+//! A task is acked last, when what it came to is confirmed. The queue owns deliveries, `attempt` the author's code while
+//! it runs, `verdict` what follows. Delays are the relay's, records the shard's.
+
+mod attempt;
+mod queue;
+mod seen;
+mod settle;
+mod verdict;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use everpulse_protocol::task::{Control, Task};
+use everpulse_protocol::{EventId, decode, topic};
+use everpulse_sdk::activity::ActivityContext;
+use everpulse_sdk::definition::Registry;
+use everpulse_transport::{Consumer, Error, Subscription, SubscriptionKind, Transport};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use crate::clock;
+use crate::options::Options;
+use crate::outbox::Outbox;
+use attempt::{Bounds, Pulse};
+use queue::{FrameHold, Queue};
+use seen::{Cancelled, Seen};
+use verdict::End;
+
+pub(crate) use settle::{attempt_failed, settled};
+pub use verdict::Verdict;
+
+/// Runs the activities of this process. Clones are the same runner.
+#[derive(Clone)]
+pub struct ActivityRunner {
+    shared: Arc<Shared>,
+    tasks: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    control: Arc<Mutex<Option<JoinHandle<()>>>>,
+    stop: watch::Sender<bool>,
+}
+
+/// What all queues of a runner share.
+struct Shared {
+    registry: Arc<Registry>,
+    outbox: Outbox,
+    options: Options,
+    slots: HashMap<String, Arc<Semaphore>>,
+    seen: Mutex<Seen<Arc<FrameHold>>>,
+    cancelled: Mutex<Cancelled>,
+    /// The attempts that run now, by task and attempt.
+    running: Mutex<BTreeMap<(EventId, u32), ActivityContext>>,
+}
+
+/// Room for one attempt of a queue, held until it ends.
+#[derive(Debug)]
+pub struct Slot(OwnedSemaphorePermit);
+
+impl ActivityRunner {
+    /// Subscribes to the served queues and begins to run what comes.
+    ///
+    /// # Errors
+    /// When a queue cannot be set up or subscribed to.
+    pub async fn start(
+        registry: Arc<Registry>,
+        outbox: Outbox,
+        transport: &Transport,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let queues: Vec<String> = match &options.queues {
+            Some(queues) => queues.clone(),
+            None => registry.activity_queues().into_iter().collect(),
+        };
+        let slots = |queue: &String| (queue.clone(), Arc::new(Semaphore::new(options.concurrency_of(queue))));
+        let shared = Arc::new(Shared {
+            slots: queues.iter().map(slots).collect(),
+            registry,
+            outbox,
+            options,
+            seen: Mutex::new(Seen::new()),
+            cancelled: Mutex::default(),
+            running: Mutex::default(),
+        });
+        // Before the queues: a cancellation that is missed here is missed for good.
+        let listening = if queues.is_empty() { None } else { Some(hear_control(&shared, transport).await?) };
+        let stop = watch::Sender::new(false);
+        let mut tasks = Vec::new();
+        for name in queues {
+            let prefetch = u32::try_from(shared.options.prefetch_of(&name)).unwrap_or(u32::MAX);
+            transport.set_up_queue(&name).await?;
+            let subscription =
+                Subscription::new(topic::activity(&name), topic::WORKERS, SubscriptionKind::Shared).queue(prefetch);
+            let consumer = transport.subscribe(subscription).await?;
+            let queue = Queue::new(Arc::clone(&shared), name, consumer, stop.subscribe());
+            tasks.push(tokio::spawn(queue.serve()));
+        }
+        Ok(Self {
+            shared,
+            tasks: Arc::new(Mutex::new(tasks)),
+            control: Arc::new(Mutex::new(listening)),
+            stop,
+        })
+    }
+
+    /// Room for an eager attempt: this process serves the queue, knows the activity, has a free slot, and is not
+    /// shutting down.
+    #[must_use]
+    pub fn try_slot(&self, queue: &str, activity: &str) -> Option<Slot> {
+        if *self.stop.borrow() || self.shared.registry.activity(activity).is_none() {
+            return None;
+        }
+        let slots = Arc::clone(self.shared.slots.get(queue)?);
+        slots.try_acquire_owned().ok().map(Slot)
+    }
+
+    /// Makes one attempt right here. Nothing is sent: what follows is recorded first, and sent by the caller.
+    ///
+    /// Dropping the future drops the attempt.
+    pub fn run_eager(&self, slot: Slot, task: Task) -> impl Future<Output = Verdict> + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        async move { shared.attempt(&task, slot).await }
+    }
+
+    /// Tells running attempts of these tasks that nobody waits for them any more, and does not begin others.
+    pub fn cancel(&self, tasks: &[EventId]) {
+        self.shared.cancel(tasks);
+    }
+
+    /// Stops taking tasks, waits for those that run up to the drain time, and leaves the rest unacked: they go to
+    /// other workers.
+    pub async fn drain(&self) {
+        // It is kept, and there may be no queue that listens.
+        self.stop.send_replace(true);
+        let tasks = std::mem::take(&mut *lock(&self.tasks));
+        for task in tasks {
+            if let Err(error) = task.await {
+                tracing::warn!(%error, "a queue ended badly");
+            }
+        }
+        // Last, since what still runs may be cancelled.
+        if let Some(listening) = lock(&self.control).take() {
+            listening.abort();
+        }
+    }
+}
+
+async fn hear_control(shared: &Arc<Shared>, transport: &Transport) -> Result<JoinHandle<()>, Error> {
+    // Each worker hears all of it, so each has a subscription of its own.
+    let name = format!("worker-{}", uuid::Uuid::now_v7());
+    let topic = transport.non_persistent(topic::CONTROL);
+    let consumer = transport.subscribe(Subscription::new(topic, name, SubscriptionKind::Exclusive)).await?;
+    Ok(tokio::spawn(hear(Arc::clone(shared), consumer)))
+}
+
+async fn hear(shared: Arc<Shared>, mut consumer: Consumer) {
+    loop {
+        let delivery = consumer.recv().await;
+        match decode::<Control>(&delivery.payload) {
+            Ok(control) => shared.cancel(&control.cancelled),
+            Err(error) => tracing::debug!(%error, "a control message cannot be read"),
+        }
+    }
+}
+
+impl Shared {
+    /// Makes one attempt, from the slot to the verdict. The slot is free again when the author's code has ended.
+    async fn attempt(&self, task: &Task, slot: Slot) -> Verdict {
+        let end = self.run(task, slot).await;
+        verdict::judge(task, end, clock::now(), self.options.unknown_activity)
+    }
+
+    async fn run(&self, task: &Task, slot: Slot) -> End {
+        let Some(entry) = self.registry.activity(&task.activity) else { return End::Unknown };
+        let pulse = Pulse::new();
+        let context = ActivityContext::new(task, pulse.clone());
+        let _running = Running::enter(self, task, &context);
+        // Asked after it can be found, so that a cancellation meets it here or there.
+        if self.is_cancelled(task.id) {
+            return End::Cancelled;
+        }
+        let Options { cancel_grace, payload_bytes_max, .. } = self.options;
+        attempt::run(entry, task, context, &pulse, Bounds { cancel_grace, payload_bytes_max }, slot).await
+    }
+
+    fn cancel(&self, tasks: &[EventId]) {
+        let now = Instant::now();
+        for &task in tasks {
+            lock(&self.cancelled).insert(task, now);
+            for context in lock(&self.running).range((task, 0)..=(task, u32::MAX)).map(|(_, context)| context) {
+                context.cancel();
+            }
+        }
+    }
+
+    fn is_cancelled(&self, task: EventId) -> bool {
+        lock(&self.cancelled).contains(&task)
+    }
+}
+
+/// An attempt that can be found by its task's id, for as long as this lives.
+struct Running<'a> {
+    shared: &'a Shared,
+    key: (EventId, u32),
+}
+
+impl<'a> Running<'a> {
+    fn enter(shared: &'a Shared, task: &Task, context: &ActivityContext) -> Self {
+        let key = (task.id, task.attempt);
+        lock(&shared.running).insert(key, context.clone());
+        Self { shared, key }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        lock(&self.shared.running).remove(&self.key);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing in these can be left half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl std::fmt::Debug for ActivityRunner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ActivityRunner").field("queues", &self.shared.slots.keys()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,174 @@
+//! The deliveries of one queue: a slot first, then a frame; its tasks run side by side; the frame is acked when all of
+//! them are settled.
+//!
+//! A frame that finds no slot for a while is given back, so that it does not wait here for a long task while another
+//! worker is idle.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use everpulse_protocol::task::{Task, TaskFrame};
+use everpulse_protocol::{decode, topic};
+use everpulse_transport::{AckToken, Acker, Consumer, Delivery};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::seen::{AttemptId, Sight};
+use super::settle::settle;
+use super::{Shared, Slot, lock};
+use crate::{clock, dead_letter};
+
+/// So many attempts may wait for their settlement to be confirmed, beside those that run.
+const UNCONFIRMED_MAX: usize = 4_096;
+
+/// A frame whose tasks are not all settled. It is acked with the last of them.
+#[derive(Debug)]
+pub(super) struct FrameHold {
+    acker: Acker,
+    token: AckToken,
+    open: AtomicUsize,
+}
+
+impl FrameHold {
+    fn new(acker: Acker, token: AckToken, tasks: usize) -> Arc<Self> {
+        Arc::new(Self { acker, token, open: AtomicUsize::new(tasks) })
+    }
+
+    fn settled(&self) {
+        // Ack last: until all its tasks are settled, the frame is what brings them to another worker if we die here.
+        if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.acker.ack(self.token);
+        }
+    }
+}
+
+pub(super) struct Queue {
+    shared: Arc<Shared>,
+    name: String,
+    consumer: Consumer,
+    slots: Arc<Semaphore>,
+    stop: watch::Receiver<bool>,
+    running: JoinSet<()>,
+}
+
+impl Queue {
+    pub(super) fn new(shared: Arc<Shared>, name: String, consumer: Consumer, stop: watch::Receiver<bool>) -> Self {
+        let slots = Arc::clone(shared.slots.get(&name).expect("every served queue has slots"));
+        Self { shared, name, consumer, slots, stop, running: JoinSet::new() }
+    }
+
+    /// Serves until it is told to stop, then drains.
+    pub(super) async fn serve(mut self) {
+        while let Some(slot) = self.slot().await {
+            match self.delivery().await {
+                Some(delivery) => self.take(delivery, slot),
+                None => break,
+            }
+        }
+        self.drain().await;
+    }
+
+    /// Room for the next frame; none when it is time to stop.
+    async fn slot(&mut self) -> Option<OwnedSemaphorePermit> {
+        let give_back = self.shared.options.give_back;
+        let mut patience = Instant::now() + give_back;
+        loop {
+            let room = self.running.len() < self.shared.options.concurrency_of(&self.name) + UNCONFIRMED_MAX;
+            tokio::select! {
+                biased;
+                // An error: the runner is gone.
+                _ = self.stop.wait_for(|stop| *stop) => return None,
+                slot = Arc::clone(&self.slots).acquire_owned(), if room => return slot.ok(),
+                Some(_) = self.running.join_next(), if !self.running.is_empty() => {}
+                () = sleep_until(patience) => {
+                    // This also moves the acks along, which wait behind messages that nobody takes.
+                    while let Some(delivery) = self.consumer.try_recv() {
+                        self.consumer.acker().nack(delivery.token);
+                    }
+                    patience = Instant::now() + give_back;
+                }
+            }
+        }
+    }
+
+    async fn delivery(&mut self) -> Option<Delivery> {
+        loop {
+            tokio::select! {
+                biased;
+                // An error: the runner is gone.
+                _ = self.stop.wait_for(|stop| *stop) => return None,
+                delivery = self.consumer.recv() => return Some(delivery),
+                Some(_) = self.running.join_next(), if !self.running.is_empty() => {}
+            }
+        }
+    }
+
+    fn take(&mut self, delivery: Delivery, slot: OwnedSemaphorePermit) {
+        let acker = self.consumer.acker();
+        let tasks = match decode::<TaskFrame>(&delivery.payload) {
+            Ok(frame) if frame.tasks.is_empty() => return acker.ack(delivery.token),
+            Ok(frame) => frame.tasks,
+            Err(error) => {
+                let topic = topic::activity(&self.name);
+                tracing::warn!(topic, position = %delivery.position, %error, "a frame of tasks cannot be read, dead letter");
+                let letter = dead_letter::unreadable(&topic, delivery.payload, &error, clock::now());
+                let (outbox, dead) = (self.shared.outbox.clone(), dead_letter::topic_for(&topic));
+                self.running.spawn(async move {
+                    match outbox.dead_letter(&dead, &letter).await {
+                        Ok(()) => acker.ack(delivery.token),
+                        Err(error) => tracing::warn!(%error, "a dead letter could not be sent; its message comes again"),
+                    }
+                });
+                return;
+            }
+        };
+        let hold = FrameHold::new(acker, delivery.token, tasks.len());
+        let mut slot = Some(slot);
+        for task in tasks {
+            let (shared, slots, hold, slot) =
+                (Arc::clone(&self.shared), Arc::clone(&self.slots), Arc::clone(&hold), slot.take());
+            self.running.spawn(async move {
+                match slot {
+                    Some(slot) => perform(&shared, task, hold, Slot(slot)).await,
+                    // Short ones, as they share a frame: a slot will come.
+                    None => {
+                        if let Ok(slot) = slots.acquire_owned().await {
+                            perform(&shared, task, hold, Slot(slot)).await;
+                        }
+                    }
+                }
+            });
+        }
+    }
+
+    async fn drain(mut self) {
+        let until = Instant::now() + self.shared.options.drain;
+        while let Ok(Some(_)) = timeout_at(until, self.running.join_next()).await {}
+        if !self.running.is_empty() {
+            let (queue, left) = (&self.name, self.running.len());
+            tracing::warn!(queue, left, "the drain time is over; attempts that still run are left to other workers");
+            self.running.shutdown().await;
+        }
+        self.consumer.close().await;
+    }
+}
+
+/// From a task to its settlement, unless it is known here already.
+async fn perform(shared: &Shared, task: Task, hold: Arc<FrameHold>, slot: Slot) {
+    let id = AttemptId::of(&task);
+    match lock(&shared.seen).begin(id, hold) {
+        Sight::New => {}
+        // Its hold waits for the end of the one that runs.
+        Sight::Running => return,
+        Sight::Settled(hold) => return hold.settled(),
+    }
+    let verdict = shared.attempt(&task, slot).await;
+    match settle(&shared.outbox, &task, verdict).await {
+        Ok(()) => lock(&shared.seen).finish(id).iter().for_each(|hold| hold.settled()),
+        Err(error) => {
+            tracing::warn!(activity = task.activity, %error, "an attempt could not be settled; its task comes again");
+            lock(&shared.seen).forget(id);
+        }
+    }
+}

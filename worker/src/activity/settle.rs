@@ -1,0 +1,73 @@
+//! Sends what follows from an attempt, in the order that loses nothing: first what brings the work on (the next
+//! attempt, the dead letter), then what the run is told. It is confirmed when this returns; then its task may be acked.
+
+use everpulse_protocol::codec::Body;
+use everpulse_protocol::event::{Event, EventBody, NextAttempt, Outcome};
+use everpulse_protocol::task::Task;
+use everpulse_protocol::timer::TimerMessage;
+use everpulse_protocol::{EventId, Failure, FailureKind, topic};
+use everpulse_transport::{Error, ErrorKind};
+
+use super::verdict::Verdict;
+use crate::clock;
+use crate::outbox::Outbox;
+
+/// Sends it. `task` is the attempt that ended.
+///
+/// # Errors
+/// When the transport is closed: nothing is settled then.
+pub(crate) async fn settle(outbox: &Outbox, task: &Task, verdict: Verdict) -> Result<(), Error> {
+    match send(outbox, task, verdict).await {
+        Err(error) if error.kind() == ErrorKind::TooLarge => {
+            // Better a short failure than a step that never ends.
+            tracing::warn!(activity = task.activity, %error, "what an attempt came to cannot be sent");
+            let message = format!("what attempt {} of activity `{}` came to cannot be sent: {error}", task.attempt, task.activity);
+            let failure = Failure::new(FailureKind::Undecodable, message);
+            outbox.event(settled(task, task.attempt, Outcome::Failed(failure))).await
+        }
+        result => result,
+    }
+}
+
+async fn send(outbox: &Outbox, task: &Task, verdict: Verdict) -> Result<(), Error> {
+    match verdict {
+        Verdict::Cancelled => Ok(()),
+        Verdict::Settled { attempt, outcome } => outbox.event(settled(task, attempt, outcome)).await,
+        Verdict::Retry { failure, attempt, task: next, at } => {
+            let told = outbox.event(attempt_failed(task, attempt, failure, NextAttempt::At(at)));
+            let retried = outbox.timer(&TimerMessage::Retry { due: at, task: next });
+            tokio::try_join!(retried, told).map(|_| ())
+        }
+        Verdict::Exhausted { failure, attempt, letter, queue, parked } => {
+            outbox.dead_letter(&topic::activity_dead(&queue), &letter).await?;
+            let told = if parked {
+                attempt_failed(task, attempt, failure, NextAttempt::Redrive)
+            } else {
+                settled(task, attempt, Outcome::Failed(failure))
+            };
+            outbox.event(told).await
+        }
+    }
+}
+
+/// The event that tells a run how a step came to its end. All of one step bear the same id: the first one counts.
+pub(crate) fn settled(task: &Task, attempt: u32, outcome: Outcome) -> Event {
+    event(task, "settled", &EventBody::ActivitySettled { step: task.step, attempt, outcome })
+}
+
+/// The event that tells a run of a failed attempt that is not the end.
+pub(crate) fn attempt_failed(task: &Task, attempt: u32, failure: Failure, next: NextAttempt) -> Event {
+    let body = EventBody::AttemptFailed { step: task.step, attempt, failure, next };
+    event(task, &format!("attempt {attempt} failed"), &body)
+}
+
+fn event(task: &Task, what: &str, body: &EventBody) -> Event {
+    Event {
+        id: EventId::derived(task.run_id, task.step, what),
+        workflow_id: task.workflow_id.clone(),
+        run_id: Some(task.run_id),
+        sent_at: clock::now(),
+        reply_to: None,
+        body: Body::of(body),
+    }
+}

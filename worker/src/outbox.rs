@@ -1,0 +1,188 @@
+//! Everything that leaves a worker, behind one handle. What is confirmed here is stored; it may be stored twice, and
+//! its receiver knows it by its id.
+//!
+//! ```text
+//! event ────────► a lane per shard ───► inbox-partition-N          confirmed
+//! task ─────────► tasks.rs, per queue ► activity.QUEUE             confirmed
+//! timer ────────► delayed messages ───► timers                     confirmed
+//! dead_letter ──► ────────────────────► *.dead                     confirmed
+//! reply ────────► a lane per client ──► replies.CLIENT             once, may be lost
+//! cancel_tasks ─► one lane ───────────► control                    once, may be lost
+//! ```
+//! What is to be sent, and when, is decided elsewhere. Dropping a future of these takes nothing back.
+
+mod replies;
+mod tasks;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use everpulse_protocol::dead_letter::DeadLetter;
+use everpulse_protocol::event::{Event, InboxFrame};
+use everpulse_protocol::reply::Reply;
+use everpulse_protocol::task::{Control, Task};
+use everpulse_protocol::timer::TimerMessage;
+use everpulse_protocol::{EventId, Position, encode, shard, topic};
+use everpulse_transport::{Error, Lane, Layout, Limits, Message, Publisher, Transport};
+
+use replies::Replies;
+use tasks::Queue;
+
+/// What leaves a worker. Clones share everything.
+#[derive(Clone)]
+pub struct Outbox {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    transport: Transport,
+    shards: u32,
+    inbox: Vec<OnceLock<Publisher>>,
+    events: Vec<OnceLock<Lane<Event>>>,
+    queues: Mutex<HashMap<String, Arc<Queue>>>,
+    timers: OnceLock<Publisher>,
+    dead: Mutex<HashMap<String, Publisher>>,
+    replies: Replies,
+    control: OnceLock<Lane<EventId>>,
+}
+
+/// About what an event's ids and times take in a frame.
+const ENVELOPE_BYTES: usize = 256;
+
+impl Outbox {
+    /// The outbox of an application that was set up.
+    #[must_use]
+    pub fn new(transport: Transport, layout: Layout) -> Self {
+        let inner = Inner {
+            shards: layout.shards.max(1),
+            inbox: (0..layout.inbox_partitions.max(1)).map(|_| OnceLock::new()).collect(),
+            events: (0..layout.shards.max(1)).map(|_| OnceLock::new()).collect(),
+            queues: Mutex::default(),
+            timers: OnceLock::new(),
+            dead: Mutex::default(),
+            replies: Replies::new(transport.clone()),
+            control: OnceLock::new(),
+            transport,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The count of shards.
+    #[must_use]
+    pub fn shards(&self) -> u32 {
+        self.inner.shards
+    }
+
+    /// An event, to the shard of its workflow id.
+    ///
+    /// # Errors
+    /// When it is too large, or the transport is closed.
+    pub fn event(&self, event: Event) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        self.event_to_shard(shard::of(&event.workflow_id, self.inner.shards), event)
+    }
+
+    /// An event, to a shard.
+    ///
+    /// # Errors
+    /// When it is too large, or the transport is closed.
+    ///
+    /// # Panics
+    /// When there is no such shard.
+    pub fn event_to_shard(&self, shard: u32, event: Event) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let sending = self.inner.lane(shard).send(event);
+        async move { sending.await.map(drop) }
+    }
+
+    /// A task, to its queue; the position is that of its frame, where the broker said it.
+    ///
+    /// # Errors
+    /// When it is too large, its queue's name cannot be one, or the transport is closed.
+    pub fn task(&self, task: Task) -> impl Future<Output = Result<Option<Position>, Error>> + Send + use<> {
+        let queue = {
+            let mut queues = self.inner.queues.lock().unwrap_or_else(PoisonError::into_inner);
+            match queues.get(&task.queue) {
+                Some(queue) => Arc::clone(queue),
+                None => {
+                    let queue = Arc::new(Queue::open(self.inner.transport.clone(), task.queue.clone()));
+                    queues.insert(task.queue.clone(), Arc::clone(&queue));
+                    queue
+                }
+            }
+        };
+        queue.send(task)
+    }
+
+    /// A message that is delivered when it is due.
+    ///
+    /// # Errors
+    /// When it is too large, or the transport is closed.
+    pub fn timer(&self, message: &TimerMessage) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let timers =
+            self.inner.timers.get_or_init(|| self.inner.transport.publisher(topic::TIMERS, Default::default()));
+        let mut delayed = Message::new(None, encode(message));
+        delayed.deliver_at_ms = Some(message.due().0);
+        let sending = timers.publish_until_confirmed(delayed);
+        async move { sending.await.map(drop) }
+    }
+
+    /// A dead letter, to the topic that [`crate::dead_letter::topic_for`] names.
+    ///
+    /// # Errors
+    /// When it is too large, or the transport is closed.
+    pub async fn dead_letter(&self, topic: &str, letter: &DeadLetter) -> Result<(), Error> {
+        let known = self.inner.dead.lock().unwrap_or_else(PoisonError::into_inner).get(topic).cloned();
+        let publisher = match known {
+            Some(publisher) => publisher,
+            None => {
+                // Its subscription has to be there first, or the letter is gone with the next trim.
+                if let Some(queue) = topic.strip_prefix("activity.").and_then(|name| name.strip_suffix(".dead")) {
+                    tasks::set_up(&self.inner.transport, queue).await?;
+                }
+                let publisher = self.inner.transport.publisher(topic, Default::default());
+                let mut dead = self.inner.dead.lock().unwrap_or_else(PoisonError::into_inner);
+                dead.entry(topic.to_owned()).or_insert(publisher).clone()
+            }
+        };
+        publisher.publish_until_confirmed(Message::new(None, encode(letter))).await.map(drop)
+    }
+
+    /// An answer, once.
+    pub fn reply(&self, client: &str, reply: Reply) {
+        self.inner.replies.send(client, reply);
+    }
+
+    /// Tells all activity workers, once, that nobody waits for these tasks any more.
+    pub fn cancel_tasks(&self, tasks: Vec<EventId>) {
+        let lane = self.inner.control.get_or_init(|| {
+            let topic = self.inner.transport.non_persistent(topic::CONTROL);
+            let publisher = self.inner.transport.publisher(&topic, Default::default());
+            let encode = |ids: &[EventId]| encode(&Control { cancelled: ids.to_vec() });
+            Lane::new(publisher, None, Limits::default(), |_| size_of::<EventId>() + 2, encode)
+        });
+        for task in tasks {
+            // Dropped: nobody waits for it, and it leaves all the same.
+            drop(lane.send(task));
+        }
+    }
+}
+
+impl Inner {
+    fn lane(&self, shard: u32) -> &Lane<Event> {
+        self.events[shard as usize].get_or_init(|| {
+            let partitions = u32::try_from(self.inbox.len()).expect("it was made from a u32");
+            let partition = shard::inbox_partition(shard, partitions);
+            let publisher = self.inbox[partition as usize].get_or_init(|| {
+                self.transport.publisher(&topic::partition(topic::INBOX, partition), Default::default())
+            });
+            let weigh = |event: &Event| event.body.0.len() + ENVELOPE_BYTES;
+            let encode = move |events: &[Event]| encode(&InboxFrame { shard, events: events.to_vec() });
+            Lane::new(publisher.clone(), Some(topic::shard_key(shard)), Limits::default(), weigh, encode)
+        })
+    }
+}
+
+impl std::fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outbox").field("shards", &self.inner.shards).finish_non_exhaustive()
+    }
+}
