@@ -29,12 +29,19 @@ pub(crate) fn compare(
     Ok(())
 }
 
-fn message(workflow_id: &WorkflowId, at: Timestamp, recorded: Option<&CommandMark>, replayed: Option<&CommandMark>) -> String {
+fn message(
+    workflow_id: &WorkflowId,
+    at: Timestamp,
+    recorded: Option<&CommandMark>,
+    replayed: Option<&CommandMark>,
+) -> String {
     let no = recorded.or(replayed).map_or(0, |mark| mark.no);
     let mut text = format!("workflow {workflow_id} diverged at command {no}\n");
     let _ = writeln!(text, "  recorded: {}", describe(recorded, at));
     let _ = writeln!(text, "  replayed: {}", describe(replayed, at));
-    text.push_str("  was a step added, removed or moved? keep the old code for open runs: give the new one another version");
+    text.push_str(
+        "  was a step added, removed or moved? keep the old code for open runs: give the new one another version",
+    );
     text
 }
 

@@ -43,9 +43,16 @@ pub enum LocalResult {
         outcome: Outcome,
     },
     /// An attempt at an eager activity failed. Its worker has put the next one into the timers already.
-    Retry { attempt: u32, failure: Failure, at: Timestamp },
+    Retry {
+        attempt: u32,
+        failure: Failure,
+        at: Timestamp,
+    },
     /// An eager activity failed for the last time and waits for an operator. Its dead letter is in place already.
-    Parked { attempt: u32, failure: Failure },
+    Parked {
+        attempt: u32,
+        failure: Failure,
+    },
 }
 
 /// What the worker is to do. Answers come back by the handler that is named.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use everpulse_protocol::history::{CommandMark, Parked, ParkedKind, Record, RecordBody};
 use everpulse_protocol::WorkflowId;
+use everpulse_protocol::history::{CommandMark, Parked, ParkedKind, Record, RecordBody};
 use everpulse_sdk::definition::{Registry, WorkflowEntry};
 use everpulse_sdk::replay::{Command, Input, Instance, RunInfo, Turn, TurnState};
 
@@ -26,21 +26,18 @@ pub(crate) fn replay(run: &Run, registry: &Registry) -> Result<Replayed, Parked>
     for record in &run.records {
         let body = record.body().map_err(|error| Parked {
             kind: ParkedKind::UnknownKind,
-            message: format!("workflow {}, record {}: {error}; run a release that knows it", run.workflow_id, record.seq),
+            message: format!(
+                "workflow {}, record {}: {error}; run a release that knows it",
+                run.workflow_id, record.seq
+            ),
         })?;
         if let RecordBody::Started { start, version, .. } = &body {
             let entry = entry(registry, &run.workflow_id, &start.workflow, Some(*version))?;
-            let started = Started {
-                workflow: start.workflow.clone(),
-                version: *version,
-                at: record.at,
-                times_out_at: None,
-            };
+            let started =
+                Started { workflow: start.workflow.clone(), version: *version, at: record.at, times_out_at: None };
             let instance = Instance::new(entry, info(run, &started), start.args.clone());
-            replayed = Some(Replayed {
-                live: Live { instance, used: 0, published: BTreeMap::new() },
-                open: BTreeMap::new(),
-            });
+            replayed =
+                Some(Replayed { live: Live { instance, used: 0, published: BTreeMap::new() }, open: BTreeMap::new() });
         }
         let (Some(input), Some(replayed)) = (input(body), replayed.as_mut()) else { continue };
         let turn = replayed.live.instance.apply(input, record.at, true);
@@ -148,7 +145,9 @@ pub(crate) fn entry<'a>(
 ) -> Result<&'a WorkflowEntry, Parked> {
     registry.workflow(name, version).ok_or_else(|| {
         let what = match version {
-            Some(version) if registry.workflow(name, None).is_some() => format!("version {version} of workflow `{name}`"),
+            Some(version) if registry.workflow(name, None).is_some() => {
+                format!("version {version} of workflow `{name}`")
+            }
             _ => format!("workflow `{name}`"),
         };
         Parked {

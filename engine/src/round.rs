@@ -3,13 +3,15 @@
 //! The book is changed at once, on trust; if the frame turns out void the shard throws the book away. Nothing
 //! that is gathered in [`Round`] leaves before that is decided.
 
+use everpulse_protocol::codec::Body;
 use everpulse_protocol::dead_letter::{DeadLetter, Letter};
 use everpulse_protocol::event::{Event, EventBody, IdPolicy, NextAttempt, Outcome, ReplyTo, Start};
-use everpulse_protocol::history::{Close, CloseStatus, CommandKind, CommandMark, Parked, ParkedKind, Record, RecordBody};
+use everpulse_protocol::history::{
+    Close, CloseStatus, CommandKind, CommandMark, Parked, ParkedKind, Record, RecordBody,
+};
 use everpulse_protocol::reply::{Reply, ReplyBody};
 use everpulse_protocol::task::{Task, TaskOptions};
 use everpulse_protocol::timer::Wake;
-use everpulse_protocol::codec::Body;
 use everpulse_protocol::{EventId, Failure, FailureKind, Payload, RunId, Timestamp, WorkflowId};
 use everpulse_sdk::definition::Registry;
 use everpulse_sdk::replay::{Command, Input, Instance, StepBody, StepOptions, TurnState};
@@ -61,8 +63,8 @@ pub(crate) struct Round {
     pub revived: Vec<RunId>,
     /// The round's records are in a frame.
     pub appended: bool,
-    /// Eager slots that were reserved.
-    pub reserved: Vec<(String, String)>,
+    /// Tasks for which an eager slot was reserved.
+    pub reserved: Vec<EventId>,
 }
 
 /// Local work that a round wants started.
@@ -513,7 +515,9 @@ impl Applier<'_> {
 
     fn limited(&self, outcome: Outcome) -> Outcome {
         match outcome {
-            Outcome::Done(value) if value.len() > self.payload_bytes_max => Outcome::Failed(too_large(value.len(), self.payload_bytes_max)),
+            Outcome::Done(value) if value.len() > self.payload_bytes_max => {
+                Outcome::Failed(too_large(value.len(), self.payload_bytes_max))
+            }
             outcome => outcome,
         }
     }
@@ -658,7 +662,7 @@ impl Applier<'_> {
                     let task = task(self.shard, of, no, name, queue, args, options, self.at);
                     if close.is_none() && self.eager.reserve(&task) {
                         mark.eager = true;
-                        self.round.reserved.push((task.queue.clone(), task.activity.clone()));
+                        self.round.reserved.push(task.id);
                         self.round.starts.push(StartLocal::Eager(task));
                     } else {
                         self.round.sends.push(Outgoing::Task(task));
@@ -702,8 +706,16 @@ impl Applier<'_> {
         close: Option<Close>,
     ) {
         let seq = self.book.runs.get(&run_id).map_or(0, Run::next_seq);
-        let record =
-            Record { workflow_id: workflow_id.clone(), run_id, seq, event, at: self.at, body: Body::of(body), commands, close };
+        let record = Record {
+            workflow_id: workflow_id.clone(),
+            run_id,
+            seq,
+            event,
+            at: self.at,
+            body: Body::of(body),
+            commands,
+            close,
+        };
         self.round.bytes += record.body.0.len() + 64 * (1 + record.commands.len());
         self.round.records.push(record.clone());
         let ended = record.close.clone();
@@ -813,7 +825,9 @@ fn or(reason: String, otherwise: &str) -> String {
 fn too_large(bytes: usize, max: usize) -> Failure {
     Failure::new(
         FailureKind::Failed,
-        format!("a result has {bytes} bytes, the limit is {max}; store the data elsewhere and return a reference to it"),
+        format!(
+            "a result has {bytes} bytes, the limit is {max}; store the data elsewhere and return a reference to it"
+        ),
     )
 }
 

@@ -55,7 +55,6 @@ pub(crate) struct Started {
 #[derive(Debug, Clone)]
 pub(crate) struct Pending {
     pub kind: CommandKind,
-    pub name: String,
     pub due: Option<Timestamp>,
     /// An activity that its owner runs itself; no task is in its queue.
     pub eager: bool,
@@ -178,7 +177,6 @@ impl Run {
                 mark.no,
                 Pending {
                     kind: mark.kind,
-                    name: mark.name.clone(),
                     due: mark.due,
                     eager: mark.eager,
                     attempt: 1,

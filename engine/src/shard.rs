@@ -49,7 +49,7 @@ pub trait Eager {
     /// Takes a slot, if there is a free one and the task is fit for it.
     fn reserve(&self, task: &Task) -> bool;
     /// Gives a slot back that was not used.
-    fn release(&self, queue: &str, activity: &str);
+    fn release(&self, task: EventId);
     /// Whether this process runs such tasks at all.
     fn serves(&self, task: &Task) -> bool;
 }
@@ -62,7 +62,7 @@ impl Eager for NoEager {
     fn reserve(&self, _: &Task) -> bool {
         false
     }
-    fn release(&self, _: &str, _: &str) {}
+    fn release(&self, _: EventId) {}
     fn serves(&self, _: &Task) -> bool {
         false
     }
@@ -268,12 +268,8 @@ impl Shard {
             .filter(|hold| self.wants_cover(hold))
             .map(|hold| Timestamp(hold.since.0 + HOLD_MS_MAX))
             .min();
-        let unseen = self
-            .locals
-            .iter()
-            .filter(|(key, _)| !self.running.contains(key))
-            .map(|(_, local)| local.deadline)
-            .min();
+        let unseen =
+            self.locals.iter().filter(|(key, _)| !self.running.contains(key)).map(|(_, local)| local.deadline).min();
         [timer, early, hold, unseen].into_iter().flatten().min()
     }
 
@@ -525,7 +521,10 @@ impl Shard {
             wake,
             sent_below: below.min(self.parked_unsent()),
             queues: if std::mem::take(&mut self.marks_changed) {
-                self.marks.iter().map(|(queue, position)| QueueMark { queue: queue.clone(), position: *position }).collect()
+                self.marks
+                    .iter()
+                    .map(|(queue, position)| QueueMark { queue: queue.clone(), position: *position })
+                    .collect()
             } else {
                 Vec::new()
             },
@@ -719,8 +718,8 @@ impl Shard {
 
     /// Throws the book away; what is held is applied again to what history says.
     fn throw_away(&mut self, round: Round, locals: Vec<(RunId, u32, LocalResult)>) {
-        for (queue, activity) in &round.reserved {
-            self.eager.release(queue, activity);
+        for task in &round.reserved {
+            self.eager.release(*task);
         }
         for local in locals.into_iter().rev() {
             self.local_results.push_front(local);
@@ -821,7 +820,7 @@ impl Shard {
                 if self.is_pending(task.run_id, task.step) && self.running.insert((task.run_id, task.step)) {
                     self.effects.push_back(Effect::StartEager { task });
                 } else {
-                    self.eager.release(&task.queue, &task.activity);
+                    self.eager.release(task.id);
                 }
             }
         }
@@ -896,12 +895,8 @@ impl Shard {
 
     /// Lets go of futures beyond the budget, those first that were polled longest ago.
     fn evict(&mut self) {
-        let mut live: Vec<(u64, RunId)> = self
-            .book
-            .runs
-            .values()
-            .filter_map(|run| run.live.as_ref().map(|live| (live.used, run.run_id)))
-            .collect();
+        let mut live: Vec<(u64, RunId)> =
+            self.book.runs.values().filter_map(|run| run.live.as_ref().map(|live| (live.used, run.run_id))).collect();
         if live.len() <= self.options.live_runs_max {
             return;
         }

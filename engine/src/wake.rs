@@ -31,7 +31,11 @@ pub(crate) fn need(book: &Book, locals: &Locals, at: Timestamp) -> Option<Timest
     for local in locals.values().filter(|local| local.wants_cover) {
         due = due.min(if local.deadline <= at { Timestamp(at.0 + OVERDUE_MS) } else { local.deadline });
     }
-    if book.parked.iter().any(|run| book.runs.get(run).is_some_and(|run| is_retried(run.parked.as_ref().map(|p| p.kind)))) {
+    if book
+        .parked
+        .iter()
+        .any(|run| book.runs.get(run).is_some_and(|run| is_retried(run.parked.as_ref().map(|p| p.kind))))
+    {
         due = due.min(Timestamp(at.0 + PARKED_MS));
     }
     Some(due.max(at))

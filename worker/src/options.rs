@@ -11,6 +11,10 @@
 //! | [`cancel_grace`](Options::cancel_grace) | 10 s | how long a cancelled attempt may go on |
 //! | [`unknown_activity`](Options::unknown_activity) | 60 s | how long a task waits for a worker that has its activity |
 //! | [`payload_bytes_max`](Options::payload_bytes_max) | 2 MiB | the greatest result of an activity |
+//! | [`eager`](Options::eager) | off | activities served here start at once, without their queue, while slots are free |
+//! | [`engine_threads`](Options::engine_threads) | one per core, at most 4 | threads that poll workflows |
+//! | [`live_runs_per_shard`](Options::live_runs_per_shard) | 2,000 | futures kept alive; other open runs are replayed |
+//! | [`inbox_prefetch`](Options::inbox_prefetch) | 64 | inbox frames per partition that wait in this process |
 //! | time-out of an activity (start to close) | 60 s | `#[activity(timeout = ..)]`, `.timeout(..)` |
 //! | retries of an activity | 200 ms, doubling up to 60 s, for ever | `#[activity(retry(..))]`, `.retry(..)` |
 //! | attempts of a step | 1 | `.retry(..)` |
@@ -44,6 +48,15 @@ pub struct Options {
     pub unknown_activity: Duration,
     /// The greatest result of an activity, in bytes.
     pub payload_bytes_max: usize,
+    /// Activities that this worker serves are started by the owner of their run at once, without their queue, while
+    /// slots are free.
+    pub eager: bool,
+    /// Threads that poll workflows; a shard is always on the same one.
+    pub engine_threads: usize,
+    /// Futures that stay alive; the other open runs are replayed when something happens to them.
+    pub live_runs_per_shard: usize,
+    /// Frames of the inbox, per partition, that wait in this process.
+    pub inbox_prefetch: u32,
 }
 
 impl Default for Options {
@@ -58,6 +71,10 @@ impl Default for Options {
             cancel_grace: Duration::from_secs(10),
             unknown_activity: Duration::from_secs(60),
             payload_bytes_max: 2 * 1024 * 1024,
+            eager: false,
+            engine_threads: std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4)),
+            live_runs_per_shard: 2_000,
+            inbox_prefetch: 64,
         }
     }
 }

@@ -113,7 +113,8 @@ impl Shard {
 
     /// Parked runs whose reason may be gone.
     pub(super) fn parked_runs(&self, tried: impl Fn(ParkedKind) -> bool) -> Vec<RunId> {
-        let reason = |run: &RunId| self.book.runs.get(run).and_then(|run| run.parked.as_ref()).map(|parked| parked.kind);
+        let reason =
+            |run: &RunId| self.book.runs.get(run).and_then(|run| run.parked.as_ref()).map(|parked| parked.kind);
         self.book.parked.iter().filter(|run| reason(run).is_some_and(&tried)).copied().collect()
     }
 
@@ -167,13 +168,15 @@ impl Shard {
         self.parked_unsent.remove(&run_id);
         let mut by_queue: BTreeMap<String, Vec<(u64, Box<Task>)>> = BTreeMap::new();
         for (no, command) in replayed.open {
-            let (Some(pending), Command::Activity { name, queue, args, options, .. }) = (run.pending.get(&no), command) else {
+            let (Some(pending), Command::Activity { name, queue, args, options, .. }) = (run.pending.get(&no), command)
+            else {
                 continue;
             };
             if !doubtful.contains(&no) {
                 continue;
             }
-            let task = task(self.shard, (&run.workflow_id, run_id), no, name, queue, args, options, pending.scheduled_at);
+            let task =
+                task(self.shard, (&run.workflow_id, run_id), no, name, queue, args, options, pending.scheduled_at);
             if !self.tasks_in_flight.contains(&task.id) {
                 by_queue.entry(task.queue.clone()).or_default().push((pending.frame, task));
             }
@@ -254,7 +257,16 @@ impl Shard {
                     starts.push(StartLocal::Step { run: run_id, no, name, options, body });
                 }
                 Command::Activity { no, name, queue, args, options } => {
-                    let task = task(self.shard, (&run.workflow_id, run_id), no, name, queue, args, options, pending.scheduled_at);
+                    let task = task(
+                        self.shard,
+                        (&run.workflow_id, run_id),
+                        no,
+                        name,
+                        queue,
+                        args,
+                        options,
+                        pending.scheduled_at,
+                    );
                     starts.push(StartLocal::Eager(task));
                 }
                 _ => {}

@@ -1,0 +1,82 @@
+//! Places where a test may end the process, so that every order of crash and protocol step can be tried.
+//!
+//! Without the feature `failpoints` this is nothing. With it, `EVERPULSE_FAILPOINT=NAME[:N]` makes the process
+//! write the name to the file `EVERPULSE_FAILPOINT_FILE` and end itself with SIGKILL when the place is reached
+//! for the N-th time (the first by default). If the file exists already, the place was hit in an earlier life and
+//! nothing happens.
+
+/// The places, in the order of a run's way through the worker.
+pub const NAMES: [&str; 14] = [
+    "inbox-received",
+    "append-before",
+    "append-sent",
+    "append-receipt",
+    "frame-stands",
+    "command-sent",
+    "ack-before",
+    "ack-sent",
+    "step-before",
+    "step-done",
+    "task-received",
+    "activity-done",
+    "settle-confirmed",
+    "task-acked",
+];
+
+/// Passes a place.
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+pub(crate) fn hit(_: &'static str) {}
+
+/// Passes a place, or ends the process there.
+#[cfg(feature = "failpoints")]
+pub(crate) fn hit(name: &'static str) {
+    armed::hit(name);
+}
+
+#[cfg(feature = "failpoints")]
+mod armed {
+    use std::io::Write as _;
+    use std::path::PathBuf;
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    struct Armed {
+        name: String,
+        at: u64,
+        file: PathBuf,
+        hits: AtomicU64,
+    }
+
+    static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
+
+    fn arm() -> Option<Armed> {
+        let text = std::env::var("EVERPULSE_FAILPOINT").ok()?;
+        let file = PathBuf::from(std::env::var_os("EVERPULSE_FAILPOINT_FILE")?);
+        if file.exists() {
+            return None;
+        }
+        let (name, at) = match text.split_once(':') {
+            Some((name, at)) => (name.to_owned(), at.parse().ok()?),
+            None => (text, 1),
+        };
+        Some(Armed { name, at, file, hits: AtomicU64::new(0) })
+    }
+
+    pub(super) fn hit(name: &str) {
+        let Some(armed) = ARMED.get_or_init(arm).as_ref() else { return };
+        if armed.name != name || armed.hits.fetch_add(1, Ordering::SeqCst) + 1 != armed.at {
+            return;
+        }
+        if let Ok(mut file) = std::fs::File::create(&armed.file) {
+            // The test asserts that the file is there; if it cannot be written the test fails, as it must.
+            let _ = writeln!(file, "{name}");
+            let _ = file.sync_all();
+        }
+        // The process is gone before this returns; the loop is for the moment until the signal is delivered.
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        loop {
+            std::thread::park();
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Serves workflows: the inbox, engine threads with their shards, and the way of effects into the world.
+//!
+//! ```text
+//!   inbox ─► intake (one task) ─► engine thread 0: shards 0, 2, 4 ..  ─► carrier ─► history, queues, timers, replies
+//!                              └► engine thread 1: shards 1, 3, 5 ..  ─► carrier      │
+//!                                        ▲                                            │
+//!                                        └──────────── receipts, results ◄────────────┘
+//! ```
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use everpulse_engine::{Delivery, DeliveryToken, Eager, Options, Status};
+use everpulse_protocol::dead_letter::{DeadLetter, Letter};
+use everpulse_protocol::event::InboxFrame;
+use everpulse_protocol::shard::Config;
+use everpulse_protocol::{Timestamp, WriterId, decode, topic};
+use everpulse_sdk::definition::Registry;
+use everpulse_transport::{Consumer, Layout, Subscription, SubscriptionKind, Transport};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use self::carrier::{Carrier, Unacked};
+use self::eager::HostEager;
+use self::thread::{Arrival, Message, Shared};
+use crate::activity::ActivityRunner;
+use crate::outbox::Outbox;
+use crate::{clock, failpoint};
+
+mod carrier;
+mod eager;
+pub(crate) mod step;
+mod thread;
+
+/// What a host needs.
+pub(crate) struct Setting {
+    pub transport: Transport,
+    pub layout: Layout,
+    pub outbox: Outbox,
+    pub registry: Arc<Registry>,
+    pub runner: Option<ActivityRunner>,
+    pub writer: WriterId,
+    pub threads: usize,
+    pub eager: bool,
+    pub engine: Options,
+    pub queue: u32,
+}
+
+/// Engine threads and the intake of their inbox.
+pub(crate) struct Host {
+    mailboxes: Vec<Sender<Message>>,
+    threads: Vec<JoinHandle<()>>,
+    stop_intake: oneshot::Sender<()>,
+    intake: tokio::task::JoinHandle<Consumer>,
+    closing: Arc<AtomicBool>,
+}
+
+impl Host {
+    /// Subscribes to the inbox and begins to serve.
+    ///
+    /// # Errors
+    /// When the inbox cannot be subscribed to, or a thread cannot be started.
+    pub async fn start(setting: Setting) -> Result<Self, crate::Error> {
+        let subscription =
+            Subscription::new(topic::INBOX, topic::OWNERS, SubscriptionKind::KeyShared).queue(setting.queue);
+        let began = clock::now();
+        let consumer = setting.transport.subscribe(subscription).await?;
+        let unacked = Arc::new(Unacked::default());
+        let shared = Arc::new(Shared {
+            writer: setting.writer,
+            config: Config::new(setting.layout.shards, setting.layout.inbox_partitions),
+            registry: setting.registry.clone(),
+            options: setting.engine.clone(),
+        });
+        let (mut mailboxes, mut threads) = (Vec::new(), Vec::new());
+        for number in 0..setting.threads.max(1) {
+            let (mailbox, messages) = channel();
+            let (shared, mine) = (shared.clone(), mailbox.clone());
+            let (transport, outbox, runner) =
+                (setting.transport.clone(), setting.outbox.clone(), setting.runner.clone());
+            let (acker, unacked, runtime) = (consumer.acker(), unacked.clone(), Handle::current());
+            let enabled = setting.eager;
+            let thread = std::thread::Builder::new()
+                .name(format!("everpulse-engine-{number}"))
+                .spawn(move || {
+                    let host_eager = Rc::new(HostEager::new(runner.clone(), enabled));
+                    let eager: Rc<dyn Eager> = host_eager.clone();
+                    let carrier = Carrier::new(runtime, transport, outbox, runner, host_eager, acker, unacked);
+                    thread::run(&messages, &mine, &shared, &carrier, &eager);
+                })
+                .map_err(crate::Error::thread)?;
+            mailboxes.push(mailbox);
+            threads.push(thread);
+        }
+        let (stop_intake, stopped) = oneshot::channel();
+        let closing = Arc::new(AtomicBool::new(false));
+        let intake = Intake {
+            consumer,
+            mailboxes: mailboxes.clone(),
+            unacked,
+            outbox: setting.outbox,
+            layout: setting.layout,
+            began,
+            next: 0,
+            closing: closing.clone(),
+        };
+        let intake = tokio::spawn(intake.run(stopped));
+        Ok(Self { mailboxes, threads, stop_intake, intake, closing })
+    }
+
+    /// What the shards are about.
+    pub async fn status(&self) -> Vec<(u32, Status)> {
+        let mut all = Vec::new();
+        for mailbox in &self.mailboxes {
+            let (answer, status) = oneshot::channel();
+            if mailbox.send(Message::Status(answer)).is_ok() {
+                all.extend(status.await.unwrap_or_default());
+            }
+        }
+        all.sort_unstable_by_key(|(shard, _)| *shard);
+        all
+    }
+
+    /// Takes nothing new, finishes what is under way within `drain`, marks what was sent, acks, and leaves.
+    ///
+    /// What does not end in time is not lost: its inputs are not acked, or a wake-up covers it.
+    pub async fn stop(self, drain: Duration) {
+        let until = Instant::now() + drain;
+        self.closing.store(true, Ordering::Release);
+        self.settled(until).await;
+        for mailbox in &self.mailboxes {
+            // A thread that is gone has nothing to mark.
+            let _ = mailbox.send(Message::Drain);
+        }
+        // The marks are a frame of their own.
+        tokio::task::yield_now().await;
+        self.settled(until.max(Instant::now() + Duration::from_secs(2))).await;
+        let _ = self.stop_intake.send(());
+        if let Ok(consumer) = self.intake.await {
+            consumer.close().await;
+        }
+        for mailbox in &self.mailboxes {
+            let _ = mailbox.send(Message::Stop);
+        }
+        let threads = self.threads;
+        // Joining blocks; a panicked thread has said so itself.
+        let _ = tokio::task::spawn_blocking(move || threads.into_iter().map(JoinHandle::join).count()).await;
+    }
+
+    async fn settled(&self, until: Instant) {
+        while Instant::now() < until {
+            let status = self.status().await;
+            if status.iter().all(|(_, status)| status.idle && status.local_work == 0) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Receives the inbox and gives each message to the thread of its shard.
+struct Intake {
+    consumer: Consumer,
+    mailboxes: Vec<Sender<Message>>,
+    unacked: Arc<Unacked>,
+    outbox: Outbox,
+    layout: Layout,
+    /// When this worker subscribed.
+    began: Timestamp,
+    next: u64,
+    closing: Arc<AtomicBool>,
+}
+
+impl Intake {
+    async fn run(mut self, mut stopped: oneshot::Receiver<()>) -> Consumer {
+        loop {
+            let delivery = tokio::select! {
+                delivery = self.consumer.recv() => delivery,
+                _ = &mut stopped => return self.consumer,
+            };
+            if self.closing.load(Ordering::Acquire) {
+                // It comes to another worker when this one has left.
+                continue;
+            }
+            failpoint::hit("inbox-received");
+            let frame = match decode::<InboxFrame>(&delivery.payload) {
+                Ok(frame) if frame.shard < self.layout.shards => frame,
+                Ok(frame) => {
+                    let reason = format!("a frame for shard {}; there are {}", frame.shard, self.layout.shards);
+                    self.bury(reason, &delivery).await;
+                    continue;
+                }
+                Err(error) => {
+                    self.bury(error.to_string(), &delivery).await;
+                    continue;
+                }
+            };
+            self.next += 1;
+            let token = DeliveryToken(self.next);
+            self.unacked.insert(token, delivery.token);
+            let shard = frame.shard;
+            // Published before this worker was there: it may be what took the one before down.
+            let suspect = delivery.publish_time_ms < self.began.0;
+            let arrival = Arrival::Delivery(Delivery { token, frame, suspect });
+            let mailbox = &self.mailboxes[shard as usize % self.mailboxes.len()];
+            // The thread is gone only when the worker stops; the message is not acked and comes again.
+            let _ = mailbox.send(Message::Arrived { shard, arrival });
+        }
+    }
+
+    /// Bytes that are no frame of ours go to the dead letters, and are acked when they are there.
+    async fn bury(&self, reason: String, delivery: &everpulse_transport::Delivery) {
+        tracing::warn!(topic = %delivery.topic, position = %delivery.position, reason, "a message cannot be read");
+        let letter = Letter::Unreadable { topic: delivery.topic.to_string(), bytes: delivery.payload.clone() };
+        let letter = DeadLetter { at: clock::now(), reason, letter };
+        if self.outbox.dead_letter(topic::INBOX_DEAD, letter).await.is_ok() {
+            self.consumer.acker().ack(delivery.token);
+        }
+    }
+}

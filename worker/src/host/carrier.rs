@@ -1,0 +1,289 @@
+//! Carries out the effects of shards: history, sends, local work, acks. What comes of them goes back to the
+//! engine thread as arrivals.
+
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use everpulse_engine::{DeliveryToken, Effect, LocalResult, Outgoing};
+use everpulse_protocol::task::{Task, TaskFrame};
+use everpulse_protocol::timer::TimerMessage;
+use everpulse_protocol::{EventId, Failure, FailureKind, Position, RunId, decode, topic};
+use everpulse_transport::{AckToken, Acker, Entry, Message as Outbound, Publisher, PublisherOptions, Transport};
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
+use super::eager::HostEager;
+use super::step;
+use super::thread::{Arrival, Message};
+use crate::activity::ActivityRunner;
+use crate::failpoint;
+use crate::outbox::Outbox;
+
+/// Waits between tries of what must succeed in the end.
+const RETRY: Duration = Duration::from_millis(200);
+/// So many entries of a history go to the shard at once.
+const PIECE: usize = 512;
+
+/// Inbox messages that are not acknowledged, by the token that the engine knows.
+#[derive(Debug, Default)]
+pub(super) struct Unacked {
+    tokens: Mutex<HashMap<DeliveryToken, AckToken>>,
+}
+
+impl Unacked {
+    pub fn insert(&self, token: DeliveryToken, ack: AckToken) {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).insert(token, ack);
+    }
+
+    fn take(&self, token: DeliveryToken) -> Option<AckToken> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).remove(&token)
+    }
+}
+
+/// Where local work of one engine thread runs, so that it can be cancelled.
+type Running = Arc<Mutex<BTreeMap<(RunId, u32), AbortHandle>>>;
+
+/// Carries out the effects of one engine thread.
+pub(super) struct Carrier {
+    pub runtime: Handle,
+    pub transport: Transport,
+    pub outbox: Outbox,
+    pub runner: Option<ActivityRunner>,
+    pub eager: Rc<HostEager>,
+    pub acker: Acker,
+    pub unacked: Arc<Unacked>,
+    history: Mutex<BTreeMap<u32, Publisher>>,
+    running: Running,
+}
+
+impl Carrier {
+    pub fn new(
+        runtime: Handle,
+        transport: Transport,
+        outbox: Outbox,
+        runner: Option<ActivityRunner>,
+        eager: Rc<HostEager>,
+        acker: Acker,
+        unacked: Arc<Unacked>,
+    ) -> Self {
+        Self {
+            runtime,
+            transport,
+            outbox,
+            runner,
+            eager,
+            acker,
+            unacked,
+            history: Mutex::default(),
+            running: Running::default(),
+        }
+    }
+
+    /// Carries out one effect of a shard.
+    pub fn carry_out(&self, shard: u32, effect: Effect, mailbox: &Sender<Message>) {
+        let back = Back { shard, mailbox: mailbox.clone() };
+        match effect {
+            Effect::AskTail { id } => self.ask_tail(id, back),
+            Effect::Read { id, after, to } => self.read(id, after, to, back),
+            Effect::Fetch { id, position } => self.fetch(id, position, back),
+            Effect::Append { id, payload } => self.append(id, payload, back),
+            Effect::FindTasks { id, queue, after, tasks } => self.find(id, queue, after, tasks, back),
+            Effect::Send { id, outgoing } => {
+                let outbox = self.outbox.clone();
+                self.runtime.spawn(async move {
+                    let position = send(&outbox, outgoing).await;
+                    failpoint::hit("command-sent");
+                    back.give(Arrival::Sent { id, position });
+                });
+            }
+            Effect::Reply { client, reply } => self.outbox.reply(&client, reply),
+            Effect::StartStep { run, step, name, options, body } => {
+                let work = async move { step::run(&name, options, body).await };
+                self.start_local(run, step, work, back);
+            }
+            Effect::StartEager { task } => self.start_eager(task, back),
+            Effect::CancelLocal { run, step } => {
+                if let Some(handle) = lock(&self.running).remove(&(run, step)) {
+                    handle.abort();
+                }
+            }
+            Effect::CancelTasks { tasks } => self.outbox.cancel_tasks(tasks),
+            Effect::Ack { token } => {
+                failpoint::hit("ack-before");
+                if let Some(ack) = self.unacked.take(token) {
+                    self.acker.ack(ack);
+                }
+                failpoint::hit("ack-sent");
+            }
+            Effect::Refuse { reason } => tracing::error!(shard, reason, "this shard cannot be served here"),
+        }
+    }
+
+    fn ask_tail(&self, id: u64, back: Back) {
+        let transport = self.transport.clone();
+        self.runtime.spawn(async move {
+            let topic = history(back.shard);
+            let tail = patiently("asking for the end of", &topic, || transport.last_position(&topic)).await;
+            back.give(Arrival::Tail { id, tail });
+        });
+    }
+
+    fn read(&self, id: u64, after: Option<Position>, to: Position, back: Back) {
+        let transport = self.transport.clone();
+        self.runtime.spawn(async move {
+            let topic = history(back.shard);
+            let entries = patiently("reading", &topic, || transport.read(&topic, after, Some(to))).await;
+            let mut entries = entries.into_iter().map(|entry: Entry| (entry.position, entry.payload)).peekable();
+            loop {
+                let piece: Vec<(Position, Bytes)> = entries.by_ref().take(PIECE).collect();
+                let done = entries.peek().is_none();
+                back.give(Arrival::Entries { id, entries: piece, done });
+                if done {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn fetch(&self, id: u64, position: Position, back: Back) {
+        let transport = self.transport.clone();
+        self.runtime.spawn(async move {
+            let topic = history(back.shard);
+            // A reader begins behind a position; what is asked for comes first behind the one before it.
+            let before = position.entry.checked_sub(1).map(|entry| Position { ledger: position.ledger, entry });
+            let entries = transport.read(&topic, before, Some(position)).await.unwrap_or_default();
+            let payload = entries.into_iter().find(|entry| entry.position == position).map(|entry| entry.payload);
+            back.give(Arrival::Fetched { id, payload });
+        });
+    }
+
+    fn append(&self, id: u64, payload: Bytes, back: Back) {
+        let publisher = {
+            let mut publishers = lock(&self.history);
+            let topic = history(back.shard);
+            let open = || {
+                let _runtime = self.runtime.enter();
+                self.transport.publisher(&topic, PublisherOptions::default())
+            };
+            publishers.entry(back.shard).or_insert_with(open).clone()
+        };
+        self.runtime.spawn(async move {
+            failpoint::hit("append-before");
+            let receipt = publisher.publish(Outbound::new(Some(topic::shard_key(back.shard)), payload));
+            failpoint::hit("append-sent");
+            let receipt = receipt.await.map_err(|error| {
+                tracing::warn!(shard = back.shard, %error, "no receipt for a frame; history decides");
+            });
+            failpoint::hit("append-receipt");
+            back.give(Arrival::Receipt { id, receipt });
+        });
+    }
+
+    fn find(&self, id: u64, queue: String, after: Option<Position>, tasks: Vec<EventId>, back: Back) {
+        let transport = self.transport.clone();
+        self.runtime.spawn(async move {
+            let topic = topic::activity(&queue);
+            patiently("setting up", &topic, || transport.set_up_queue(&queue)).await;
+            let entries = patiently("reading", &topic, || transport.read(&topic, after, None)).await;
+            let found: Vec<EventId> = entries
+                .iter()
+                .filter_map(|entry| decode::<TaskFrame>(&entry.payload).ok())
+                .flat_map(|frame| frame.tasks)
+                .map(|task| task.id)
+                .filter(|id| tasks.contains(id))
+                .collect();
+            tracing::debug!(shard = back.shard, queue, wanted = tasks.len(), found = found.len(), "looked for sent tasks");
+            back.give(Arrival::Found { id, tasks: found });
+        });
+    }
+
+    fn start_eager(&self, task: Box<Task>, back: Back) {
+        let (run, step) = (task.run_id, task.step);
+        let slot = self.eager.take(task.id);
+        let Some(runner) = self.runner.clone() else {
+            // Only a worker that serves the queue starts tasks itself.
+            let failure = Failure::new(FailureKind::NotFound, "this worker runs no activities");
+            let outcome = everpulse_protocol::event::Outcome::Failed(failure);
+            back.give(Arrival::Local { run, step, result: LocalResult::Settled { attempt: task.attempt, outcome } });
+            return;
+        };
+        let outbox = self.outbox.clone();
+        let work = async move { super::eager::run(&runner, &outbox, slot, *task).await };
+        self.start_local(run, step, work, back);
+    }
+
+    fn start_local(
+        &self,
+        run: RunId,
+        step: u32,
+        work: impl Future<Output = LocalResult> + Send + 'static,
+        back: Back,
+    ) {
+        let running = self.running.clone();
+        // The entry is made before the work can end, so that the end finds it.
+        let mut guard = lock(&self.running);
+        let task = self.runtime.spawn(async move {
+            let result = work.await;
+            lock(&running).remove(&(run, step));
+            back.give(Arrival::Local { run, step, result });
+        });
+        guard.insert((run, step), task.abort_handle());
+    }
+}
+
+/// The way back to a shard.
+struct Back {
+    shard: u32,
+    mailbox: Sender<Message>,
+}
+
+impl Back {
+    fn give(&self, arrival: Arrival) {
+        // The engine thread is gone only when the worker stops; then history tells the next owner.
+        let _ = self.mailbox.send(Message::Arrived { shard: self.shard, arrival });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn history(shard: u32) -> String {
+    topic::partition(topic::HISTORY, shard)
+}
+
+/// Tries until it succeeds: without history a shard can do nothing else.
+async fn patiently<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
+    what: &str,
+    topic: &str,
+    attempt: impl Fn() -> F,
+) -> T {
+    loop {
+        match attempt().await {
+            Ok(value) => return value,
+            Err(error) => tracing::warn!(topic, %error, "{what} a topic failed; it is tried again"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn send(outbox: &Outbox, outgoing: Outgoing) -> Option<Position> {
+    let sent = match outgoing {
+        Outgoing::Task(task) => outbox.task(*task).await,
+        Outgoing::Wake(wake) => outbox.timer(TimerMessage::Wake(wake), wake.due).await,
+        Outgoing::DeadEvent(letter) => outbox.dead_letter(topic::INBOX_DEAD, *letter).await,
+    };
+    match sent {
+        Ok(position) => position,
+        Err(error) => {
+            // Too large for any message, or the runtime is shutting down. The engine's own limits keep the first
+            // from happening; in the second case nobody hears.
+            tracing::error!(%error, "a command could not be sent");
+            None
+        }
+    }
+}

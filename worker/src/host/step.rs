@@ -1,0 +1,69 @@
+//! Runs a local step with its attempts, time-outs and back-offs.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use everpulse_engine::LocalResult;
+use everpulse_protocol::event::Outcome;
+use everpulse_protocol::{Failure, FailureKind};
+use everpulse_sdk::definition::AttemptError;
+use everpulse_sdk::replay::{StepBody, StepOptions};
+use futures::FutureExt as _;
+
+use crate::failpoint;
+
+/// Runs a step to its end.
+///
+/// # Cancel safety
+/// Dropping it drops the attempt that runs.
+pub(super) async fn run(name: &str, options: StepOptions, mut body: StepBody) -> LocalResult {
+    failpoint::hit("step-before");
+    let mut attempt = 1;
+    let outcome = loop {
+        let AttemptError { failure, retryable } = match try_once(name, options.timeout, &mut body).await {
+            Ok(value) => break Outcome::Done(value),
+            Err(error) => error,
+        };
+        let most = options.retry.max_attempts;
+        if !retryable || most == Some(1) {
+            break Outcome::Failed(failure);
+        }
+        if most.is_some_and(|most| attempt >= most) {
+            break Outcome::Failed(failure.exhausted(attempt));
+        }
+        tokio::time::sleep(Duration::from_millis(options.retry.delay_ms(attempt))).await;
+        attempt += 1;
+    };
+    failpoint::hit("step-done");
+    LocalResult::Settled { attempt, outcome }
+}
+
+async fn try_once(
+    name: &str,
+    timeout: Duration,
+    body: &mut StepBody,
+) -> Result<everpulse_protocol::Payload, AttemptError> {
+    let retryable = |failure| AttemptError { failure, retryable: true };
+    // The author's closure itself may panic too, so it is called inside.
+    let attempt = AssertUnwindSafe(async { body.attempt().await }).catch_unwind();
+    match tokio::time::timeout(timeout, attempt).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => {
+            let message = format!("step `{name}` panicked: {}", panic_message(&*panic));
+            Err(retryable(Failure::new(FailureKind::Panicked, message)))
+        }
+        Err(_) => {
+            let message = format!("step `{name}` took longer than {timeout:?}");
+            Err(retryable(Failure::new(FailureKind::TimedOut, message)))
+        }
+    }
+}
+
+/// What a panic said, as far as it said it in words.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}

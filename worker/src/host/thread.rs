@@ -1,0 +1,138 @@
+//! An engine thread: it owns shards, hands them what arrives, and gives their effects to the carrier.
+//!
+//! Workflow futures live and are polled here and nowhere else, so they need not be `Send`. A shard is always on
+//! the same thread.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
+
+use bytes::Bytes;
+use everpulse_engine::{Delivery, Eager, LocalResult, Options, SendId, Shard, Status};
+use everpulse_protocol::shard::Config;
+use everpulse_protocol::{EventId, Position, RunId, WriterId};
+use everpulse_sdk::definition::Registry;
+
+use super::carrier::Carrier;
+use crate::clock;
+
+/// What arrives at an engine thread, for one of its shards.
+#[derive(Debug)]
+pub(super) enum Arrival {
+    Delivery(Delivery),
+    Tail { id: u64, tail: Option<Position> },
+    Entries { id: u64, entries: Vec<(Position, Bytes)>, done: bool },
+    /// An error means that the outcome is open.
+    Receipt { id: u64, receipt: Result<Option<Position>, ()> },
+    Sent { id: SendId, position: Option<Position> },
+    Found { id: u64, tasks: Vec<EventId> },
+    Fetched { id: u64, payload: Option<Bytes> },
+    Local { run: RunId, step: u32, result: LocalResult },
+}
+
+/// What an engine thread is told.
+#[derive(Debug)]
+pub(super) enum Message {
+    Arrived { shard: u32, arrival: Arrival },
+    /// Write down what was sent; no new inputs will come.
+    Drain,
+    Status(tokio::sync::oneshot::Sender<Vec<(u32, Status)>>),
+    Stop,
+}
+
+/// What all shards of a worker share.
+pub(super) struct Shared {
+    pub writer: WriterId,
+    pub config: Config,
+    pub registry: Arc<Registry>,
+    pub options: Options,
+}
+
+/// The most messages that are handled before deadlines are looked at again.
+const BURST: usize = 512;
+/// The longest sleep when no shard has a deadline.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// Runs until it is told to stop, or nobody can tell it anything any more.
+pub(super) fn run(
+    inbox: &Receiver<Message>,
+    mailbox: &Sender<Message>,
+    shared: &Shared,
+    carrier: &Carrier,
+    eager: &Rc<dyn Eager>,
+) {
+    let mut shards: BTreeMap<u32, Shard> = BTreeMap::new();
+    loop {
+        let wait = shards
+            .values()
+            .filter_map(Shard::poll_deadline)
+            .min()
+            .map_or(IDLE, |deadline| clock::until(deadline).min(IDLE));
+        let mut touched = BTreeSet::new();
+        match inbox.recv_timeout(wait) {
+            Ok(message) => {
+                let burst = std::iter::once(message).chain(inbox.try_iter()).take(BURST);
+                for message in burst {
+                    match message {
+                        Message::Arrived { shard, arrival } => {
+                            let state = shards.entry(shard).or_insert_with(|| {
+                                Shard::new(
+                                    shard,
+                                    shared.writer,
+                                    shared.config.clone(),
+                                    shared.registry.clone(),
+                                    eager.clone(),
+                                    shared.options.clone(),
+                                )
+                            });
+                            handle(state, arrival);
+                            touched.insert(shard);
+                        }
+                        Message::Drain => {
+                            for (number, shard) in &mut shards {
+                                shard.handle_drain(clock::now());
+                                touched.insert(*number);
+                            }
+                        }
+                        Message::Status(answer) => {
+                            // Nobody waits for it any more if this fails.
+                            let _ = answer.send(shards.iter().map(|(number, shard)| (*number, shard.status())).collect());
+                        }
+                        Message::Stop => return,
+                    }
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        let now = clock::now();
+        for (number, shard) in &mut shards {
+            if shard.poll_deadline().is_some_and(|deadline| deadline <= now) {
+                shard.handle_tick(now);
+                touched.insert(*number);
+            }
+        }
+        for number in touched {
+            let Some(shard) = shards.get_mut(&number) else { continue };
+            while let Some(effect) = shard.poll_effect() {
+                carrier.carry_out(number, effect, mailbox);
+            }
+        }
+    }
+}
+
+fn handle(shard: &mut Shard, arrival: Arrival) {
+    let now = clock::now();
+    match arrival {
+        Arrival::Delivery(delivery) => shard.handle_delivery(delivery, now),
+        Arrival::Tail { id, tail } => shard.handle_tail(id, tail, now),
+        Arrival::Entries { id, entries, done } => shard.handle_entries(id, entries, done, now),
+        Arrival::Receipt { id, receipt } => shard.handle_receipt(id, receipt, now),
+        Arrival::Sent { id, position } => shard.handle_sent(id, position, now),
+        Arrival::Found { id, tasks } => shard.handle_found(id, &tasks, now),
+        Arrival::Fetched { id, payload } => shard.handle_fetched(id, payload.as_ref()),
+        Arrival::Local { run, step, result } => shard.handle_local(run, step, result, now),
+    }
+}

@@ -1,0 +1,280 @@
+//! The worker as users see it: what it serves, how it starts, how it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use everpulse_protocol::{WriterId, topic};
+use everpulse_sdk::definition::{Activities, ActivityFn, Duplicate, FunctionActivity, Registry, WorkflowFn};
+use everpulse_transport::{Address, SetUp, Transport};
+use uuid::Uuid;
+
+use crate::activity::ActivityRunner;
+use crate::error::{Error, ErrorKind};
+use crate::host::{Host, Setting};
+use crate::options::Options;
+use crate::outbox::Outbox;
+use crate::relay::Relay;
+
+/// Serves workflows and activities.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use everpulse_worker::Worker;
+///
+/// // .workflow(checkout).activity(charge)
+/// Worker::connect("embedded:./data").await?.concurrency(100).run().await?;
+/// # Ok(()) }
+/// ```
+pub struct Worker {
+    transport: Transport,
+    registry: Registry,
+    duplicates: Vec<Duplicate>,
+    options: Options,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("registry", &self.registry).field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    /// Connects to a broker: `embedded:DIR`, or `pulsar://HOST:PORT/TENANT/NAMESPACE`.
+    ///
+    /// # Errors
+    /// When the address is not valid, nobody answers there, or the token is refused.
+    pub async fn connect(url: impl AsRef<str>) -> Result<Self, Error> {
+        Self::connect_to(Address::from_env_or(Some(url.as_ref()))?).await
+    }
+
+    /// Connects to the broker that `EVERPULSE_URL` names; without it, to the embedded one in the user's data
+    /// directory.
+    ///
+    /// # Errors
+    /// As [`Worker::connect`].
+    pub async fn from_env() -> Result<Self, Error> {
+        Self::connect_to(Address::from_env_or(None)?).await
+    }
+
+    async fn connect_to(address: Address) -> Result<Self, Error> {
+        let transport = Transport::connect(&address, everpulse_transport::Options::default()).await?;
+        Ok(Self { transport, registry: Registry::new(), duplicates: Vec::new(), options: Options::default() })
+    }
+
+    /// Serves a workflow.
+    #[must_use]
+    pub fn workflow<Arguments, F: WorkflowFn<Arguments>>(mut self, workflow: F) -> Self {
+        let result = self.registry.workflow_fn(workflow);
+        self.note(result)
+    }
+
+    /// Serves an activity.
+    #[must_use]
+    pub fn activity<Arguments, F>(mut self, activity: F) -> Self
+    where
+        F: ActivityFn<Arguments>,
+        F::Definition: FunctionActivity,
+    {
+        let result = self.registry.activity_fn(activity);
+        self.note(result)
+    }
+
+    /// Serves every activity of a value with an `#[activities] impl`.
+    #[must_use]
+    pub fn activities<T: Activities>(mut self, value: T) -> Self {
+        let result = self.registry.activities_of(value);
+        self.note(result)
+    }
+
+    fn note(mut self, result: Result<(), Duplicate>) -> Self {
+        self.duplicates.extend(result.err());
+        self
+    }
+
+    /// How many attempts of one queue run at a time in this process; 64 by default.
+    #[must_use]
+    pub fn concurrency(mut self, attempts: usize) -> Self {
+        self.options.concurrency = attempts.max(1);
+        self
+    }
+
+    /// The same for one queue.
+    #[must_use]
+    pub fn queue_concurrency(mut self, queue: impl Into<String>, attempts: usize) -> Self {
+        self.options.queue_concurrency.insert(queue.into(), attempts.max(1));
+        self
+    }
+
+    /// Serves these queues and no others.
+    #[must_use]
+    pub fn queues<Q: Into<String>>(mut self, queues: impl IntoIterator<Item = Q>) -> Self {
+        self.options.queues = Some(queues.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// How long a shutdown waits for what runs; 30 s by default.
+    #[must_use]
+    pub fn drain(mut self, drain: Duration) -> Self {
+        self.options.drain = drain;
+        self
+    }
+
+    /// Whether activities that this worker serves are started by the owner of their run at once, without their
+    /// queue, while there are free slots.
+    #[must_use]
+    pub fn eager(mut self, eager: bool) -> Self {
+        self.options.eager = eager;
+        self
+    }
+
+    /// All that can be set, at once.
+    #[must_use]
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Serves until SIGTERM or Ctrl-C, then finishes what is under way and leaves.
+    ///
+    /// # Errors
+    /// When the worker cannot start: see [`Worker::spawn`].
+    pub async fn run(self) -> Result<(), Error> {
+        let handle = self.spawn().await?;
+        shutdown_signal().await;
+        tracing::info!("leaving: running work is finished first");
+        handle.stop().await;
+        Ok(())
+    }
+
+    /// Begins to serve, and gives a handle that ends it.
+    ///
+    /// # Errors
+    /// Two definitions of one name and version, a queue's name that cannot be a topic's, or a broker that cannot be
+    /// set up; the message says which.
+    pub async fn spawn(self) -> Result<WorkerHandle, Error> {
+        if let Some(duplicate) = self.duplicates.first() {
+            return Err(Error::new(ErrorKind::Invalid, duplicate.to_string()));
+        }
+        let queues = self.queues()?;
+        let address = self.transport.address();
+        let wanted = SetUp::default().shards(address.shards()).inbox_partitions(address.inbox_partitions());
+        let layout = self.transport.set_up(&wanted).await?;
+        for queue in &queues {
+            self.transport.set_up_queue(queue).await?;
+        }
+        let registry = Arc::new(self.registry);
+        let outbox = Outbox::new(self.transport.clone(), layout);
+        let runner = if queues.is_empty() {
+            None
+        } else {
+            let mut options = self.options.clone();
+            options.queues = Some(queues);
+            Some(
+                ActivityRunner::start(registry.clone(), outbox.clone(), self.transport.clone(), options).await?,
+            )
+        };
+        let relay = Relay::start(&self.transport, outbox.clone()).await?;
+        let host = if registry.workflows().next().is_some() {
+            let setting = Setting {
+                transport: self.transport.clone(),
+                layout,
+                outbox,
+                registry,
+                runner: runner.clone(),
+                writer: WriterId(Uuid::now_v7()),
+                threads: self.options.engine_threads,
+                eager: self.options.eager,
+                engine: everpulse_engine::Options {
+                    payload_bytes_max: self.options.payload_bytes_max,
+                    live_runs_max: self.options.live_runs_per_shard,
+                },
+                queue: self.options.inbox_prefetch,
+            };
+            Some(Host::start(setting).await?)
+        } else {
+            None
+        };
+        tracing::info!(broker = %self.transport.service_url(), "the worker serves");
+        Ok(WorkerHandle { transport: self.transport, host, runner, relay, drain: self.options.drain })
+    }
+
+    fn queues(&self) -> Result<Vec<String>, Error> {
+        let queues: Vec<String> = match &self.options.queues {
+            Some(queues) => queues.clone(),
+            None => self.registry.activity_queues().into_iter().collect(),
+        };
+        match queues.iter().find(|queue| !topic::is_queue_name(queue)) {
+            None => Ok(queues),
+            Some(queue) => Err(Error::new(
+                ErrorKind::Invalid,
+                format!("{queue:?} cannot be a queue's name: use letters, digits, `-` and `_`, at most 64"),
+            )),
+        }
+    }
+}
+
+/// A worker that serves.
+pub struct WorkerHandle {
+    transport: Transport,
+    host: Option<Host>,
+    runner: Option<ActivityRunner>,
+    relay: Relay,
+    drain: Duration,
+}
+
+impl std::fmt::Debug for WorkerHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkerHandle").field("broker", &self.transport.service_url()).finish_non_exhaustive()
+    }
+}
+
+impl WorkerHandle {
+    /// What the shards are about that this worker has touched, by number.
+    pub async fn shards(&self) -> Vec<(u32, everpulse_engine::Status)> {
+        match &self.host {
+            Some(host) => host.status().await,
+            None => Vec::new(),
+        }
+    }
+
+    /// Where the broker is.
+    #[must_use]
+    pub fn service_url(&self) -> String {
+        self.transport.service_url()
+    }
+
+    /// Finishes what is under way within the drain time, hands over the rest, and leaves.
+    pub async fn stop(self) {
+        let drain = self.drain;
+        // Activities first: their results still find the host, and through it history.
+        let activities = async {
+            if let Some(runner) = &self.runner {
+                runner.drain(drain).await;
+            }
+        };
+        let host = async {
+            if let Some(host) = self.host {
+                host.stop(drain).await;
+            }
+        };
+        tokio::join!(activities, host);
+        self.relay.stop().await;
+        self.transport.close().await;
+    }
+}
+
+async fn shutdown_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                terminate.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminate => {}
+    }
+}
