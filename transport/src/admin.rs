@@ -111,6 +111,8 @@ impl Admin {
                 "; is the token right (EVERPULSE_TOKEN or EVERPULSE_TOKEN_FILE), and may its role administer this \
                  namespace?",
             ),
+            // Two create the same subscription at the same moment.
+            StatusCode::PRECONDITION_FAILED if reason.contains("Busy") => failed(ErrorKind::Unreachable, ""),
             status if status.is_server_error() => failed(ErrorKind::Unreachable, ""),
             _ => failed(ErrorKind::Refused, ""),
         }

@@ -85,12 +85,15 @@ struct Live {
     consumer: CrateConsumer,
     connected: Arc<Connected>,
     since_ms: u64,
+    /// What this consumer gave last.
+    last: Option<Position>,
 }
 
 pub(crate) struct Feed {
     link: Arc<Link>,
     endpoints: watch::Receiver<Endpoint>,
     spec: Spec,
+    persistent: bool,
     live: Option<Live>,
     building: Option<BoxFuture<'static, Result<Live, Error>>>,
     backoff: Backoff,
@@ -119,6 +122,7 @@ impl Feed {
         Feed {
             endpoints: link.endpoints(),
             link,
+            persistent: is_persistent(&spec.topic),
             spec,
             live: None,
             building: None,
@@ -291,7 +295,7 @@ impl Feed {
     async fn probe(&mut self) {
         self.heard = Instant::now();
         // Non-persistent topics have no last position to ask for.
-        if self.spec.topic.starts_with("non-persistent://") {
+        if !self.persistent {
             return;
         }
         let Some(live) = &mut self.live else { return };
@@ -328,24 +332,27 @@ impl Feed {
     }
 
     fn accept(&mut self, message: pulsar::consumer::Message<Raw>) -> Option<Incoming> {
-        let position = position_of(message.message_id())?;
+        let position = match position_of(message.message_id()) {
+            Some(position) if self.persistent => position,
+            // Nothing is stored, so there is nothing to compare with.
+            _ => return Some(incoming(Position { ledger: 0, entry: 0 }, message, false)),
+        };
+        let live_last = self.live.as_mut().and_then(|live| live.last.replace(position));
         let replayed = self.seen.is_some_and(|seen| position <= seen);
         if replayed && self.reads() {
-            // The crate resubscribed at its first position; begin again behind ours instead of reading all that.
-            self.buffer.clear();
-            self.drop_live("it started over");
+            // A broker may begin with the very message that it was asked to begin after. But one that comes behind
+            // another says that the crate resubscribed at its first position: begin again behind ours instead of
+            // reading all that once more.
+            if live_last.is_some_and(|last| position <= last) {
+                self.buffer.clear();
+                self.drop_live("it started over");
+            }
             return None;
         }
         self.seen = self.seen.max(Some(position));
-        let metadata = message.payload.metadata;
         let since = self.live.as_ref().map_or(0, |live| live.since_ms);
-        Some(Incoming {
-            position,
-            key: metadata.partition_key,
-            redelivered: replayed || metadata.publish_time < since,
-            publish_time_ms: metadata.publish_time,
-            payload: Bytes::from(message.payload.data),
-        })
+        let redelivered = replayed || message.payload.metadata.publish_time < since;
+        Some(incoming(position, message, redelivered))
     }
 
     fn reads(&self) -> bool {
@@ -397,7 +404,7 @@ async fn build(link: Arc<Link>, spec: Spec) -> Result<Live, Error> {
         .with_options(options)
         .build::<Raw>();
     match call(&attempt, built).await {
-        Ok(consumer) => Ok(Live { consumer, connected, since_ms }),
+        Ok(consumer) => Ok(Live { consumer, connected, since_ms, last: None }),
         Err(error) => {
             if error.kind() == ErrorKind::Unreachable {
                 link.discard(&connected);
@@ -407,8 +414,23 @@ async fn build(link: Arc<Link>, spec: Spec) -> Result<Live, Error> {
     }
 }
 
+fn incoming(position: Position, message: pulsar::consumer::Message<Raw>, redelivered: bool) -> Incoming {
+    let pulsar::Payload { metadata, data } = message.payload;
+    Incoming {
+        position,
+        key: metadata.partition_key,
+        payload: Bytes::from(data),
+        publish_time_ms: metadata.publish_time,
+        redelivered,
+    }
+}
+
 pub(crate) fn message_id(position: Position) -> MessageIdData {
     MessageIdData { ledger_id: position.ledger, entry_id: position.entry, ..MessageIdData::default() }
+}
+
+pub(crate) fn is_persistent(topic: &str) -> bool {
+    !topic.starts_with("non-persistent://")
 }
 
 /// `-1` stands for "none" in either part.

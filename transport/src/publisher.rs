@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
 use crate::backoff::Backoff;
-use crate::feed::position_of;
+use crate::feed::{is_persistent, position_of};
 use crate::link::{Connected, Endpoint, Link, call, units};
 use crate::{Error, ErrorKind};
 
@@ -397,6 +397,8 @@ type Received = Result<Result<pulsar::CommandSendReceipt, pulsar::Error>, tokio:
 
 fn receipt_of(topic: &str, received: Received) -> Receipt {
     match received {
+        // Nothing is stored, whatever the receipt says.
+        Ok(Ok(_)) if !is_persistent(topic) => Ok(None),
         Ok(Ok(receipt)) => Ok(receipt.message_id.as_ref().and_then(position_of)),
         Ok(Err(error)) => {
             let error = Error::from_pulsar(format!("publishing to {topic}"), &error);
