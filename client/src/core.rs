@@ -17,7 +17,9 @@ use everpulse_protocol::codec::Body;
 use everpulse_protocol::event::{Event, EventBody, InboxFrame, ReplyTo};
 use everpulse_protocol::reply::ReplyFrame;
 use everpulse_protocol::{EventId, RunId, Timestamp, WorkflowId, decode, encode, shard, topic};
-use everpulse_transport::{self as transport, Consumer, Lane, Limits, Publisher, Subscription, SubscriptionKind, Transport};
+use everpulse_transport::{
+    self as transport, Consumer, Lane, Limits, Publisher, Subscription, SubscriptionKind, Transport,
+};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Fuse, FusedFuture as _};
 use tokio::task::JoinHandle;
@@ -171,9 +173,9 @@ impl Core {
         let mut stored = !listen_first.is_zero();
         let mut asked = 0;
         let mut ask_at = Instant::now() + listen_first;
-        let mut sending = pin!(Fuse::terminated());
+        let mut sending = pin!(Fuse::<BoxFuture<'static, Result<(), transport::Error>>>::terminated());
         let mut read_at = None;
-        let mut reading = pin!(Fuse::terminated());
+        let mut reading = pin!(Fuse::<BoxFuture<'static, Result<Option<T>, Error>>>::terminated());
         loop {
             tokio::select! {
                 biased;
@@ -189,7 +191,7 @@ impl Core {
                         read_at.get_or_insert_with(|| Instant::now() + SILENCE);
                     }
                 }
-                () = sleep_until(ask_at), if sending.is_terminated() => sending.set(self.send(event.clone()).fuse()),
+                () = sleep_until(ask_at), if sending.is_terminated() => sending.set(self.send(event.clone()).boxed().fuse()),
                 known = &mut reading, if !reading.is_terminated() => match known? {
                     Some(answer) => return Ok(answer),
                     None => read_at = Some(Instant::now() + READ_AGAIN),

@@ -42,9 +42,9 @@ impl FromStr for LetterId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let position = text.split_once(':').and_then(|(ledger, entry)| {
-            Some(Position { ledger: ledger.parse().ok()?, entry: entry.parse().ok()? })
-        });
+        let position = text
+            .split_once(':')
+            .and_then(|(ledger, entry)| Some(Position { ledger: ledger.parse().ok()?, entry: entry.parse().ok()? }));
         position.map(Self).ok_or_else(|| {
             Error::new(ErrorKind::Invalid, format!("{text:?} names no dead letter; copy it from a list, as `12:3`"))
         })
@@ -82,7 +82,8 @@ impl DeadLetters {
     /// Safe: nothing is changed.
     pub async fn list(&self) -> Result<Vec<Listed>, Error> {
         let visit = self.visit().await?;
-        let letters = visit.letters.iter().map(|(id, (_, letter))| Listed { id: *id, letter: letter.clone() }).collect();
+        let letters =
+            visit.letters.iter().map(|(id, (_, letter))| Listed { id: *id, letter: letter.clone() }).collect();
         visit.leave().await;
         Ok(letters)
     }

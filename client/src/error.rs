@@ -87,7 +87,10 @@ impl Error {
     }
 
     pub(crate) fn not_found(id: &WorkflowId) -> Self {
-        Self::new(ErrorKind::NotFound, format!("there is no run of workflow id {id}; was it started here, under this id?"))
+        Self::new(
+            ErrorKind::NotFound,
+            format!("there is no run of workflow id {id}; was it started here, under this id?"),
+        )
     }
 
     pub(crate) fn already_closed(id: &WorkflowId, run: RunId, what: &str) -> Self {

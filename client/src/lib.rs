@@ -14,8 +14,8 @@
 //! The crate runs no workflow code and keeps no state: a client can be dropped at any time, and its runs go on.
 
 mod client;
-mod start;
 mod run;
+mod start;
 
 mod dead_letter;
 mod error;

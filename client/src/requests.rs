@@ -133,11 +133,6 @@ impl Ticket {
         }
     }
 
-    /// What was heard so far.
-    pub(crate) fn heard(&self) -> Heard {
-        self.heard.borrow().clone()
-    }
-
     /// Waits until anything new is heard.
     ///
     /// Cancel safe.
@@ -163,7 +158,10 @@ mod tests {
 
     fn closed(run: u128) -> ReplyBody {
         let outcome = Outcome::Done(Payload::encode(&run).expect("encodes"));
-        ReplyBody::Closed { run_id: RunId(Uuid::from_u128(run)), close: Close { status: CloseStatus::Completed, outcome } }
+        ReplyBody::Closed {
+            run_id: RunId(Uuid::from_u128(run)),
+            close: Close { status: CloseStatus::Completed, outcome },
+        }
     }
 
     #[test]
@@ -173,10 +171,11 @@ mod tests {
         requests.hear(Reply { request: one.reply_to().request, body: closed(1) });
         requests.hear(Reply { request: one.reply_to().request, body: ReplyBody::NotFound });
         requests.hear(Reply { request: RequestId(Uuid::nil()), body: ReplyBody::Accepted });
-        let heard = one.heard();
+        let heard = one.heard.borrow();
         assert_eq!(heard.answer, Some(ReplyBody::NotFound));
         assert!(heard.closed.is_some());
-        assert!(two.heard().answer.is_none() && two.heard().closed.is_none());
+        let other = two.heard.borrow();
+        assert!(other.answer.is_none() && other.closed.is_none());
     }
 
     #[test]

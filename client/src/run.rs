@@ -191,7 +191,15 @@ impl<D: Definition> Run<D> {
             ReplyBody::Invalid { message } => Some(Err(refused(id, message))),
             _ => None,
         };
-        let value = self.ask("asking for what was published by", &ticket, &EventBody::AskPublished { name: name.to_owned() }, take, None).await?;
+        let value = self
+            .ask(
+                "asking for what was published by",
+                &ticket,
+                &EventBody::AskPublished { name: name.to_owned() },
+                take,
+                None,
+            )
+            .await?;
         let decoded = value.as_ref().map(Payload::decode).transpose();
         decoded.map_err(|error| Error::new(ErrorKind::Invalid, format!("what {id} published as {name}: {error}")))
     }
