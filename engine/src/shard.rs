@@ -482,7 +482,9 @@ impl Shard {
         let number = self.chain.next_number();
         if std::mem::take(&mut self.loaded) {
             self.recover(&mut round, number, at);
-        } else {
+        }
+        // What recovery takes in has to stand before it is applied, so that a crash counts as a try.
+        if round.records.is_empty() {
             self.gather(&mut round, &mut locals, number, at);
         }
         self.start_unseen(&round, now);

@@ -99,6 +99,10 @@ impl Shard {
 
     /// What has to be done once after loading; its records are the first round.
     pub(super) fn recover(&mut self, round: &mut Round, number: u64, at: Timestamp) {
+        // First what stands already: what is polled below is sent when its own frame stands.
+        self.resend_wake();
+        self.resend_tasks();
+        self.find_unseen();
         let on_trial: Vec<RunId> = self.book.with_received.iter().copied().collect();
         for run in on_trial {
             self.applier(round, number, at).retry_received(run);
@@ -106,9 +110,6 @@ impl Shard {
         for run in self.parked_runs(|kind| kind != ParkedKind::Poisonous) {
             self.applier(round, number, at).revive(run, false);
         }
-        self.resend_wake();
-        self.resend_tasks();
-        self.find_unseen();
     }
 
     /// Parked runs whose reason may be gone.

@@ -1,0 +1,374 @@
+//! A world for shards in virtual time: one history partition, an inbox, queues and timers, and any number of
+//! owners that can crash, pause and come back.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use everpulse_engine::{
+    Delivery, DeliveryToken, Eager, Effect, LocalResult, NoEager, Options, Outgoing, SendId, Shard,
+};
+use everpulse_protocol::codec::Body;
+use everpulse_protocol::event::{Event, EventBody, IdPolicy, InboxFrame, Outcome, ReplyTo, Start};
+use everpulse_protocol::history::{Frame, Record};
+use everpulse_protocol::reply::ReplyBody;
+use everpulse_protocol::shard::Config;
+use everpulse_protocol::task::Task;
+use everpulse_protocol::timer::Wake;
+use everpulse_protocol::{
+    EventId, Payload, Position, RequestId, RunId, Timestamp, WorkflowId, WriterId, chain, decode,
+};
+use everpulse_sdk::definition::Registry;
+use futures::FutureExt as _;
+use uuid::Uuid;
+
+pub const SHARD: u32 = 0;
+
+/// What an owner's append gets for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receipts {
+    Prompt,
+    /// Stored, and the receipt is lost.
+    Lost,
+    /// Neither stored nor confirmed.
+    Dropped,
+    /// Stored, and confirmed as a duplicate.
+    Duplicate,
+}
+
+pub struct Owner {
+    pub shard: Shard,
+    pub receipts: Receipts,
+    /// Effects that were taken out and not carried out.
+    pub waiting: VecDeque<Effect>,
+    /// Inbox messages that this owner holds, by token.
+    pub holds: BTreeMap<DeliveryToken, usize>,
+    next_token: u64,
+    pub alive: bool,
+}
+
+pub struct World {
+    pub now: Timestamp,
+    pub log: Vec<(Position, Bytes)>,
+    pub ledger: u64,
+    /// All that was ever published to the inbox; none once it is acknowledged.
+    pub inbox: Vec<Option<InboxFrame>>,
+    pub queue: Vec<Task>,
+    pub timers: Vec<Wake>,
+    pub replies: Vec<(RequestId, ReplyBody)>,
+    pub cancelled: Vec<EventId>,
+    pub buried: usize,
+    pub owners: Vec<Owner>,
+    pub registry: Arc<Registry>,
+    /// One line for each thing that left an owner.
+    pub trace: Vec<String>,
+    next_id: u128,
+}
+
+impl World {
+    pub fn new(registry: Registry) -> Self {
+        Self {
+            now: Timestamp(1_000),
+            log: Vec::new(),
+            ledger: 1,
+            inbox: Vec::new(),
+            queue: Vec::new(),
+            timers: Vec::new(),
+            replies: Vec::new(),
+            cancelled: Vec::new(),
+            buried: 0,
+            owners: Vec::new(),
+            registry: Arc::new(registry),
+            trace: Vec::new(),
+            next_id: 1 << 64,
+        }
+    }
+
+    pub fn owner(&mut self) -> usize {
+        self.owner_with(self.registry.clone(), Rc::new(NoEager))
+    }
+
+    pub fn owner_with(&mut self, registry: Arc<Registry>, eager: Rc<dyn Eager>) -> usize {
+        let writer = WriterId(Uuid::from_u128(900 + self.owners.len() as u128));
+        let config = Config::new(1, 1);
+        let options = Options { live_runs_max: 64, ..Options::default() };
+        self.owners.push(Owner {
+            shard: Shard::new(SHARD, writer, config, registry, eager, options),
+            receipts: Receipts::Prompt,
+            waiting: VecDeque::new(),
+            holds: BTreeMap::new(),
+            next_token: 0,
+            alive: true,
+        });
+        self.owners.len() - 1
+    }
+
+    pub fn id(&mut self) -> u128 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// Publishes events in one frame; gives the frame's number in the inbox.
+    pub fn publish(&mut self, events: Vec<Event>) -> usize {
+        self.inbox.push(Some(InboxFrame { shard: SHARD, events }));
+        self.inbox.len() - 1
+    }
+
+    pub fn event(&mut self, workflow: &str, run: Option<RunId>, body: &EventBody) -> Event {
+        let id = self.id();
+        Event {
+            id: EventId(Uuid::from_u128(id)),
+            workflow_id: WorkflowId::new(workflow).expect("a good id"),
+            run_id: run,
+            sent_at: self.now,
+            reply_to: Some(ReplyTo { client: "c".to_owned(), request: RequestId(Uuid::from_u128(id)) }),
+            body: Body::of(body),
+        }
+    }
+
+    pub fn start(&mut self, id: &str, workflow: &str, args: Payload) -> Event {
+        let start = Start {
+            workflow: workflow.to_owned(),
+            version: None,
+            args,
+            policy: IdPolicy::Attach,
+            tags: Vec::new(),
+            start_at: None,
+            timeout_ms: None,
+        };
+        self.event(id, None, &EventBody::Start(start))
+    }
+
+    /// Gives an inbox frame to an owner.
+    pub fn deliver(&mut self, owner: usize, frame: usize, suspect: bool) {
+        let Some(content) = self.inbox[frame].clone() else { return };
+        let now = self.now;
+        let owner = &mut self.owners[owner];
+        owner.next_token += 1;
+        let token = DeliveryToken(owner.next_token);
+        owner.holds.insert(token, frame);
+        owner.shard.handle_delivery(Delivery { token, frame: content, suspect }, now);
+    }
+
+    /// Publishes and delivers at once, and carries out all that follows.
+    pub fn say(&mut self, owner: usize, events: Vec<Event>) {
+        let frame = self.publish(events);
+        self.deliver(owner, frame, false);
+        self.settle(owner);
+    }
+
+    /// The owner is gone with all that it had in memory; what it held is to be delivered again.
+    pub fn crash(&mut self, owner: usize) -> Vec<usize> {
+        self.owners[owner].alive = false;
+        self.owners[owner].waiting.clear();
+        std::mem::take(&mut self.owners[owner].holds).into_values().collect()
+    }
+
+    /// Collects the owner's effects without carrying them out.
+    pub fn collect(&mut self, owner: usize) {
+        let owner = &mut self.owners[owner];
+        while let Some(effect) = owner.shard.poll_effect() {
+            owner.waiting.push_back(effect);
+        }
+    }
+
+    /// Carries out one effect; false if there is none.
+    pub fn step(&mut self, owner: usize) -> bool {
+        self.collect(owner);
+        let Some(effect) = self.owners[owner].waiting.pop_front() else { return false };
+        self.carry_out(owner, effect);
+        true
+    }
+
+    /// Carries out all effects.
+    pub fn settle(&mut self, owner: usize) {
+        for _ in 0..100_000 {
+            if !self.step(owner) {
+                return;
+            }
+        }
+        panic!("the owner does not come to rest: {:?}", self.owners[owner].shard);
+    }
+
+    /// Lets time pass up to `now`, with all deadlines of the living owners on the way.
+    pub fn run_until(&mut self, until: Timestamp) {
+        loop {
+            let next =
+                self.owners.iter().filter(|owner| owner.alive).filter_map(|owner| owner.shard.poll_deadline()).min();
+            match next {
+                Some(deadline) if deadline <= until => {
+                    self.now = self.now.max(deadline);
+                    for owner in 0..self.owners.len() {
+                        let now = self.now;
+                        let state = &mut self.owners[owner];
+                        if state.alive && state.shard.poll_deadline().is_some_and(|deadline| deadline <= now) {
+                            state.shard.handle_tick(now);
+                            self.settle(owner);
+                        }
+                    }
+                }
+                _ => {
+                    self.now = until;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn store(&mut self, payload: Bytes) -> Position {
+        let entry = self.log.iter().filter(|(position, _)| position.ledger == self.ledger).count() as u64;
+        let position = Position { ledger: self.ledger, entry };
+        self.log.push((position, payload));
+        position
+    }
+
+    fn carry_out(&mut self, owner: usize, effect: Effect) {
+        let now = self.now;
+        match effect {
+            Effect::AskTail { id } => {
+                let tail = self.log.last().map(|(position, _)| *position);
+                self.owners[owner].shard.handle_tail(id, tail, now);
+            }
+            Effect::Read { id, after, to } => {
+                let entries = self
+                    .log
+                    .iter()
+                    .filter(|(position, _)| after.is_none_or(|after| *position > after) && *position <= to)
+                    .cloned()
+                    .collect();
+                self.owners[owner].shard.handle_entries(id, entries, true, now);
+            }
+            Effect::Fetch { id, position } => {
+                let payload = self.log.iter().find(|(at, _)| *at == position).map(|(_, payload)| payload.clone());
+                self.owners[owner].shard.handle_fetched(id, payload.as_ref());
+            }
+            Effect::Append { id, payload } => {
+                self.trace.push(format!("{owner} append"));
+                let receipt = match self.owners[owner].receipts {
+                    Receipts::Prompt => Ok(Some(self.store(payload))),
+                    Receipts::Lost => {
+                        self.store(payload);
+                        Err(())
+                    }
+                    Receipts::Dropped => Err(()),
+                    Receipts::Duplicate => {
+                        self.store(payload);
+                        Ok(None)
+                    }
+                };
+                self.owners[owner].shard.handle_receipt(id, receipt, now);
+            }
+            Effect::FindTasks { id, tasks, .. } => {
+                let found: Vec<EventId> =
+                    self.queue.iter().map(|task| task.id).filter(|task| tasks.contains(task)).collect();
+                self.owners[owner].shard.handle_found(id, &found, now);
+            }
+            Effect::Send { id, outgoing } => {
+                let position = self.send(owner, id, outgoing);
+                self.owners[owner].shard.handle_sent(id, position, now);
+            }
+            Effect::Reply { reply, .. } => self.replies.push((reply.request, reply.body)),
+            Effect::StartStep { run, step, name, mut body, .. } => {
+                self.trace.push(format!("{owner} step {name}"));
+                let outcome = match body.attempt().now_or_never().expect("test steps are ready at once") {
+                    Ok(value) => Outcome::Done(value),
+                    Err(error) => Outcome::Failed(error.failure),
+                };
+                let result = LocalResult::Settled { attempt: 1, outcome };
+                self.owners[owner].shard.handle_local(run, step, result, now);
+            }
+            Effect::StartEager { task } => self.trace.push(format!("{owner} eager {}", task.activity)),
+            Effect::CancelLocal { .. } => {}
+            Effect::CancelTasks { tasks } => self.cancelled.extend(tasks),
+            Effect::Ack { token } => {
+                self.trace.push(format!("{owner} ack"));
+                if let Some(frame) = self.owners[owner].holds.remove(&token) {
+                    self.inbox[frame] = None;
+                }
+            }
+            Effect::Refuse { reason } => panic!("refused: {reason}"),
+        }
+    }
+
+    fn send(&mut self, owner: usize, id: SendId, outgoing: Outgoing) -> Option<Position> {
+        match outgoing {
+            Outgoing::Task(task) => {
+                self.trace.push(format!("{owner} task {}", task.activity));
+                self.queue.push(*task);
+            }
+            Outgoing::Wake(wake) => {
+                self.trace.push(format!("{owner} wake"));
+                self.timers.push(wake);
+            }
+            Outgoing::DeadEvent(_) => self.buried += 1,
+        }
+        Some(Position { ledger: 7, entry: id.0 })
+    }
+
+    /// The event that says how a task ended.
+    pub fn settled(&self, task: &Task, outcome: Outcome) -> Event {
+        Event {
+            id: EventId::derived(task.run_id, task.step, "settled"),
+            workflow_id: task.workflow_id.clone(),
+            run_id: Some(task.run_id),
+            sent_at: self.now,
+            reply_to: None,
+            body: Body::of(&EventBody::ActivitySettled { step: task.step, attempt: 1, outcome }),
+        }
+    }
+
+    /// The wake-up as it arrives in the inbox.
+    pub fn wake(&mut self, wake: Wake) -> Event {
+        self.event("_wake", None, &EventBody::Wake { shard: wake.shard, number: wake.number })
+    }
+
+    /// The frames that stand, by the rule, and how many are void.
+    pub fn chain(&self) -> (Vec<Frame>, usize) {
+        let (mut chain, mut standing, mut void) = (chain::Chain::new(), Vec::new(), 0);
+        for (position, payload) in &self.log {
+            match chain.offer(*position, payload) {
+                chain::Offered::Stands(frame) => standing.push(frame),
+                chain::Offered::Void(_) => void += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        (standing, void)
+    }
+
+    pub fn records(&self) -> Vec<Record> {
+        self.chain().0.into_iter().flat_map(|frame| frame.records).collect()
+    }
+
+    /// The result of a run, as history has it.
+    pub fn result(&self, id: &str) -> Option<Outcome> {
+        let records = self.records();
+        let mut closes =
+            records.iter().filter(|record| record.workflow_id.as_str() == id).filter_map(|r| r.close.clone());
+        let close = closes.next();
+        assert!(closes.next().is_none(), "a run ends once");
+        close.map(|close| close.outcome)
+    }
+
+    pub fn unacked(&self) -> usize {
+        self.inbox.iter().flatten().count()
+    }
+
+    pub fn traced(&self, what: &str) -> usize {
+        self.trace.iter().filter(|line| line.contains(what)).count()
+    }
+}
+
+pub fn payload<T: serde::Serialize>(value: &T) -> Payload {
+    Payload::encode(value).expect("test values can be encoded")
+}
+
+pub fn done<T: serde::Serialize>(value: &T) -> Outcome {
+    Outcome::Done(payload(value))
+}
+
+pub fn decode_frame(payload: &Bytes) -> Frame {
+    decode(payload).expect("the engine writes frames")
+}
