@@ -7,6 +7,8 @@
 //!                 └──► dropped, built again (back-off) at Earliest / after our own position / at the subscription
 //! ```
 //!
+//! The crate's futures are tens of kilobytes each and are boxed here, so that callers' stay small.
+//!
 //! It owns no task: whoever has it polls it, always, because the crate's acks wait behind its messages.
 
 use std::collections::VecDeque;
@@ -243,7 +245,7 @@ impl Feed {
         self.open().await?;
         for _ in 0..3 {
             let Some(live) = &mut self.live else { break };
-            match timeout(PROBE / 3, live.consumer.get_last_message_id()).await {
+            match timeout(PROBE / 3, live.consumer.get_last_message_id().boxed()).await {
                 Ok(Ok(ids)) => return Ok(ids.first().and_then(position_of)),
                 Ok(Err(error)) => {
                     let attempt = format!("cannot ask for the last position of {}", self.spec.topic);
@@ -265,7 +267,7 @@ impl Feed {
     pub async fn close(mut self) {
         let until = Instant::now() + CLOSE;
         while let Some(live) = &mut self.live {
-            match timeout(CLOSE / 8, live.consumer.close()).await {
+            match timeout(CLOSE / 8, live.consumer.close().boxed()).await {
                 Ok(_) => return,
                 // The close waits behind messages: make room, their positions are not acked.
                 Err(_) if Instant::now() < until => {
@@ -299,7 +301,7 @@ impl Feed {
             return;
         }
         let Some(live) = &mut self.live else { return };
-        match timeout(PROBE, live.consumer.get_last_message_id()).await {
+        match timeout(PROBE, live.consumer.get_last_message_id().boxed()).await {
             Ok(Ok(_)) => self.backoff.reset(),
             Ok(Err(error)) => self.drop_live(&error.to_string()),
             Err(_) => {

@@ -241,7 +241,7 @@ impl Task {
         }
         if let Some(Built { mut producer, .. }) = self.producer {
             // The crate closes it in the background if it takes longer.
-            let _ = timeout(CLOSE, producer.close()).await;
+            let _ = timeout(CLOSE, producer.close().boxed()).await;
         }
     }
 

@@ -1,27 +1,39 @@
 //! A TCP proxy in front of a broker that can cut, refuse and swallow. It replaces the broker's address in lookup
 //! answers by its own, so that all connections go through it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+/// What happens to connections.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Mode {
+enum Mode {
     Forward,
-    /// Connections are accepted and closed at once; those that exist are closed.
-    AcceptThenClose,
-    /// Connections stay, and nothing passes.
+    /// They are accepted and closed at once.
+    Refuse,
+    /// They are accepted, and nothing passes.
     Swallow,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct State {
+    /// For new connections.
+    new: Mode,
+    /// For those made before the last change.
+    old: Mode,
+    /// Counts the changes.
+    change: u64,
 }
 
 pub struct Proxy {
     pub url: String,
-    mode: watch::Sender<Mode>,
-    accepted: Arc<AtomicU64>,
+    state: watch::Sender<State>,
+    accepted: watch::Receiver<u64>,
+    /// What has to live as long as the proxy: the embedded broker behind it.
+    kept: Mutex<Vec<Box<dyn Send>>>,
 }
 
 impl Proxy {
@@ -36,25 +48,54 @@ impl Proxy {
             }
         };
         let own = listener.local_addr().expect("bound").to_string();
-        let (mode, modes) = watch::channel(Mode::Forward);
-        let accepted = Arc::new(AtomicU64::new(0));
-        tokio::spawn(accept(listener, broker, own.clone(), modes, accepted.clone()));
-        Proxy { url: format!("pulsar://{own}"), mode, accepted }
+        let (state, states) = watch::channel(State { new: Mode::Forward, old: Mode::Forward, change: 0 });
+        let (count, accepted) = watch::channel(0);
+        tokio::spawn(accept(listener, broker, own.clone(), states, count));
+        Proxy { url: format!("pulsar://{own}"), state, accepted, kept: Mutex::default() }
     }
 
-    pub fn set(&self, mode: Mode) {
-        self.mode.send_replace(mode);
+    /// Cuts all connections; new ones are good.
+    pub fn cut(&self) {
+        self.change(Mode::Refuse, Mode::Forward);
     }
 
-    /// Cuts what exists; new connections are forwarded.
-    pub async fn cut(&self) {
-        self.set(Mode::AcceptThenClose);
-        tokio::task::yield_now().await;
-        self.set(Mode::Forward);
+    /// Cuts all connections; new ones are accepted and closed.
+    pub fn accept_and_close(&self) {
+        self.change(Mode::Refuse, Mode::Refuse);
+    }
+
+    /// Connections stay, and nothing passes any more; not on new ones either.
+    pub fn swallow(&self) {
+        self.change(Mode::Swallow, Mode::Swallow);
+    }
+
+    /// Connections stay, and nothing passes any more; new ones are good.
+    pub fn swallow_existing(&self) {
+        self.change(Mode::Swallow, Mode::Forward);
+    }
+
+    /// New connections are good again; others are cut.
+    pub fn heal(&self) {
+        self.cut();
+    }
+
+    fn change(&self, old: Mode, new: Mode) {
+        self.state.send_modify(|state| *state = State { new, old, change: state.change + 1 });
+    }
+
+    /// Waits until this many more connections were made.
+    pub async fn accepts(&self, more: u64) {
+        let mut accepted = self.accepted.clone();
+        let enough = *accepted.borrow() + more;
+        accepted.wait_for(|count| *count >= enough).await.expect("it accepts as long as it lives");
     }
 
     pub fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::SeqCst)
+        *self.accepted.borrow()
+    }
+
+    pub fn keep(&self, what: impl Send + 'static) {
+        self.kept.lock().expect("no holder panics").push(Box::new(what));
     }
 }
 
@@ -62,12 +103,13 @@ async fn accept(
     listener: TcpListener,
     broker: String,
     own: String,
-    modes: watch::Receiver<Mode>,
-    accepted: Arc<AtomicU64>,
+    states: watch::Receiver<State>,
+    accepted: watch::Sender<u64>,
 ) {
     while let Ok((client, _)) = listener.accept().await {
-        accepted.fetch_add(1, Ordering::SeqCst);
-        if *modes.borrow() == Mode::AcceptThenClose {
+        accepted.send_modify(|count| *count += 1);
+        let state = *states.borrow();
+        if state.new == Mode::Refuse {
             continue;
         }
         let Ok(server) = TcpStream::connect(&broker).await else { continue };
@@ -75,36 +117,38 @@ async fn accept(
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let (client_read, client_write) = client.into_split();
         let (server_read, server_write) = server.into_split();
-        tokio::spawn(forward(client_read, server_write, modes.clone(), None));
-        tokio::spawn(forward(server_read, client_write, modes.clone(), Some((broker.clone(), own.clone()))));
+        tokio::spawn(forward(client_read, server_write, states.clone(), state, None));
+        let replace = Some((broker.clone(), own.clone()));
+        tokio::spawn(forward(server_read, client_write, states.clone(), state, replace));
     }
 }
 
 async fn forward(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut modes: watch::Receiver<Mode>,
+    mut states: watch::Receiver<State>,
+    mut state: State,
     replace: Option<(String, String)>,
 ) {
+    let mut mode = state.new;
     loop {
         tokio::select! {
-            frame = frame(&mut from) => {
+            biased;
+            changed = async { states.wait_for(|now| now.change != state.change).await.map(|now| *now) } => {
+                let Ok(now) = changed else { return };
+                if mode == Mode::Swallow || now.old == Mode::Refuse {
+                    // What was swallowed does not come back to life.
+                    return;
+                }
+                mode = now.old;
+                state = now;
+            }
+            frame = frame(&mut from), if mode == Mode::Forward => {
                 let Some(mut frame) = frame else { return };
                 if let Some((old, new)) = &replace {
                     substitute(&mut frame, old.as_bytes(), new.as_bytes());
                 }
                 if to.write_all(&frame).await.is_err() {
-                    return;
-                }
-            }
-            changed = modes.changed() => {
-                let mode = *modes.borrow_and_update();
-                if changed.is_err() || mode == Mode::AcceptThenClose {
-                    return;
-                }
-                if mode == Mode::Swallow {
-                    // Both sockets stay open until the mode changes, and then it is too late for them.
-                    let _ = modes.changed().await;
                     return;
                 }
             }

@@ -1,0 +1,203 @@
+//! What breaks between a process and its broker, and that nothing is lost by it.
+
+mod support;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use everpulse_transport::{
+    Address, ErrorKind, Lane, Limits, Options, PublisherOptions, Subscription, SubscriptionKind, Transport,
+};
+use support::proxy::Proxy;
+use support::{Arm, number, number_of, numbered, on_each_arm, publisher, soon};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unload_under_load_loses_nothing() {
+    on_each_arm(async |arm| {
+        let transport = arm.transport().await;
+        let mut consumer = transport
+            .subscribe(Subscription::new("inbox", "owners", SubscriptionKind::KeyShared).queue(20))
+            .await
+            .expect("subscribed");
+        let acker = consumer.acker();
+        let publisher = publisher(&transport, "inbox-partition-0");
+        let total = 2_000;
+        let publishing = async {
+            for number in 0..total {
+                let key = format!("shard-{}", number % 7);
+                drop(publisher.publish_until_confirmed(numbered(Some(&key), number)));
+                if number % 500 == 250 {
+                    transport.unload("inbox-partition-0").await.expect("unloaded");
+                }
+            }
+        };
+        let consuming = async {
+            let mut seen = HashSet::new();
+            while (seen.len() as u64) < total {
+                let delivery = consumer.recv().await;
+                acker.ack(delivery.token);
+                seen.insert(number_of(&delivery));
+            }
+        };
+        soon("all of them", async { tokio::join!(publishing, consuming) }).await;
+        // Stored exactly once each: the resent ones were recognised.
+        let entries = transport.read("inbox-partition-0", None, None).await.expect("read");
+        let numbers: HashSet<u64> = entries.iter().map(|entry| number(&entry.payload)).collect();
+        assert_eq!(numbers.len() as u64, total);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acks_count_after_the_consumer_was_rebuilt() {
+    on_each_arm(async |arm| {
+        let transport = arm.transport().await;
+        let owners = || Subscription::new("inbox", "owners", SubscriptionKind::KeyShared);
+        let mut consumer = transport.subscribe(owners()).await.expect("subscribed");
+        let publisher = publisher(&transport, "inbox-partition-0");
+        for number in 0..10 {
+            publisher.publish(numbered(Some("k"), number)).await.expect("stored");
+        }
+        let mut tokens = Vec::new();
+        for _ in 0..10 {
+            tokens.push(soon("delivery", consumer.recv()).await.token);
+        }
+        transport.unload("inbox-partition-0").await.expect("unloaded");
+        // They come again; the acks of the first deliveries count for them.
+        let again = soon("again", consumer.recv()).await;
+        assert!(again.redelivered);
+        for token in tokens {
+            consumer.acker().ack(token);
+        }
+        consumer.close().await;
+        soon("stored", publisher.publish_until_confirmed(numbered(Some("k"), 10))).await.expect("stored");
+        let mut next = transport.subscribe(owners()).await.expect("subscribed");
+        assert_eq!(number_of(&soon("delivery", next.recv()).await), 10);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_accepts_and_closes_is_outlived() {
+    on_each_arm(async |arm| {
+        let (proxy, transport) = behind_proxy(arm).await;
+        let mut consumer = transport
+            .subscribe(Subscription::new("inbox", "owners", SubscriptionKind::KeyShared))
+            .await
+            .expect("subscribed");
+        let mut reader = transport.reader("inbox-partition-0", None);
+        let publisher = publisher(&transport, "inbox-partition-0");
+        for round in 0..3 {
+            soon("stored", publisher.publish_until_confirmed(numbered(Some("k"), round))).await.expect("stored");
+            soon("delivery", async { while number_of(&consumer.recv().await) != round {} }).await;
+            assert_eq!(number(&soon("entry", reader.next()).await.payload), round);
+
+            // Each of them has tried, in vain.
+            let attempts = proxy.accepts(10);
+            proxy.accept_and_close();
+            let tried = publisher.publish_until_confirmed(numbered(None, 1_000));
+            tokio::select! {
+                () = soon("attempts", attempts) => {}
+                _ = async { loop { reader.next().await; } } => {}
+                _ = tried => panic!("there was no broker"),
+            }
+            proxy.heal();
+            soon("stored", publisher.publish_until_confirmed(numbered(None, 2_000))).await.expect("stored");
+            soon("entry", async { while number(&reader.next().await.payload) != 2_000 {} }).await;
+        }
+        assert!(consumer.rebuilt() > 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_swallows_everything_is_replaced() {
+    on_each_arm(async |arm| {
+        let (proxy, transport) = behind_proxy(arm).await;
+        let mut consumer = transport
+            .subscribe(Subscription::new("inbox", "owners", SubscriptionKind::KeyShared))
+            .await
+            .expect("subscribed");
+        let mut reader = transport.reader("inbox-partition-0", None);
+        let publisher = publisher(&transport, "inbox-partition-0");
+        soon("stored", publisher.publish_until_confirmed(numbered(Some("k"), 1))).await.expect("stored");
+        soon("delivery", consumer.recv()).await;
+        soon("entry", reader.next()).await;
+
+        let before = proxy.accepted();
+        proxy.swallow_existing();
+        // New connections pass; the old ones stay open and silent. Nobody is told.
+        let stored = publisher.publish_until_confirmed(numbered(Some("k"), 2));
+        let heard = async { while number_of(&consumer.recv().await) != 2 {} };
+        let read = async { while number(&reader.next().await.payload) != 2 {} };
+        let last = transport.last_position("inbox-partition-0");
+        let (stored, (), (), last) = soon("recovery", async { tokio::join!(stored, heard, read, last) }).await;
+        assert!(stored.expect("stored").is_some());
+        assert!(last.expect("an answer").is_some());
+        assert!(proxy.accepted() > before);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_keeps_everything_over_cuts_and_in_order_of_first_arrival() {
+    on_each_arm(async |arm| {
+        let (proxy, transport) = behind_proxy(arm).await;
+        let lane = Lane::new(
+            publisher(&transport, "history-partition-0"),
+            None,
+            Limits { items_max: 50, bytes_max: 1 << 20 },
+            |_: &u64| 8,
+            |items| items.iter().flat_map(|item| item.to_be_bytes()).collect::<Vec<u8>>().into(),
+        );
+        let sends: Vec<_> = (0..2_000).map(|item| lane.send(item)).collect();
+        for (index, send) in sends.into_iter().enumerate() {
+            if index % 400 == 100 {
+                proxy.cut();
+            }
+            soon("confirmed", send).await.expect("stored");
+        }
+        let mut firsts = Vec::new();
+        for entry in transport.read("history-partition-0", None, None).await.expect("read") {
+            for item in entry.payload.chunks(8) {
+                let item = u64::from_be_bytes(item.try_into().expect("eight"));
+                if !firsts.contains(&item) {
+                    firsts.push(item);
+                }
+            }
+        }
+        assert_eq!(firsts, (0..2_000).collect::<Vec<_>>());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_receipt_is_an_unknown_outcome_and_no_broker_is_not() {
+    on_each_arm(async |arm| {
+        let (proxy, transport) = behind_proxy(arm).await;
+        let options = PublisherOptions::default().timeout(Duration::from_secs(1));
+        let publisher = transport.publisher("inbox-partition-0", options);
+        soon("stored", publisher.publish_until_confirmed(numbered(None, 1))).await.expect("stored");
+        proxy.swallow();
+        let error = soon("time-out", publisher.publish(numbered(None, 2))).await.expect_err("no receipt");
+        assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+        let error = soon("time-out", publisher.publish(numbered(None, 3))).await.expect_err("no broker");
+        assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
+        assert!(error.to_string().contains("not sent"), "{error}");
+        proxy.heal();
+        soon("stored", publisher.publish_until_confirmed(numbered(None, 4))).await.expect("stored");
+    })
+    .await;
+}
+
+/// An application whose traffic passes a proxy.
+async fn behind_proxy(arm: &Arm) -> (Proxy, Transport) {
+    let direct = arm.transport().await;
+    let proxy = Proxy::start(&direct.service_url()).await;
+    let (tenant, namespace) = (direct.address().tenant(), direct.address().namespace());
+    let address: Address =
+        format!("{}/{tenant}/{namespace}?admin={}", proxy.url, direct.admin_url()).parse().expect("a good address");
+    let transport = Transport::connect(&address, Options::default()).await.expect("connected");
+    proxy.keep(direct);
+    (proxy, transport)
+}
