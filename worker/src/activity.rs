@@ -18,15 +18,17 @@ mod verdict;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
+use everpulse_protocol::event::Outcome;
 use everpulse_protocol::task::{Control, Task};
-use everpulse_protocol::{EventId, decode, topic};
+use everpulse_protocol::{EventId, Failure, FailureKind, decode, topic};
 use everpulse_sdk::activity::ActivityContext;
 use everpulse_sdk::definition::Registry;
 use everpulse_transport::{Consumer, Error, Subscription, SubscriptionKind, Transport};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::clock;
 use crate::options::Options;
@@ -36,8 +38,10 @@ use queue::{FrameHold, Queue};
 use seen::{Cancelled, Seen};
 use verdict::End;
 
-pub(crate) use settle::{attempt_failed, settled};
 pub use verdict::Verdict;
+
+/// What an eager attempt came to.
+pub type EagerResult = Verdict;
 
 /// Runs the activities of this process. Clones are the same runner.
 #[derive(Clone)]
@@ -45,7 +49,8 @@ pub struct ActivityRunner {
     shared: Arc<Shared>,
     tasks: Arc<Mutex<Vec<JoinHandle<()>>>>,
     control: Arc<Mutex<Option<JoinHandle<()>>>>,
-    stop: watch::Sender<bool>,
+    /// When the draining is over, once it has begun.
+    stop: watch::Sender<Option<Instant>>,
 }
 
 /// What all queues of a runner share.
@@ -62,7 +67,7 @@ struct Shared {
 
 /// Room for one attempt of a queue, held until it ends.
 #[derive(Debug)]
-pub struct Slot(OwnedSemaphorePermit);
+pub struct Slot(#[expect(dead_code, reason = "dropping it is what it is for")] OwnedSemaphorePermit);
 
 impl ActivityRunner {
     /// Subscribes to the served queues and begins to run what comes.
@@ -72,7 +77,7 @@ impl ActivityRunner {
     pub async fn start(
         registry: Arc<Registry>,
         outbox: Outbox,
-        transport: &Transport,
+        transport: Transport,
         options: Options,
     ) -> Result<Self, Error> {
         let queues: Vec<String> = match &options.queues {
@@ -90,8 +95,8 @@ impl ActivityRunner {
             running: Mutex::default(),
         });
         // Before the queues: a cancellation that is missed here is missed for good.
-        let listening = if queues.is_empty() { None } else { Some(hear_control(&shared, transport).await?) };
-        let stop = watch::Sender::new(false);
+        let listening = if queues.is_empty() { None } else { Some(hear_control(&shared, &transport).await?) };
+        let stop = watch::Sender::new(None);
         let mut tasks = Vec::new();
         for name in queues {
             let prefetch = u32::try_from(shared.options.prefetch_of(&name)).unwrap_or(u32::MAX);
@@ -102,43 +107,50 @@ impl ActivityRunner {
             let queue = Queue::new(Arc::clone(&shared), name, consumer, stop.subscribe());
             tasks.push(tokio::spawn(queue.serve()));
         }
-        Ok(Self {
-            shared,
-            tasks: Arc::new(Mutex::new(tasks)),
-            control: Arc::new(Mutex::new(listening)),
-            stop,
-        })
+        Ok(Self { shared, tasks: Arc::new(Mutex::new(tasks)), control: Arc::new(Mutex::new(listening)), stop })
     }
 
     /// Room for an eager attempt: this process serves the queue, knows the activity, has a free slot, and is not
     /// shutting down.
     #[must_use]
     pub fn try_slot(&self, queue: &str, activity: &str) -> Option<Slot> {
-        if *self.stop.borrow() || self.shared.registry.activity(activity).is_none() {
+        if self.stop.borrow().is_some() || self.shared.registry.activity(activity).is_none() {
             return None;
         }
         let slots = Arc::clone(self.shared.slots.get(queue)?);
         slots.try_acquire_owned().ok().map(Slot)
     }
 
-    /// Makes one attempt right here. Nothing is sent: what follows is recorded first, and sent by the caller.
+    /// Whether this process serves the queue and knows the activity.
+    #[must_use]
+    pub fn serves(&self, queue: &str, activity: &str) -> bool {
+        self.shared.slots.contains_key(queue) && self.shared.registry.activity(activity).is_some()
+    }
+
+    /// Makes one attempt right here, in a slot that was taken before or else in the next free one. Nothing is sent:
+    /// what follows is for the caller to send and to record.
     ///
     /// Dropping the future drops the attempt.
-    pub fn run_eager(&self, slot: Slot, task: Task) -> impl Future<Output = Verdict> + Send + use<> {
+    pub fn run_eager(&self, slot: Option<Slot>, task: Task) -> impl Future<Output = EagerResult> + Send + use<> {
         let shared = Arc::clone(&self.shared);
-        async move { shared.attempt(&task, slot).await }
+        async move {
+            let slot = match (slot, shared.slots.get(&task.queue)) {
+                (Some(slot), _) => Some(slot),
+                (None, Some(slots)) => Arc::clone(slots).acquire_owned().await.ok().map(Slot),
+                (None, None) => None,
+            };
+            shared.attempt(&task, slot).await.unwrap_or_else(|| {
+                let failure = Failure::new(FailureKind::Cancelled, "nobody waits for it any more");
+                Verdict::Settled { attempt: task.attempt, outcome: Outcome::Failed(failure) }
+            })
+        }
     }
 
-    /// Tells running attempts of these tasks that nobody waits for them any more, and does not begin others.
-    pub fn cancel(&self, tasks: &[EventId]) {
-        self.shared.cancel(tasks);
-    }
-
-    /// Stops taking tasks, waits for those that run up to the drain time, and leaves the rest unacked: they go to
-    /// other workers.
-    pub async fn drain(&self) {
+    /// Stops taking tasks, waits for those that run up to `limit`, and leaves the rest unacked: they go to other
+    /// workers.
+    pub async fn drain(&self, limit: Duration) {
         // It is kept, and there may be no queue that listens.
-        self.stop.send_replace(true);
+        self.stop.send_replace(Some(Instant::now() + limit));
         let tasks = std::mem::take(&mut *lock(&self.tasks));
         for task in tasks {
             if let Err(error) = task.await {
@@ -172,12 +184,12 @@ async fn hear(shared: Arc<Shared>, mut consumer: Consumer) {
 
 impl Shared {
     /// Makes one attempt, from the slot to the verdict. The slot is free again when the author's code has ended.
-    async fn attempt(&self, task: &Task, slot: Slot) -> Verdict {
+    async fn attempt<S: Send + 'static>(&self, task: &Task, slot: S) -> Option<Verdict> {
         let end = self.run(task, slot).await;
         verdict::judge(task, end, clock::now(), self.options.unknown_activity)
     }
 
-    async fn run(&self, task: &Task, slot: Slot) -> End {
+    async fn run<S: Send + 'static>(&self, task: &Task, slot: S) -> End {
         let Some(entry) = self.registry.activity(&task.activity) else { return End::Unknown };
         let pulse = Pulse::new();
         let context = ActivityContext::new(task, pulse.clone());
@@ -191,7 +203,7 @@ impl Shared {
     }
 
     fn cancel(&self, tasks: &[EventId]) {
-        let now = Instant::now();
+        let now = std::time::Instant::now();
         for &task in tasks {
             lock(&self.cancelled).insert(task, now);
             for context in lock(&self.running).range((task, 0)..=(task, u32::MAX)).map(|(_, context)| context) {

@@ -46,6 +46,9 @@ struct Inner {
     control: OnceLock<Lane<EventId>>,
 }
 
+/// Where it is stored, in which frame; none when the broker did not say.
+pub type Confirmed = Result<Option<Position>, Error>;
+
 /// About what an event's ids and times take in a frame.
 const ENVELOPE_BYTES: usize = 256;
 
@@ -77,7 +80,7 @@ impl Outbox {
     ///
     /// # Errors
     /// When it is too large, or the transport is closed.
-    pub fn event(&self, event: Event) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+    pub fn event(&self, event: Event) -> impl Future<Output = Confirmed> + Send + use<> {
         self.event_to_shard(shard::of(&event.workflow_id, self.inner.shards), event)
     }
 
@@ -88,16 +91,15 @@ impl Outbox {
     ///
     /// # Panics
     /// When there is no such shard.
-    pub fn event_to_shard(&self, shard: u32, event: Event) -> impl Future<Output = Result<(), Error>> + Send + use<> {
-        let sending = self.inner.lane(shard).send(event);
-        async move { sending.await.map(drop) }
+    pub fn event_to_shard(&self, shard: u32, event: Event) -> impl Future<Output = Confirmed> + Send + use<> {
+        self.inner.lane(shard).send(event)
     }
 
-    /// A task, to its queue; the position is that of its frame, where the broker said it.
+    /// A task, to its queue.
     ///
     /// # Errors
     /// When it is too large, its queue's name cannot be one, or the transport is closed.
-    pub fn task(&self, task: Task) -> impl Future<Output = Result<Option<Position>, Error>> + Send + use<> {
+    pub fn task(&self, task: Task) -> impl Future<Output = Confirmed> + Send + use<> {
         let queue = {
             let mut queues = self.inner.queues.lock().unwrap_or_else(PoisonError::into_inner);
             match queues.get(&task.queue) {
@@ -116,20 +118,19 @@ impl Outbox {
     ///
     /// # Errors
     /// When it is too large, or the transport is closed.
-    pub fn timer(&self, message: &TimerMessage) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+    pub fn timer(&self, message: TimerMessage) -> impl Future<Output = Confirmed> + Send + use<> {
         let timers =
             self.inner.timers.get_or_init(|| self.inner.transport.publisher(topic::TIMERS, Default::default()));
-        let mut delayed = Message::new(None, encode(message));
+        let mut delayed = Message::new(None, encode(&message));
         delayed.deliver_at_ms = Some(message.due().0);
-        let sending = timers.publish_until_confirmed(delayed);
-        async move { sending.await.map(drop) }
+        timers.publish_until_confirmed(delayed)
     }
 
     /// A dead letter, to the topic that [`crate::dead_letter::topic_for`] names.
     ///
     /// # Errors
     /// When it is too large, or the transport is closed.
-    pub async fn dead_letter(&self, topic: &str, letter: &DeadLetter) -> Result<(), Error> {
+    pub async fn dead_letter(&self, topic: &str, letter: DeadLetter) -> Confirmed {
         let known = self.inner.dead.lock().unwrap_or_else(PoisonError::into_inner).get(topic).cloned();
         let publisher = match known {
             Some(publisher) => publisher,
@@ -143,7 +144,7 @@ impl Outbox {
                 dead.entry(topic.to_owned()).or_insert(publisher).clone()
             }
         };
-        publisher.publish_until_confirmed(Message::new(None, encode(letter))).await.map(drop)
+        publisher.publish_until_confirmed(Message::new(None, encode(&letter))).await
     }
 
     /// An answer, once.

@@ -32,9 +32,8 @@ impl Relay {
     ///
     /// # Errors
     /// When it cannot subscribe.
-    pub async fn start(outbox: Outbox, transport: &Transport) -> Result<Self, Error> {
-        let subscription =
-            Subscription::new(topic::TIMERS, topic::RELAY, SubscriptionKind::Shared).queue(PREFETCH);
+    pub async fn start(transport: &Transport, outbox: Outbox) -> Result<Self, Error> {
+        let subscription = Subscription::new(topic::TIMERS, topic::RELAY, SubscriptionKind::Shared).queue(PREFETCH);
         let consumer = transport.subscribe(subscription).await?;
         let stop = watch::Sender::new(false);
         let task = tokio::spawn(run(outbox, consumer, stop.subscribe()));
@@ -42,7 +41,7 @@ impl Relay {
     }
 
     /// Stops; what is not sent on goes to other relays.
-    pub async fn close(self) {
+    pub async fn stop(self) {
         self.stop.send_replace(true);
         if let Err(error) = self.task.await {
             tracing::warn!(%error, "the relay ended badly");
@@ -82,18 +81,18 @@ async fn send_on(outbox: &Outbox, delivery: &Delivery) -> Result<(), Error> {
         Err(error) => {
             tracing::warn!(position = %delivery.position, %error, "a delayed message cannot be read, dead letter");
             let letter = dead_letter::unreadable(topic::TIMERS, delivery.payload.clone(), &error, clock::now());
-            return outbox.dead_letter(topic::INBOX_DEAD, &letter).await;
+            return outbox.dead_letter(topic::INBOX_DEAD, letter).await.map(drop);
         }
     };
     tokio::time::sleep(clock::until(message.due())).await;
     match message {
         TimerMessage::Wake(wake) if wake.shard < outbox.shards() => {
-            outbox.event_to_shard(wake.shard, wake.to_event(clock::now())).await
+            outbox.event_to_shard(wake.shard, wake.to_event(clock::now())).await.map(drop)
         }
         TimerMessage::Wake(wake) => {
             let reason = format!("a wake-up for shard {}, and there are {} shards", wake.shard, outbox.shards());
             let letter = dead_letter::event(wake.to_event(clock::now()), reason, clock::now());
-            outbox.dead_letter(topic::INBOX_DEAD, &letter).await
+            outbox.dead_letter(topic::INBOX_DEAD, letter).await.map(drop)
         }
         TimerMessage::Retry { task, .. } => outbox.task(*task).await.map(drop),
     }

@@ -34,7 +34,10 @@ pub struct Worker {
 
 impl std::fmt::Debug for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Worker").field("registry", &self.registry).field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Worker")
+            .field("registry", &self.registry)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -155,7 +158,7 @@ impl Worker {
         if let Some(duplicate) = self.duplicates.first() {
             return Err(Error::new(ErrorKind::Invalid, duplicate.to_string()));
         }
-        let queues = self.queues()?;
+        let queues = self.served_queues()?;
         let address = self.transport.address();
         let wanted = SetUp::default().shards(address.shards()).inbox_partitions(address.inbox_partitions());
         let layout = self.transport.set_up(&wanted).await?;
@@ -169,9 +172,7 @@ impl Worker {
         } else {
             let mut options = self.options.clone();
             options.queues = Some(queues);
-            Some(
-                ActivityRunner::start(registry.clone(), outbox.clone(), self.transport.clone(), options).await?,
-            )
+            Some(ActivityRunner::start(registry.clone(), outbox.clone(), self.transport.clone(), options).await?)
         };
         let relay = Relay::start(&self.transport, outbox.clone()).await?;
         let host = if registry.workflows().next().is_some() {
@@ -198,7 +199,7 @@ impl Worker {
         Ok(WorkerHandle { transport: self.transport, host, runner, relay, drain: self.options.drain })
     }
 
-    fn queues(&self) -> Result<Vec<String>, Error> {
+    fn served_queues(&self) -> Result<Vec<String>, Error> {
         let queues: Vec<String> = match &self.options.queues {
             Some(queues) => queues.clone(),
             None => self.registry.activity_queues().into_iter().collect(),

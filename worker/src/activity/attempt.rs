@@ -1,7 +1,6 @@
 //! One attempt at an activity, from its first poll to its end: time-outs, heartbeats, panics, cancellation. What
 //! follows from the end is decided in `verdict`.
 
-use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,6 +13,7 @@ use futures::FutureExt as _;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::verdict::End;
+use crate::host::step::panic_message;
 
 /// Bounds of an attempt that the task does not name.
 #[derive(Debug, Clone, Copy)]
@@ -133,12 +133,8 @@ async fn work<S: Send + 'static>(
     }
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> AttemptError {
-    let message = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".to_owned());
+fn panicked(panic: &(dyn std::any::Any + Send)) -> AttemptError {
+    let message = format!("activity panicked: {}", panic_message(panic));
     // Perhaps the next attempt meets better data, or better code.
     AttemptError { failure: Failure::new(FailureKind::Panicked, message), retryable: true }
 }

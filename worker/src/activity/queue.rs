@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::seen::{AttemptId, Sight};
 use super::settle::settle;
 use super::{Shared, Slot, lock};
-use crate::{clock, dead_letter};
+use crate::{clock, dead_letter, failpoint};
 
 /// So many attempts may wait for their settlement to be confirmed, beside those that run.
 const UNCONFIRMED_MAX: usize = 4_096;
@@ -39,6 +39,7 @@ impl FrameHold {
         // Ack last: until all its tasks are settled, the frame is what brings them to another worker if we die here.
         if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.acker.ack(self.token);
+            failpoint::hit("task-acked");
         }
     }
 }
@@ -48,12 +49,17 @@ pub(super) struct Queue {
     name: String,
     consumer: Consumer,
     slots: Arc<Semaphore>,
-    stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Option<Instant>>,
     running: JoinSet<()>,
 }
 
 impl Queue {
-    pub(super) fn new(shared: Arc<Shared>, name: String, consumer: Consumer, stop: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        name: String,
+        consumer: Consumer,
+        stop: watch::Receiver<Option<Instant>>,
+    ) -> Self {
         let slots = Arc::clone(shared.slots.get(&name).expect("every served queue has slots"));
         Self { shared, name, consumer, slots, stop, running: JoinSet::new() }
     }
@@ -78,7 +84,7 @@ impl Queue {
             tokio::select! {
                 biased;
                 // An error: the runner is gone.
-                _ = self.stop.wait_for(|stop| *stop) => return None,
+                _ = self.stop.wait_for(Option::is_some) => return None,
                 slot = Arc::clone(&self.slots).acquire_owned(), if room => return slot.ok(),
                 Some(_) = self.running.join_next(), if !self.running.is_empty() => {}
                 () = sleep_until(patience) => {
@@ -97,7 +103,7 @@ impl Queue {
             tokio::select! {
                 biased;
                 // An error: the runner is gone.
-                _ = self.stop.wait_for(|stop| *stop) => return None,
+                _ = self.stop.wait_for(Option::is_some) => return None,
                 delivery = self.consumer.recv() => return Some(delivery),
                 Some(_) = self.running.join_next(), if !self.running.is_empty() => {}
             }
@@ -105,6 +111,7 @@ impl Queue {
     }
 
     fn take(&mut self, delivery: Delivery, slot: OwnedSemaphorePermit) {
+        failpoint::hit("task-received");
         let acker = self.consumer.acker();
         let tasks = match decode::<TaskFrame>(&delivery.payload) {
             Ok(frame) if frame.tasks.is_empty() => return acker.ack(delivery.token),
@@ -115,9 +122,11 @@ impl Queue {
                 let letter = dead_letter::unreadable(&topic, delivery.payload, &error, clock::now());
                 let (outbox, dead) = (self.shared.outbox.clone(), dead_letter::topic_for(&topic));
                 self.running.spawn(async move {
-                    match outbox.dead_letter(&dead, &letter).await {
-                        Ok(()) => acker.ack(delivery.token),
-                        Err(error) => tracing::warn!(%error, "a dead letter could not be sent; its message comes again"),
+                    match outbox.dead_letter(&dead, letter).await {
+                        Ok(_) => acker.ack(delivery.token),
+                        Err(error) => {
+                            tracing::warn!(%error, "a dead letter could not be sent; its message comes again")
+                        }
                     }
                 });
                 return;
@@ -143,7 +152,7 @@ impl Queue {
     }
 
     async fn drain(mut self) {
-        let until = Instant::now() + self.shared.options.drain;
+        let until = self.stop.borrow().unwrap_or_else(Instant::now);
         while let Ok(Some(_)) = timeout_at(until, self.running.join_next()).await {}
         if !self.running.is_empty() {
             let (queue, left) = (&self.name, self.running.len());
@@ -164,7 +173,13 @@ async fn perform(shared: &Shared, task: Task, hold: Arc<FrameHold>, slot: Slot) 
         Sight::Settled(hold) => return hold.settled(),
     }
     let verdict = shared.attempt(&task, slot).await;
-    match settle(&shared.outbox, &task, verdict).await {
+    failpoint::hit("activity-done");
+    let settled = match verdict {
+        Some(verdict) => settle(&shared.outbox, &task, verdict).await,
+        None => Ok(()),
+    };
+    failpoint::hit("settle-confirmed");
+    match settled {
         Ok(()) => lock(&shared.seen).finish(id).iter().for_each(|hold| hold.settled()),
         Err(error) => {
             tracing::warn!(activity = task.activity, %error, "an attempt could not be settled; its task comes again");

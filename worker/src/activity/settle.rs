@@ -5,7 +5,7 @@ use everpulse_protocol::codec::Body;
 use everpulse_protocol::event::{Event, EventBody, NextAttempt, Outcome};
 use everpulse_protocol::task::Task;
 use everpulse_protocol::timer::TimerMessage;
-use everpulse_protocol::{EventId, Failure, FailureKind, topic};
+use everpulse_protocol::{EventId, Failure, FailureKind};
 use everpulse_transport::{Error, ErrorKind};
 
 use super::verdict::Verdict;
@@ -21,9 +21,12 @@ pub(crate) async fn settle(outbox: &Outbox, task: &Task, verdict: Verdict) -> Re
         Err(error) if error.kind() == ErrorKind::TooLarge => {
             // Better a short failure than a step that never ends.
             tracing::warn!(activity = task.activity, %error, "what an attempt came to cannot be sent");
-            let message = format!("what attempt {} of activity `{}` came to cannot be sent: {error}", task.attempt, task.activity);
+            let message = format!(
+                "what attempt {} of activity `{}` came to cannot be sent: {error}",
+                task.attempt, task.activity
+            );
             let failure = Failure::new(FailureKind::Undecodable, message);
-            outbox.event(settled(task, task.attempt, Outcome::Failed(failure))).await
+            outbox.event(settled(task, task.attempt, Outcome::Failed(failure))).await.map(drop)
         }
         result => result,
     }
@@ -31,21 +34,20 @@ pub(crate) async fn settle(outbox: &Outbox, task: &Task, verdict: Verdict) -> Re
 
 async fn send(outbox: &Outbox, task: &Task, verdict: Verdict) -> Result<(), Error> {
     match verdict {
-        Verdict::Cancelled => Ok(()),
-        Verdict::Settled { attempt, outcome } => outbox.event(settled(task, attempt, outcome)).await,
-        Verdict::Retry { failure, attempt, task: next, at } => {
+        Verdict::Settled { attempt, outcome } => outbox.event(settled(task, attempt, outcome)).await.map(drop),
+        Verdict::Retry { attempt, failure, next, at } => {
             let told = outbox.event(attempt_failed(task, attempt, failure, NextAttempt::At(at)));
-            let retried = outbox.timer(&TimerMessage::Retry { due: at, task: next });
+            let retried = outbox.timer(TimerMessage::Retry { due: at, task: next });
             tokio::try_join!(retried, told).map(|_| ())
         }
-        Verdict::Exhausted { failure, attempt, letter, queue, parked } => {
-            outbox.dead_letter(&topic::activity_dead(&queue), &letter).await?;
+        Verdict::Exhausted { attempt, failure, letter, topic, parked } => {
+            outbox.dead_letter(&topic, *letter).await?;
             let told = if parked {
                 attempt_failed(task, attempt, failure, NextAttempt::Redrive)
             } else {
                 settled(task, attempt, Outcome::Failed(failure))
             };
-            outbox.event(told).await
+            outbox.event(told).await.map(drop)
         }
     }
 }

@@ -7,7 +7,7 @@
 //! failed, no attempts left ─────────► Exhausted: dead letter, then Settled(Failed) or parked
 //! not known here, task is young ────► Retry, not counted
 //! not known here, task is old ──────► Exhausted
-//! cancelled ────────────────────────► Cancelled: nobody waits for it
+//! cancelled ────────────────────────► nothing: nobody waits for it
 //! ```
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use everpulse_protocol::dead_letter::DeadLetter;
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::task::{OnExhausted, Task};
-use everpulse_protocol::{Failure, FailureKind, Payload, Timestamp};
+use everpulse_protocol::{Failure, FailureKind, Payload, Timestamp, topic};
 
 use crate::dead_letter;
 
@@ -39,12 +39,11 @@ pub(crate) enum End {
 pub enum Verdict {
     /// The activity came to its end.
     Settled { attempt: u32, outcome: Outcome },
-    /// Attempt `attempt` failed so; the task (already the next attempt) is due in the queue at `at`.
-    Retry { failure: Failure, attempt: u32, task: Box<Task>, at: Timestamp },
-    /// The attempts ran out. The letter goes first; then the step fails with `failure`, or stays open if `parked`.
-    Exhausted { failure: Failure, attempt: u32, letter: Box<DeadLetter>, queue: String, parked: bool },
-    /// Nobody waits for the result any more; there is nothing to send.
-    Cancelled,
+    /// Attempt `attempt` failed so; the next one is due in the queue at `at`.
+    Retry { attempt: u32, failure: Failure, next: Box<Task>, at: Timestamp },
+    /// The attempts ran out. The letter goes to `topic` first; then the step fails with `failure`, or stays open if
+    /// `parked`.
+    Exhausted { attempt: u32, failure: Failure, letter: Box<DeadLetter>, topic: String, parked: bool },
 }
 
 /// A failure text is cut here: it travels in every later attempt, in history and in replies.
@@ -56,12 +55,13 @@ const CHAIN_MAX: usize = 16;
 const UNKNOWN_WAIT_MIN: Duration = Duration::from_secs(1);
 const UNKNOWN_WAIT_MAX: Duration = Duration::from_secs(15);
 
-/// Decides. `unknown_activity` is how long a task may wait for a worker that knows its activity.
-pub(crate) fn judge(task: &Task, end: End, now: Timestamp, unknown_activity: Duration) -> Verdict {
+/// Decides; none when nobody waits for the result any more. `unknown_activity` is how long a task may wait for a worker
+/// that knows its activity.
+pub(crate) fn judge(task: &Task, end: End, now: Timestamp, unknown_activity: Duration) -> Option<Verdict> {
     let attempt = task.attempt;
-    match end {
+    let verdict = match end {
         End::Done(value) => Verdict::Settled { attempt, outcome: Outcome::Done(value) },
-        End::Cancelled => Verdict::Cancelled,
+        End::Cancelled => return None,
         End::Failed { failure, retryable: false, .. } => {
             let failure = Failure { attempts: Some(attempt), ..bounded(failure) };
             Verdict::Settled { attempt, outcome: Outcome::Failed(failure) }
@@ -74,15 +74,17 @@ pub(crate) fn judge(task: &Task, end: End, now: Timestamp, unknown_activity: Dur
                 let letter = Box::new(dead_letter::exhausted(task, failure.clone(), now));
                 let parked = task.options.exhausted == OnExhausted::Park;
                 let failure = if parked { failure } else { failure.exhausted(counted) };
-                return Verdict::Exhausted { failure, attempt, letter, queue: task.queue.clone(), parked };
+                let topic = topic::activity_dead(&task.queue);
+                return Some(Verdict::Exhausted { attempt, failure, letter, topic, parked });
             }
             let mut next = task.next_attempt(failure.clone());
             next.heartbeat = heartbeat.or(next.heartbeat);
             let at = now.after(Duration::from_millis(retry.delay_ms(counted)));
-            Verdict::Retry { failure, attempt, task: Box::new(next), at }
+            Verdict::Retry { attempt, failure, next: Box::new(next), at }
         }
         End::Unknown => unknown(task, now, unknown_activity),
-    }
+    };
+    Some(verdict)
 }
 
 fn unknown(task: &Task, now: Timestamp, patience: Duration) -> Verdict {
@@ -98,13 +100,14 @@ fn unknown(task: &Task, now: Timestamp, patience: Duration) -> Verdict {
     );
     if age >= patience {
         let letter = Box::new(dead_letter::unknown_activity(task, failure.clone(), now));
-        return Verdict::Exhausted { failure, attempt, letter, queue: task.queue.clone(), parked: task.options.exhausted == OnExhausted::Park };
+        let parked = task.options.exhausted == OnExhausted::Park;
+        return Verdict::Exhausted { attempt, failure, letter, topic: topic::activity_dead(&task.queue), parked };
     }
     // A number of its own, so that the workers that remember this one take it; and not counted as a try.
     let mut next = task.next_attempt(failure.clone());
     next.attempts_before = next.attempts_before.saturating_add(1);
     let at = now.after(age.clamp(UNKNOWN_WAIT_MIN, UNKNOWN_WAIT_MAX));
-    Verdict::Retry { failure, attempt, task: Box::new(next), at }
+    Verdict::Retry { attempt, failure, next: Box::new(next), at }
 }
 
 fn bounded(mut failure: Failure) -> Failure {
@@ -163,7 +166,7 @@ mod tests {
     }
 
     fn judge(task: &Task, end: End) -> Verdict {
-        super::judge(task, end, NOW, PATIENCE)
+        super::judge(task, end, NOW, PATIENCE).expect("somebody waits for it")
     }
 
     #[test]
@@ -171,10 +174,10 @@ mod tests {
         let mut waits = Vec::new();
         let mut current = task(1, None);
         for _ in 0..5 {
-            let Verdict::Retry { task, at, attempt, .. } = judge(&current, flaky("down")) else { panic!("retried") };
-            assert_eq!(attempt + 1, task.attempt);
+            let Verdict::Retry { next, at, attempt, .. } = judge(&current, flaky("down")) else { panic!("retried") };
+            assert_eq!(attempt + 1, next.attempt);
             waits.push(at.since(NOW).as_millis());
-            current = *task;
+            current = *next;
         }
         assert_eq!(waits, [100, 200, 400, 800, 1_000]);
         assert_eq!(current.failures.len(), 5);
@@ -182,11 +185,11 @@ mod tests {
 
     #[test]
     fn the_last_attempt_is_dead_lettered_with_the_failure_chain() {
-        let Verdict::Retry { task: second, .. } = judge(&task(1, Some(2)), flaky("first")) else { panic!("retried") };
-        let Verdict::Exhausted { failure, attempt, letter, queue, parked } = judge(&second, flaky("second")) else {
+        let Verdict::Retry { next: second, .. } = judge(&task(1, Some(2)), flaky("first")) else { panic!("retried") };
+        let Verdict::Exhausted { failure, attempt, letter, topic, parked } = judge(&second, flaky("second")) else {
             panic!("exhausted")
         };
-        assert_eq!((attempt, queue.as_str(), parked), (2, "payments", false));
+        assert_eq!((attempt, topic.as_str(), parked), (2, "activity.payments.dead", false));
         assert_eq!((failure.kind, failure.attempts), (FailureKind::Exhausted, Some(2)));
         assert_eq!(failure.last, Some(FailureKind::Failed));
         let Letter::Task(dead) = letter.letter else { panic!("a task") };
@@ -197,9 +200,9 @@ mod tests {
     #[test]
     fn a_redriven_task_has_all_its_attempts_again() {
         let redriven = task(2, Some(2)).redriven(NOW);
-        let Verdict::Retry { at, task, .. } = judge(&redriven, flaky("third")) else { panic!("retried") };
+        let Verdict::Retry { at, next, .. } = judge(&redriven, flaky("third")) else { panic!("retried") };
         assert_eq!(at.since(NOW).as_millis(), 100, "the waits begin again");
-        assert!(matches!(judge(&task, flaky("fourth")), Verdict::Exhausted { attempt: 4, .. }));
+        assert!(matches!(judge(&next, flaky("fourth")), Verdict::Exhausted { attempt: 4, .. }));
     }
 
     #[test]
@@ -212,11 +215,8 @@ mod tests {
 
     #[test]
     fn a_final_failure_settles_at_once() {
-        let end = End::Failed {
-            failure: Failure::new(FailureKind::Failed, "declined"),
-            retryable: false,
-            heartbeat: None,
-        };
+        let end =
+            End::Failed { failure: Failure::new(FailureKind::Failed, "declined"), retryable: false, heartbeat: None };
         let Verdict::Settled { attempt: 1, outcome: Outcome::Failed(failure) } = judge(&task(1, None), end) else {
             panic!("settled")
         };
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn an_unknown_activity_waits_for_a_worker_that_has_it_and_no_try_is_counted() {
         let young = task(1, Some(1));
-        let Verdict::Retry { task: next, at, .. } = judge(&young, End::Unknown) else { panic!("retried") };
+        let Verdict::Retry { next, at, .. } = judge(&young, End::Unknown) else { panic!("retried") };
         assert_eq!(at.since(NOW), UNKNOWN_WAIT_MIN);
         assert_eq!((next.attempt, next.counted_attempts()), (2, 1));
         let mut old = task(1, Some(1));
@@ -244,9 +244,9 @@ mod tests {
             retryable: true,
             heartbeat: Some(details.clone()),
         };
-        let Verdict::Retry { task: next, .. } = judge(&task(1, None), end) else { panic!("retried") };
+        let Verdict::Retry { next, .. } = judge(&task(1, None), end) else { panic!("retried") };
         assert_eq!(next.heartbeat, Some(details.clone()));
-        let Verdict::Retry { task: last, .. } = judge(&next, flaky("down")) else { panic!("retried") };
+        let Verdict::Retry { next: last, .. } = judge(&next, flaky("down")) else { panic!("retried") };
         assert_eq!(last.heartbeat, Some(details), "an attempt without heartbeat changes nothing");
     }
 

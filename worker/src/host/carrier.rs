@@ -196,7 +196,13 @@ impl Carrier {
                 .map(|task| task.id)
                 .filter(|id| tasks.contains(id))
                 .collect();
-            tracing::debug!(shard = back.shard, queue, wanted = tasks.len(), found = found.len(), "looked for sent tasks");
+            tracing::debug!(
+                shard = back.shard,
+                queue,
+                wanted = tasks.len(),
+                found = found.len(),
+                "looked for sent tasks"
+            );
             back.give(Arrival::Found { id, tasks: found });
         });
     }
@@ -216,13 +222,7 @@ impl Carrier {
         self.start_local(run, step, work, back);
     }
 
-    fn start_local(
-        &self,
-        run: RunId,
-        step: u32,
-        work: impl Future<Output = LocalResult> + Send + 'static,
-        back: Back,
-    ) {
+    fn start_local(&self, run: RunId, step: u32, work: impl Future<Output = LocalResult> + Send + 'static, back: Back) {
         let running = self.running.clone();
         // The entry is made before the work can end, so that the end finds it.
         let mut guard = lock(&self.running);
@@ -274,7 +274,7 @@ async fn patiently<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
 async fn send(outbox: &Outbox, outgoing: Outgoing) -> Option<Position> {
     let sent = match outgoing {
         Outgoing::Task(task) => outbox.task(*task).await,
-        Outgoing::Wake(wake) => outbox.timer(TimerMessage::Wake(wake), wake.due).await,
+        Outgoing::Wake(wake) => outbox.timer(TimerMessage::Wake(wake)).await,
         Outgoing::DeadEvent(letter) => outbox.dead_letter(topic::INBOX_DEAD, *letter).await,
     };
     match sent {

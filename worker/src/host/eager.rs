@@ -62,7 +62,7 @@ pub(super) async fn run(runner: &ActivityRunner, outbox: &Outbox, slot: Option<S
     match runner.run_eager(slot, task).await {
         EagerResult::Settled { attempt, outcome } => LocalResult::Settled { attempt, outcome },
         EagerResult::Retry { attempt, failure, next, at } => {
-            confirmed(outbox.timer(everpulse_protocol::timer::TimerMessage::Retry(next), at)).await;
+            confirmed(outbox.timer(everpulse_protocol::timer::TimerMessage::Retry { due: at, task: next })).await;
             LocalResult::Retry { attempt, failure, at }
         }
         EagerResult::Exhausted { attempt, failure, letter, topic, parked } => {

@@ -22,20 +22,46 @@ use crate::clock;
 #[derive(Debug)]
 pub(super) enum Arrival {
     Delivery(Delivery),
-    Tail { id: u64, tail: Option<Position> },
-    Entries { id: u64, entries: Vec<(Position, Bytes)>, done: bool },
+    Tail {
+        id: u64,
+        tail: Option<Position>,
+    },
+    Entries {
+        id: u64,
+        entries: Vec<(Position, Bytes)>,
+        done: bool,
+    },
     /// An error means that the outcome is open.
-    Receipt { id: u64, receipt: Result<Option<Position>, ()> },
-    Sent { id: SendId, position: Option<Position> },
-    Found { id: u64, tasks: Vec<EventId> },
-    Fetched { id: u64, payload: Option<Bytes> },
-    Local { run: RunId, step: u32, result: LocalResult },
+    Receipt {
+        id: u64,
+        receipt: Result<Option<Position>, ()>,
+    },
+    Sent {
+        id: SendId,
+        position: Option<Position>,
+    },
+    Found {
+        id: u64,
+        tasks: Vec<EventId>,
+    },
+    Fetched {
+        id: u64,
+        payload: Option<Bytes>,
+    },
+    Local {
+        run: RunId,
+        step: u32,
+        result: LocalResult,
+    },
 }
 
 /// What an engine thread is told.
 #[derive(Debug)]
 pub(super) enum Message {
-    Arrived { shard: u32, arrival: Arrival },
+    Arrived {
+        shard: u32,
+        arrival: Arrival,
+    },
     /// Write down what was sent; no new inputs will come.
     Drain,
     Status(tokio::sync::oneshot::Sender<Vec<(u32, Status)>>),
@@ -98,7 +124,8 @@ pub(super) fn run(
                         }
                         Message::Status(answer) => {
                             // Nobody waits for it any more if this fails.
-                            let _ = answer.send(shards.iter().map(|(number, shard)| (*number, shard.status())).collect());
+                            let _ =
+                                answer.send(shards.iter().map(|(number, shard)| (*number, shard.status())).collect());
                         }
                         Message::Stop => return,
                     }

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use everpulse_protocol::event::Outcome;
 use everpulse_protocol::history::Close;
 use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame};
-use everpulse_protocol::event::Outcome;
 use everpulse_protocol::{Failure, encode, topic};
 use everpulse_transport::{Lane, Limits, Transport};
 

@@ -7,19 +7,19 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use everpulse_protocol::task::{TASKS_PER_FRAME_MAX, Task, TaskFrame};
-use everpulse_protocol::{Position, encode, topic};
+use everpulse_protocol::{encode, topic};
 use everpulse_transport::{Error, ErrorKind, Message, Publisher, Transport};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::{mpsc, oneshot};
 
+use super::Confirmed;
+
 /// A set-up that failed is tried again after this.
 const SET_UP_AGAIN: Duration = Duration::from_secs(1);
 /// A short task that is larger than this travels alone too.
 const SHARED_BYTES_MAX: usize = 64 * 1024;
-
-type Confirmed = Result<Option<Position>, Error>;
 
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -119,7 +119,8 @@ enum Kind {
 }
 
 fn publish(publisher: &Publisher, commands: Vec<Command>, kind: Kind) -> BoxFuture<'static, Kind> {
-    let (tasks, senders): (Vec<_>, Vec<_>) = commands.into_iter().map(|command| (command.task, command.confirmed)).unzip();
+    let (tasks, senders): (Vec<_>, Vec<_>) =
+        commands.into_iter().map(|command| (command.task, command.confirmed)).unzip();
     let sending = publisher.publish_until_confirmed(Message::new(None, encode(&TaskFrame { tasks })));
     async move {
         let confirmed = sending.await;
