@@ -49,7 +49,7 @@ async fn main() -> anyhow::Result<()> {
         None => {
             let worker = worker(url.as_deref()).await?.spawn().await?;
             greet(url.as_deref(), "world".to_owned()).await?;
-            worker.shutdown().await?;
+            worker.stop().await;
         }
     }
     Ok(())
@@ -58,7 +58,7 @@ async fn main() -> anyhow::Result<()> {
 async fn worker(url: Option<&str>) -> anyhow::Result<Worker> {
     let worker = match url {
         Some(url) => Worker::connect(url).await,
-        None => Worker::connect_from_env().await,
+        None => Worker::from_env().await,
     };
     Ok(worker.context("cannot start a worker")?.workflow(hello).activity(greeting))
 }

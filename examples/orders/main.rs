@@ -100,7 +100,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         ended = all(&client, input.orders, arguments.in_flight.max(1)) => Some(ended?),
         interrupted = tokio::signal::ctrl_c() => { interrupted?; None }
     };
-    worker.shutdown().await?;
+    worker.stop().await;
     let Some(ended) = ended else {
         eprintln!("stopped; start again with the same --data to finish the rest");
         return Ok(ExitCode::from(130));

@@ -1,6 +1,7 @@
 //! The project's own commands, as a library, so that one command can use another (the bench starts a
 //! Pulsar as `cargo xtask pulsar` does).
 
+pub mod bench;
 pub mod ci;
 pub mod pulsar;
 

@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use xtask::{ci, pulsar};
+use xtask::{bench, ci, pulsar};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "The project's own commands")]
@@ -17,6 +17,8 @@ struct Cli {
 enum Top {
     /// Everything CI checks, in CI's order.
     Ci(ci::Options),
+    /// The workloads W1 to W5, measured: one JSON line per row on stdout.
+    Bench(bench::Options),
     /// A real Apache Pulsar on this machine, on free ports of 127.0.0.1.
     Pulsar {
         #[command(subcommand)]
@@ -93,6 +95,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Top::Ci(options) => ci::run(&options)?,
+        Top::Bench(options) => bench::run(&options)?,
         Top::Pulsar { command } => match command {
             Pulsar::Start(start) => println!("{}", pulsar::start(&start.into())?.to_json()),
             Pulsar::Stop(Name { name }) => pulsar::stop(&name)?,
