@@ -167,7 +167,7 @@ impl Definition {
         let names = parameters.iter().map(Parameter::name);
         let (output, error) = self.output_and_error();
         let doc = format!("The definition behind the function `{}`.", ident.unraw());
-        let assertions = self.assertions();
+        let (decode, assertions) = (self.decode(), self.assertions());
         quote! {
             #(#cfgs)*
             #[doc = #doc]
@@ -184,6 +184,9 @@ impl Definition {
                 type Output = #output;
                 type Error = #error;
             }
+
+            #(#cfgs)*
+            #decode
 
             #(#cfgs)*
             const _: () = { #assertions };
@@ -230,18 +233,26 @@ impl Definition {
         quote!(#(#arguments)* #result)
     }
 
-    /// Reads the arguments in order, in a function that fails with what is recorded.
-    fn decode(&self, payload: &Ident) -> TokenStream {
-        let (root, definition) = (&self.root, &self.ty);
-        let decoder = Ident::new("__everpulse_arguments", Span::mixed_site());
-        let values = self.parameters.iter().enumerate().map(|(index, parameter)| {
-            let (local, ty, name) = (local(index), &parameter.ty, parameter.name());
-            quote_spanned!(ty.span()=> let #local = #decoder.entry::<#ty>(#name)?;)
+    /// The function that reads the arguments, in order, and fails with what is recorded.
+    fn decode(&self) -> TokenStream {
+        let (root, ty) = (&self.root, &self.ty);
+        let decoder = Ident::new("arguments", Span::mixed_site());
+        let values = self.parameters.iter().map(|parameter| {
+            let (ty, name) = (&parameter.ty, parameter.name());
+            quote_spanned!(ty.span()=> #decoder.entry::<#ty>(#name)?)
         });
+        let types = self.parameters.iter().map(|parameter| &parameter.ty);
         let mutable = if self.parameters.is_empty() { quote!() } else { quote!(mut) };
         quote! {
-            let #mutable #decoder = #root::Decoder::new::<#definition>(#payload)?;
-            #(#values)*
+            #[allow(clippy::unused_unit, clippy::type_complexity)]
+            impl #ty {
+                fn __everpulse_decode(
+                    payload: &#root::Payload,
+                ) -> ::core::result::Result<(#(#types,)*), #root::Recorded> {
+                    let #mutable #decoder = #root::Decoder::new::<#ty>(payload)?;
+                    ::core::result::Result::Ok((#(#values,)*))
+                }
+            }
         }
     }
 
@@ -261,8 +272,6 @@ impl Definition {
 
     fn workflow(&self, version: u32) -> TokenStream {
         let Self { ty, root, .. } = self;
-        let payload = Ident::new("__everpulse_payload", Span::mixed_site());
-        let decode = self.decode(&payload);
         let locals = self.locals();
         let result = self.into_result(&quote!(#ty::body(#(#locals),*).await));
         let failure = failure(root);
@@ -272,8 +281,8 @@ impl Definition {
                 const VERSION: u32 = #version;
 
                 fn entry() -> #root::WorkflowEntry {
-                    #root::workflow_entry::<Self>(|#payload| {
-                        #decode
+                    #root::workflow_entry::<Self>(|payload| {
+                        let (#(#locals,)*) = #ty::__everpulse_decode(payload)?;
                         ::core::result::Result::Ok(#root::boxed_run(async move {
                             match #result {
                                 ::core::result::Result::Ok(value) => #root::encode_result(&value),
@@ -318,10 +327,7 @@ impl Definition {
     /// What runs one attempt, in an async block with a `payload` in it.
     pub fn attempt(&self, returned: &TokenStream, options: &Activity) -> Result<TokenStream> {
         let (ty, root) = (&self.ty, &self.root);
-        let payload = Ident::new("__everpulse_payload", Span::mixed_site());
-        let decode = self.decode(&payload);
         let locals = self.locals();
-        let types = self.parameters.iter().map(|parameter| &parameter.ty);
         let result = self.into_result(returned);
         let failure = failure(root);
         let retryable = match &options.retry.never {
@@ -339,18 +345,7 @@ impl Definition {
                 _ => true,
             }),
         };
-        let decode_fn = quote! {
-            impl #ty {
-                #[allow(clippy::unused_unit, clippy::type_complexity)]
-                fn __everpulse_decode(#payload: &#root::Payload) -> ::core::result::Result<(#(#types,)*), #root::Recorded> {
-                    #decode
-                    ::core::result::Result::Ok((#(#locals,)*))
-                }
-            }
-        };
-        let locals = self.locals();
         Ok(quote! {
-            #decode_fn
             let (#(#locals,)*) = match #ty::__everpulse_decode(&payload) {
                 ::core::result::Result::Ok(arguments) => arguments,
                 ::core::result::Result::Err(failure) => {

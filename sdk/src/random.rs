@@ -207,11 +207,12 @@ mod tests {
     #[test]
     fn the_algorithm_has_test_vectors() {
         let mut rng = rng();
-        assert_eq!([u64::draw(&mut rng), u64::draw(&mut rng)], [0, 0]);
-        assert_eq!(draw_uuid(&mut rng).to_string(), "");
-        assert_eq!((1..=6_u8).draw(&mut rng), 0);
-        assert_eq!(f64::draw(&mut rng).to_bits(), 0);
-        assert_eq!(u128::draw(&mut rng), 0);
+        // Computed by an implementation of ChaCha of its own, in another language.
+        assert_eq!([u64::draw(&mut rng), u64::draw(&mut rng)], [11_162_022_798_745_813_360, 5_105_614_804_898_924_483]);
+        assert_eq!(draw_uuid(&mut rng).to_string(), "61350f6b-383d-4fdf-9203-108154f6c5e7");
+        assert_eq!((1..=6_u8).draw(&mut rng), 5);
+        assert_eq!(f64::draw(&mut rng).to_bits(), 4_599_788_122_662_002_522);
+        assert_eq!(u128::draw(&mut rng), 154_044_180_204_285_359_365_027_286_517_167_062);
     }
 
     #[test]

@@ -1,0 +1,146 @@
+//! A hand-driven run: events are given one at a time, and what comes of each is looked at.
+
+use everpulse::definition::{FunctionActivity, Registry, WorkflowDefinition, WorkflowFn};
+use everpulse::replay::{Command, Input, Instance, RunInfo, Turn, TurnState};
+use everpulse::{Call, Definition, Failure};
+use everpulse_protocol::event::Outcome;
+use everpulse_protocol::history::{Close, CloseStatus};
+use everpulse_protocol::{self as protocol, Payload, RunId, Timestamp, WorkflowId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+/// One run, and the recorded time.
+pub struct Run {
+    pub instance: Instance,
+    pub now: u64,
+    pub replaying: bool,
+}
+
+/// The run of a call, to which nothing has happened.
+pub fn run<D: WorkflowDefinition>(call: Call<D>) -> Run {
+    let args = call.into_request().expect("the arguments can be encoded").args;
+    run_with::<D>(args)
+}
+
+pub fn run_with<D: WorkflowDefinition>(args: Payload) -> Run {
+    let info = RunInfo {
+        workflow_id: WorkflowId::new("order-42").unwrap(),
+        run_id: RunId(Uuid::from_u128(7)),
+        workflow: D::NAME.to_owned(),
+        version: D::VERSION,
+        started_at: Timestamp(1_000),
+    };
+    Run { instance: Instance::new(&D::entry(), info, args), now: 1_000, replaying: false }
+}
+
+impl Run {
+    /// Applies an event, and shows what came of it in a line for each command and one for the state.
+    pub fn apply(&mut self, input: Input) -> Vec<String> {
+        show(&self.turn(input))
+    }
+
+    pub fn turn(&mut self, input: Input) -> Turn {
+        self.instance.apply(input, Timestamp(self.now), self.replaying)
+    }
+
+    pub fn start(&mut self) -> Vec<String> {
+        self.apply(Input::Start)
+    }
+
+    pub fn done<T: Serialize>(&mut self, step: u32, value: T) -> Vec<String> {
+        self.apply(done(step, value))
+    }
+
+    pub fn failed(&mut self, step: u32, failure: protocol::Failure) -> Vec<String> {
+        self.apply(Input::Settled { step, outcome: Outcome::Failed(failure) })
+    }
+
+    pub fn fired(&mut self, step: u32) -> Vec<String> {
+        self.apply(Input::TimerFired { step })
+    }
+
+    pub fn signal<T: everpulse::Signal>(&mut self, value: &T) -> Vec<String> {
+        self.apply(Input::Signal { name: T::NAME.to_owned(), value: Payload::encode(value).unwrap() })
+    }
+
+    pub fn cancel(&mut self) -> Vec<String> {
+        self.apply(Input::CancelRequested { reason: "no longer wanted".to_owned() })
+    }
+}
+
+pub fn done<T: Serialize>(step: u32, value: T) -> Input {
+    Input::Settled { step, outcome: Outcome::Done(Payload::encode(&value).unwrap()) }
+}
+
+/// A failure as a worker records it when an activity's author returned this error.
+pub fn error<E: everpulse::definition::AuthorError>(error: &E) -> protocol::Failure {
+    everpulse::failure::recorded(error, std::any::type_name::<E>(), Vec::new())
+}
+
+pub fn show(turn: &Turn) -> Vec<String> {
+    let commands = turn.commands.iter().map(|command| match command {
+        Command::Activity { no, name, .. } => format!("{no} activity {name}"),
+        Command::Timer { no, due } => format!("{no} timer {}", due.0),
+        Command::Step { no, name, .. } => format!("{no} step {name}"),
+        Command::Cancel { no } => format!("cancel {no}"),
+    });
+    let published = turn.published.iter().map(|(name, _)| format!("publish {name}"));
+    commands.chain(published).chain([state(&turn.state)]).collect()
+}
+
+fn state(state: &TurnState) -> String {
+    match state {
+        TurnState::Waiting => "waiting".to_owned(),
+        TurnState::Panicked { message } => format!("panicked: {message}"),
+        TurnState::Stuck { message } => format!("stuck: {message}"),
+        TurnState::Closed(Close { status, outcome }) => {
+            let status = match status {
+                CloseStatus::Completed => "completed",
+                CloseStatus::Failed => "failed",
+                CloseStatus::Cancelled => "cancelled",
+                other => panic!("the sdk never closes a run as {other:?}"),
+            };
+            match outcome {
+                Outcome::Done(value) => {
+                    // The bytes, as the type is not known here; `result` decodes.
+                    format!("{status} with {} bytes", value.len())
+                }
+                Outcome::Failed(failure) => format!("{status}: {failure}"),
+            }
+        }
+    }
+}
+
+/// The typed result of a run that this event ended.
+pub fn result<D: Definition>(turn: Turn) -> Result<D::Output, Failure<D::Error>> {
+    match turn.state {
+        TurnState::Closed(Close { outcome: Outcome::Done(value), .. }) => Ok(value.decode().unwrap()),
+        TurnState::Closed(Close { outcome: Outcome::Failed(failure), .. }) => Err(Failure::from_recorded(failure)),
+        other => panic!("the run has not ended: {other:?}"),
+    }
+}
+
+/// The value that a run completed with at this event.
+pub fn value<T: DeserializeOwned>(turn: &Turn) -> T {
+    match &turn.state {
+        TurnState::Closed(Close { status: CloseStatus::Completed, outcome: Outcome::Done(value) }) => {
+            value.decode().unwrap()
+        }
+        other => panic!("the run has not completed: {other:?}"),
+    }
+}
+
+/// The definition behind a workflow's function.
+pub fn registry<A, F: WorkflowFn<A>>(workflow: F) -> Registry {
+    let mut registry = Registry::new();
+    registry.workflow_fn(workflow).unwrap();
+    registry
+}
+
+/// One attempt at an activity, as a worker makes it.
+pub fn attempt<D: FunctionActivity>(
+    args: Payload,
+) -> Result<Payload, everpulse::definition::AttemptError> {
+    futures::executor::block_on(D::entry().run(args))
+}

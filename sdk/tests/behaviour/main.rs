@@ -1,0 +1,19 @@
+//! What workflows do, seen from the engine: events in, commands out. No broker, no worker, no clock.
+
+// The macros' output names `::everpulse`, as it does for users.
+extern crate everpulse_sdk as everpulse;
+
+mod harness;
+
+mod activities;
+mod calls;
+mod cancellation;
+mod concurrency;
+mod determinism;
+mod failures;
+mod registration;
+mod samples;
+mod signals;
+mod standstill;
+mod steps;
+mod time;
