@@ -1,6 +1,7 @@
 //! Waiting for the first of several futures.
 
-/// Waits for the first branch whose result matches its pattern, drops the others, and runs its handler.
+/// Waits for the first branch whose result matches its pattern, drops the others (last to first), and runs
+/// its handler.
 ///
 /// Syntax and meaning are those of `tokio::select!`: `PATTERN = FUTURE, if GUARD => HANDLER` and
 /// `else => HANDLER`. But branches are always polled in source order, so the first one that is ready in

@@ -14,8 +14,14 @@ async fn double(n: u32) -> u32 {
     n * 2
 }
 
-#[activity(name = "charge-card", timeout = "1m30s", heartbeat = "5s", queue = "pay", exhausted = "park",
-           retry(initial = "50ms", max = "2s", factor = 1.5, max_attempts = 7))]
+#[activity(
+    name = "charge-card",
+    timeout = "1m30s",
+    heartbeat = "5s",
+    queue = "pay",
+    exhausted = "park",
+    retry(initial = "50ms", max = "2s", factor = 1.5, max_attempts = 7)
+)]
 async fn charge(_card: String) -> u32 {
     1
 }
@@ -57,10 +63,7 @@ fn results_of_unknown_settled_and_closed_steps_are_ignored() {
 #[workflow]
 async fn options() -> u32 {
     let call = charge("a".into());
-    let other = charge("b".into())
-        .queue("slow")
-        .timeout(Duration::from_secs(9))
-        .retry(Retry::none());
+    let other = charge("b".into()).queue("slow").timeout(Duration::from_secs(9)).retry(Retry::none());
     let (one, other) = everpulse::join!(call, other);
     one.unwrap() + other.unwrap()
 }

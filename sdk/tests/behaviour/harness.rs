@@ -1,6 +1,6 @@
 //! A hand-driven run: events are given one at a time, and what comes of each is looked at.
 
-use everpulse::definition::{FunctionActivity, Registry, WorkflowDefinition, WorkflowFn};
+use everpulse::definition::{FunctionActivity, WorkflowDefinition};
 use everpulse::replay::{Command, Input, Instance, RunInfo, Turn, TurnState};
 use everpulse::{Call, Definition, Failure};
 use everpulse_protocol::event::Outcome;
@@ -131,16 +131,7 @@ pub fn value<T: DeserializeOwned>(turn: &Turn) -> T {
     }
 }
 
-/// The definition behind a workflow's function.
-pub fn registry<A, F: WorkflowFn<A>>(workflow: F) -> Registry {
-    let mut registry = Registry::new();
-    registry.workflow_fn(workflow).unwrap();
-    registry
-}
-
 /// One attempt at an activity, as a worker makes it.
-pub fn attempt<D: FunctionActivity>(
-    args: Payload,
-) -> Result<Payload, everpulse::definition::AttemptError> {
+pub fn attempt<D: FunctionActivity>(args: Payload) -> Result<Payload, everpulse::definition::AttemptError> {
     futures::executor::block_on(D::entry().run(args))
 }
