@@ -179,15 +179,15 @@ impl<I> Inner<I> {
         }
         // The items weigh more than they said: halves of halves, until each piece fits or is a single item.
         let mut outcomes = Vec::with_capacity(items.len());
-        let mut pieces = vec![0..items.len()];
-        while let Some(piece) = pieces.pop() {
-            let payload = (self.encode)(&items[piece.clone()]);
-            if self.publisher.fits(payload.len()) || piece.len() == 1 {
+        let mut pieces = Vec::from([(0, items.len())]);
+        while let Some((start, end)) = pieces.pop() {
+            let payload = (self.encode)(&items[start..end]);
+            if self.publisher.fits(payload.len()) || end - start == 1 {
                 let outcome = self.publish_payload(payload).await;
-                outcomes.extend(std::iter::repeat_n(outcome, piece.len()));
+                outcomes.extend(std::iter::repeat_n(outcome, end - start));
             } else {
-                let middle = piece.start + piece.len() / 2;
-                pieces.extend([middle..piece.end, piece.start..middle]);
+                let middle = start.midpoint(end);
+                pieces.extend([(middle, end), (start, middle)]);
             }
         }
         Outcomes::Each(outcomes.into())

@@ -48,7 +48,7 @@ async fn acked_messages_do_not_come_again_and_others_do() {
         let acker = first.acker();
         for _ in 0..10 {
             let delivery = soon("delivery", first.recv()).await;
-            if number_of(&delivery) % 2 == 0 {
+            if number_of(&delivery).is_multiple_of(2) {
                 acker.ack(delivery.token);
             }
         }

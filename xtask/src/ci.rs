@@ -1,4 +1,12 @@
-//! What CI runs.
+//! What CI runs, in its order. Each step has a heading; the first one that fails ends it and says how to run that
+//! step alone.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+
+use crate::{pulsar, purity, root};
 
 /// What `cargo xtask ci` may leave out.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -8,7 +16,69 @@ pub struct Options {
     pub skip_pulsar: bool,
 }
 
+/// The packages with tests that have an Apache Pulsar arm.
+const ON_PULSAR: [&str; 3] = ["everpulse-transport", "everpulse-checker", "everpulse-integration-tests"];
+
 /// Runs every check.
-pub fn run(_options: &Options) -> anyhow::Result<()> {
+///
+/// # Errors
+/// The first check that fails.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    let start = Instant::now();
+    step("format", || cargo(&["fmt", "--all", "--", "--check"], &[]))?;
+    step("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[]))?;
+    step("docs", || cargo(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")]))?;
+    step("purity", purity::check)?;
+    step("tests and doctests, embedded arm", || cargo(&["test", "--workspace"], &[("EVERPULSE_ARM", "embedded")]))?;
+    if options.skip_pulsar {
+        eprintln!("\n==== Apache Pulsar arm: SKIPPED (--skip-pulsar). What was not run on Apache Pulsar is not known.");
+    } else {
+        step("tests, Apache Pulsar arm", pulsar_arm)?;
+    }
+    eprintln!("\n==== all good, {} s", start.elapsed().as_secs());
     Ok(())
+}
+
+fn step(name: &str, check: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    eprintln!("\n==== {name}");
+    let start = Instant::now();
+    check().with_context(|| format!("the step `{name}` failed"))?;
+    eprintln!("==== {name}: good, {} s", start.elapsed().as_secs());
+    Ok(())
+}
+
+fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<()> {
+    let mut command = cargo_command(arguments, environment);
+    let status = command.status().with_context(|| format!("cannot run {:?}", command.get_program()))?;
+    if !status.success() {
+        bail!("{} failed ({status})", spelled(arguments, environment));
+    }
+    Ok(())
+}
+
+fn pulsar_arm() -> anyhow::Result<()> {
+    let mut arguments = vec!["test"];
+    arguments.extend(ON_PULSAR.iter().flat_map(|package| ["-p", *package]));
+    let environment = [("EVERPULSE_ARM", "pulsar")];
+    let options = pulsar::Options { name: "ci".to_owned(), fresh: true, ..pulsar::Options::default() };
+    let code = pulsar::run(&options, &mut cargo_command(&arguments, &environment))?;
+    if code != 0 {
+        bail!("cargo xtask pulsar run -- env {} failed ({code})", spelled(&arguments, &environment));
+    }
+    Ok(())
+}
+
+fn cargo_command(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
+    // The cargo that runs us, so that the toolchain is the same.
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root()).args(arguments).envs(environment.iter().copied());
+    command
+}
+
+/// As a person would type it.
+fn spelled(arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    let mut words: Vec<String> = environment.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+    words.push("cargo".to_owned());
+    words.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+    words.join(" ")
 }

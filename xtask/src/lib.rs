@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod ci;
 pub mod pulsar;
+pub mod purity;
 
 use std::path::PathBuf;
 

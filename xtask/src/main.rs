@@ -19,6 +19,8 @@ enum Top {
     Ci(ci::Options),
     /// The workloads W1 to W5, measured: one JSON line per row on stdout.
     Bench(bench::Options),
+    /// Only the check of the invariants that manifests and lints can prove.
+    Purity,
     /// A real Apache Pulsar on this machine, on free ports of 127.0.0.1.
     Pulsar {
         #[command(subcommand)]
@@ -95,6 +97,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Top::Ci(options) => ci::run(&options)?,
+        Top::Purity => purity::check()?,
         Top::Bench(options) => bench::run(&options)?,
         Top::Pulsar { command } => match command {
             Pulsar::Start(start) => println!("{}", pulsar::start(&start.into())?.to_json()),
