@@ -1,0 +1,83 @@
+//! The broker as a program of its own.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use everpulse_broker::{Embedded, Mode, Options};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// A single-node broker that speaks Apache Pulsar's protocol.
+///
+/// Prints one line of JSON with its addresses when it is ready. Ends cleanly on SIGTERM and Ctrl-C.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Where messages are kept.
+    #[arg(long)]
+    data: PathBuf,
+    /// Port for clients; 0 is a free one.
+    #[arg(long, default_value_t = 6650)]
+    port: u16,
+    /// Port of the admin REST API; 0 is a free one.
+    #[arg(long, default_value_t = 8080)]
+    admin_port: u16,
+    /// A receipt means written, not synced to disk.
+    #[arg(long)]
+    relaxed: bool,
+    /// Address to listen on; anything but loopback needs a token.
+    #[arg(long, default_value = "127.0.0.1")]
+    listen: IpAddr,
+    /// A file with the token that clients must present.
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("everpulse-broker: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    let mut options = Options::new(arguments.data);
+    options.mode = if arguments.relaxed { Mode::Relaxed } else { Mode::Durable };
+    options.port = arguments.port;
+    options.admin_port = arguments.admin_port;
+    options.listen = arguments.listen;
+    options.follow = false;
+    if let Some(path) = arguments.token_file {
+        let token = std::fs::read_to_string(&path)
+            .map_err(|error| format!("could not read the token file {}: {error}", path.display()))?;
+        let token = token.trim();
+        if token.is_empty() {
+            return Err(format!("the token file {} is empty", path.display()).into());
+        }
+        options.token = Some(token.to_owned());
+    }
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let broker = Embedded::open(options).await?;
+    let endpoint = broker.endpoint();
+    let ready = serde_json::json!({
+        "service_url": endpoint.service_url,
+        "admin_url": endpoint.admin_url,
+        "pid": std::process::id(),
+    });
+    println!("{ready}");
+    tokio::select! {
+        _ = terminated.recv() => {}
+        _ = interrupted.recv() => {}
+    }
+    broker.close().await;
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! The whole state, the order of what is being stored, and the way effects leave.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::catalog::Catalog;
+use super::change::Change;
+use super::consume::ConsumerRef;
+use super::effect::{Effect, Refusal, RefusalKind, Source};
+use super::entry::{Entry, Facts, Location, Position};
+use super::produce::{Producer, ProducerKey};
+use super::subscription::{ConsumerKey, Delivery};
+use super::topic::Topic;
+use super::{ConnectionId, TopicId};
+
+/// The broker's state machine; see the [module](super).
+#[derive(Debug, Default)]
+pub struct Broker {
+    pub(super) generation: u64,
+    pub(super) catalog: Catalog,
+    pub(super) topics: HashMap<TopicId, Topic>,
+    pub(super) names: BTreeMap<String, TopicId>,
+    pub(super) next_topic: u64,
+    pub(super) next_ledger: u64,
+    pub(super) producers: BTreeMap<ProducerKey, Producer>,
+    pub(super) next_serial: u64,
+    pub(super) consumers: BTreeMap<ConsumerKey, ConsumerRef>,
+    inflight: VecDeque<Inflight>,
+    changes_inflight: usize,
+    /// Changes that could not be stored; nothing else is accepted before they are.
+    unsaved: VecDeque<Change>,
+    effects: Vec<Effect>,
+    scheduled: Vec<(TopicId, u32)>,
+    timers: BTreeSet<(u64, TopicId, u32)>,
+    deliveries: Vec<Delivery>,
+}
+
+/// What the storage has been given and has not answered, in order, with the answers that wait for it.
+#[derive(Debug)]
+pub(super) enum Inflight {
+    Message(Box<StoringMessage>),
+    Change(Change),
+    Answer(Effect),
+}
+
+#[derive(Debug)]
+pub(super) struct StoringMessage {
+    pub topic: TopicId,
+    pub position: Position,
+    pub facts: Facts,
+    pub producer: ProducerKey,
+    /// Which life of the producer; a receipt goes to no later one.
+    pub serial: u64,
+    pub sequence_id: u64,
+    pub highest_sequence_id: u64,
+    pub deduplicated: Option<Arc<str>>,
+    pub bytes: usize,
+}
+
+impl Broker {
+    /// How often a broker has been started on this directory.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(super) fn emit(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    pub(super) fn log(&mut self, change: Change) {
+        self.changes_inflight += 1;
+        self.inflight.push_back(Inflight::Change(change.clone()));
+        self.emit(Effect::Log(change));
+    }
+
+    pub(super) fn store(&mut self, message: StoringMessage, effect: Effect) {
+        self.inflight.push_back(Inflight::Message(Box::new(message)));
+        self.emit(effect);
+    }
+
+    /// Answers once all changes so far are stored.
+    pub(super) fn answer(&mut self, effect: Effect) {
+        if self.changes_inflight == 0 { self.emit(effect) } else { self.inflight.push_back(Inflight::Answer(effect)) }
+    }
+
+    /// Answers once all messages so far are stored, too.
+    pub(super) fn answer_last(&mut self, effect: Effect) {
+        if self.inflight.is_empty() { self.emit(effect) } else { self.inflight.push_back(Inflight::Answer(effect)) }
+    }
+
+    /// Gives [`Effect::Synced`] when all changes so far are stored.
+    pub fn handle_sync(&mut self, token: u64) {
+        self.answer(Effect::Synced { token, outcome: Ok(()) });
+    }
+
+    /// # Errors
+    /// The storage cannot write at present.
+    pub fn check_storage(&self) -> Result<(), Refusal> {
+        if self.unsaved.is_empty() {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            RefusalKind::Storage,
+            "the broker could not write to its disk and is trying again; free some space or check the disk",
+        ))
+    }
+
+    /// The storage has what was the oldest unanswered `Append` or `Log`.
+    pub fn handle_appended(&mut self, now_ms: u64, location: Location) {
+        match self.inflight.pop_front() {
+            Some(Inflight::Message(message)) => self.message_stored(now_ms, *message, location),
+            Some(Inflight::Change(_)) => self.changes_inflight -= 1,
+            Some(Inflight::Answer(effect)) => self.emit(effect),
+            None => {}
+        }
+        while matches!(self.inflight.front(), Some(Inflight::Answer(_))) {
+            if let Some(Inflight::Answer(effect)) = self.inflight.pop_front() {
+                self.emit(effect);
+            }
+        }
+    }
+
+    /// The storage could not write what was the oldest unanswered `Append` or `Log`. It must fail all that it
+    /// had been given until then, so that no later message overtakes a failed one.
+    pub fn handle_append_failed(&mut self, reason: &str) {
+        let refusal = Refusal::new(RefusalKind::Storage, format!("the broker could not store this: {reason}"));
+        match self.inflight.pop_front() {
+            Some(Inflight::Message(message)) => self.message_failed(*message, &refusal),
+            Some(Inflight::Change(change)) => {
+                self.changes_inflight -= 1;
+                self.unsaved.push_back(change);
+            }
+            Some(Inflight::Answer(effect)) => self.effects.extend(effect.refused(&refusal)),
+            None => {}
+        }
+        while matches!(self.inflight.front(), Some(Inflight::Answer(_))) {
+            if let Some(Inflight::Answer(effect)) = self.inflight.pop_front() {
+                self.effects.extend(effect.refused(&refusal));
+            }
+        }
+    }
+
+    /// Tries again to store what could not be stored.
+    pub(super) fn retry_unsaved(&mut self) {
+        for change in std::mem::take(&mut self.unsaved) {
+            self.log(change);
+        }
+    }
+
+    /// All that was given to the storage has been answered.
+    pub fn is_settled(&self) -> bool {
+        self.inflight.is_empty()
+    }
+
+    pub(super) fn schedule(&mut self, topic: TopicId, subscription: u32) {
+        let Some(state) = self.topics.get_mut(&topic).and_then(|topic| topic.subscriptions.get_mut(&subscription))
+        else {
+            return;
+        };
+        if !std::mem::replace(&mut state.scheduled, true) {
+            self.scheduled.push((topic, subscription));
+        }
+    }
+
+    pub(super) fn schedule_all(&mut self, topic: TopicId) {
+        let Some(state) = self.topics.get_mut(&topic) else { return };
+        for (id, subscription) in &mut state.subscriptions {
+            if !std::mem::replace(&mut subscription.scheduled, true) {
+                self.scheduled.push((topic, *id));
+            }
+        }
+    }
+
+    /// When [`Broker::handle_timeout`] should be called next, because a delayed message is due.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        self.timers.first().map(|(due, _, _)| *due)
+    }
+
+    /// Delayed messages that are due can go.
+    pub fn handle_timeout(&mut self, now_ms: u64) {
+        while let Some(&(due, topic, subscription)) = self.timers.first() {
+            if due > now_ms {
+                return;
+            }
+            self.timers.pop_first();
+            let state = self.topics.get_mut(&topic).and_then(|topic| topic.subscriptions.get_mut(&subscription));
+            if let Some(state) = state {
+                state.timer = None;
+            }
+            self.schedule(topic, subscription);
+        }
+    }
+
+    /// Takes all effects of the inputs so far, after handing out what can be delivered. `out` must be empty;
+    /// its allocation is reused.
+    pub fn poll_effects(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+        while let Some((topic_id, subscription)) = self.scheduled.pop() {
+            let Some(topic) = self.topics.get_mut(&topic_id) else { continue };
+            let Some(state) = topic.subscriptions.get_mut(&subscription) else { continue };
+            state.scheduled = false;
+            state.dispatch(&topic.log, now_ms, &mut self.deliveries);
+            let due = state.next_due_ms();
+            if due != state.timer {
+                if let Some(before) = state.timer {
+                    self.timers.remove(&(before, topic_id, subscription));
+                }
+                if let Some(due) = due {
+                    self.timers.insert((due, topic_id, subscription));
+                }
+                state.timer = due;
+            }
+            let partition = topic.partition();
+            for delivery in self.deliveries.drain(..) {
+                let Entry { location, facts } = delivery.entry;
+                let Some(position) = topic.log.position(delivery.offset) else { continue };
+                self.effects.push(Effect::Deliver {
+                    consumer: delivery.consumer,
+                    position,
+                    partition,
+                    redelivery_count: delivery.redelivery_count,
+                    permits: facts.permits() as u32,
+                    source: Source::Stored(location),
+                });
+            }
+        }
+        std::mem::swap(out, &mut self.effects);
+    }
+
+    /// A client is gone, with all its producers and consumers.
+    pub fn handle_disconnected(&mut self, connection: ConnectionId) {
+        let producers = ProducerKey::all_of(connection);
+        let producers: Vec<ProducerKey> = self.producers.range(producers).map(|(key, _)| *key).collect();
+        for key in producers {
+            self.remove_producer(key);
+        }
+        let all = ConsumerKey { connection, consumer_id: 0 }..=ConsumerKey { connection, consumer_id: u64::MAX };
+        let consumers: Vec<ConsumerKey> = self.consumers.range(all).map(|(key, _)| *key).collect();
+        for key in consumers {
+            self.remove_consumer(key);
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Tenants, namespaces with their policies, and which topics are partitioned.
+//!
+//! Enforced are deduplication, retention and message TTL. The other policies are kept and given back as
+//! they were set: this broker neither evicts a backlog nor deletes inactive topics.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::broker::Broker;
+use super::change::Change;
+use super::effect::{Refusal, RefusalKind};
+use super::name::{self, TopicName};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retention {
+    #[serde(rename = "retentionTimeInMinutes")]
+    pub minutes: i64,
+    #[serde(rename = "retentionSizeInMB")]
+    pub size_mb: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Policies {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deduplication: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_ttl_seconds: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inactive_topics: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub persistence: Option<Value>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub backlog_quotas: BTreeMap<String, Value>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default)]
+pub struct Catalog {
+    pub tenants: BTreeSet<String>,
+    pub namespaces: BTreeMap<String, Policies>,
+    /// Full name of the partitioned topic, and how many partitions it has.
+    pub partitioned: BTreeMap<String, u32>,
+}
+
+impl Catalog {
+    pub fn namespace(&self, namespace: &str) -> Result<&Policies, Refusal> {
+        self.namespaces.get(namespace).ok_or_else(|| {
+            Refusal::new(
+                RefusalKind::NamespaceNotFound,
+                format!("Namespace {namespace} does not exist: create it first"),
+            )
+        })
+    }
+}
+
+/// Partitions beyond this are a mistake on one machine.
+const PARTITIONS_MAX: u32 = 4096;
+
+impl Broker {
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// # Errors
+    /// It exists, or its name is none.
+    pub fn handle_create_tenant(&mut self, tenant: &str) -> Result<(), Refusal> {
+        if !name::is_part(tenant) {
+            return Err(Refusal::new(
+                RefusalKind::InvalidName,
+                format!("`{}` is no tenant name", tenant.escape_debug()),
+            ));
+        }
+        if !self.catalog.tenants.insert(tenant.to_owned()) {
+            return Err(Refusal::new(RefusalKind::AlreadyExists, format!("Tenant {tenant} exists already")));
+        }
+        self.log(Change::Tenant { tenant: tenant.to_owned() });
+        Ok(())
+    }
+
+    /// # Errors
+    /// It does not exist or has namespaces.
+    pub fn handle_delete_tenant(&mut self, tenant: &str) -> Result<(), Refusal> {
+        let prefix = format!("{tenant}/");
+        if self.catalog.namespaces.keys().any(|namespace| namespace.starts_with(&prefix)) {
+            return Err(Refusal::new(RefusalKind::Busy, format!("Tenant {tenant} still has namespaces")));
+        }
+        if !self.catalog.tenants.remove(tenant) {
+            return Err(Refusal::new(RefusalKind::TenantNotFound, format!("Tenant {tenant} does not exist")));
+        }
+        self.log(Change::TenantDeleted { tenant: tenant.to_owned() });
+        Ok(())
+    }
+
+    /// # Errors
+    /// It exists, its name is none, or its tenant does not exist.
+    pub fn handle_create_namespace(&mut self, namespace: &str, policies: Policies) -> Result<(), Refusal> {
+        let Some((tenant, local)) = namespace.split_once('/').filter(|(_, local)| name::is_part(local)) else {
+            return Err(Refusal::new(
+                RefusalKind::InvalidName,
+                format!("`{}` is no namespace name", namespace.escape_debug()),
+            ));
+        };
+        if !self.catalog.tenants.contains(tenant) {
+            return Err(Refusal::new(
+                RefusalKind::TenantNotFound,
+                format!("Tenant {tenant} does not exist: create it before its namespace {local}"),
+            ));
+        }
+        if self.catalog.namespaces.contains_key(namespace) {
+            return Err(Refusal::new(RefusalKind::AlreadyExists, format!("Namespace {namespace} exists already")));
+        }
+        self.catalog.namespaces.insert(namespace.to_owned(), policies.clone());
+        self.log(Change::Namespace { namespace: namespace.to_owned(), policies: Box::new(policies) });
+        Ok(())
+    }
+
+    /// # Errors
+    /// It does not exist, or has topics and `force` was not asked for.
+    pub fn handle_delete_namespace(&mut self, namespace: &str, force: bool) -> Result<(), Refusal> {
+        self.catalog.namespace(namespace)?;
+        let topics = self.topics_of(namespace);
+        if !topics.is_empty() && !force {
+            return Err(Refusal::new(RefusalKind::Busy, format!("Namespace {namespace} still has topics")));
+        }
+        for topic in topics {
+            self.handle_delete_topic(&topic, true)?;
+        }
+        let partitioned = self.partitioned_of(namespace);
+        for topic in partitioned {
+            self.catalog.partitioned.remove(topic.as_str());
+            self.log(Change::PartitionedDeleted { topic: topic.to_string() });
+        }
+        self.catalog.namespaces.remove(namespace);
+        self.log(Change::NamespaceDeleted { namespace: namespace.to_owned() });
+        Ok(())
+    }
+
+    /// # Errors
+    /// The namespace does not exist.
+    pub fn handle_set_policies(&mut self, namespace: &str, edit: impl FnOnce(&mut Policies)) -> Result<(), Refusal> {
+        self.catalog.namespace(namespace)?;
+        let policies = self.catalog.namespaces.entry(namespace.to_owned()).or_default();
+        let before = policies.clone();
+        edit(policies);
+        if *policies != before {
+            let policies = Box::new(policies.clone());
+            self.log(Change::Namespace { namespace: namespace.to_owned(), policies });
+        }
+        Ok(())
+    }
+
+    /// Creates a partitioned topic with all its partitions, or adds partitions to one.
+    ///
+    /// # Errors
+    /// It exists (when created), does not exist or would shrink (when updated).
+    pub fn handle_set_partitions(&mut self, topic: &TopicName, partitions: u32, update: bool) -> Result<(), Refusal> {
+        self.catalog.namespace(topic.namespace())?;
+        if partitions == 0 || partitions > PARTITIONS_MAX {
+            return Err(Refusal::new(
+                RefusalKind::NotAllowed,
+                format!("The number of partitions must be from 1 to {PARTITIONS_MAX}"),
+            ));
+        }
+        if topic.partition().is_some() {
+            return Err(Refusal::new(RefusalKind::InvalidName, format!("{topic} has the name of a partition")));
+        }
+        let existing = self.catalog.partitioned.get(topic.as_str()).copied();
+        match (update, existing) {
+            (false, Some(_)) => {
+                return Err(Refusal::new(RefusalKind::AlreadyExists, "This topic already exists"));
+            }
+            (false, None) if self.topic_id(topic).is_some() => {
+                return Err(Refusal::new(RefusalKind::AlreadyExists, "This topic already exists"));
+            }
+            (true, None) => {
+                return Err(Refusal::new(RefusalKind::TopicNotFound, format!("{topic} is no partitioned topic")));
+            }
+            (true, Some(count)) if partitions < count => {
+                return Err(Refusal::new(
+                    RefusalKind::NotAllowed,
+                    format!("{topic} has {count} partitions already; partitions cannot be taken away"),
+                ));
+            }
+            _ => {}
+        }
+        self.catalog.partitioned.insert(topic.as_str().to_owned(), partitions);
+        self.log(Change::Partitioned { topic: topic.to_string(), partitions });
+        for partition in self.partition_names(topic, partitions) {
+            self.create_topic(&partition);
+        }
+        Ok(())
+    }
+
+    /// Deletes a partitioned topic with its partitions.
+    ///
+    /// # Errors
+    /// It does not exist, or has clients and `force` was not asked for.
+    pub fn handle_delete_partitioned(&mut self, topic: &TopicName, force: bool) -> Result<(), Refusal> {
+        let Some(count) = self.catalog.partitioned.get(topic.as_str()).copied() else {
+            return Err(Refusal::new(RefusalKind::TopicNotFound, format!("Partitioned topic {topic} not found")));
+        };
+        let partitions = self.partition_names(topic, count);
+        for partition in &partitions {
+            self.check_deletable(partition, force)?;
+        }
+        for partition in partitions {
+            if self.topic_id(&partition).is_some() {
+                self.handle_delete_topic(&partition, true)?;
+            }
+        }
+        self.catalog.partitioned.remove(topic.as_str());
+        self.log(Change::PartitionedDeleted { topic: topic.to_string() });
+        Ok(())
+    }
+
+    /// How many partitions a topic has; zero if it is not partitioned.
+    ///
+    /// # Errors
+    /// Its namespace does not exist.
+    pub fn partitions(&self, topic: &TopicName) -> Result<u32, Refusal> {
+        self.catalog.namespace(topic.namespace())?;
+        Ok(self.catalog.partitioned.get(topic.as_str()).copied().unwrap_or(0))
+    }
+
+    pub fn partition_names(&self, topic: &TopicName, count: u32) -> Vec<TopicName> {
+        (0..count).filter_map(|index| TopicName::parse(&format!("{topic}-partition-{index}")).ok()).collect()
+    }
+
+    /// All partitioned topics of a namespace.
+    pub fn partitioned_of(&self, namespace: &str) -> Vec<TopicName> {
+        let names = self.catalog.partitioned.keys().filter_map(|name| TopicName::parse(name).ok());
+        names.filter(|name| name.namespace() == namespace).collect()
+    }
+}

@@ -1,0 +1,78 @@
+//! What is persisted beside messages: single changes in the log, and the whole state as of a point of the log.
+//!
+//! Every change says what is, not what to add, so that applying some again in their order ends in the same
+//! state. Cursors are positions, since offsets do not outlive the process.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::TopicId;
+use super::catalog::Policies;
+use super::entry::Position;
+use super::subscription::Kind;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum Change {
+    Tenant { tenant: String },
+    TenantDeleted { tenant: String },
+    Namespace { namespace: String, policies: Box<Policies> },
+    NamespaceDeleted { namespace: String },
+    Partitioned { topic: String, partitions: u32 },
+    PartitionedDeleted { topic: String },
+    Topic { id: TopicId, name: String },
+    TopicDeleted { id: TopicId },
+    Subscription { topic: TopicId, state: SubscriptionState },
+    SubscriptionDeleted { topic: TopicId, name: String },
+}
+
+/// A durable subscription and what it has acknowledged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SubscriptionState {
+    pub name: String,
+    pub kind: Kind,
+    /// All before is acknowledged; none if the topic never had a message.
+    pub next: Option<Position>,
+    /// First and last position of each acknowledged range above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub acked: Vec<(Position, Position)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TopicState {
+    pub id: TopicId,
+    pub name: String,
+    /// The last position that was ever stored.
+    pub last: Option<Position>,
+    pub subscriptions: Vec<SubscriptionState>,
+    /// Producer name, highest sequence id stored, time of its last message.
+    pub producers: Vec<(String, u64, u64)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Counts the starts of the broker on this directory.
+    pub generation: u64,
+    pub next_topic: u64,
+    pub next_ledger: u64,
+    pub tenants: Vec<String>,
+    pub namespaces: BTreeMap<String, Policies>,
+    pub partitioned: BTreeMap<String, u32>,
+    pub topics: Vec<TopicState>,
+}
+
+impl Snapshot {
+    /// A directory in which nothing has happened yet: as a new Apache Pulsar standalone.
+    pub fn initial() -> Snapshot {
+        Snapshot {
+            generation: 0,
+            next_topic: 1,
+            next_ledger: 1,
+            tenants: vec!["public".into()],
+            namespaces: BTreeMap::from([("public/default".into(), Policies::default())]),
+            partitioned: BTreeMap::new(),
+            topics: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! Consumers: subscribing, permits, acks, redelivery, seeking, and the end of a subscription.
+
+use super::broker::Broker;
+use super::change::Change;
+use super::effect::{Effect, Refusal, RefusalKind};
+use super::entry::Position;
+use super::subscription::{ConsumerKey, Kind, Subscription};
+use super::topic::Topic;
+use super::{ConnectionId, TopicId};
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ConsumerRef {
+    topic: TopicId,
+    subscription: u32,
+    slot: u32,
+}
+
+/// Where a cursor starts or seeks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    Earliest,
+    Latest,
+    /// This message is the first.
+    At(Position),
+    /// The first message after this one is the first.
+    After(Position),
+    /// The first message published at or after this time.
+    Since(u64),
+}
+
+/// A message as an ack or a redelivery names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessageId {
+    pub position: Position,
+    /// Only some messages of the batch are meant. Such acks are ignored, as in Apache Pulsar's default
+    /// configuration: the batch stays unacknowledged until it is acknowledged as a whole.
+    pub partial: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Subscribe {
+    pub topic: String,
+    pub subscription: String,
+    pub kind: Kind,
+    pub consumer_id: u64,
+    pub request_id: u64,
+    pub name: Option<String>,
+    pub priority: i32,
+    pub durable: bool,
+    /// For a subscription that is not durable, or for a new one if it rolls back by time.
+    pub start: Option<Start>,
+    pub earliest: bool,
+    pub create_topic: bool,
+}
+
+/// What a consumer can be asked about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerStats {
+    pub name: String,
+    pub kind: Kind,
+    pub permits: u64,
+    pub unacked: u64,
+    pub backlog: u64,
+}
+
+impl Topic {
+    fn offset_of(&self, start: Start) -> u64 {
+        match start {
+            Start::Earliest => self.log.base(),
+            Start::Latest => self.log.end(),
+            Start::At(position) => self.log.ceiling(position),
+            Start::After(position) => match self.log.find(position) {
+                Some(offset) => offset + 1,
+                None => self.log.ceiling(position),
+            },
+            Start::Since(time_ms) => self.log.published_since(time_ms),
+        }
+    }
+}
+
+impl Broker {
+    pub fn handle_subscribe(&mut self, connection: ConnectionId, request: Subscribe) {
+        let request_id = request.request_id;
+        match self.subscribe(connection, request) {
+            Ok(()) => self.answer(Effect::Success { connection, request_id }),
+            Err(refusal) => self.emit(Effect::Refused { connection, request_id, refusal }),
+        }
+    }
+
+    fn subscribe(&mut self, connection: ConnectionId, request: Subscribe) -> Result<(), Refusal> {
+        let key = ConsumerKey { connection, consumer_id: request.consumer_id };
+        if request.subscription.is_empty() || request.subscription.chars().any(char::is_control) {
+            return Err(Refusal::new(RefusalKind::NotAllowed, "Empty subscription name, or control characters in it"));
+        }
+        let topic_id = self.ensure_topic(&request.topic, request.create_topic)?;
+        if let Some(existing) = self.consumers.get(&key) {
+            if existing.topic == topic_id {
+                return Ok(());
+            }
+            self.remove_consumer(key);
+        }
+        let Some(topic) = self.topics.get_mut(&topic_id) else { return Ok(()) };
+        let durable = request.durable && topic.name.is_persistent();
+        let (id, new) = match topic.subscription_id(&request.subscription) {
+            Some(id) => (id, false),
+            None => {
+                let start = match request.start {
+                    Some(start @ Start::Since(_)) => start,
+                    Some(start) if !durable => start,
+                    _ if request.earliest => Start::Earliest,
+                    _ => Start::Latest,
+                };
+                // A reader from "latest" that asks for the earliest position gets it, as in the Java broker.
+                let start = if start == Start::Latest && request.earliest { Start::Earliest } else { start };
+                let next = topic.offset_of(start);
+                (topic.add_subscription(Subscription::new(&request.subscription, request.kind, durable, next)), true)
+            }
+        };
+        let Some(subscription) = topic.subscriptions.get_mut(&id) else { return Ok(()) };
+        if !new && subscription.durable != durable {
+            return Err(Refusal::new(
+                RefusalKind::NotAllowed,
+                format!(
+                    "Subscription {} exists and is {}durable",
+                    subscription.name,
+                    if durable { "not " } else { "" }
+                ),
+            ));
+        }
+        let taken = subscription.has_consumers();
+        if taken && subscription.kind != request.kind {
+            return Err(Refusal::new(
+                RefusalKind::ConsumerBusy,
+                format!("Subscription {} is of different type: {:?}", subscription.name, subscription.kind),
+            ));
+        }
+        if taken && request.kind == Kind::Exclusive {
+            return Err(Refusal::new(RefusalKind::ConsumerBusy, "Exclusive consumer is already connected"));
+        }
+        let name = request.name.filter(|name| !name.is_empty());
+        let name = name.unwrap_or_else(|| format!("c{}-{}", key.connection.0, key.consumer_id));
+        let partition = topic.name.partition();
+        let before = subscription.active();
+        let slot = subscription.add_consumer(request.kind, key, name, request.priority, partition);
+        self.consumers.insert(key, ConsumerRef { topic: topic_id, subscription: id, slot });
+        if new && durable {
+            let name = request.subscription;
+            self.check_storage().inspect_err(|_| self.remove_consumer(key))?;
+            self.log_subscription(topic_id, &name);
+        }
+        self.announce_active(topic_id, id, before, Some(slot));
+        self.schedule(topic_id, id);
+        Ok(())
+    }
+
+    /// Tells the consumers of a Failover subscription who is active now.
+    fn announce_active(&mut self, topic: TopicId, subscription: u32, before: Option<u32>, joined: Option<u32>) {
+        let Some(state) = self.topics.get(&topic).and_then(|topic| topic.subscriptions.get(&subscription)) else {
+            return;
+        };
+        if state.kind != Kind::Failover {
+            return;
+        }
+        let active = state.active();
+        let mut told = Vec::new();
+        if active != before {
+            let consumers = [before, active].into_iter().flatten().chain(joined);
+            told.extend(consumers);
+        } else {
+            told.extend(joined);
+        }
+        told.dedup();
+        let told: Vec<_> = told.into_iter().filter_map(|slot| Some((slot, state.consumer(slot)?.key))).collect();
+        for (slot, consumer) in told {
+            self.answer(Effect::ActiveConsumer { consumer, active: active == Some(slot) });
+        }
+    }
+
+    fn with_subscription<R>(
+        &mut self,
+        key: ConsumerKey,
+        act: impl FnOnce(&mut Subscription, &super::log::Log, u32) -> R,
+    ) -> Option<R> {
+        let consumer = *self.consumers.get(&key)?;
+        let topic = self.topics.get_mut(&consumer.topic)?;
+        let subscription = topic.subscriptions.get_mut(&consumer.subscription)?;
+        let result = act(subscription, &topic.log, consumer.slot);
+        self.schedule(consumer.topic, consumer.subscription);
+        Some(result)
+    }
+
+    pub fn handle_flow(&mut self, consumer: ConsumerKey, permits: u32) {
+        self.with_subscription(consumer, |subscription, _, slot| subscription.handle_flow(slot, permits));
+    }
+
+    /// # Errors
+    /// There is no such consumer, or cumulative acks on a subscription that several consumers share.
+    pub fn handle_ack(&mut self, consumer: ConsumerKey, cumulative: bool, ids: &[MessageId]) -> Result<(), Refusal> {
+        let outcome = self.with_subscription(consumer, |subscription, log, _| {
+            if cumulative {
+                if matches!(subscription.kind, Kind::Shared | Kind::KeyShared) {
+                    return Err(Refusal::new(
+                        RefusalKind::NotAllowed,
+                        "Cumulative acks are for exclusive and failover subscriptions",
+                    ));
+                }
+                for id in ids {
+                    let below = match log.find(id.position) {
+                        Some(offset) if !id.partial => offset + 1,
+                        _ => log.ceiling(id.position),
+                    };
+                    subscription.handle_ack_below(below, log);
+                }
+                return Ok(());
+            }
+            for id in ids.iter().filter(|id| !id.partial) {
+                if let Some(offset) = log.find(id.position) {
+                    subscription.handle_ack(offset, log);
+                }
+            }
+            Ok(())
+        });
+        outcome.unwrap_or_else(|| Err(Refusal::new(RefusalKind::ConsumerNotFound, "Consumer not found")))
+    }
+
+    /// The consumer wants these messages again, or all that it has not acked if none are named.
+    pub fn handle_redeliver(&mut self, consumer: ConsumerKey, ids: &[MessageId]) {
+        self.with_subscription(consumer, |subscription, log, slot| {
+            let offsets = (!ids.is_empty()).then(|| ids.iter().filter_map(|id| log.find(id.position)).collect());
+            subscription.handle_redeliver(slot, offsets, log);
+        });
+    }
+
+    pub fn handle_close_consumer(&mut self, consumer: ConsumerKey, request_id: u64) {
+        self.remove_consumer(consumer);
+        self.emit(Effect::Success { connection: consumer.connection, request_id });
+    }
+
+    pub(super) fn remove_consumer(&mut self, key: ConsumerKey) {
+        let Some(consumer) = self.consumers.remove(&key) else { return };
+        let Some(topic) = self.topics.get_mut(&consumer.topic) else { return };
+        let partition = topic.name.partition();
+        let Some(subscription) = topic.subscriptions.get_mut(&consumer.subscription) else { return };
+        let before = subscription.active();
+        subscription.remove_consumer(consumer.slot, &topic.log, partition);
+        if !subscription.durable && !subscription.has_consumers() {
+            topic.subscriptions.remove(&consumer.subscription);
+            return;
+        }
+        self.announce_active(consumer.topic, consumer.subscription, before, None);
+        self.schedule(consumer.topic, consumer.subscription);
+    }
+
+    /// Moves the subscription's cursor. All its consumers are disconnected and come back by themselves, as
+    /// with Apache Pulsar.
+    pub fn handle_seek(&mut self, consumer: ConsumerKey, request_id: u64, start: Start) {
+        let connection = consumer.connection;
+        let Some(at) = self.consumers.get(&consumer).copied() else {
+            let refusal = Refusal::new(RefusalKind::ConsumerNotFound, "Consumer not found");
+            return self.emit(Effect::Refused { connection, request_id, refusal });
+        };
+        self.seek(at.topic, at.subscription, start);
+        self.answer(Effect::Success { connection, request_id });
+    }
+
+    fn seek(&mut self, topic_id: TopicId, id: u32, start: Start) {
+        let Some(topic) = self.topics.get_mut(&topic_id) else { return };
+        let next = topic.offset_of(start);
+        let Some(subscription) = topic.subscriptions.get_mut(&id) else { return };
+        let consumers: Vec<ConsumerKey> = subscription.consumers().map(|consumer| consumer.key).collect();
+        // A reader's subscription ends with its last consumer. When it comes back it says itself where it
+        // starts; but the client's seek decides that, so the subscription is kept for it.
+        let (name, durable) = (subscription.name.clone(), subscription.durable);
+        if !durable {
+            subscription.durable = true;
+        }
+        for consumer in consumers {
+            self.remove_consumer(consumer);
+            self.emit(Effect::ConsumerClosed { consumer });
+        }
+        let Some(subscription) = self.topics.get_mut(&topic_id).and_then(|topic| topic.subscriptions.get_mut(&id))
+        else {
+            return;
+        };
+        subscription.durable = durable;
+        subscription.seek(next);
+        if durable {
+            self.log_subscription(topic_id, &name);
+        }
+    }
+
+    /// Moves a cursor for the admin.
+    ///
+    /// # Errors
+    /// No such topic or subscription.
+    pub fn handle_reset_cursor(&mut self, topic: &super::TopicName, name: &str, start: Start) -> Result<(), Refusal> {
+        let (topic, id) = self.find_subscription(topic, name)?;
+        self.seek(topic, id, start);
+        Ok(())
+    }
+
+    fn find_subscription(&self, topic: &super::TopicName, name: &str) -> Result<(TopicId, u32), Refusal> {
+        let state = self.topic(topic)?;
+        let id = state.subscription_id(name).ok_or_else(|| {
+            Refusal::new(RefusalKind::SubscriptionNotFound, format!("Subscription {name} of {topic} not found"))
+        })?;
+        Ok((state.id, id))
+    }
+
+    /// The last stored message of the consumer's topic with the size of its batch, and the last one below
+    /// which everything is acknowledged.
+    pub fn last_message_id(&self, consumer: ConsumerKey) -> Option<LastMessageId> {
+        let at = self.consumers.get(&consumer)?;
+        let topic = self.topics.get(&at.topic)?;
+        let next = topic.subscriptions.get(&at.subscription)?.cursor().next();
+        let last = topic.log.end().checked_sub(1);
+        Some(LastMessageId {
+            position: topic.log.last_position(),
+            batch: last.and_then(|last| topic.log.get(last)).map_or(0, |entry| entry.facts.batch),
+            partition: topic.partition(),
+            mark_delete: next.checked_sub(1).and_then(|offset| topic.log.position(offset)),
+        })
+    }
+
+    pub fn consumer_stats(&self, key: ConsumerKey) -> Option<ConsumerStats> {
+        let at = self.consumers.get(&key)?;
+        let topic = self.topics.get(&at.topic)?;
+        let subscription = topic.subscriptions.get(&at.subscription)?;
+        let consumer = subscription.consumer(at.slot)?;
+        Some(ConsumerStats {
+            name: consumer.name.clone(),
+            kind: subscription.kind,
+            permits: consumer.permits.max(0) as u64,
+            unacked: consumer.unacked.len() as u64,
+            backlog: subscription.cursor().backlog(topic.log.end()),
+        })
+    }
+
+    /// Deletes the consumer's subscription.
+    pub fn handle_unsubscribe(&mut self, consumer: ConsumerKey, request_id: u64) {
+        let connection = consumer.connection;
+        let Some(at) = self.consumers.get(&consumer).copied() else {
+            let refusal = Refusal::new(RefusalKind::ConsumerNotFound, "Consumer not found");
+            return self.emit(Effect::Refused { connection, request_id, refusal });
+        };
+        let topic = self.topics.get(&at.topic);
+        let others = topic.and_then(|topic| topic.subscriptions.get(&at.subscription));
+        if others.is_some_and(|subscription| subscription.consumers().count() > 1) {
+            let refusal = Refusal::new(RefusalKind::Busy, "Subscription has other consumers");
+            return self.emit(Effect::Refused { connection, request_id, refusal });
+        }
+        self.remove_consumer(consumer);
+        self.delete_subscription(at.topic, at.subscription);
+        self.answer(Effect::Success { connection, request_id });
+    }
+
+    fn delete_subscription(&mut self, topic_id: TopicId, id: u32) {
+        let Some(topic) = self.topics.get_mut(&topic_id) else { return };
+        if let Some(subscription) = topic.subscriptions.remove(&id)
+            && subscription.durable
+        {
+            self.log(Change::SubscriptionDeleted { topic: topic_id, name: subscription.name });
+        }
+    }
+
+    /// # Errors
+    /// No such topic, or the subscription exists.
+    pub fn handle_create_subscription(
+        &mut self,
+        topic: &super::TopicName,
+        name: &str,
+        start: Start,
+    ) -> Result<(), Refusal> {
+        let id = self.ensure_topic(topic.as_str(), true)?;
+        self.check_storage()?;
+        let Some(state) = self.topics.get_mut(&id) else { return Ok(()) };
+        if state.subscription_id(name).is_some() {
+            return Err(Refusal::new(RefusalKind::AlreadyExists, "Subscription already exists for topic"));
+        }
+        if !state.name.is_persistent() {
+            return Err(Refusal::new(RefusalKind::NotAllowed, "A non-persistent topic has no durable subscriptions"));
+        }
+        let next = state.offset_of(start);
+        state.add_subscription(Subscription::new(name, Kind::Shared, true, next));
+        self.log_subscription(id, name);
+        Ok(())
+    }
+
+    /// # Errors
+    /// No such topic or subscription, or it has consumers and `force` was not asked for.
+    pub fn handle_delete_subscription(
+        &mut self,
+        topic: &super::TopicName,
+        name: &str,
+        force: bool,
+    ) -> Result<(), Refusal> {
+        let (topic_id, id) = self.find_subscription(topic, name)?;
+        let state = self.topics.get(&topic_id).and_then(|topic| topic.subscriptions.get(&id));
+        let consumers: Vec<ConsumerKey> =
+            state.map(|state| state.consumers().map(|consumer| consumer.key).collect()).unwrap_or_default();
+        if !consumers.is_empty() && !force {
+            return Err(Refusal::new(RefusalKind::Busy, "Subscription has active connected consumers"));
+        }
+        for consumer in consumers {
+            self.remove_consumer(consumer);
+            self.emit(Effect::ConsumerClosed { consumer });
+        }
+        self.delete_subscription(topic_id, id);
+        Ok(())
+    }
+}
+
+/// Answer to [`Broker::last_message_id`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastMessageId {
+    pub position: Option<Position>,
+    pub batch: u32,
+    pub partition: i32,
+    pub mark_delete: Option<Position>,
+}

@@ -1,0 +1,107 @@
+//! What a subscription has acknowledged: everything below a mark, and ranges above it.
+
+use std::collections::BTreeMap;
+
+#[derive(Debug, Default, Clone)]
+pub struct Cursor {
+    /// All offsets below are acknowledged.
+    next: u64,
+    /// Acknowledged ranges above, start to end (exclusive), never touching each other or `next`.
+    ranges: BTreeMap<u64, u64>,
+}
+
+impl Cursor {
+    pub fn at(next: u64) -> Cursor {
+        Cursor { next, ranges: BTreeMap::new() }
+    }
+
+    /// The first offset that is not acknowledged.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    pub fn is_acked(&self, offset: u64) -> bool {
+        offset < self.next || self.ranges.range(..=offset).next_back().is_some_and(|(_, end)| offset < *end)
+    }
+
+    /// True if the offset was not acknowledged before.
+    pub fn ack(&mut self, offset: u64) -> bool {
+        if self.is_acked(offset) {
+            return false;
+        }
+        if offset == self.next {
+            self.next += 1;
+            if let Some(end) = self.ranges.remove(&self.next) {
+                self.next = end;
+            }
+            return true;
+        }
+        let end = self.ranges.remove(&(offset + 1)).unwrap_or(offset + 1);
+        match self.ranges.range_mut(..offset).next_back() {
+            Some((_, before)) if *before == offset => *before = end,
+            _ => {
+                self.ranges.insert(offset, end);
+            }
+        }
+        true
+    }
+
+    /// Acknowledges everything below the offset; true if that was news.
+    pub fn ack_below(&mut self, offset: u64) -> bool {
+        if offset <= self.next {
+            return false;
+        }
+        self.next = offset;
+        while let Some((&start, &end)) = self.ranges.first_key_value() {
+            if start > self.next {
+                break;
+            }
+            self.ranges.remove(&start);
+            self.next = self.next.max(end);
+        }
+        true
+    }
+
+    /// Acknowledged ranges above the mark, start to end (exclusive).
+    pub fn ranges(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.ranges.iter().map(|(start, end)| (*start, *end))
+    }
+
+    /// How many offsets below `end` are not acknowledged.
+    pub fn backlog(&self, end: u64) -> u64 {
+        let acked: u64 = self.ranges().map(|(start, end)| end - start).sum();
+        end.saturating_sub(self.next).saturating_sub(acked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_a_plain_set(acks in proptest::collection::vec((0u64..40, any::<bool>()), 0..60)) {
+            let mut cursor = Cursor::default();
+            let mut plain = BTreeSet::new();
+            for (offset, cumulative) in acks {
+                if cumulative {
+                    let before = plain.len();
+                    plain.extend(0..offset);
+                    prop_assert_eq!(cursor.ack_below(offset), cursor.next() > 0 && plain.len() > before || plain.len() > before);
+                } else {
+                    prop_assert_eq!(cursor.ack(offset), plain.insert(offset));
+                }
+                for offset in 0..42 {
+                    prop_assert_eq!(cursor.is_acked(offset), plain.contains(&offset));
+                }
+                prop_assert_eq!(cursor.backlog(40), 40 - plain.len() as u64);
+                let starts: Vec<u64> = cursor.ranges().map(|(start, _)| start).collect();
+                prop_assert!(starts.iter().all(|start| *start > cursor.next()));
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What happens by time alone: cursors are persisted, old messages expire, acknowledged ones are let go.
+
+use super::TopicId;
+use super::broker::Broker;
+use super::catalog::Retention;
+use super::entry::Entry;
+use super::log::Log;
+use super::produce::subscription_change;
+
+/// Producer names that were silent for this long are forgotten by deduplication, as in Apache Pulsar's default.
+const PRODUCER_MEMORY_MS: u64 = 6 * 60 * 60 * 1000;
+
+/// How long the subscription of a reader that was disconnected by its own seek waits for it.
+const READER_MEMORY_TICKS: u32 = 60;
+
+impl Broker {
+    /// To be called about once a second: what was not stored is tried again, cursors that moved are persisted,
+    /// and messages beyond their time to live are skipped.
+    pub fn handle_tick(&mut self, now_ms: u64) {
+        self.expire(now_ms);
+        // While the disk refuses changes, cursors stay marked as moved instead of piling up behind them.
+        if self.check_storage().is_ok() {
+            self.save_cursors();
+        }
+        self.retry_unsaved();
+    }
+
+    /// Persists every cursor that moved.
+    pub fn save_cursors(&mut self) {
+        let mut changes = Vec::new();
+        for topic in self.topics.values_mut() {
+            let durable = topic.subscriptions.iter_mut().filter(|(_, subscription)| subscription.durable);
+            let moved = durable.filter_map(|(id, state)| std::mem::take(&mut state.unsaved).then_some(*id));
+            let moved: Vec<u32> = moved.collect();
+            changes.extend(moved.into_iter().filter_map(|id| subscription_change(topic, id)));
+        }
+        for change in changes {
+            self.log(change);
+        }
+    }
+
+    fn expire(&mut self, now_ms: u64) {
+        let mut moved = Vec::new();
+        for topic in self.topics.values_mut() {
+            topic.deduplication.retain(|_, sequence| {
+                sequence.pushed > sequence.stored || now_ms.saturating_sub(sequence.active_ms) < PRODUCER_MEMORY_MS
+            });
+            topic.subscriptions.retain(|_, subscription| {
+                subscription.idle_ticks = if subscription.has_consumers() { 0 } else { subscription.idle_ticks + 1 };
+                subscription.durable || subscription.idle_ticks < READER_MEMORY_TICKS
+            });
+            let policies = self.catalog.namespaces.get(topic.name.namespace());
+            let Some(ttl) = policies.and_then(|policies| policies.message_ttl_seconds).filter(|ttl| *ttl > 0) else {
+                continue;
+            };
+            let alive = topic.log.published_since(now_ms.saturating_sub(ttl as u64 * 1000));
+            for (id, subscription) in &mut topic.subscriptions {
+                if subscription.durable && subscription.handle_ack_below(alive, &topic.log) {
+                    moved.push((topic.id, *id));
+                }
+            }
+        }
+        for (topic, subscription) in moved {
+            self.schedule(topic, subscription);
+        }
+    }
+
+    /// Lets go of what all durable subscriptions have acknowledged and retention does not keep. Nothing in
+    /// the open segment goes, so that a quiet topic keeps its last message, as an open ledger does.
+    pub fn handle_retention(&mut self, now_ms: u64, open_segment: u32) {
+        let mut gone: Vec<Entry> = Vec::new();
+        for topic in self.topics.values_mut() {
+            let end = topic.log.end();
+            let durable = topic.subscriptions.values().filter(|subscription| subscription.durable);
+            let acked = durable.map(|subscription| subscription.cursor().next()).min().unwrap_or(end).min(end);
+            let policies = self.catalog.namespaces.get(topic.name.namespace());
+            let retention = policies.and_then(|policies| policies.retention);
+            let to = trim_point(&topic.log, acked, retention, now_ms, open_segment);
+            if to > topic.log.base() {
+                gone.extend(topic.log.trim_to(to));
+                for subscription in topic.subscriptions.values_mut() {
+                    subscription.handle_trimmed(to);
+                }
+            }
+        }
+        gone.sort_by_key(|entry| entry.location.segment);
+        self.release(&gone);
+    }
+
+    /// How many entries are still needed in each segment.
+    pub fn entries_per_segment(&self) -> std::collections::BTreeMap<u32, u64> {
+        let mut segments = std::collections::BTreeMap::new();
+        for topic in self.topics.values() {
+            for (_, entry) in topic.log.iter() {
+                *segments.entry(entry.location.segment).or_insert(0) += 1;
+            }
+        }
+        segments
+    }
+
+    pub(super) fn topic_ids(&self) -> Vec<TopicId> {
+        let mut ids: Vec<TopicId> = self.topics.keys().copied().collect();
+        ids.sort();
+        ids
+    }
+}
+
+/// The first offset that must stay. Retention keeps an acknowledged message while it is within the time and
+/// within the size; -1 means without limit.
+fn trim_point(log: &Log, acked: u64, retention: Option<Retention>, now_ms: u64, open_segment: u32) -> u64 {
+    let retention = retention.unwrap_or(Retention { minutes: 0, size_mb: 0 });
+    let size_max = u64::try_from(retention.size_mb).ok().map(|mb| mb * 1024 * 1024);
+    let kept_since = u64::try_from(retention.minutes).ok().map(|minutes| now_ms.saturating_sub(minutes * 60_000));
+    let mut bytes = log.bytes();
+    let mut to = log.base();
+    for (offset, entry) in log.iter() {
+        if offset >= acked || entry.location.segment >= open_segment {
+            break;
+        }
+        let too_old = kept_since.is_some_and(|since| entry.facts.publish_time_ms < since);
+        let too_much = size_max.is_some_and(|max| bytes > max);
+        if !too_old && !too_much {
+            break;
+        }
+        bytes -= u64::from(entry.location.len);
+        to = offset + 1;
+    }
+    to
+}

@@ -1,0 +1,154 @@
+//! What waits within a Shared or Key_Shared subscription to be delivered: again, late, or when its key is free.
+//!
+//! Both queues hold offsets only. They do not know permits or connections: the subscription asks for the
+//! next offset and says whether its consumer could take it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::hash::Ring;
+
+/// Messages that any consumer may get, oldest first.
+#[derive(Debug, Default)]
+pub struct SharedQueue {
+    pub replay: BTreeSet<u64>,
+    /// The consumer that got the last message; the next one is after it.
+    pub last_served: u32,
+}
+
+/// Messages that only the consumer of their key may get, in order within the key.
+///
+/// ```text
+///             ┌────────── its consumer has no permits ─────────► starved ── permits ──┐
+/// ready ──────┼── unacked messages of the key at another ──► (only in waiting) ── acked ──► ready
+///             └── delivered; the key's next message ──► ready
+/// ```
+/// Draining as in PIP-379: a key with unacked messages at a consumer moves to no other before they are
+/// acked or that consumer is gone, and blocks no other key meanwhile.
+#[derive(Debug, Default)]
+pub struct KeyQueue {
+    pub ring: Ring,
+    /// Every offset that waits, by key hash.
+    waiting: HashMap<u32, BTreeSet<u64>>,
+    count: usize,
+    /// Keys that may be deliverable, by their oldest offset. A hint: a key whose queue is empty is skipped.
+    ready: BTreeSet<(u64, u32)>,
+    starved: BTreeMap<u32, BTreeSet<(u64, u32)>>,
+    /// Keys with unacked messages: at which consumer, how many.
+    held: HashMap<u32, Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    consumer: u32,
+    count: u32,
+}
+
+/// Whether a key's next message can go now, and to whom.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Route {
+    /// To this consumer, if it has permits.
+    Consumer(u32),
+    /// The key has unacked messages at another consumer.
+    Draining,
+    Nobody,
+}
+
+impl KeyQueue {
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    pub fn push(&mut self, offset: u64, hash: u32) {
+        if self.waiting.entry(hash).or_default().insert(offset) {
+            self.count += 1;
+        }
+        self.ready.insert((offset, hash));
+    }
+
+    /// Adds behind what waits of the key already; the key's readiness does not change.
+    pub fn push_behind(&mut self, offset: u64, hash: u32) {
+        if self.waiting.entry(hash).or_default().insert(offset) {
+            self.count += 1;
+        }
+    }
+
+    pub fn has_waiting(&self, hash: u32) -> bool {
+        self.waiting.contains_key(&hash)
+    }
+
+    pub fn remove(&mut self, offset: u64, hash: u32) {
+        let Some(offsets) = self.waiting.get_mut(&hash) else { return };
+        if offsets.remove(&offset) {
+            self.count -= 1;
+        }
+        match offsets.first() {
+            None => {
+                self.waiting.remove(&hash);
+            }
+            Some(first) => {
+                self.ready.insert((*first, hash));
+            }
+        }
+    }
+
+    /// The oldest key that may be deliverable: its oldest offset and its hash.
+    pub fn next_ready(&mut self) -> Option<(u64, u32)> {
+        while let Some((_, hash)) = self.ready.pop_first() {
+            if let Some(first) = self.waiting.get(&hash).and_then(|offsets| offsets.first()) {
+                return Some((*first, hash));
+            }
+        }
+        None
+    }
+
+    pub fn route(&self, hash: u32) -> Route {
+        match (self.ring.owner(hash), self.held.get(&hash)) {
+            (None, _) => Route::Nobody,
+            (Some(owner), Some(held)) if held.consumer != owner => Route::Draining,
+            (Some(owner), _) => Route::Consumer(owner),
+        }
+    }
+
+    /// The key waits until its consumer has permits again.
+    pub fn starve(&mut self, consumer: u32, offset: u64, hash: u32) {
+        self.starved.entry(consumer).or_default().insert((offset, hash));
+    }
+
+    pub fn feed(&mut self, consumer: u32) {
+        if let Some(keys) = self.starved.remove(&consumer) {
+            self.ready.extend(keys);
+        }
+    }
+
+    pub fn hold(&mut self, hash: u32, consumer: u32) {
+        self.held.entry(hash).or_insert(Held { consumer, count: 0 }).count += 1;
+    }
+
+    /// One message of the key is no longer unacked at its consumer.
+    pub fn release(&mut self, hash: u32) {
+        let Some(held) = self.held.get_mut(&hash) else { return };
+        held.count -= 1;
+        if held.count == 0 {
+            self.held.remove(&hash);
+            if let Some(first) = self.waiting.get(&hash).and_then(|offsets| offsets.first()) {
+                self.ready.insert((*first, hash));
+            }
+        }
+    }
+
+    /// Keys may belong to other consumers now: all that waits is looked at again.
+    pub fn rering(&mut self) {
+        self.starved.clear();
+        self.ready =
+            self.waiting.iter().filter_map(|(hash, offsets)| offsets.first().map(|first| (*first, *hash))).collect();
+    }
+
+    /// Forgets what waits and what is unacked; the consumers stay.
+    pub fn clear(&mut self) {
+        self.waiting.clear();
+        self.count = 0;
+        self.ready.clear();
+        self.starved.clear();
+        self.held.clear();
+    }
+}

@@ -1,0 +1,154 @@
+//! Back from disk: a snapshot, then every change and message after it, in their order.
+
+use std::collections::HashMap;
+
+use super::TopicId;
+use super::broker::Broker;
+use super::change::{Change, Snapshot, SubscriptionState, TopicState};
+use super::entry::{Entry, Position};
+use super::name::TopicName;
+use super::subscription::Subscription;
+use super::topic::{Sequence, Topic};
+
+/// Builds a [`Broker`] from what was stored.
+#[derive(Debug)]
+pub struct Restore {
+    broker: Broker,
+    /// Cursors are positions; they become offsets when all entries are known.
+    cursors: HashMap<TopicId, Vec<SubscriptionState>>,
+}
+
+impl Restore {
+    pub fn new(snapshot: Snapshot) -> Restore {
+        let mut broker = Broker::default();
+        broker.generation = snapshot.generation + 1;
+        broker.next_topic = snapshot.next_topic;
+        broker.next_ledger = snapshot.next_ledger;
+        broker.catalog.tenants.extend(snapshot.tenants);
+        broker.catalog.namespaces.extend(snapshot.namespaces);
+        broker.catalog.partitioned.extend(snapshot.partitioned);
+        let mut restore = Restore { broker, cursors: HashMap::new() };
+        for state in snapshot.topics {
+            restore.topic(state);
+        }
+        restore
+    }
+
+    fn topic(&mut self, state: TopicState) {
+        // Written by us from a parsed name; one that does not parse now has no way to be reached.
+        let Ok(name) = TopicName::parse(&state.name) else { return };
+        self.broker.next_topic = self.broker.next_topic.max(state.id.0 + 1);
+        self.broker.names.insert(name.as_str().to_owned(), state.id);
+        let mut topic = Topic::new(state.id, name);
+        topic.last = state.last;
+        for (name, sequence, active_ms) in state.producers {
+            let stored = Some(sequence);
+            topic.deduplication.insert(name.into(), Sequence { pushed: stored, stored, active_ms });
+        }
+        self.broker.topics.insert(state.id, topic);
+        self.cursors.insert(state.id, state.subscriptions);
+    }
+
+    pub fn change(&mut self, change: Change) {
+        let catalog = &mut self.broker.catalog;
+        match change {
+            Change::Tenant { tenant } => {
+                catalog.tenants.insert(tenant);
+            }
+            Change::TenantDeleted { tenant } => {
+                catalog.tenants.remove(&tenant);
+            }
+            Change::Namespace { namespace, policies } => {
+                catalog.namespaces.insert(namespace, *policies);
+            }
+            Change::NamespaceDeleted { namespace } => {
+                catalog.namespaces.remove(&namespace);
+            }
+            Change::Partitioned { topic, partitions } => {
+                catalog.partitioned.insert(topic, partitions);
+            }
+            Change::PartitionedDeleted { topic } => {
+                catalog.partitioned.remove(&topic);
+            }
+            Change::Topic { id, name } => {
+                if !self.broker.topics.contains_key(&id) {
+                    let (subscriptions, producers) = (Vec::new(), Vec::new());
+                    self.topic(TopicState { id, name, last: None, subscriptions, producers });
+                }
+            }
+            Change::TopicDeleted { id } => {
+                if let Some(topic) = self.broker.topics.remove(&id) {
+                    self.broker.names.remove(topic.name.as_str());
+                }
+                self.cursors.remove(&id);
+            }
+            Change::Subscription { topic, state } => {
+                if let Some(cursors) = self.cursors.get_mut(&topic) {
+                    cursors.retain(|other| other.name != state.name);
+                    cursors.push(state);
+                }
+            }
+            Change::SubscriptionDeleted { topic, name } => {
+                if let Some(cursors) = self.cursors.get_mut(&topic) {
+                    cursors.retain(|other| other.name != name);
+                }
+            }
+        }
+    }
+
+    /// A stored message; one of a topic that does not exist (any more) is passed over.
+    pub fn message(&mut self, topic: TopicId, position: Position, entry: Entry, origin: Option<(&str, u64)>) {
+        self.broker.next_ledger = self.broker.next_ledger.max(position.ledger + 1);
+        let Some(topic) = self.broker.topics.get_mut(&topic) else { return };
+        topic.log.push(position, entry);
+        topic.last = topic.last.max(Some(position));
+        if let Some((name, highest)) = origin {
+            if !topic.deduplication.contains_key(name) {
+                topic.deduplication.insert(name.into(), Sequence::default());
+            }
+            if let Some(sequence) = topic.deduplication.get_mut(name) {
+                sequence.stored = sequence.stored.max(Some(highest));
+                sequence.pushed = sequence.stored;
+                sequence.active_ms = sequence.active_ms.max(entry.facts.publish_time_ms);
+            }
+        }
+    }
+
+    pub fn finish(mut self) -> Broker {
+        for (id, cursors) in self.cursors {
+            let Some(topic) = self.broker.topics.get_mut(&id) else { continue };
+            for state in cursors {
+                let next = state.next.map_or(topic.log.base(), |next| topic.log.ceiling(next));
+                let mut subscription = Subscription::new(&state.name, state.kind, true, next);
+                let acked: Vec<u64> = state
+                    .acked
+                    .iter()
+                    .flat_map(|(first, last)| {
+                        let end = topic.log.find(*last).map_or(topic.log.ceiling(*last), |offset| offset + 1);
+                        topic.log.ceiling(*first)..end
+                    })
+                    .collect();
+                subscription.restore_cursor(next, acked.into_iter());
+                topic.add_subscription(subscription);
+            }
+        }
+        self.broker
+    }
+}
+
+impl Broker {
+    /// The whole state, to be stored after all effects that came out so far.
+    pub fn snapshot(&self) -> Snapshot {
+        let ids = self.topic_ids();
+        let topics = ids.iter().filter_map(|id| self.topics.get(id)).filter(|topic| topic.name.is_persistent());
+        Snapshot {
+            generation: self.generation,
+            next_topic: self.next_topic,
+            next_ledger: self.next_ledger,
+            tenants: self.catalog.tenants.iter().cloned().collect(),
+            namespaces: self.catalog.namespaces.clone(),
+            partitioned: self.catalog.partitioned.clone(),
+            topics: topics.map(Topic::state).collect(),
+        }
+    }
+}

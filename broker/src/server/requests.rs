@@ -1,0 +1,377 @@
+//! What a client asks, put to the state machine.
+
+use std::sync::Arc;
+
+use super::effects::{message_id, refused, server_error};
+use super::hub::Hub;
+use super::outbound::Outbound;
+use crate::semantics::{
+    Access, Broker, ConnectionId, ConsumerKey, CreateProducer, Facts, Kind, MessageId, Position, Publish, Refusal,
+    RefusalKind, Start, Subscribe, hash::sticky_hash,
+};
+use crate::wire::messages::*;
+use crate::wire::{EntryHeader, Frame, MESSAGE_BYTES_MAX, PROTOCOL_VERSION, Payload, Request, Response, ServerError};
+
+/// A connection's side of the conversation.
+pub struct Session {
+    id: ConnectionId,
+    pub outbound: Arc<Outbound>,
+    hub: Arc<Hub>,
+    connected: bool,
+}
+
+impl Session {
+    pub fn new(id: ConnectionId, outbound: Arc<Outbound>, hub: Arc<Hub>) -> Session {
+        Session { id, outbound, hub, connected: false }
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// Handles what one read has brought, all at once.
+    pub fn handle(&mut self, frames: impl Iterator<Item = Frame>) {
+        let mut frames = frames.peekable();
+        if frames.peek().is_none() {
+            return;
+        }
+        let hub = self.hub.clone();
+        hub.act(|broker| {
+            for frame in frames {
+                if !self.connected {
+                    match frame.request {
+                        Request::Connect(connect) => self.connect(&connect),
+                        _ => self.refuse_connection(ServerError::NotAllowed, "The first command must be CONNECT"),
+                    }
+                    if !self.connected {
+                        return;
+                    }
+                    continue;
+                }
+                self.request(broker, frame);
+            }
+        });
+    }
+
+    fn connect(&mut self, connect: &CommandConnect) {
+        if let Some(token) = &self.hub.settings.token {
+            let given = connect.auth_data.as_deref().unwrap_or_default();
+            let method = connect.auth_method_name.as_deref().unwrap_or("none");
+            if method != "token" || !same(given, token.as_bytes()) {
+                let message = "Authentication required: present the broker's token (auth method `token`)";
+                return self.refuse_connection(ServerError::Authentication, message);
+            }
+        }
+        self.connected = true;
+        self.outbound.respond(&Response::Connected(CommandConnected {
+            server_version: concat!("Everpulse broker ", env!("CARGO_PKG_VERSION")).into(),
+            protocol_version: Some(connect.protocol_version.unwrap_or(0).min(PROTOCOL_VERSION)),
+            max_message_size: Some(MESSAGE_BYTES_MAX as i32),
+        }));
+    }
+
+    fn refuse_connection(&self, error: ServerError, message: &str) {
+        self.outbound.respond(&Response::error(u64::MAX, error, message));
+        self.outbound.finish();
+    }
+
+    fn consumer(&self, consumer_id: u64) -> ConsumerKey {
+        ConsumerKey { connection: self.id, consumer_id }
+    }
+
+    fn request(&mut self, broker: &mut Broker, frame: Frame) {
+        let Frame { request, payload } = frame;
+        match request {
+            Request::Send(send) => self.send(broker, &send, payload),
+            Request::Ack(ack) => self.ack(broker, &ack),
+            Request::Flow(flow) => broker.handle_flow(self.consumer(flow.consumer_id), flow.message_permits),
+            Request::Ping => self.outbound.respond(&Response::Pong),
+            Request::Pong | Request::AuthResponse => {}
+            Request::Connect(_) => self.refuse_connection(ServerError::NotAllowed, "Already connected"),
+            Request::Producer(producer) => broker.handle_create_producer(self.id, create_producer(producer)),
+            Request::Subscribe(subscribe) => self.subscribe(broker, subscribe),
+            Request::CloseProducer(close) => broker.handle_close_producer(self.id, close.target_id, close.request_id),
+            Request::CloseConsumer(close) => {
+                broker.handle_close_consumer(self.consumer(close.target_id), close.request_id);
+            }
+            Request::Unsubscribe(unsubscribe) => {
+                broker.handle_unsubscribe(self.consumer(unsubscribe.target_id), unsubscribe.request_id);
+            }
+            Request::Redeliver(redeliver) => {
+                let ids: Vec<MessageId> = redeliver.message_ids.iter().map(id_of).collect();
+                broker.handle_redeliver(self.consumer(redeliver.consumer_id), &ids);
+            }
+            Request::Seek(seek) => self.seek(broker, &seek),
+            Request::PartitionedMetadata(request) => self.partitioned_metadata(broker, &request),
+            Request::Lookup(request) => self.lookup(broker, &request),
+            Request::ConsumerStats(request) => self.consumer_stats(broker, &request),
+            Request::GetLastMessageId(request) => self.last_message_id(broker, &request),
+            Request::GetTopicsOfNamespace(request) => self.topics(broker, &request),
+            Request::GetSchema(request) => self.outbound.respond(&Response::GetSchema(CommandGetSchemaResponse {
+                request_id: request.request_id,
+                error_code: Some(ServerError::TopicNotFound as i32),
+                error_message: Some("Topic not found or no-schema".into()),
+            })),
+            Request::GetOrCreateSchema(request) => {
+                let (request_id, message) = (request.request_id, "This broker has no schema registry".to_owned());
+                self.outbound.respond(&Response::GetOrCreateSchema(CommandGetOrCreateSchemaResponse {
+                    request_id,
+                    error_code: Some(ServerError::NotAllowed as i32),
+                    error_message: Some(message),
+                    schema_version: None,
+                }));
+            }
+            Request::Unsupported { kind, request_id } => {
+                let message = format!("Command {kind} is not supported by this broker");
+                let request_id = request_id.unwrap_or(u64::MAX);
+                self.outbound.respond(&Response::error(request_id, ServerError::NotAllowed, message));
+            }
+        }
+    }
+
+    fn send(&self, broker: &mut Broker, send: &CommandSend, payload: Option<Payload>) {
+        let (producer_id, sequence_id) = (send.producer_id, send.sequence_id);
+        let refuse = |error: ServerError, message: &str| {
+            let (error, message) = (error as i32, message.to_owned());
+            let refusal = CommandSendError { producer_id, sequence_id, error, message };
+            self.outbound.respond(&Response::SendError(refusal));
+        };
+        if send.txnid_least_bits.unwrap_or(0) != 0 || send.txnid_most_bits.unwrap_or(0) != 0 {
+            return refuse(ServerError::NotAllowed, "Transactions are not supported");
+        }
+        let Some(payload) = payload.filter(|payload| payload.intact) else {
+            return refuse(ServerError::Checksum, "Checksum failed on the broker");
+        };
+        let Some(header) = EntryHeader::of(&payload.entry) else {
+            return refuse(ServerError::NotAllowed, "The message's metadata cannot be read");
+        };
+        self.outbound.count_unanswered(payload.entry.len());
+        let facts = Facts {
+            hash: sticky_hash(&header.sticky_key),
+            batch: header.batch.unwrap_or(0),
+            publish_time_ms: header.publish_time_ms,
+            deliver_at_ms: header.deliver_at_ms,
+        };
+        let publish = Publish {
+            producer_id,
+            sequence_id,
+            highest_sequence_id: send.highest_sequence_id.unwrap_or(0),
+            facts,
+            payload: payload.entry,
+        };
+        broker.handle_publish(self.id, publish);
+    }
+
+    fn ack(&self, broker: &mut Broker, ack: &CommandAck) {
+        let transaction = ack.txnid_least_bits.unwrap_or(0) != 0 || ack.txnid_most_bits.unwrap_or(0) != 0;
+        let outcome = if transaction {
+            Err(Refusal::new(RefusalKind::NotAllowed, "Transactions are not supported"))
+        } else {
+            let ids: Vec<MessageId> = ack.message_id.iter().map(id_of).collect();
+            broker.handle_ack(self.consumer(ack.consumer_id), ack.ack_type == 1, &ids)
+        };
+        if let Some(request_id) = ack.request_id {
+            let refusal = outcome.err();
+            self.outbound.respond(&Response::AckResponse(CommandAckResponse {
+                consumer_id: ack.consumer_id,
+                error: refusal.as_ref().map(|refusal| server_error(refusal.kind) as i32),
+                message: refusal.map(|refusal| refusal.message),
+                request_id: Some(request_id),
+            }));
+        }
+    }
+
+    fn subscribe(&self, broker: &mut Broker, request: CommandSubscribe) {
+        let kind = match request.sub_type {
+            0 => Kind::Exclusive,
+            1 => Kind::Shared,
+            2 => Kind::Failover,
+            3 => Kind::KeyShared,
+            _ => {
+                let error = Response::error(request.request_id, ServerError::NotAllowed, "Unknown subscription type");
+                return self.outbound.respond(&error);
+            }
+        };
+        let unsupported = match &request.key_shared_meta {
+            Some(meta) if kind == Kind::KeyShared && meta.mode != 0 => Some("Key_Shared with sticky ranges"),
+            _ if request.read_compacted == Some(true) => Some("Reading compacted topics"),
+            _ => None,
+        };
+        if let Some(what) = unsupported {
+            let message = format!("{what} is not supported by this broker");
+            return self.outbound.respond(&Response::error(request.request_id, ServerError::NotAllowed, message));
+        }
+        let rollback_s = request.start_message_rollback_duration_sec.unwrap_or(0);
+        let since = (rollback_s > 0).then(|| Start::Since(super::now_ms().saturating_sub(rollback_s * 1000)));
+        broker.handle_subscribe(
+            self.id,
+            Subscribe {
+                topic: request.topic,
+                subscription: request.subscription,
+                kind,
+                consumer_id: request.consumer_id,
+                request_id: request.request_id,
+                name: request.consumer_name,
+                priority: request.priority_level.unwrap_or(0),
+                durable: request.durable.unwrap_or(true),
+                start: since.or(request.start_message_id.as_ref().map(start_after)),
+                earliest: request.initial_position == Some(1),
+                create_topic: request.force_topic_creation.unwrap_or(true),
+            },
+        );
+    }
+
+    fn seek(&self, broker: &mut Broker, seek: &CommandSeek) {
+        let start = match (&seek.message_id, seek.message_publish_time) {
+            (Some(id), _) => match start_after(id) {
+                // A seek names the first message to come, not the last one that is known.
+                Start::After(position) => Start::At(position),
+                start => start,
+            },
+            (None, Some(time_ms)) => Start::Since(time_ms),
+            (None, None) => {
+                let error = Response::error(seek.request_id, ServerError::NotAllowed, "Seek to nowhere");
+                return self.outbound.respond(&error);
+            }
+        };
+        broker.handle_seek(self.consumer(seek.consumer_id), seek.request_id, start);
+    }
+
+    fn partitioned_metadata(&self, broker: &Broker, request: &CommandPartitionedTopicMetadata) {
+        let outcome = broker.resolve(&request.topic).and_then(|topic| broker.partitions(&topic));
+        let request_id = request.request_id;
+        let response = match outcome {
+            Ok(partitions) => CommandPartitionedTopicMetadataResponse {
+                partitions: Some(partitions),
+                request_id,
+                response: Some(0),
+                ..Default::default()
+            },
+            Err(refusal) => CommandPartitionedTopicMetadataResponse {
+                request_id,
+                response: Some(1),
+                error: Some(server_error(refusal.kind) as i32),
+                message: Some(refusal.message),
+                ..Default::default()
+            },
+        };
+        self.outbound.respond(&Response::PartitionedMetadata(response));
+    }
+
+    fn lookup(&self, broker: &Broker, request: &CommandLookupTopic) {
+        let request_id = request.request_id;
+        let response = match broker.resolve(&request.topic) {
+            Ok(_) => CommandLookupTopicResponse {
+                broker_service_url: Some(self.hub.settings.service_url.clone()),
+                response: Some(1),
+                request_id,
+                authoritative: Some(true),
+                proxy_through_service_url: Some(false),
+                ..Default::default()
+            },
+            Err(refusal) => CommandLookupTopicResponse {
+                response: Some(2),
+                request_id,
+                error: Some(server_error(refusal.kind) as i32),
+                message: Some(refusal.message),
+                ..Default::default()
+            },
+        };
+        self.outbound.respond(&Response::Lookup(response));
+    }
+
+    fn consumer_stats(&self, broker: &Broker, request: &CommandConsumerStats) {
+        let request_id = request.request_id;
+        let response = match broker.consumer_stats(self.consumer(request.consumer_id)) {
+            Some(stats) => CommandConsumerStatsResponse {
+                request_id,
+                consumer_name: Some(stats.name),
+                available_permits: Some(stats.permits),
+                unacked_messages: Some(stats.unacked),
+                blocked_on_unacked: Some(false),
+                r#type: Some(format!("{:?}", stats.kind)),
+                backlog: Some(stats.backlog),
+                ..Default::default()
+            },
+            None => CommandConsumerStatsResponse {
+                request_id,
+                error_code: Some(ServerError::ConsumerNotFound as i32),
+                error_message: Some("Consumer not found".into()),
+                ..Default::default()
+            },
+        };
+        self.outbound.respond(&Response::ConsumerStats(response));
+    }
+
+    fn last_message_id(&self, broker: &Broker, request: &CommandGetLastMessageId) {
+        let request_id = request.request_id;
+        let Some(last) = broker.last_message_id(self.consumer(request.consumer_id)) else {
+            let refusal = Refusal::new(RefusalKind::ConsumerNotFound, "Consumer not found");
+            return self.outbound.respond(&refused(request_id, &refusal));
+        };
+        let mut id = message_id(last.position, last.partition);
+        if last.batch > 0 && last.position.is_some() {
+            id.batch_index = Some(last.batch as i32 - 1);
+        }
+        self.outbound.respond(&Response::GetLastMessageId(CommandGetLastMessageIdResponse {
+            last_message_id: id,
+            request_id,
+            consumer_mark_delete_position: Some(message_id(last.mark_delete, -1)),
+        }));
+    }
+
+    fn topics(&self, broker: &Broker, request: &CommandGetTopicsOfNamespace) {
+        let topics = broker.topics_of(&request.namespace).into_iter().filter(|topic| match request.mode.unwrap_or(0) {
+            0 => topic.is_persistent(),
+            1 => !topic.is_persistent(),
+            _ => true,
+        });
+        self.outbound.respond(&Response::GetTopicsOfNamespace(CommandGetTopicsOfNamespaceResponse {
+            request_id: request.request_id,
+            topics: topics.map(|topic| topic.to_string()).collect(),
+        }));
+    }
+}
+
+fn create_producer(request: CommandProducer) -> CreateProducer {
+    CreateProducer {
+        topic: request.topic,
+        producer_id: request.producer_id,
+        request_id: request.request_id,
+        name: request.producer_name,
+        user_named: request.user_provided_producer_name.unwrap_or(true),
+        epoch: request.epoch.unwrap_or(0),
+        access: match request.producer_access_mode.unwrap_or(0) {
+            1 => Access::Exclusive,
+            2 => Access::WaitForExclusive,
+            3 => Access::ExclusiveWithFencing,
+            _ => Access::Shared,
+        },
+        topic_epoch: request.topic_epoch,
+        initial_subscription: request.initial_subscription_name.filter(|name| !name.is_empty()),
+    }
+}
+
+fn id_of(id: &MessageIdData) -> MessageId {
+    // A set bit is a message of the batch that is not acknowledged yet.
+    let partial = id.ack_set.iter().any(|word| *word != 0);
+    MessageId { position: Position { ledger: id.ledger_id, entry: id.entry_id }, partial }
+}
+
+/// What a start message id means: the signed -1:-1 is the earliest message, the largest number the latest; one
+/// within a batch stands for its whole entry, of which the client skips what it has.
+fn start_after(id: &MessageIdData) -> Start {
+    let position = Position { ledger: id.ledger_id, entry: id.entry_id };
+    match (id.ledger_id as i64, id.entry_id as i64) {
+        (..0, _) => Start::Earliest,
+        (i64::MAX, _) => Start::Latest,
+        (_, ..0) => Start::At(Position { entry: 0, ..position }),
+        _ if id.batch_index.is_some_and(|index| index >= 0) => Start::At(position),
+        _ => Start::After(position),
+    }
+}
+
+/// Compares in a time that does not depend on where they differ.
+pub fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}

@@ -1,0 +1,89 @@
+//! A segment file: its name, its header, and opening it.
+//!
+//! ```text
+//! ["EVERPLSE"][format u32][segment u32][salt u32][crc32c u32][records...][zeros]
+//! ```
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::FORMAT_VERSION;
+use super::error::Error;
+
+pub const HEADER_LEN: u32 = 24;
+const MAGIC: &[u8; 8] = b"EVERPLSE";
+
+pub fn path(dir: &Path, segment: u32) -> PathBuf {
+    dir.join(format!("log-{segment:08}.seg"))
+}
+
+/// The numbers of all segments in a directory, ascending.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn list(dir: &Path) -> Result<Vec<u32>, Error> {
+    let mut segments = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(Error::io("list", dir))? {
+        let name = entry.map_err(Error::io("list", dir))?.file_name();
+        let number: Option<u32> =
+            name.to_str().and_then(|name| name.strip_prefix("log-")?.strip_suffix(".seg")?.parse().ok());
+        segments.extend(number);
+    }
+    segments.sort_unstable();
+    Ok(segments)
+}
+
+/// Makes an empty segment; the caller syncs.
+///
+/// # Errors
+/// It cannot be written.
+pub fn create(dir: &Path, segment: u32) -> std::io::Result<(File, u32)> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Differs between the uses of a number and of a disk block; it need not be secret.
+    let salt = crc32c::crc32c(&[now.as_nanos().to_be_bytes(), u128::from(std::process::id()).to_be_bytes()].concat());
+    let mut header = Vec::with_capacity(HEADER_LEN as usize);
+    header.extend_from_slice(MAGIC);
+    header.extend_from_slice(&FORMAT_VERSION.to_be_bytes());
+    header.extend_from_slice(&segment.to_be_bytes());
+    header.extend_from_slice(&salt.to_be_bytes());
+    header.extend_from_slice(&crc32c::crc32c(&header).to_be_bytes());
+    let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path(dir, segment))?;
+    file.write_all_at(&header, 0)?;
+    Ok((file, salt))
+}
+
+/// What the start of a segment says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Header {
+    Valid {
+        salt: u32,
+    },
+    /// The process ended while it made the segment.
+    Unfinished,
+}
+
+/// # Errors
+/// Another program's file, or a newer format's.
+pub fn read_header(path: &Path, segment: u32, bytes: &[u8]) -> Result<Header, Error> {
+    let corrupted = |reason: &str| Error::Corrupted { path: path.to_owned(), offset: 0, reason: reason.to_owned() };
+    let Some(header) = bytes.get(..HEADER_LEN as usize) else { return Ok(Header::Unfinished) };
+    if header.iter().all(|byte| *byte == 0) {
+        return Ok(Header::Unfinished);
+    }
+    let field = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    if &header[..8] != MAGIC {
+        return Err(corrupted("it is not a segment of this broker's log"));
+    }
+    if field(8) > FORMAT_VERSION {
+        return Err(Error::NewerFormat { path: path.to_owned(), found: field(8), known: FORMAT_VERSION });
+    }
+    if crc32c::crc32c(&header[..20]) != field(20) {
+        return Err(corrupted("the checksum of its header does not fit"));
+    }
+    if field(12) != segment {
+        return Err(corrupted("it is another segment under a wrong name"));
+    }
+    Ok(Header::Valid { salt: field(16) })
+}

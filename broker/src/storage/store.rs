@@ -1,0 +1,251 @@
+//! The handle to the storage: submitting, reading, and knowing which segments can go.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+
+use super::Options;
+use super::cache::Cache;
+use super::record::{self, Kind};
+use super::segment;
+use super::snapshot::LogPoint;
+use super::writer::{Command, Completion, Item, Queue, Writer};
+use crate::semantics::{Location, Snapshot};
+
+/// What the writing thread and the readers have in common.
+#[derive(Debug)]
+pub struct Shared {
+    pub(super) cache: Cache,
+    segments: Mutex<HashMap<u32, Readable>>,
+    disk_bytes: AtomicI64,
+}
+
+#[derive(Debug, Clone)]
+struct Readable {
+    file: Arc<File>,
+    salt: u32,
+}
+
+impl Shared {
+    pub(super) fn opened(&self, segment: u32, file: Arc<File>, salt: u32) {
+        let mut segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        segments.insert(segment, Readable { file, salt });
+    }
+
+    pub(super) fn closed(&self, segment: u32) {
+        self.segments.lock().unwrap_or_else(PoisonError::into_inner).remove(&segment);
+    }
+
+    pub(super) fn add_disk_bytes(&self, bytes: i64) {
+        self.disk_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn check_space(&self, more: u64, options: &Options) -> io::Result<()> {
+        let taken = self.disk_bytes.load(Ordering::Relaxed).max(0) as u64;
+        if taken + more <= options.disk.get() {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::StorageFull, "no space left within the broker's disk limit"))
+    }
+}
+
+/// Reads stored messages, from memory or from disk. Cheap to clone, usable from any thread.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    dir: PathBuf,
+    shared: Arc<Shared>,
+}
+
+impl Reader {
+    /// The payload of a message, if it is still in memory.
+    pub fn cached(&self, location: Location) -> Option<Bytes> {
+        payload(&self.shared.cache.get(location)?)
+    }
+
+    /// The payload of a message. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The disk cannot be read, or what it has is not what was written.
+    pub fn read(&self, location: Location) -> io::Result<Bytes> {
+        if let Some(bytes) = self.cached(location) {
+            return Ok(bytes);
+        }
+        let segments = self.shared.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        let readable = segments.get(&location.segment).cloned();
+        drop(segments);
+        let readable =
+            readable.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the message has been let go"))?;
+        let mut bytes = vec![0; location.len as usize];
+        readable.file.read_exact_at(&mut bytes, u64::from(location.offset))?;
+        match record::read(&bytes, readable.salt, location.offset) {
+            Ok(record) if record.kind == Kind::Message => {}
+            _ => return Err(self.damaged(location, "its checksum does not fit")),
+        }
+        payload(&Bytes::from(bytes)).ok_or_else(|| self.damaged(location, "it is no message"))
+    }
+
+    fn damaged(&self, location: Location, reason: &str) -> io::Error {
+        let path = segment::path(&self.dir, location.segment);
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{} is damaged at byte {}: {reason}", path.display(), location.offset),
+        )
+    }
+}
+
+fn payload(record: &Bytes) -> Option<Bytes> {
+    let head = record::message_head(record.get(record::HEADER_LEN..)?)?;
+    (head.payload_at <= record.len()).then(|| record.slice(head.payload_at..))
+}
+
+/// Where records go. Dropped or stopped, it writes what it was given.
+#[derive(Debug)]
+pub struct Storage {
+    queue: Arc<Queue>,
+    epoch: u64,
+    reader: Reader,
+    thread: Option<JoinHandle<()>>,
+    /// Entries that are still needed, per segment.
+    needed: BTreeMap<u32, u64>,
+    open_segment: u32,
+    snapshot_at: LogPoint,
+}
+
+impl Storage {
+    /// Continues behind what [`super::recover()`] found; `needed` says how many entries of each segment are needed.
+    ///
+    /// # Errors
+    /// A segment cannot be opened, or the thread not started.
+    pub fn start(
+        dir: &Path,
+        options: Options,
+        recovered: &super::recover::Recovered,
+        needed: BTreeMap<u32, u64>,
+        on_completion: impl FnMut(Completion) + Send + 'static,
+    ) -> io::Result<Storage> {
+        let disk_bytes = AtomicI64::new(recovered.disk_bytes as i64);
+        let cache = Cache::new(options.cache_bytes);
+        let shared = Arc::new(Shared { cache, segments: Mutex::default(), disk_bytes });
+        for (number, salt) in &recovered.segments {
+            shared.opened(*number, Arc::new(File::open(segment::path(dir, *number))?), *salt);
+        }
+        let next_segment = recovered.next_segment;
+        let queue = Arc::new(Queue::default());
+        let writer = Writer::new(dir.to_owned(), options, shared.clone(), next_segment, Box::new(on_completion));
+        let thread_queue = queue.clone();
+        let thread =
+            std::thread::Builder::new().name("everpulse-log".into()).spawn(move || writer.run(&thread_queue))?;
+        let mut all: BTreeMap<u32, u64> = recovered.segments.iter().map(|(number, _)| (*number, 0)).collect();
+        all.extend(needed);
+        Ok(Storage {
+            queue,
+            epoch: 0,
+            reader: Reader { dir: dir.to_owned(), shared },
+            thread: Some(thread),
+            needed: all,
+            open_segment: next_segment,
+            snapshot_at: recovered.snapshot_at,
+        })
+    }
+
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
+    pub fn disk_bytes(&self) -> u64 {
+        self.reader.shared.disk_bytes.load(Ordering::Relaxed).max(0) as u64
+    }
+
+    pub fn open_segment(&self) -> u32 {
+        self.open_segment
+    }
+
+    /// Gives items to the writing thread, all at once so that they share a write.
+    pub fn submit(&self, items: impl Iterator<Item = Item>) {
+        let epoch = self.epoch;
+        self.queue.extend(items.map(|item| Command::Append { epoch, item }));
+    }
+
+    pub fn store_snapshot(&self, snapshot: &Snapshot) {
+        // Strings, numbers, maps with string keys: this cannot fail.
+        let body = serde_json::to_vec(snapshot).expect("a snapshot is plain data");
+        self.queue.push(Command::Snapshot(body));
+    }
+
+    /// Takes notice of what the thread says. True if a snapshot should be stored, so that segments can go.
+    pub fn handle_completion(&mut self, completion: &Completion) -> bool {
+        match completion {
+            Completion::Stored(locations) => {
+                for run in locations.chunk_by(|a, b| a.segment == b.segment) {
+                    *self.needed.entry(run[0].segment).or_insert(0) += run.len() as u64;
+                }
+                false
+            }
+            Completion::Failed { epoch, .. } => {
+                self.epoch = self.epoch.max(*epoch);
+                false
+            }
+            Completion::Rolled { segment } => {
+                self.open_segment = *segment;
+                self.needed.entry(*segment).or_insert(0);
+                true
+            }
+            Completion::SnapshotStored(point) => {
+                self.snapshot_at = *point;
+                self.delete_unneeded();
+                false
+            }
+            Completion::SnapshotFailed { reason } => {
+                tracing::warn!(reason, "could not write the snapshot; it will be tried again");
+                false
+            }
+        }
+    }
+
+    /// So many entries of a segment are not needed any more.
+    pub fn release(&mut self, segment: u32, entries: u64) {
+        if let Some(needed) = self.needed.get_mut(&segment) {
+            *needed = needed.saturating_sub(entries);
+        }
+    }
+
+    /// Deletes closed segments of which nothing is needed and whose changes are in the snapshot.
+    pub fn delete_unneeded(&mut self) {
+        let before = self.open_segment.min(self.snapshot_at.segment);
+        let gone: Vec<u32> = self.needed.range(..before).filter(|(_, needed)| **needed == 0).map(|(n, _)| *n).collect();
+        if gone.is_empty() {
+            return;
+        }
+        self.needed.retain(|segment, _| !gone.contains(segment));
+        self.queue.push(Command::Delete(gone));
+    }
+
+    /// Writes what it was given, closes the files and waits for the thread.
+    pub fn stop(mut self) {
+        self.join();
+    }
+
+    fn join(&mut self) {
+        self.queue.push(Command::Stop);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that writes the log has panicked");
+        }
+    }
+}
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.join();
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The thread that writes: all that is queued goes out in one write and one sync.
+//!
+//! A failed write fails everything that was submitted before its failure was told (the *epoch*), so that
+//! nothing later is stored before it; then a new segment is begun, since the end of the old one is unknown.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use bytes::BytesMut;
+
+use super::record::{self, Kind, Message};
+use super::segment;
+use super::snapshot::{self, LogPoint};
+use super::store::Shared;
+use super::{Mode, Options};
+use crate::semantics::Location;
+
+/// Space is reserved, as zeros, in steps of this: syncing an overwrite is cheaper than syncing growth.
+const RESERVE_BYTES: u32 = 1024 * 1024;
+/// One write holds at most about this much.
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+#[derive(Debug)]
+pub enum Command {
+    Append { epoch: u64, item: Item },
+    Snapshot(Vec<u8>),
+    Delete(Vec<u32>),
+    Stop,
+}
+
+#[derive(Debug)]
+pub enum Item {
+    Message(Message),
+    /// A change, as JSON.
+    Change(Vec<u8>),
+}
+
+impl Item {
+    fn record_len(&self) -> usize {
+        match self {
+            Item::Message(message) => message.record_len(),
+            Item::Change(body) => record::HEADER_LEN + body.len(),
+        }
+    }
+}
+
+/// What became of what was submitted, in its order.
+#[derive(Debug)]
+pub enum Completion {
+    /// These are stored.
+    Stored(Vec<Location>),
+    /// So many are not, and what was submitted under an epoch below `epoch` will not be either.
+    Failed {
+        count: usize,
+        epoch: u64,
+        reason: String,
+    },
+    /// A new segment was begun.
+    Rolled {
+        segment: u32,
+    },
+    /// A snapshot is on disk: what it covers need not stay in the log.
+    SnapshotStored(LogPoint),
+    SnapshotFailed {
+        reason: String,
+    },
+}
+
+/// Commands on their way to the thread.
+#[derive(Debug, Default)]
+pub struct Queue {
+    commands: Mutex<Vec<Command>>,
+    filled: Condvar,
+}
+
+impl Queue {
+    pub fn push(&self, command: Command) {
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        commands.push(command);
+        if commands.len() == 1 {
+            self.filled.notify_one();
+        }
+    }
+
+    pub fn extend(&self, more: impl Iterator<Item = Command>) {
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_empty = commands.is_empty();
+        commands.extend(more);
+        if was_empty && !commands.is_empty() {
+            self.filled.notify_one();
+        }
+    }
+
+    fn take(&self, into: &mut Vec<Command>) {
+        let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut commands =
+            self.filled.wait_while(commands, |commands| commands.is_empty()).unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(&mut *commands, into);
+    }
+}
+
+/// The open segment and what is being gathered for it.
+pub struct Writer {
+    dir: PathBuf,
+    options: Options,
+    shared: Arc<Shared>,
+    on_completion: Box<dyn FnMut(Completion) + Send>,
+    /// None after a failure, until a new segment could be begun.
+    open: Option<Open>,
+    next_segment: u32,
+    epoch: u64,
+    gathered: BytesMut,
+    locations: Vec<Location>,
+}
+
+struct Open {
+    file: Arc<File>,
+    segment: u32,
+    salt: u32,
+    /// Where the next write goes.
+    end: u32,
+    /// Bytes that the file has on disk, zeros included.
+    reserved: u32,
+    synced_to: u32,
+}
+
+impl Writer {
+    pub fn new(
+        dir: PathBuf,
+        options: Options,
+        shared: Arc<Shared>,
+        next_segment: u32,
+        on_completion: Box<dyn FnMut(Completion) + Send>,
+    ) -> Writer {
+        let (gathered, locations) = (BytesMut::new(), Vec::new());
+        Writer { dir, options, shared, on_completion, open: None, next_segment, epoch: 0, gathered, locations }
+    }
+
+    pub fn run(mut self, queue: &Queue) {
+        let mut commands = Vec::new();
+        loop {
+            queue.take(&mut commands);
+            for command in commands.drain(..) {
+                match command {
+                    Command::Append { epoch, item } => self.append(epoch, &item),
+                    Command::Snapshot(body) => self.snapshot(&body),
+                    Command::Delete(segments) => self.delete(&segments),
+                    Command::Stop => {
+                        self.flush();
+                        self.close();
+                        return;
+                    }
+                }
+            }
+            self.flush();
+        }
+    }
+
+    fn append(&mut self, epoch: u64, item: &Item) {
+        if epoch < self.epoch {
+            return self.fail(1, "an earlier write failed");
+        }
+        let len = item.record_len();
+        let full = self.open.as_ref().is_none_or(|open| {
+            let end = open.end as usize + self.gathered.len();
+            end + len > self.options.segment_bytes as usize && end > segment::HEADER_LEN as usize
+        });
+        if full || self.gathered.len() + len > BATCH_BYTES_MAX {
+            self.flush();
+        }
+        if epoch < self.epoch {
+            return self.fail(1, "an earlier write failed");
+        }
+        if full && let Err(error) = self.roll() {
+            return self.fail_all(1, &error.to_string());
+        }
+        let Some(open) = &self.open else { return self.fail_all(1, "no segment is open") };
+        let offset = open.end + self.gathered.len() as u32;
+        match item {
+            Item::Message(message) => {
+                record::put(&mut self.gathered, open.salt, offset, open.synced_to, Kind::Message, |out| {
+                    message.put(out)
+                });
+            }
+            Item::Change(body) => {
+                record::put(&mut self.gathered, open.salt, offset, open.synced_to, Kind::Change, |out| {
+                    out.extend_from_slice(body);
+                });
+            }
+        }
+        self.locations.push(Location { segment: open.segment, offset, len: len as u32 });
+    }
+
+    /// Writes what was gathered and says so.
+    fn flush(&mut self) {
+        if self.locations.is_empty() {
+            return;
+        }
+        let Some(open) = &mut self.open else { return };
+        let bytes = std::mem::take(&mut self.gathered).freeze();
+        let outcome = open.write(&bytes, &self.options, &self.shared);
+        let locations = std::mem::take(&mut self.locations);
+        match outcome {
+            Ok(()) => {
+                self.shared.cache.insert(open.segment, open.end, bytes.clone());
+                open.end += bytes.len() as u32;
+                if self.options.mode == Mode::Durable {
+                    open.synced_to = open.end;
+                }
+                self.gathered.reserve(bytes.len().min(64 * 1024));
+                (self.on_completion)(Completion::Stored(locations));
+            }
+            Err(error) => {
+                let count = locations.len();
+                self.fail_all(count, &error.to_string());
+            }
+        }
+    }
+
+    fn fail(&mut self, count: usize, reason: &str) {
+        (self.on_completion)(Completion::Failed { count, epoch: self.epoch, reason: reason.to_owned() });
+    }
+
+    /// A write failed: so does everything submitted until this is known.
+    fn fail_all(&mut self, count: usize, reason: &str) {
+        self.epoch += 1;
+        self.gathered.clear();
+        self.close();
+        self.fail(count, reason);
+    }
+
+    /// Ends the open segment where its last good record ends; half a batch behind it must not come back.
+    fn close(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        let cut = open.file.set_len(u64::from(open.end)).and_then(|()| open.file.sync_all());
+        if let Err(error) = cut {
+            let path = segment::path(&self.dir, open.segment);
+            tracing::error!(path = %path.display(), %error, "could not close a segment");
+        }
+        self.shared.add_disk_bytes(-(i64::from(open.reserved.max(open.end)) - i64::from(open.end)));
+    }
+
+    fn roll(&mut self) -> io::Result<()> {
+        self.close();
+        let number = self.next_segment;
+        self.shared.check_space(u64::from(segment::HEADER_LEN), &self.options)?;
+        let (file, salt) = segment::create(&self.dir, number)?;
+        file.sync_all()?;
+        File::open(&self.dir)?.sync_all()?;
+        let file = Arc::new(file);
+        self.shared.opened(number, file.clone(), salt);
+        self.shared.add_disk_bytes(i64::from(segment::HEADER_LEN));
+        self.next_segment += 1;
+        let end = segment::HEADER_LEN;
+        self.open = Some(Open { file, segment: number, salt, end, reserved: end, synced_to: end });
+        (self.on_completion)(Completion::Rolled { segment: number });
+        Ok(())
+    }
+
+    fn snapshot(&mut self, body: &[u8]) {
+        self.flush();
+        let point = match &self.open {
+            Some(open) => LogPoint { segment: open.segment, offset: open.end },
+            None => LogPoint { segment: self.next_segment, offset: 0 },
+        };
+        let outcome = match &mut self.open {
+            // The snapshot must not be ahead of the log that it counts on.
+            Some(open) => open.file.sync_data(),
+            None => Ok(()),
+        };
+        (self.on_completion)(match outcome.and_then(|()| snapshot::write(&self.dir, point, body)) {
+            Ok(()) => Completion::SnapshotStored(point),
+            Err(error) => Completion::SnapshotFailed { reason: error.to_string() },
+        });
+    }
+
+    fn delete(&mut self, segments: &[u32]) {
+        for number in segments {
+            let path = segment::path(&self.dir, *number);
+            let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+            match std::fs::remove_file(&path) {
+                Ok(()) => {
+                    self.shared.closed(*number);
+                    self.shared.add_disk_bytes(-(bytes as i64));
+                }
+                Err(error) => tracing::warn!(path = %path.display(), %error, "could not delete a segment"),
+            }
+        }
+    }
+}
+
+impl Open {
+    fn write(&mut self, bytes: &[u8], options: &Options, shared: &Shared) -> io::Result<()> {
+        let end = u64::from(self.end) + bytes.len() as u64;
+        if end > u64::from(self.reserved) {
+            let wanted = match options.mode {
+                Mode::Durable => end.next_multiple_of(u64::from(RESERVE_BYTES)),
+                Mode::Relaxed => end,
+            };
+            let more = wanted - u64::from(self.reserved);
+            shared.check_space(more, options)?;
+            if options.mode == Mode::Durable {
+                let zeros = vec![0; more as usize];
+                self.file.write_all_at(&zeros, u64::from(self.reserved))?;
+                self.file.sync_all()?;
+            }
+            shared.add_disk_bytes(more as i64);
+            self.reserved = wanted as u32;
+        }
+        self.file.write_all_at(bytes, u64::from(self.end))?;
+        if options.mode == Mode::Durable {
+            self.file.sync_data()?;
+        }
+        Ok(())
+    }
+}
