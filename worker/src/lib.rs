@@ -22,6 +22,9 @@ mod relay;
 mod clock;
 pub mod failpoint;
 
+#[cfg(test)]
+mod trial;
+
 pub use error::{Error, ErrorKind};
 pub use options::Options;
 pub use worker::{Worker, WorkerHandle};
