@@ -104,15 +104,10 @@ pub(crate) async fn run<S: Send + 'static>(
     }
 }
 
-type Result<T> = std::result::Result<T, AttemptError>;
+type Attempted = Result<Payload, AttemptError>;
 
 /// Polls the author's code, here or on a thread that may block, and catches its panics.
-async fn work<S: Send + 'static>(
-    entry: &ActivityEntry,
-    args: Payload,
-    context: ActivityContext,
-    slot: S,
-) -> Result<Payload> {
+async fn work<S: Send + 'static>(entry: &ActivityEntry, args: Payload, context: ActivityContext, slot: S) -> Attempted {
     if !entry.blocking {
         let _slot = slot;
         let attempt = async { activity::with(context, entry.run(args)).await };
@@ -139,7 +134,7 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> AttemptError {
     AttemptError { failure: Failure::new(FailureKind::Panicked, message), retryable: true }
 }
 
-fn ended(result: Result<Payload>, task: &Task, pulse: &Pulse, bounds: Bounds) -> End {
+fn ended(result: Attempted, task: &Task, pulse: &Pulse, bounds: Bounds) -> End {
     match result {
         Ok(value) if value.len() > bounds.payload_bytes_max => {
             let message = format!(
@@ -157,5 +152,140 @@ fn ended(result: Result<Payload>, task: &Task, pulse: &Pulse, bounds: Bounds) ->
             failure.value = failure.value.take().filter(|value| value.len() <= bounds.payload_bytes_max);
             End::Failed { failure, retryable, heartbeat: pulse.details() }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use everpulse_sdk::definition::FunctionActivity;
+
+    use super::*;
+    use crate::trial::task;
+
+    type Failed = everpulse_sdk::Error;
+
+    #[everpulse_sdk::activity(crate = everpulse_sdk)]
+    async fn forever() -> Result<(), Failed> {
+        std::future::pending().await
+    }
+
+    /// Beats every 3 s, so often, and then no more.
+    #[everpulse_sdk::activity(crate = everpulse_sdk)]
+    async fn beating(times: u32) -> Result<(), Failed> {
+        for n in 0..times {
+            sleep(Duration::from_secs(3)).await;
+            activity::context().heartbeat(n);
+        }
+        std::future::pending().await
+    }
+
+    #[everpulse_sdk::activity(crate = everpulse_sdk)]
+    async fn panicking(message: String) -> Result<(), Failed> {
+        panic!("{message}")
+    }
+
+    #[everpulse_sdk::activity(crate = everpulse_sdk)]
+    fn thread(panics: bool) -> String {
+        assert!(!panics, "on a thread");
+        activity::context().idempotency_key().to_owned()
+    }
+
+    #[everpulse_sdk::activity(crate = everpulse_sdk)]
+    async fn large(bytes: usize) -> String {
+        "x".repeat(bytes)
+    }
+
+    fn one<T: serde::Serialize>(name: &str, value: T) -> Payload {
+        Payload::encode(&std::collections::BTreeMap::from([(name, value)])).expect("encodes")
+    }
+
+    fn bounds() -> Bounds {
+        Bounds { cancel_grace: Duration::from_secs(5), payload_bytes_max: 1_000 }
+    }
+
+    async fn run_task<D: FunctionActivity>(task: &Task) -> (End, Duration) {
+        let pulse = Pulse::new();
+        let context = ActivityContext::new(task, pulse.clone());
+        let began = Instant::now();
+        let end = run(&D::entry(), task, context, &pulse, bounds(), ()).await;
+        (end, began.elapsed())
+    }
+
+    fn failure(end: End) -> (Failure, bool, Option<Payload>) {
+        match end {
+            End::Failed { failure, retryable, heartbeat } => (failure, retryable, heartbeat),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_takes_too_long_is_retried() {
+        let mut task = task("forever", one("none", 0));
+        task.options.start_to_close_ms = 30_000;
+        let (end, took) = run_task::<forever>(&task).await;
+        let (failure, retryable, _) = failure(end);
+        assert_eq!((failure.kind, retryable), (FailureKind::TimedOut, true));
+        assert_eq!(failure.message, "attempt 1 of activity `forever` took longer than 30s");
+        assert_eq!(took.as_secs(), 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_falls_silent_ends_before_its_time_out_and_its_last_details_stay() {
+        let mut task = task("beating", one("times", 4));
+        task.options.start_to_close_ms = 600_000;
+        task.options.heartbeat_ms = Some(5_000);
+        let (end, took) = run_task::<beating>(&task).await;
+        let (failure, retryable, heartbeat) = failure(end);
+        assert_eq!((failure.kind, retryable), (FailureKind::TimedOut, true));
+        assert_eq!(failure.message, "attempt 1 of activity `beating` gave no heartbeat for 5s");
+        assert_eq!(heartbeat, Some(Payload::encode(&3).expect("encodes")));
+        assert_eq!(took.as_secs(), 4 * 3 + 5);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_failure_that_is_retried() {
+        let (end, _) = run_task::<panicking>(&task("panicking", one("message", "no such table"))).await;
+        let (failure, retryable, _) = failure(end);
+        assert_eq!((failure.kind, retryable), (FailureKind::Panicked, true));
+        assert_eq!(failure.message, "activity panicked: no such table");
+    }
+
+    #[tokio::test]
+    async fn a_plain_function_runs_on_a_blocking_thread_with_its_context() {
+        let good = task("thread", one("panics", false));
+        let (end, _) = run_task::<thread>(&good).await;
+        assert_eq!(end, End::Done(Payload::encode(&good.idempotency_key()).expect("encodes")));
+        let (end, _) = run_task::<thread>(&task("thread", one("panics", true))).await;
+        let (failure, ..) = failure(end);
+        assert_eq!(failure.message, "activity panicked: on a thread");
+    }
+
+    #[tokio::test]
+    async fn a_result_that_is_too_large_is_final_and_says_what_to_do() {
+        let (end, _) = run_task::<large>(&task("large", one("bytes", 2_000))).await;
+        let (failure, retryable, _) = failure(end);
+        assert!(!retryable);
+        assert!(failure.message.contains("put it into a store and return where it is"), "{failure}");
+        let (end, _) = run_task::<large>(&task("large", one("bytes", 10))).await;
+        assert!(matches!(end, End::Done(_)));
+    }
+
+    #[tokio::test]
+    async fn arguments_that_cannot_be_read_are_final() {
+        let (end, _) = run_task::<large>(&task("large", one("bytes", "many"))).await;
+        let (failure, retryable, _) = failure(end);
+        assert_eq!((failure.kind, retryable), (FailureKind::Undecodable, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cancelled_attempt_has_a_while_to_end() {
+        let mut task = task("forever", one("none", 0));
+        task.options.start_to_close_ms = 600_000;
+        let pulse = Pulse::new();
+        let context = ActivityContext::new(&task, pulse.clone());
+        context.cancel();
+        let began = Instant::now();
+        let end = run(&forever::entry(), &task, context, &pulse, bounds(), ()).await;
+        assert_eq!((end, began.elapsed().as_secs()), (End::Cancelled, 5));
     }
 }
