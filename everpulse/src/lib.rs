@@ -9,6 +9,13 @@ pub use everpulse_sdk::{
 };
 pub use everpulse_sdk::{definition, failure, options};
 
+#[cfg(feature = "client")]
+pub use everpulse_client::{self as client, Client, IdPolicy, Run};
+#[cfg(feature = "worker")]
+pub use everpulse_worker::{self as worker, Worker, WorkerHandle};
+
+pub use everpulse_protocol::{RunId, WorkflowId};
+
 #[doc(hidden)]
 pub use everpulse_sdk::__private;
 
@@ -19,4 +26,9 @@ pub mod prelude {
         sleep_until, step, try_join, try_join_all, workflow,
     };
     pub use std::time::Duration;
+
+    #[cfg(feature = "client")]
+    pub use everpulse_client::Client;
+    #[cfg(feature = "worker")]
+    pub use everpulse_worker::Worker;
 }

@@ -202,8 +202,8 @@ impl Intake {
             };
             self.next += 1;
             let token = DeliveryToken(self.next);
-            self.unacked.insert(token, delivery.token);
             let shard = frame.shard;
+            self.unacked.insert(token, shard, delivery.token);
             // Published before this worker was there: it may be what took the one before down.
             let suspect = delivery.publish_time_ms < self.began.0;
             let arrival = Arrival::Delivery(Delivery { token, frame, suspect });

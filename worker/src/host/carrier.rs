@@ -31,16 +31,27 @@ const PIECE: usize = 512;
 /// Inbox messages that are not acknowledged, by the token that the engine knows.
 #[derive(Debug, Default)]
 pub(super) struct Unacked {
-    tokens: Mutex<HashMap<DeliveryToken, AckToken>>,
+    tokens: Mutex<HashMap<DeliveryToken, (u32, AckToken)>>,
 }
 
 impl Unacked {
-    pub fn insert(&self, token: DeliveryToken, ack: AckToken) {
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).insert(token, ack);
+    pub fn insert(&self, token: DeliveryToken, shard: u32, ack: AckToken) {
+        lock(&self.tokens).insert(token, (shard, ack));
     }
 
     fn take(&self, token: DeliveryToken) -> Option<AckToken> {
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).remove(&token)
+        lock(&self.tokens).remove(&token).map(|(_, ack)| ack)
+    }
+
+    fn take_all(&self, shard: u32) -> Vec<AckToken> {
+        let mut all = Vec::new();
+        lock(&self.tokens).retain(|_, (of, ack)| {
+            if *of == shard {
+                all.push(*ack);
+            }
+            *of != shard
+        });
+        all
     }
 }
 
@@ -85,6 +96,8 @@ impl Carrier {
 
     /// Carries out one effect of a shard.
     pub fn carry_out(&self, shard: u32, effect: Effect, mailbox: &Sender<Message>) {
+        // Only here: inside workflow code a stray use of tokio has to fail.
+        let _runtime = self.runtime.enter();
         let back = Back { shard, mailbox: mailbox.clone() };
         match effect {
             Effect::AskTail { id } => self.ask_tail(id, back),
@@ -120,6 +133,13 @@ impl Carrier {
                 failpoint::hit("ack-sent");
             }
             Effect::Refuse { reason } => tracing::error!(shard, reason, "this shard cannot be served here"),
+        }
+    }
+
+    /// Asks for everything again that a shard held and forgot.
+    pub fn hand_back(&self, shard: u32) {
+        for ack in self.unacked.take_all(shard) {
+            self.acker.nack(ack);
         }
     }
 
@@ -165,10 +185,7 @@ impl Carrier {
         let publisher = {
             let mut publishers = lock(&self.history);
             let topic = history(back.shard);
-            let open = || {
-                let _runtime = self.runtime.enter();
-                self.transport.publisher(&topic, PublisherOptions::default())
-            };
+            let open = || self.transport.publisher(&topic, PublisherOptions::default());
             publishers.entry(back.shard).or_insert_with(open).clone()
         };
         self.runtime.spawn(async move {

@@ -113,8 +113,11 @@ pub(super) fn run(
                                     shared.options.clone(),
                                 )
                             });
-                            handle(state, arrival);
-                            touched.insert(shard);
+                            if survives(|| handle(state, arrival)) {
+                                touched.insert(shard);
+                            } else {
+                                give_up(&mut shards, shard, carrier);
+                            }
                         }
                         Message::Drain => {
                             for (number, shard) in &mut shards {
@@ -135,10 +138,17 @@ pub(super) fn run(
             Err(RecvTimeoutError::Disconnected) => return,
         }
         let now = clock::now();
-        for (number, shard) in &mut shards {
-            if shard.poll_deadline().is_some_and(|deadline| deadline <= now) {
-                shard.handle_tick(now);
-                touched.insert(*number);
+        let due: Vec<u32> = shards
+            .iter()
+            .filter(|(_, shard)| shard.poll_deadline().is_some_and(|deadline| deadline <= now))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in due {
+            let Some(shard) = shards.get_mut(&number) else { continue };
+            if survives(|| shard.handle_tick(now)) {
+                touched.insert(number);
+            } else {
+                give_up(&mut shards, number, carrier);
             }
         }
         for number in touched {
@@ -148,6 +158,19 @@ pub(super) fn run(
             }
         }
     }
+}
+
+/// Whether a shard's code came to its end. Panics of workflows are caught in the sdk; one that arrives here is a
+/// broken invariant of ours.
+fn survives(work: impl FnOnce()) -> bool {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_ok()
+}
+
+/// Throws a broken shard away: what it held comes again, and history is read anew.
+fn give_up(shards: &mut BTreeMap<u32, Shard>, shard: u32, carrier: &Carrier) {
+    tracing::error!(shard, "a shard broke an invariant and is read anew; please report the panic above");
+    shards.remove(&shard);
+    carrier.hand_back(shard);
 }
 
 fn handle(shard: &mut Shard, arrival: Arrival) {

@@ -1,0 +1,98 @@
+//! The broker that a test runs on, with a namespace (or directory) of the test's own.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// One application's place on one arm.
+pub struct Arm {
+    url: String,
+    /// Where an embedded broker keeps its files, and tests theirs.
+    dir: TempDir,
+    embedded: bool,
+}
+
+/// Nothing in a test may take longer; whatever waits says what it waited for.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Arm {
+    /// A fresh application with few shards, which set up quickly.
+    ///
+    /// # Errors
+    /// When the arm that was asked for is not there.
+    pub fn new() -> Result<Self> {
+        Self::with_shards(4)
+    }
+
+    /// A fresh application.
+    ///
+    /// # Errors
+    /// When the arm that was asked for is not there.
+    pub fn with_shards(shards: u32) -> Result<Self> {
+        init_tracing();
+        let dir = tempfile::tempdir().context("making a directory for the test")?;
+        match std::env::var("EVERPULSE_ARM").as_deref() {
+            Err(_) | Ok("embedded") => {
+                let broker = dir.path().join("broker");
+                let url = format!("embedded:{}?shards={shards}&inbox_partitions=2", broker.display());
+                Ok(Self { url, dir, embedded: true })
+            }
+            Ok("pulsar") => {
+                let broker = std::env::var("EVERPULSE_TEST_PULSAR_URL").context(
+                    "the arm `pulsar` needs EVERPULSE_TEST_PULSAR_URL: run the tests by `cargo xtask pulsar run -- ..`",
+                )?;
+                let admin = std::env::var("EVERPULSE_TEST_PULSAR_ADMIN_URL")
+                    .context("the arm `pulsar` needs EVERPULSE_TEST_PULSAR_ADMIN_URL")?;
+                let namespace = format!("t{}", Uuid::new_v4().simple());
+                let url = format!("{broker}/public/{namespace}?admin={admin}&shards={shards}&inbox_partitions=2");
+                Ok(Self { url, dir, embedded: false })
+            }
+            Ok(other) => bail!("EVERPULSE_ARM is {other:?}; it can be embedded or pulsar"),
+        }
+    }
+
+    /// The address for workers and clients.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A directory for the test's own files.
+    #[must_use]
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    /// Whether the broker lives in the processes of the test.
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
+        self.embedded
+    }
+}
+
+fn init_tracing() {
+    // A second test of the same process finds it set already.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_test_writer()
+        .try_init();
+}
+
+/// Waits until something holds, and says what did not.
+///
+/// # Errors
+/// After [`PATIENCE`].
+pub async fn eventually<T, F: Future<Output = Result<Option<T>>>>(what: &str, mut look: impl FnMut() -> F) -> Result<T> {
+    let until = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look().await? {
+            return Ok(found);
+        }
+        if tokio::time::Instant::now() >= until {
+            bail!("waited for {PATIENCE:?}: {what}");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

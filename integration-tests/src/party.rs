@@ -1,0 +1,1 @@
+//! Worker processes of a test, which it can kill, stop and continue.

@@ -1,0 +1,208 @@
+//! The workflows and activities of the suites.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use everpulse::prelude::*;
+use everpulse::{Never, activity as activity_context};
+use serde::{Deserialize, Serialize};
+
+use crate::ledger;
+
+/// An error of an author's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Trouble {
+    Flaky { attempt: u32 },
+    Final,
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Flaky { attempt } => write!(f, "flaky at attempt {attempt}"),
+            Self::Final => f.write_str("final"),
+        }
+    }
+}
+
+impl std::error::Error for Trouble {}
+
+fn note(step: &str) {
+    let context = activity_context::context();
+    let workflow_id = context.workflow_id().to_string();
+    ledger::note(&context.idempotency_key(), &workflow_id, step, context.attempt()).expect("the ledger can be written");
+}
+
+#[activity]
+pub async fn greet(name: String) -> String {
+    note("greet");
+    format!("hello {name}")
+}
+
+#[workflow(version = 1)]
+pub async fn hello(name: String) -> Result<String, Failure<Never>> {
+    greet(name).await
+}
+
+#[activity]
+pub async fn count(n: u64) -> u64 {
+    note(&format!("count {n}"));
+    n
+}
+
+/// Ten activities, one after another.
+#[workflow(version = 1)]
+pub async fn sequence() -> Result<Vec<u64>, Failure<Never>> {
+    let mut all = Vec::new();
+    for n in 0..10 {
+        all.push(count(n).await?);
+    }
+    Ok(all)
+}
+
+/// Many activities at once.
+#[workflow(version = 1)]
+pub async fn fan_out(n: u64) -> Result<u64, Failure<Never>> {
+    let results = join_all((0..n).map(count)).await;
+    results.into_iter().sum()
+}
+
+/// Ten local steps, one after another.
+#[workflow(version = 1)]
+pub async fn ten_steps(id: String) -> Result<Vec<u64>, Failure<Never>> {
+    let mut all = Vec::new();
+    for n in 0..10u64 {
+        let id = id.clone();
+        let note = move || {
+            let id = id.clone();
+            async move {
+                ledger::note(&format!("{id}/{n}"), &id, &format!("step {n}"), 1).expect("the ledger can be written");
+                Ok::<u64, Never>(n)
+            }
+        };
+        all.push(step("note", note).await?);
+    }
+    Ok(all)
+}
+
+/// Fails until the attempt that is told.
+#[activity(retry(initial = "20ms", max = "100ms", max_attempts = 5, never = Trouble::Final))]
+pub async fn flaky(good_attempt: u32) -> Result<u32, Trouble> {
+    note("flaky");
+    let attempt = activity_context::context().attempt();
+    if good_attempt == 0 {
+        return Err(Trouble::Final);
+    }
+    if attempt < good_attempt { Err(Trouble::Flaky { attempt }) } else { Ok(attempt) }
+}
+
+/// What became of a flaky activity, in words.
+#[workflow(version = 1)]
+pub async fn persists(good_attempt: u32) -> String {
+    match flaky(good_attempt).await {
+        Ok(attempt) => format!("ok at {attempt}"),
+        Err(Failure::Failed(error)) => format!("failed: {error}"),
+        Err(Failure::Exhausted { attempts, .. }) => format!("exhausted after {attempts}"),
+        Err(other) => format!("other: {other}"),
+    }
+}
+
+/// Fails while the switch is off, and waits for an operator.
+#[activity(retry(initial = "10ms", max_attempts = 2), exhausted = "park")]
+pub async fn guarded() -> Result<String, Trouble> {
+    note("guarded");
+    if SWITCH.load(Ordering::SeqCst) == 0 {
+        return Err(Trouble::Flaky { attempt: activity_context::context().attempt() });
+    }
+    Ok(activity_context::context().idempotency_key().to_string())
+}
+
+/// What [`guarded`] looks at.
+pub static SWITCH: AtomicU32 = AtomicU32::new(0);
+
+#[workflow(version = 1)]
+pub async fn waits_for_operator() -> Result<String, Failure<Trouble>> {
+    guarded().await
+}
+
+/// Sleeps, and says for how long by the recorded clock.
+#[workflow(version = 1)]
+pub async fn naps(ms: u64) -> u64 {
+    let before = now();
+    sleep(Duration::from_millis(ms)).await;
+    now().duration_since(before).unwrap_or_default().as_millis() as u64
+}
+
+#[everpulse::signal]
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Word {
+    pub text: String,
+}
+
+/// Gathers so many words.
+#[workflow(version = 1)]
+pub async fn gathers(words: usize) -> Vec<String> {
+    let mut all = Vec::new();
+    while all.len() < words {
+        all.push(signal::<Word>().recv().await.text);
+    }
+    all
+}
+
+/// Runs until it is cancelled; then the activity hears of it.
+#[activity(timeout = "60s")]
+pub async fn endless() -> bool {
+    note("endless");
+    let context = activity_context::context();
+    context.cancelled().await;
+    note("endless cancelled");
+    true
+}
+
+#[workflow(version = 1)]
+pub async fn endless_run() -> Result<bool, Failure<Never>> {
+    endless().await
+}
+
+/// A step of the race that loses is cancelled.
+#[workflow(version = 1)]
+pub async fn races() -> String {
+    select! {
+        _ = endless() => "activity".to_owned(),
+        () = sleep(Duration::from_millis(100)) => "timer".to_owned(),
+    }
+}
+
+#[workflow(version = 1)]
+pub async fn panics() -> u64 {
+    panic!("on purpose")
+}
+
+/// Waits for something that is not durable.
+#[workflow(version = 1)]
+pub async fn waits_for_a_channel() -> u64 {
+    std::future::pending::<()>().await;
+    0
+}
+
+/// All of them.
+#[must_use]
+pub fn serve_all(worker: Worker) -> Worker {
+    worker
+        .workflow(hello)
+        .workflow(sequence)
+        .workflow(fan_out)
+        .workflow(ten_steps)
+        .workflow(persists)
+        .workflow(waits_for_operator)
+        .workflow(naps)
+        .workflow(gathers)
+        .workflow(endless_run)
+        .workflow(races)
+        .workflow(panics)
+        .workflow(waits_for_a_channel)
+        .activity(greet)
+        .activity(count)
+        .activity(flaky)
+        .activity(guarded)
+        .activity(endless)
+}
