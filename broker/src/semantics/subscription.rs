@@ -460,8 +460,10 @@ impl Subscription {
             let mut turn = self.consumers.range(last + 1..).chain(self.consumers.range(..=last)).filter_map(able);
             let Some((_, slot)) = turn.find(|(priority, _)| *priority == best) else { return };
             let replayed = queue.replay.pop_first().and_then(|offset| log.get(offset).map(|entry| (offset, *entry)));
-            queue.last_served = slot;
             let Some((offset, entry)) = replayed.or_else(|| self.read_next(log, now_ms)) else { return };
+            if let Dispatcher::Shared(queue) = &mut self.dispatcher {
+                queue.last_served = slot;
+            }
             self.deliver(slot, offset, entry, out);
         }
     }
