@@ -101,15 +101,20 @@ impl Book {
                 self.timers.remove(&(due, run_id, no));
             }
         }
-        for mark in record.commands.iter().filter(|mark| mark.kind == CommandKind::Timer) {
-            self.timers.insert((mark.due.unwrap_or(record.at), run_id, mark.no));
-        }
+        let set: Vec<u32> =
+            record.commands.iter().filter(|mark| mark.kind == CommandKind::Timer).map(|mark| mark.no).collect();
         if record.commands.iter().any(|mark| mark.kind == CommandKind::Activity) {
             self.unmarked.push_back((frame, run_id));
         }
         let close = record.close.clone();
         let at = record.at;
         run.absorb(record, body.as_ref(), frame);
+        // A timer that was cancelled in the turn that set it is not pending: nothing would ever end it here.
+        for no in set {
+            if let Some(due) = run.pending.get(&no).and_then(|pending| pending.due) {
+                self.timers.insert((due, run_id, no));
+            }
+        }
         if run_timer != self::run_timer(run) {
             if let Some(due) = run_timer {
                 self.timers.remove(&(due, run_id, RUN_TIMER));

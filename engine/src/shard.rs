@@ -571,19 +571,17 @@ impl Shard {
             self.parked_tried = at;
             self.revive_parked(round, number, at);
         }
-        let due: Vec<(RunId, u32)> = self
-            .book
-            .timers
-            .iter()
-            .take_while(|(due, ..)| *due <= at)
-            .filter(|(_, run, no)| self.can_fire(*run, *no))
-            .map(|(_, run, no)| (*run, *no))
-            .collect();
-        for (run, no) in due {
+        let due: Vec<(Timestamp, RunId, u32)> =
+            self.book.timers.iter().take_while(|(due, ..)| *due <= at).copied().collect();
+        for timer in due {
             if round.bytes >= FRAME_BYTES {
                 break;
             }
-            self.applier(round, number, at).fire(run, no);
+            // What fired just now may have cancelled this one, or parked or ended its run.
+            let (_, run, no) = timer;
+            if self.book.timers.contains(&timer) && self.can_fire(run, no) {
+                self.applier(round, number, at).fire(run, no);
+            }
         }
         if self.apply_received(round, number, at) {
             return;

@@ -3,6 +3,10 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod judge;
+pub mod play;
+pub mod workflows;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -48,7 +52,24 @@ pub struct Owner {
     pub holds: BTreeMap<DeliveryToken, usize>,
     next_token: u64,
     pub alive: bool,
+    /// How far this owner's clock is ahead, in milliseconds.
+    pub skew: i64,
 }
+
+/// What comes back to an owner after the outside did what an effect says.
+#[derive(Debug)]
+pub enum Answer {
+    Tail { id: u64, tail: Option<Position> },
+    Entries { id: u64, entries: Vec<(Position, Bytes)> },
+    Fetched { id: u64, payload: Option<Bytes> },
+    Receipt { id: u64, receipt: Result<Option<Position>, ()> },
+    Found { id: u64, tasks: Vec<EventId> },
+    Sent { id: SendId, position: Option<Position> },
+    Local { run: RunId, step: u32, result: LocalResult },
+}
+
+/// Local work that was done: run, step, how many entries the log had then.
+pub type Executed = (RunId, u32, usize);
 
 pub struct World {
     pub now: Timestamp,
@@ -56,7 +77,12 @@ pub struct World {
     pub ledger: u64,
     /// All that was ever published to the inbox; none once it is acknowledged.
     pub inbox: Vec<Option<InboxFrame>>,
+    /// All frames that were ever published, acknowledged or not.
+    pub archive: Vec<InboxFrame>,
     pub queue: Vec<Task>,
+    /// How many entries the log had when each task of the queue was sent.
+    pub queued_at: Vec<usize>,
+    pub executed: Vec<Executed>,
     pub timers: Vec<Wake>,
     pub replies: Vec<(RequestId, ReplyBody)>,
     pub cancelled: Vec<EventId>,
@@ -75,7 +101,10 @@ impl World {
             log: Vec::new(),
             ledger: 1,
             inbox: Vec::new(),
+            archive: Vec::new(),
             queue: Vec::new(),
+            queued_at: Vec::new(),
+            executed: Vec::new(),
             timers: Vec::new(),
             replies: Vec::new(),
             cancelled: Vec::new(),
@@ -102,6 +131,7 @@ impl World {
             holds: BTreeMap::new(),
             next_token: 0,
             alive: true,
+            skew: 0,
         });
         self.owners.len() - 1
     }
@@ -113,7 +143,9 @@ impl World {
 
     /// Publishes events in one frame; gives the frame's number in the inbox.
     pub fn publish(&mut self, events: Vec<Event>) -> usize {
-        self.inbox.push(Some(InboxFrame { shard: SHARD, events }));
+        let frame = InboxFrame { shard: SHARD, events };
+        self.archive.push(frame.clone());
+        self.inbox.push(Some(frame));
         self.inbox.len() - 1
     }
 
@@ -144,8 +176,15 @@ impl World {
 
     /// Gives an inbox frame to an owner.
     pub fn deliver(&mut self, owner: usize, frame: usize, suspect: bool) {
-        let Some(content) = self.inbox[frame].clone() else { return };
-        let now = self.now;
+        if self.inbox[frame].is_some() {
+            self.replay(owner, frame, suspect);
+        }
+    }
+
+    /// Gives an inbox frame to an owner, even if it was acknowledged long ago.
+    pub fn replay(&mut self, owner: usize, frame: usize, suspect: bool) {
+        let content = self.archive[frame].clone();
+        let now = self.clock(owner);
         let owner = &mut self.owners[owner];
         owner.next_token += 1;
         let token = DeliveryToken(owner.next_token);
@@ -202,7 +241,7 @@ impl World {
                 Some(deadline) if deadline <= until => {
                     self.now = self.now.max(deadline);
                     for owner in 0..self.owners.len() {
-                        let now = self.now;
+                        let now = self.clock(owner);
                         let state = &mut self.owners[owner];
                         if state.alive && state.shard.poll_deadline().is_some_and(|deadline| deadline <= now) {
                             state.shard.handle_tick(now);
@@ -225,25 +264,30 @@ impl World {
         position
     }
 
+    /// What an owner's clock says.
+    pub fn clock(&self, owner: usize) -> Timestamp {
+        Timestamp(self.now.0.saturating_add_signed(self.owners[owner].skew))
+    }
+
     fn carry_out(&mut self, owner: usize, effect: Effect) {
-        let now = self.now;
+        if let Some(answer) = self.happen(owner, effect) {
+            self.answer(owner, answer);
+        }
+    }
+
+    /// The outside does what an effect says; the owner has not heard of it.
+    pub fn happen(&mut self, owner: usize, effect: Effect) -> Option<Answer> {
         match effect {
-            Effect::AskTail { id } => {
-                let tail = self.log.last().map(|(position, _)| *position);
-                self.owners[owner].shard.handle_tail(id, tail, now);
-            }
+            Effect::AskTail { id } => Some(Answer::Tail { id, tail: self.log.last().map(|(position, _)| *position) }),
             Effect::Read { id, after, to } => {
-                let entries = self
-                    .log
-                    .iter()
-                    .filter(|(position, _)| after.is_none_or(|after| *position > after) && *position <= to)
-                    .cloned()
-                    .collect();
-                self.owners[owner].shard.handle_entries(id, entries, true, now);
+                let first = after.map_or(0, |after| self.log.partition_point(|(position, _)| *position <= after));
+                let last = self.log.partition_point(|(position, _)| *position <= to);
+                let entries = self.log.get(first..last).unwrap_or_default().to_vec();
+                Some(Answer::Entries { id, entries })
             }
             Effect::Fetch { id, position } => {
                 let payload = self.log.iter().find(|(at, _)| *at == position).map(|(_, payload)| payload.clone());
-                self.owners[owner].shard.handle_fetched(id, payload.as_ref());
+                Some(Answer::Fetched { id, payload })
             }
             Effect::Append { id, payload } => {
                 self.trace.push(format!("{owner} append"));
@@ -259,45 +303,74 @@ impl World {
                         Ok(None)
                     }
                 };
-                self.owners[owner].shard.handle_receipt(id, receipt, now);
+                Some(Answer::Receipt { id, receipt })
             }
-            Effect::FindTasks { id, tasks, .. } => {
-                let found: Vec<EventId> =
-                    self.queue.iter().map(|task| task.id).filter(|task| tasks.contains(task)).collect();
-                self.owners[owner].shard.handle_found(id, &found, now);
+            Effect::FindTasks { id, after, tasks, .. } => {
+                let behind = |place: usize| after.is_none_or(|after| queue_position(place) > after);
+                let there = self.queue.iter().enumerate().filter(|(place, _)| behind(*place)).map(|(_, task)| task.id);
+                Some(Answer::Found { id, tasks: there.filter(|task| tasks.contains(task)).collect() })
             }
             Effect::Send { id, outgoing } => {
-                let position = self.send(owner, id, outgoing);
-                self.owners[owner].shard.handle_sent(id, position, now);
+                let position = self.send(owner, outgoing);
+                Some(Answer::Sent { id, position })
             }
-            Effect::Reply { reply, .. } => self.replies.push((reply.request, reply.body)),
+            Effect::Reply { reply, .. } => {
+                self.replies.push((reply.request, reply.body));
+                None
+            }
             Effect::StartStep { run, step, name, mut body, .. } => {
                 self.trace.push(format!("{owner} step {name}"));
+                self.executed.push((run, step, self.log.len()));
                 let outcome = match body.attempt().now_or_never().expect("test steps are ready at once") {
                     Ok(value) => Outcome::Done(value),
                     Err(error) => Outcome::Failed(error.failure),
                 };
-                let result = LocalResult::Settled { attempt: 1, outcome };
-                self.owners[owner].shard.handle_local(run, step, result, now);
+                Some(Answer::Local { run, step, result: LocalResult::Settled { attempt: 1, outcome } })
             }
-            Effect::StartEager { task } => self.trace.push(format!("{owner} eager {}", task.activity)),
-            Effect::CancelLocal { .. } => {}
-            Effect::CancelTasks { tasks } => self.cancelled.extend(tasks),
+            Effect::StartEager { task } => {
+                self.trace.push(format!("{owner} eager {}", task.activity));
+                self.executed.push((task.run_id, task.step, self.log.len()));
+                let (run, step, outcome) = (task.run_id, task.step, outcome_of(&task));
+                Some(Answer::Local { run, step, result: LocalResult::Settled { attempt: 1, outcome } })
+            }
+            Effect::CancelLocal { .. } => None,
+            Effect::CancelTasks { tasks } => {
+                self.cancelled.extend(tasks);
+                None
+            }
             Effect::Ack { token } => {
                 self.trace.push(format!("{owner} ack"));
                 if let Some(frame) = self.owners[owner].holds.remove(&token) {
                     self.inbox[frame] = None;
                 }
+                None
             }
             Effect::Refuse { reason } => panic!("refused: {reason}"),
         }
     }
 
-    fn send(&mut self, owner: usize, id: SendId, outgoing: Outgoing) -> Option<Position> {
+    /// The owner hears of it.
+    pub fn answer(&mut self, owner: usize, answer: Answer) {
+        let now = self.clock(owner);
+        let shard = &mut self.owners[owner].shard;
+        match answer {
+            Answer::Tail { id, tail } => shard.handle_tail(id, tail, now),
+            Answer::Entries { id, entries } => shard.handle_entries(id, entries, true, now),
+            Answer::Fetched { id, payload } => shard.handle_fetched(id, payload.as_ref()),
+            Answer::Receipt { id, receipt } => shard.handle_receipt(id, receipt, now),
+            Answer::Found { id, tasks } => shard.handle_found(id, &tasks, now),
+            Answer::Sent { id, position } => shard.handle_sent(id, position, now),
+            Answer::Local { run, step, result } => shard.handle_local(run, step, result, now),
+        }
+    }
+
+    fn send(&mut self, owner: usize, outgoing: Outgoing) -> Option<Position> {
         match outgoing {
             Outgoing::Task(task) => {
                 self.trace.push(format!("{owner} task {}", task.activity));
                 self.queue.push(*task);
+                self.queued_at.push(self.log.len());
+                return Some(queue_position(self.queue.len() - 1));
             }
             Outgoing::Wake(wake) => {
                 self.trace.push(format!("{owner} wake"));
@@ -305,7 +378,7 @@ impl World {
             }
             Outgoing::DeadEvent(_) => self.buried += 1,
         }
-        Some(Position { ledger: 7, entry: id.0 })
+        None
     }
 
     /// The event that says how a task ended.
@@ -371,4 +444,15 @@ pub fn done<T: serde::Serialize>(value: &T) -> Outcome {
 
 pub fn decode_frame(payload: &Bytes) -> Frame {
     decode(payload).expect("the engine writes frames")
+}
+
+/// Where a task of the queue stands in its topic.
+fn queue_position(place: usize) -> Position {
+    Position { ledger: 7, entry: place as u64 }
+}
+
+/// What every activity of the tests comes to: twice the number that it is given.
+pub fn outcome_of(task: &Task) -> Outcome {
+    let args: BTreeMap<String, u64> = task.args.decode().expect("activities of the tests take numbers");
+    done(&args.values().map(|n| n * 2).sum::<u64>())
 }

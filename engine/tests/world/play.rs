@@ -1,0 +1,224 @@
+//! A play: an inbox, activity workers, a relay and one owner after the other, until nothing is left to do.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use everpulse_engine::{Eager, NoEager};
+use everpulse_protocol::event::{Event, EventBody, Outcome};
+use everpulse_protocol::task::Task;
+use everpulse_protocol::EventId;
+
+use super::judge::{Repeats, judge};
+use super::workflows::{MENDED, Word, number, registry};
+use super::{World, outcome_of, payload};
+
+/// What a person or another process does when all is quiet.
+pub type Act = fn(&mut Play);
+
+pub struct Scenario {
+    pub name: &'static str,
+    pub eager: bool,
+    pub acts: &'static [Act],
+    /// What the runs come to.
+    pub results: fn() -> Vec<(&'static str, Outcome)>,
+}
+
+/// What becomes of an owner's effect, and of the owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// It dies before the effect.
+    Before,
+    /// It dies after the effect, of which it never hears.
+    After,
+    /// It is stopped before the effect, and goes on when others are done with its runs.
+    Stopped,
+}
+
+/// Takes every activity that it is offered.
+pub struct Always;
+
+impl Eager for Always {
+    fn reserve(&self, _: &Task) -> bool {
+        true
+    }
+    fn release(&self, _: EventId) {}
+    fn serves(&self, _: &Task) -> bool {
+        true
+    }
+}
+
+pub struct Play {
+    pub world: World,
+    pub owner: usize,
+    eager: bool,
+    /// Inbox frames below this were given to the owner.
+    told: usize,
+    answered: BTreeSet<usize>,
+    relayed: usize,
+    stopped: Vec<usize>,
+    /// Effects carried out so far, by all owners.
+    pub effects: usize,
+}
+
+/// No scenario needs more turns.
+const TURNS_MAX: usize = 20_000;
+
+impl Play {
+    pub fn new(eager: bool) -> Self {
+        MENDED.set(false);
+        let mut play = Self {
+            world: World::new(registry()),
+            owner: 0,
+            eager,
+            told: 0,
+            answered: BTreeSet::new(),
+            relayed: 0,
+            stopped: Vec::new(),
+            effects: 0,
+        };
+        play.succeed();
+        play
+    }
+
+    /// Another owner comes, and gets what is not acknowledged.
+    fn succeed(&mut self) {
+        let eager: Rc<dyn Eager> = if self.eager { Rc::new(Always) } else { Rc::new(NoEager) };
+        self.owner = self.world.owner_with(self.world.registry.clone(), eager);
+        for frame in 0..self.told {
+            self.world.deliver(self.owner, frame, true);
+        }
+    }
+
+    pub fn say(&mut self, events: Vec<Event>) {
+        self.world.publish(events);
+    }
+
+    pub fn start(&mut self, id: &str, workflow: &str, n: u64) {
+        let event = self.world.start(id, workflow, number(n));
+        self.say(vec![event]);
+    }
+
+    pub fn signal(&mut self, id: &str, text: &str) {
+        let body = EventBody::Signal { name: "Word".to_owned(), value: payload(&Word { text: text.to_owned() }) };
+        let event = self.world.event(id, None, &body);
+        self.say(vec![event]);
+    }
+
+    pub fn resume(&mut self, id: &str) {
+        let event = self.world.event(id, None, &EventBody::Resume);
+        self.say(vec![event]);
+    }
+
+    /// Plays to the end, with owners that fail at the given effects.
+    pub fn run(&mut self, acts: &[Act], failures: &[(usize, How)]) {
+        let mut acts = acts.iter();
+        let mut failures = failures.iter().copied().peekable();
+        for _ in 0..TURNS_MAX {
+            if self.told < self.world.inbox.len() {
+                self.told += 1;
+                self.world.deliver(self.owner, self.told - 1, false);
+            } else if self.effect(&mut failures) || self.work() {
+            } else if let Some(act) = acts.next() {
+                act(self);
+            } else if self.time() {
+            } else if let Some(zombie) = self.stopped.pop() {
+                self.world.owners[zombie].alive = true;
+                self.world.settle(zombie);
+            } else {
+                return;
+            }
+        }
+        let (shard, trace) = (&self.world.owners[self.owner].shard, &self.world.trace);
+        panic!("it does not come to an end: {shard:?}\n{:?}", &trace[..trace.len().min(60)]);
+    }
+
+    fn effect(&mut self, failures: &mut std::iter::Peekable<impl Iterator<Item = (usize, How)>>) -> bool {
+        self.world.collect(self.owner);
+        let Some(effect) = self.world.owners[self.owner].waiting.pop_front() else { return false };
+        let how = failures.next_if(|(at, _)| *at <= self.effects).map(|(_, how)| how);
+        self.effects += 1;
+        match how {
+            None => {
+                if let Some(answer) = self.world.happen(self.owner, effect) {
+                    self.world.answer(self.owner, answer);
+                }
+            }
+            Some(How::Stopped) => {
+                self.world.owners[self.owner].waiting.push_front(effect);
+                self.world.owners[self.owner].alive = false;
+                self.stopped.push(self.owner);
+                self.succeed();
+            }
+            Some(how) => {
+                if how == How::After {
+                    let _ = self.world.happen(self.owner, effect);
+                }
+                self.world.crash(self.owner);
+                self.succeed();
+            }
+        }
+        true
+    }
+
+    /// Activity workers answer each task as often as it is in the queue.
+    fn work(&mut self) -> bool {
+        for place in 0..self.world.queue.len() {
+            let task = self.world.queue[place].clone();
+            if task.activity == "slow" && !self.world.cancelled.contains(&task.id)
+                || !self.answered.insert(place)
+            {
+                continue;
+            }
+            let event = self.world.settled(&task, outcome_of(&task));
+            self.say(vec![event]);
+            return true;
+        }
+        false
+    }
+
+    /// Nothing is left to do now: to the next deadline or wake-up.
+    fn time(&mut self) -> bool {
+        let world = &mut self.world;
+        let wake = world.timers[self.relayed..].iter().map(|wake| wake.due).min();
+        let deadlines = world.owners.iter().filter(|owner| owner.alive).filter_map(|owner| owner.shard.poll_deadline());
+        let Some(next) = deadlines.chain(wake).min() else { return false };
+        world.now = world.now.max(next);
+        self.relay();
+        for owner in 0..self.world.owners.len() {
+            let now = self.world.now;
+            let state = &mut self.world.owners[owner];
+            if state.alive && state.shard.poll_deadline().is_some_and(|deadline| deadline <= now) {
+                state.shard.handle_tick(now);
+                if owner != self.owner {
+                    self.world.settle(owner);
+                }
+            }
+        }
+        true
+    }
+
+    fn relay(&mut self) {
+        self.world.timers[self.relayed..].sort_by_key(|wake| wake.due);
+        while let Some(wake) = self.world.timers.get(self.relayed).copied().filter(|wake| wake.due <= self.world.now) {
+            self.relayed += 1;
+            let event = self.world.wake(wake);
+            self.say(vec![event]);
+        }
+    }
+
+    /// The runs came to what was to be expected, nothing is left, and history is in order.
+    pub fn check(&self, results: Vec<(&str, Outcome)>) -> Repeats {
+        for (id, outcome) in results {
+            assert_eq!(self.world.result(id), Some(outcome), "{id}");
+        }
+        assert_eq!(self.world.unacked(), 0, "all is acknowledged");
+        for owner in self.world.owners.iter().filter(|owner| owner.alive) {
+            let status = owner.shard.status();
+            assert!(status.idle, "{status:?}");
+            assert_eq!(owner.shard.poll_deadline(), None, "nothing is awaited");
+        }
+        // A zombie's book may be old; its owner's is not.
+        assert_eq!(self.world.owners[self.owner].shard.status().open_runs, 0);
+        judge(&self.world)
+    }
+}

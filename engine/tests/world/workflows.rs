@@ -1,0 +1,127 @@
+//! The workflows that the worlds run. Their results do not hang on timing, unless it is said.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use everpulse_protocol::Payload;
+use everpulse_sdk::definition::Registry;
+use everpulse_sdk::{Failure, Never, activity, join_all, select, signal, sleep, step, workflow};
+use serde::{Deserialize, Serialize};
+
+use super::payload;
+
+thread_local! {
+    /// Whether [`fussy`] was mended.
+    pub static MENDED: Cell<bool> = const { Cell::new(false) };
+}
+
+#[activity(crate = everpulse_sdk)]
+pub async fn double(n: u64) -> u64 {
+    n * 2
+}
+
+/// The tests do not answer it before it is cancelled.
+#[activity(crate = everpulse_sdk)]
+pub async fn slow(n: u64) -> u64 {
+    n * 2
+}
+
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn twice(n: u64) -> Result<u64, Failure<Never>> {
+    let once = double(n).await?;
+    double(once).await
+}
+
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn naps(n: u64) -> u64 {
+    sleep(Duration::from_millis(n)).await;
+    sleep(Duration::from_millis(n)).await;
+    n
+}
+
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn steps(n: u64) -> Result<u64, Failure<Never>> {
+    let mut sum = 0;
+    for each in 0..n {
+        sum += step("add", move || async move { Ok::<u64, Never>(each) }).await?;
+    }
+    Ok(sum)
+}
+
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn fans_out(n: u64) -> u64 {
+    join_all((0..n).map(double)).await.into_iter().map(|each| each.unwrap_or(0)).sum()
+}
+
+#[signal(crate = everpulse_sdk)]
+#[derive(Serialize, Deserialize)]
+pub struct Word {
+    pub text: String,
+}
+
+/// Its result is the order of the signals.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn listens(n: u64) -> String {
+    let mut said = String::new();
+    for _ in 0..n {
+        said += &signal::<Word>().recv().await.text;
+    }
+    said
+}
+
+/// A branch that loses is cancelled: a timer in the turn that began it, an activity later.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn chooses(n: u64) -> Result<u64, Failure<Never>> {
+    let at_once = select! {
+        _ = sleep(Duration::from_secs(5)) => 0,
+        value = std::future::ready(n) => value,
+    };
+    let late = select! {
+        value = slow(n) => value?,
+        _ = sleep(Duration::from_secs(2)) => at_once + 1,
+    };
+    let both = select! {
+        _ = sleep(Duration::from_secs(3)) => late,
+        _ = sleep(Duration::from_secs(3)) => 0,
+    };
+    double(both).await
+}
+
+/// Steps, activities, timers and a signal, one after the other and at once.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn mixed(n: u64) -> Result<u64, Failure<Never>> {
+    let local = step("local", move || async move { Ok::<u64, Never>(n) }).await?;
+    let word = signal::<Word>().recv().await.text.len() as u64;
+    let fanned: u64 = join_all((0..3).map(double)).await.into_iter().map(|each| each.unwrap_or(0)).sum();
+    sleep(Duration::from_secs(1)).await;
+    let last = step("last", move || async move { Ok::<u64, Never>(fanned) }).await?;
+    double(local + word + last).await
+}
+
+/// Panics after its first signal until it is mended.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn fussy(n: u64) -> Result<u64, Failure<Never>> {
+    let first = signal::<Word>().recv().await;
+    assert!(MENDED.get(), "{} was not to my taste", first.text);
+    let second = signal::<Word>().recv().await;
+    double(n + second.text.len() as u64).await
+}
+
+pub fn registry() -> Registry {
+    let mut registry = Registry::new();
+    registry.workflow_fn(twice).expect("new");
+    registry.workflow_fn(naps).expect("new");
+    registry.workflow_fn(steps).expect("new");
+    registry.workflow_fn(fans_out).expect("new");
+    registry.workflow_fn(listens).expect("new");
+    registry.workflow_fn(chooses).expect("new");
+    registry.workflow_fn(mixed).expect("new");
+    registry.workflow_fn(fussy).expect("new");
+    registry
+}
+
+/// The arguments of all of them.
+pub fn number(n: u64) -> Payload {
+    payload(&BTreeMap::from([("n", n)]))
+}
