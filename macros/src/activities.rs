@@ -209,7 +209,7 @@ impl Group {
         check_receiver(function)?;
         let name = options.name.as_ref();
         let definition = Definition::read(function, what, name, Some((ident, group)), root.clone())?;
-        Ok(self.part(function, &options, &definition)?)
+        self.part(function, &options, &definition)
     }
 
     fn part(&self, function: &Function, options: &Activity, definition: &Definition) -> Result<Part> {

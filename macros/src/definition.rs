@@ -129,7 +129,6 @@ impl Definition {
             #call
             #common
             #(#cfgs)*
-            #[allow(clippy::all, clippy::pedantic, missing_docs)]
             impl #ty { #body }
             #code
         }
@@ -141,21 +140,11 @@ impl Definition {
         let attributes = function.call_attributes();
         let idents: Vec<_> = parameters.iter().map(|parameter| &parameter.ident).collect();
         let types: Vec<_> = parameters.iter().map(|parameter| &parameter.ty).collect();
-        let encoder = Ident::new("__everpulse_arguments", Span::mixed_site());
-        let count = u8::try_from(parameters.len()).expect("at most twelve");
-        let entries = parameters.iter().map(|parameter| {
-            let Parameter { ident, ty } = parameter;
-            let name = parameter.name();
-            quote_spanned!(ty.span().resolved_at(Span::mixed_site())=> #encoder.entry::<#ty>(#name, &#ident);)
-        });
-        let (mutable, count) = (if count > 0 { quote!(mut) } else { quote!() }, count);
         quote! {
             #(#attributes)*
             #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)]
             #visibility fn #ident(#(#idents: #types),*) -> #root::Call<#ty> {
-                let #mutable #encoder = #root::Encoder::new(#count);
-                #(#entries)*
-                #root::Call::new(#encoder.finish())
+                #root::Call::new((#ty::__everpulse_arguments().encode)((#(#idents,)*)))
             }
         }
     }
@@ -167,7 +156,7 @@ impl Definition {
         let names = parameters.iter().map(Parameter::name);
         let (output, error) = self.output_and_error();
         let doc = format!("The definition behind the function `{}`.", ident.unraw());
-        let (decode, assertions) = (self.decode(), self.assertions());
+        let (codec, assertions) = (self.codec(), self.assertions());
         quote! {
             #(#cfgs)*
             #[doc = #doc]
@@ -186,7 +175,7 @@ impl Definition {
             }
 
             #(#cfgs)*
-            #decode
+            #codec
 
             #(#cfgs)*
             const _: () = { #assertions };
@@ -208,12 +197,8 @@ impl Definition {
     fn assertions(&self) -> TokenStream {
         let (Returns { ty, is_result }, root) = (&self.returns, &self.root);
         let at = ty.span();
-        let arguments = self.parameters.iter().map(|parameter| {
-            let ty = &parameter.ty;
-            quote_spanned!(ty.span()=> let _ = #root::assert_argument::<#ty>;)
-        });
         let (output, error) = self.output_and_error();
-        let result = if *is_result {
+        if *is_result {
             quote_spanned! {at=>
                 let _ = #root::assert_output::<#output>;
                 let _ = #root::assert_error::<#error>;
@@ -229,31 +214,45 @@ impl Definition {
                     ::core::assert!(!<#root::Probe<#ty>>::IS_RESULT, #message);
                 }
             }
-        };
-        quote!(#(#arguments)* #result)
+        }
     }
 
-    /// The function that reads the arguments, in order, and fails with what is recorded.
-    fn decode(&self) -> TokenStream {
+    /// How the arguments are written and read. Both stand in one function, as the compiler then says once
+    /// what is wrong with an argument's type, at that type.
+    fn codec(&self) -> TokenStream {
         let (root, ty) = (&self.root, &self.ty);
-        let decoder = Ident::new("arguments", Span::mixed_site());
-        let values = self.parameters.iter().map(|parameter| {
+        let count = u8::try_from(self.parameters.len()).expect("at most twelve");
+        let (locals, types) = (self.locals(), self.types());
+        let writes = self.parameters.iter().zip(&locals).map(|(parameter, local)| {
             let (ty, name) = (&parameter.ty, parameter.name());
-            quote_spanned!(ty.span()=> #decoder.entry::<#ty>(#name)?)
+            quote_spanned!(ty.span()=> encoder.entry::<#ty>(#name, &#local);)
         });
-        let types = self.parameters.iter().map(|parameter| &parameter.ty);
-        let mutable = if self.parameters.is_empty() { quote!() } else { quote!(mut) };
+        let reads = self.parameters.iter().map(|parameter| {
+            let (ty, name) = (&parameter.ty, parameter.name());
+            quote_spanned!(ty.span()=> decoder.entry::<#ty>(#name)?)
+        });
         quote! {
-            #[allow(clippy::unused_unit, clippy::type_complexity)]
+            #[allow(unused_mut, unused_variables, clippy::all, clippy::pedantic)]
             impl #ty {
-                fn __everpulse_decode(
-                    payload: &#root::Payload,
-                ) -> ::core::result::Result<(#(#types,)*), #root::Recorded> {
-                    let #mutable #decoder = #root::Decoder::new::<#ty>(payload)?;
-                    ::core::result::Result::Ok((#(#values,)*))
+                fn __everpulse_arguments() -> #root::Codec<(#(#types,)*)> {
+                    #root::Codec {
+                        encode: |(#(#locals,)*)| {
+                            let mut encoder = #root::Encoder::new(#count);
+                            #(#writes)*
+                            encoder.finish()
+                        },
+                        decode: |payload| {
+                            let mut decoder = #root::Decoder::new::<#ty>(payload)?;
+                            ::core::result::Result::Ok((#(#reads,)*))
+                        },
+                    }
                 }
             }
         }
+    }
+
+    fn types(&self) -> Vec<&syn::Type> {
+        self.parameters.iter().map(|parameter| &parameter.ty).collect()
     }
 
     pub fn locals(&self) -> Vec<Ident> {
@@ -261,7 +260,7 @@ impl Definition {
     }
 
     /// From what the body returned to a `Result`.
-    fn into_result(&self, returned: &TokenStream) -> TokenStream {
+    fn as_result(&self, returned: &TokenStream) -> TokenStream {
         let root = &self.root;
         if self.returns.is_result {
             quote!(#root::IsResult::into_result(#returned))
@@ -273,8 +272,8 @@ impl Definition {
     fn workflow(&self, version: u32) -> TokenStream {
         let Self { ty, root, .. } = self;
         let locals = self.locals();
-        let result = self.into_result(&quote!(#ty::body(#(#locals),*).await));
-        let failure = failure(root);
+        let result = self.as_result(&quote!(#ty::body(#(#locals),*).await));
+        let failure = failure(root, ty);
         quote! {
             #[allow(deprecated)]
             impl #root::WorkflowDefinition for #ty {
@@ -282,10 +281,10 @@ impl Definition {
 
                 fn entry() -> #root::WorkflowEntry {
                     #root::workflow_entry::<Self>(|payload| {
-                        let (#(#locals,)*) = #ty::__everpulse_decode(payload)?;
+                        let (#(#locals,)*) = (#ty::__everpulse_arguments().decode)(payload)?;
                         ::core::result::Result::Ok(#root::boxed_run(async move {
                             match #result {
-                                ::core::result::Result::Ok(value) => #root::encode_result(&value),
+                                ::core::result::Result::Ok(value) => #root::encode_result::<#ty>(&value),
                                 ::core::result::Result::Err(error) => ::core::result::Result::Err(#failure),
                             }
                         }))
@@ -318,6 +317,7 @@ impl Definition {
         let Self { ty, root, .. } = self;
         let options = options.options(root)?;
         Ok(quote! {
+            #[allow(clippy::needless_update)]
             impl #root::ActivityDefinition for #ty {
                 const OPTIONS: #root::ActivityOptions = #options;
             }
@@ -328,8 +328,8 @@ impl Definition {
     pub fn attempt(&self, returned: &TokenStream, options: &Activity) -> Result<TokenStream> {
         let (ty, root) = (&self.ty, &self.root);
         let locals = self.locals();
-        let result = self.into_result(returned);
-        let failure = failure(root);
+        let result = self.as_result(returned);
+        let failure = failure(root, ty);
         let retryable = match &options.retry.never {
             None => quote!(true),
             Some(_) if !self.returns.is_result => {
@@ -346,14 +346,14 @@ impl Definition {
             }),
         };
         Ok(quote! {
-            let (#(#locals,)*) = match #ty::__everpulse_decode(&payload) {
+            let (#(#locals,)*) = match (#ty::__everpulse_arguments().decode)(&payload) {
                 ::core::result::Result::Ok(arguments) => arguments,
                 ::core::result::Result::Err(failure) => {
-                    return ::core::result::Result::Err(#root::undecodable(failure));
+                    return ::core::result::Result::Err(#root::undecodable(*failure));
                 }
             };
             match #result {
-                ::core::result::Result::Ok(value) => #root::encode_output(&value),
+                ::core::result::Result::Ok(value) => #root::encode_output::<#ty>(&value),
                 ::core::result::Result::Err(error) => {
                     let retryable = #retryable;
                     ::core::result::Result::Err(#root::AttemptError { failure: #failure, retryable })
@@ -363,13 +363,12 @@ impl Definition {
     }
 }
 
-/// The recorded form of `error`, with the sources that its type can tell.
-fn failure(root: &TokenStream) -> TokenStream {
+/// The recorded form of `error`, with what its type can tell.
+fn failure(root: &TokenStream, ty: &Ident) -> TokenStream {
     quote! {{
         #[allow(unused_imports)]
-        use #root::NoChain as _;
-        let chain = #root::Chain(&error);
-        #root::failure(&error, &chain.type_name(), chain.chain())
+        use #root::NoSources as _;
+        #root::failure::<#ty>(&error, #root::Sources(&error).facts())
     }}
 }
 

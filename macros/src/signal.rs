@@ -1,7 +1,7 @@
 //! `#[signal]` on a struct or enum.
 
 use proc_macro2::TokenStream;
-use quote::{quote, quote_spanned};
+use quote::quote;
 use syn::ext::IdentExt;
 use syn::{DeriveInput, LitStr, Result};
 
@@ -30,16 +30,10 @@ fn implement(attribute: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let ident = &input.ident;
     let root = root(named.krate.as_ref());
     let name = named.name.as_ref().map_or_else(|| ident.unraw().to_string(), LitStr::value);
-    let assertions = quote_spanned! {ident.span()=>
-        let _ = #root::assert_argument::<#ident>;
-    };
     Ok(quote! {
         #(#cfgs)*
-        const _: () = {
-            #assertions
-            impl #root::Signal for #ident {
-                const NAME: &'static str = #name;
-            }
-        };
+        impl #root::Signal for #ident {
+            const NAME: &'static str = #name;
+        }
     })
 }

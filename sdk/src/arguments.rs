@@ -70,7 +70,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// When the payload is no map of MessagePack with text for keys.
-    pub fn new<D: Definition>(payload: &'a Payload) -> Result<Self, Failure> {
+    pub fn new<D: Definition>(payload: &'a Payload) -> Result<Self, Box<Failure>> {
         let undecodable =
             |reason: String| undecodable(format!("the arguments of `{}` cannot be read: {reason}", D::NAME));
         if payload.encoding != MSGPACK {
@@ -99,7 +99,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// When it is missing or of another type.
-    pub fn entry<T: Argument>(&mut self, name: &'static str) -> Result<T, Failure> {
+    pub fn entry<T: Argument>(&mut self, name: &'static str) -> Result<T, Box<Failure>> {
         let bytes = self.entries.iter().find(|(found, _)| found == name).map(|(_, bytes)| *bytes);
         let value = match bytes {
             Some(bytes) => rmp_serde::from_slice(bytes).map_err(|error| error.to_string()),
@@ -115,8 +115,8 @@ impl<'a> Decoder<'a> {
     }
 }
 
-fn undecodable(message: String) -> Failure {
-    Failure::new(FailureKind::Undecodable, message)
+fn undecodable(message: String) -> Box<Failure> {
+    Box::new(Failure::new(FailureKind::Undecodable, message))
 }
 
 /// The number of entries of a MessagePack map, and what follows its header.
@@ -165,7 +165,7 @@ mod tests {
 
     fn read(payload: &Payload) -> Result<(String, u32, Option<String>), String> {
         let mut decoder = Decoder::new::<Ship>(payload).map_err(|failure| failure.message)?;
-        let mut read = || -> Result<_, Failure> {
+        let mut read = || -> Result<_, Box<Failure>> {
             Ok((decoder.entry("order")?, decoder.entry("weight")?, decoder.entry("note")?))
         };
         read().map_err(|failure| failure.message)

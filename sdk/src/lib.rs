@@ -14,6 +14,8 @@
 //! The crate is pure: no tokio, no clock, no randomness of the operating system, no I/O. Whoever needs
 //! a time or an attempt brings it in.
 
+#![expect(clippy::result_large_err, reason = "failures are values here: rare, and passed on by value")]
+
 pub mod definition;
 mod error;
 pub mod failure;

@@ -1,7 +1,9 @@
 //! What the macros' output names. Nothing here is for people, and any of it may change.
 
+use std::any::Any;
 use std::future::Future;
 
+use everpulse_protocol::payload::PayloadError;
 use everpulse_protocol::{self as protocol, FailureKind};
 use futures::FutureExt;
 
@@ -61,47 +63,45 @@ pub trait NoResult {
 
 impl<T> NoResult for Probe<T> {}
 
-/// Finds the sources of an error, if its type has any: the inherent methods hide the trait's.
+/// Finds what the type of an error can tell: the inherent method hides the trait's.
 #[derive(Debug)]
-pub struct Chain<'a, E>(pub &'a E);
+pub struct Sources<'a, E>(pub &'a E);
 
-impl<E: std::error::Error> Chain<'_, E> {
-    pub fn chain(&self) -> Vec<String> {
-        sources(self.0)
-    }
+/// The name of an error's type, and the messages of its sources.
+#[derive(Debug)]
+pub struct Facts {
+    type_name: String,
+    chain: Vec<String>,
+}
 
-    pub fn type_name(&self) -> String {
-        std::any::type_name::<E>().to_owned()
+impl<E: std::error::Error> Sources<'_, E> {
+    pub fn facts(&self) -> Facts {
+        Facts { type_name: std::any::type_name::<E>().to_owned(), chain: sources(self.0) }
     }
 }
 
-impl Chain<'_, crate::Error> {
-    pub fn chain(&self) -> Vec<String> {
-        self.0.chain().to_vec()
-    }
+pub trait NoSources {
+    fn facts(&self) -> Facts;
+}
 
-    pub fn type_name(&self) -> String {
-        self.0.type_name().to_owned()
+impl<E: 'static> NoSources for Sources<'_, E> {
+    fn facts(&self) -> Facts {
+        match (self.0 as &dyn Any).downcast_ref::<crate::Error>() {
+            Some(error) => Facts { type_name: error.type_name().to_owned(), chain: error.chain().to_vec() },
+            None => Facts { type_name: std::any::type_name::<E>().to_owned(), chain: Vec::new() },
+        }
     }
 }
 
-pub trait NoChain {
-    fn chain(&self) -> Vec<String>;
-    fn type_name(&self) -> String;
+pub fn failure<D: Definition>(error: &D::Error, facts: Facts) -> Recorded {
+    recorded(error, &facts.type_name, facts.chain)
 }
 
-impl<E> NoChain for Chain<'_, E> {
-    fn chain(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn type_name(&self) -> String {
-        std::any::type_name::<E>().to_owned()
-    }
-}
-
-pub fn failure<E: AuthorError>(error: &E, type_name: &str, chain: Vec<String>) -> Recorded {
-    recorded(error, type_name, chain)
+/// How the arguments of a definition are written and read.
+#[expect(missing_debug_implementations, reason = "it lives within a line")]
+pub struct Codec<T> {
+    pub encode: fn(T) -> Result<Payload, PayloadError>,
+    pub decode: fn(&Payload) -> Result<T, Box<Recorded>>,
 }
 
 pub fn assert_argument<T: Argument>() {}
@@ -109,18 +109,21 @@ pub fn assert_output<T: Output>() {}
 pub fn assert_error<E: AuthorError>() {}
 pub fn assert_signal<T: Signal>() {}
 
-pub fn encode_result<T: Output>(value: &T) -> Result<Payload, Recorded> {
-    Payload::encode(value).map_err(|error| {
-        let message = format!("the result cannot be recorded: {error}");
-        Recorded::new(FailureKind::Undecodable, message)
-    })
+pub fn encode_result<D: Definition>(value: &D::Output) -> Result<Payload, Recorded> {
+    encode(value)
 }
 
-pub fn encode_output<T: Output>(value: &T) -> Result<Payload, AttemptError> {
-    encode_result(value).map_err(|failure| AttemptError { failure, retryable: false })
+pub fn encode_output<D: Definition>(value: &D::Output) -> Result<Payload, AttemptError> {
+    // Another attempt would come to a value of the same type.
+    encode(value).map_err(|failure| AttemptError { failure, retryable: false })
 }
 
-pub fn workflow_entry<D: WorkflowDefinition>(begin: fn(&Payload) -> Result<RunFuture, Recorded>) -> WorkflowEntry {
+pub(crate) fn encode<T: Output>(value: &T) -> Result<Payload, Recorded> {
+    Payload::encode(value)
+        .map_err(|error| Recorded::new(FailureKind::Undecodable, format!("the result cannot be recorded: {error}")))
+}
+
+pub fn workflow_entry<D: WorkflowDefinition>(begin: fn(&Payload) -> Result<RunFuture, Box<Recorded>>) -> WorkflowEntry {
     WorkflowEntry { name: D::NAME, version: D::VERSION, location: D::LOCATION, identity: identity::<D>(), begin }
 }
 

@@ -9,9 +9,7 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
+use crate::definition::Argument;
 use crate::replay::core::Core;
 
 /// A type that can be sent to a run, made by `#[signal]`.
@@ -19,7 +17,7 @@ use crate::replay::core::Core;
     message = "`{Self}` is not a signal",
     note = "write `#[signal]` on the struct or enum, and derive `serde::Serialize` and `serde::Deserialize`"
 )]
-pub trait Signal: Serialize + DeserializeOwned + 'static {
+pub trait Signal: Argument {
     /// The name on the wire, under which signals are queued.
     const NAME: &'static str;
 }

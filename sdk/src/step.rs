@@ -59,8 +59,11 @@ where
 pub struct Step<F, Fut, T, E> {
     new: Option<New<F>>,
     ticket: Option<Ticket>,
-    kind: PhantomData<fn() -> (Fut, T, E)>,
+    kind: Kind<Fut, T, E>,
 }
+
+/// Which types it deals with; it holds none of them.
+type Kind<Fut, T, E> = PhantomData<fn() -> (Fut, T, E)>;
 
 struct New<F> {
     name: String,
@@ -155,12 +158,14 @@ where
 fn attempt<T: Output, E: AuthorError>(
     future: impl Future<Output = Result<T, E>> + Send + 'static,
 ) -> BoxFuture<'static, Result<Payload, AttemptError>> {
-    let encode = |result: Result<T, E>| match result {
-        Ok(value) => crate::__private::encode_output(&value),
-        Err(error) => {
-            let failure = recorded(&error, std::any::type_name::<E>(), Vec::new());
-            Err(AttemptError { failure, retryable: true })
+    async move {
+        match future.await {
+            Ok(value) => crate::__private::encode(&value).map_err(|failure| AttemptError { failure, retryable: false }),
+            Err(error) => {
+                let failure = recorded(&error, std::any::type_name::<E>(), Vec::new());
+                Err(AttemptError { failure, retryable: true })
+            }
         }
-    };
-    future.map(encode).boxed()
+    }
+    .boxed()
 }

@@ -33,7 +33,7 @@ pub struct WorkflowEntry {
     pub location: SourceLocation,
     pub(crate) identity: TypeId,
     /// Makes the future; fails if the arguments are no arguments of this workflow.
-    pub(crate) begin: fn(&Payload) -> Result<RunFuture, Failure>,
+    pub(crate) begin: fn(&Payload) -> Result<RunFuture, Box<Failure>>,
 }
 
 impl fmt::Debug for WorkflowEntry {

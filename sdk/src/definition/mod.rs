@@ -140,7 +140,7 @@ functions!(A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11 A12);
 
 /// A type that can be an argument.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be an argument of a workflow or activity",
+    message = "`{Self}` cannot be an argument of a workflow or activity, or a signal",
     label = "not serializable, or borrowed",
     note = "arguments travel: derive `serde::Serialize` and `serde::Deserialize` for `{Self}`"
 )]

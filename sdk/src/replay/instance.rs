@@ -24,7 +24,7 @@ pub struct Instance {
     core: Rc<Core>,
     root: Arc<Root>,
     waker: Waker,
-    begin: fn(&Payload) -> Result<RunFuture, Failure>,
+    begin: fn(&Payload) -> Result<RunFuture, Box<Failure>>,
     args: Payload,
     cancel_reason: Option<String>,
     future: Option<RunFuture>,
@@ -92,16 +92,16 @@ impl Instance {
         if self.root.was_woken_from_outside() {
             return self.stuck("was woken by something that is not durable");
         }
-        match catch_unwind(AssertUnwindSafe(|| self.take(input).and_then(|()| Ok(self.poll())))) {
+        match catch_unwind(AssertUnwindSafe(|| self.take(input).map(|()| self.poll()))) {
             Err(panic) => TurnState::Panicked { message: explain(panic_message(&*panic)) },
-            Ok(Err(failure)) => TurnState::Closed(self.failed(failure)),
+            Ok(Err(failure)) => TurnState::Closed(self.failed(*failure)),
             Ok(Ok(polled)) => self.state(polled),
         }
     }
 
     /// # Errors
     /// When the arguments cannot be decoded.
-    fn take(&mut self, input: Input) -> Result<(), Failure> {
+    fn take(&mut self, input: Input) -> Result<(), Box<Failure>> {
         match input {
             Input::Start => {
                 if self.future.is_none() {

@@ -132,6 +132,7 @@ pub fn value<T: DeserializeOwned>(turn: &Turn) -> T {
 }
 
 /// One attempt at an activity, as a worker makes it.
+#[expect(clippy::result_large_err, reason = "as the entry gives it")]
 pub fn attempt<D: FunctionActivity>(args: Payload) -> Result<Payload, everpulse::definition::AttemptError> {
     futures::executor::block_on(D::entry().run(args))
 }

@@ -1,5 +1,7 @@
 //! What workflows do, seen from the engine: events in, commands out. No broker, no worker, no clock.
 
+#![expect(clippy::unwrap_used, reason = "what fails to unwrap here fails the test")]
+
 // The macros' output names `::everpulse`, as it does for users.
 extern crate everpulse_sdk as everpulse;
 
