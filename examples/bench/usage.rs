@@ -36,7 +36,8 @@ impl Usage {
         let ticks: u64 = behind.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
         let status = file("status");
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let peak_kb: f64 = peak.and_then(|peak| peak.trim().strip_suffix("kB")?.trim().parse().ok()).unwrap_or_default();
+        let peak_kb: f64 =
+            peak.and_then(|peak| peak.trim().strip_suffix("kB")?.trim().parse().ok()).unwrap_or_default();
         Self { cpu_s: ticks as f64 / TICKS_PER_S, peak_mb: peak_kb / 1024.0 }
     }
 }

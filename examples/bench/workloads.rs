@@ -86,13 +86,7 @@ async fn sleeper(ms: u64) -> Result<u64, everpulse::Error> {
 
 /// A worker for all of them.
 pub fn serve(worker: Worker) -> Worker {
-    worker
-        .workflow(hello)
-        .workflow(sequence)
-        .workflow(fan_out)
-        .workflow(local_steps)
-        .workflow(sleeper)
-        .activity(echo)
+    worker.workflow(hello).workflow(sequence).workflow(fan_out).workflow(local_steps).workflow(sleeper).activity(echo)
 }
 
 /// One run, from the start call to its result.

@@ -8,9 +8,9 @@
 //! ```
 //! Kill it at any moment and start it again: what was begun is finished, and nothing is charged twice.
 
-mod checkout;
 mod input;
 mod report;
+mod shop;
 mod store;
 
 use std::fs::File;
@@ -27,9 +27,9 @@ use everpulse::prelude::*;
 use futures::StreamExt as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::checkout::{CheckoutError, Payments, Warehouse, checkout};
 use crate::input::{Input, Order};
 use crate::report::{Ending, Report, contradictions};
+use crate::shop::{CheckoutError, Payments, Warehouse, checkout};
 use crate::store::Store;
 
 /// Runs a checkout for each order of a CSV file. Stopped at any moment and started again, it finishes the rest.
@@ -155,9 +155,8 @@ fn read(path: Option<&Path>) -> anyhow::Result<Input> {
 /// Starts every order and waits for its end, a bounded number at a time.
 async fn all(client: &Client, orders: Vec<Order>, in_flight: usize) -> anyhow::Result<Vec<(Order, Ending)>> {
     let progress = Progress::new(orders.len());
-    let mut ends = futures::stream::iter(orders)
-        .map(async |order| (one(client, &order).await, order))
-        .buffer_unordered(in_flight);
+    let mut ends =
+        futures::stream::iter(orders).map(async |order| (one(client, &order).await, order)).buffer_unordered(in_flight);
     let mut ended = Vec::new();
     while let Some((ending, order)) = ends.next().await {
         ended.push((order, ending?));

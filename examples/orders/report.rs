@@ -120,7 +120,8 @@ mod tests {
     fn orders_are_counted_by_their_ends() {
         let declined = Ending::Declined { took: Duration::from_millis(900) };
         let failed = Ending::Failed { why: "no worker".to_owned() };
-        let ended = vec![(order("a"), charged(10)), (order("b"), charged(20)), (order("c"), declined), (order("d"), failed)];
+        let ended =
+            vec![(order("a"), charged(10)), (order("b"), charged(20)), (order("c"), declined), (order("d"), failed)];
         let facts = [("a", PAID), ("b", PAID), ("c", PUT_BACK)].map(|(id, facts)| (id.to_owned(), facts)).into();
         let report = Report::new(&ended, &facts, 3, 2);
         assert_eq!(

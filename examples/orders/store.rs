@@ -261,9 +261,8 @@ mod tests {
     /// An order with this trouble at its first attempt to be charged.
     fn order_with(trouble: Trouble, declined: bool) -> String {
         let orders = (0..10_000).map(|number| format!("O-{number}"));
-        let fits = |order: &String| {
-            Trouble::of("charge", &request(order, 1)) == trouble && is_declined(order) == declined
-        };
+        let fits =
+            |order: &String| Trouble::of("charge", &request(order, 1)) == trouble && is_declined(order) == declined;
         orders.filter(fits).find(|order| Trouble::of("charge", &request(order, 2)) == Trouble::None).expect("many")
     }
 
@@ -312,9 +311,6 @@ mod tests {
             let _ = store.reserve(&request("O-1", attempt), "TEA", 2);
             let _ = store.release(&request("O-1", attempt));
         }
-        assert_eq!(
-            store.facts().expect("it reads")["O-1"],
-            Facts { reservations: 1, releases: 1, ..Facts::default() }
-        );
+        assert_eq!(store.facts().expect("it reads")["O-1"], Facts { reservations: 1, releases: 1, ..Facts::default() });
     }
 }
