@@ -45,14 +45,9 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::builder()
-                .with_default_directive(tracing_subscriber::filter::LevelFilter::ERROR.into())
-                .from_env_lossy(),
-        )
-        .init();
+    // RUST_LOG overrides it. The client library below tells every reconnect, which is not for users.
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "error,pulsar=off".to_owned());
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
     let arguments = Arguments::parse();
     ensure!(arguments.n > 0 && arguments.in_flight > 0, "there is nothing to measure");
     let worker = workloads::serve(Worker::connect(&arguments.url).await?.eager(arguments.eager)).spawn().await?;

@@ -34,14 +34,9 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::builder()
-                .with_default_directive(tracing_subscriber::filter::LevelFilter::WARN.into())
-                .from_env_lossy(),
-        )
-        .init();
+    // RUST_LOG overrides it. The client library below tells every reconnect, which is not for users.
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "warn,pulsar=off".to_owned());
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
     let Arguments { url, command } = Arguments::parse();
     match command {
         Some(Command::Worker) => worker(url.as_deref()).await?.run().await?,

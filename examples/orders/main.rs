@@ -61,14 +61,9 @@ const BAD_SHOWN: usize = 5;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::builder()
-                .with_default_directive(tracing_subscriber::filter::LevelFilter::ERROR.into())
-                .from_env_lossy(),
-        )
-        .init();
+    // RUST_LOG overrides it. The client library below tells every reconnect, which is not for users.
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "error,pulsar=off".to_owned());
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
     match run(Arguments::parse()).await {
         Ok(code) => code,
         Err(error) => {
