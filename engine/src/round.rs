@@ -53,6 +53,8 @@ pub(crate) struct Round {
     pub wake_seen: bool,
     /// Known inputs arrived again for these runs: whoever had them is gone, so their local work starts here.
     pub orphaned: Vec<RunId>,
+    /// Runs with local work that nobody is known to do, to be started when the round has taken effect.
+    pub unseen: Vec<RunId>,
     /// Signals for runs that are not there yet.
     pub early: Vec<(DeliveryToken, Event)>,
     /// Ends that are asked for and not at hand: run, who asks.
@@ -61,8 +63,6 @@ pub(crate) struct Round {
     pub touched: Vec<RunId>,
     /// Parked runs that go on: their tasks may not be sent yet.
     pub revived: Vec<RunId>,
-    /// The round's records are in a frame.
-    pub appended: bool,
     /// Tasks for which an eager slot was reserved.
     pub reserved: Vec<EventId>,
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use everpulse_protocol::event::{Event, NextAttempt, ReplyTo, Start};
+use everpulse_protocol::event::{Event, EventBody, NextAttempt, ReplyTo, Start};
 use everpulse_protocol::history::{CommandKind, Parked, Record, RecordBody};
 use everpulse_protocol::{EventId, Payload, RunId, Timestamp, WorkflowId};
 use everpulse_sdk::replay::Instance;
@@ -62,6 +62,8 @@ pub(crate) struct Pending {
     pub scheduled_at: Timestamp,
     /// The frame that asked for it.
     pub frame: u64,
+    /// Its result was taken in, and waits until the run can go on.
+    pub answered: bool,
 }
 
 impl Pending {
@@ -72,6 +74,11 @@ impl Pending {
             CommandKind::Activity => self.eager,
             CommandKind::Timer | CommandKind::Cancel => false,
         }
+    }
+
+    /// Whether the owner itself still has to do it.
+    pub fn is_open_locally(&self) -> bool {
+        self.is_local() && !self.answered
     }
 }
 
@@ -115,7 +122,7 @@ impl Run {
             return None;
         }
         match self.received.front()?.event.body() {
-            Ok(everpulse_protocol::event::EventBody::Start(start)) => start.start_at,
+            Ok(EventBody::Start(start)) => start.start_at,
             _ => None,
         }
     }
@@ -141,6 +148,11 @@ impl Run {
                 match self.received.iter_mut().find(|received| received.event.id == event.id) {
                     Some(received) => received.attempt = *attempt,
                     None => self.received.push_back(Received { event: event.clone(), attempt: *attempt }),
+                }
+                if let Ok(EventBody::ActivitySettled { step, .. } | EventBody::StepSettled { step, .. }) = event.body()
+                    && let Some(pending) = self.pending.get_mut(&step)
+                {
+                    pending.answered = true;
                 }
             }
             Some(
@@ -182,6 +194,7 @@ impl Run {
                     attempt: 1,
                     scheduled_at: record.at,
                     frame,
+                    answered: false,
                 },
             );
         }

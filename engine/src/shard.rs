@@ -20,7 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use everpulse_protocol::chain::{Chain, Offered};
 use everpulse_protocol::event::Event;
-use everpulse_protocol::history::{Frame, Hash, QueueMark};
+use everpulse_protocol::history::{Frame, Hash};
 use everpulse_protocol::shard::Config;
 use everpulse_protocol::task::Task;
 use everpulse_protocol::{EventId, Position, RunId, Timestamp, WriterId, encode};
@@ -30,11 +30,14 @@ use crate::book::Book;
 use crate::effect::{Delivery, DeliveryToken, Effect, LocalResult, Outgoing, SendId};
 use crate::holds::{self, HOLD_MS_MAX, Hold, Locals, Unsent};
 use crate::round::{Applier, FRAME_BYTES, Round, StartLocal};
-use crate::run::RUN_TIMER;
+use crate::run::{Pending, RUN_TIMER};
 use crate::{Set, wake};
 
 mod fetch;
+mod marks;
 mod recover;
+
+use marks::Marks;
 
 /// A signal for a workflow id without a run waits this long for its start.
 const EARLY_MS: u64 = 3_000;
@@ -95,6 +98,8 @@ pub struct Status {
     pub local_work: usize,
     /// Frames of ours that turned out void.
     pub voids: u64,
+    /// Runs that ended in frames of ours.
+    pub runs_closed: u64,
     /// The next frame's number.
     pub next_number: u64,
 }
@@ -119,13 +124,12 @@ pub struct Shard {
     local_results: VecDeque<(RunId, u32, LocalResult)>,
 
     sends: BTreeMap<SendId, InFlight>,
-    /// Tasks among them.
+    /// Tasks among them, and those that are looked for in their queues.
     tasks_in_flight: Set<EventId>,
     unsent: Unsent,
     /// All commands of the frames below this are known to be sent.
     sent_floor: u64,
-    marks: BTreeMap<String, Position>,
-    marks_changed: bool,
+    marks: Marks,
     holds: Vec<Hold>,
     locals: Locals,
     /// Local work that runs in this process.
@@ -134,6 +138,8 @@ pub struct Shard {
     fetching: BTreeMap<u64, fetch::Fetching>,
     /// What has to be done once after loading.
     loaded: bool,
+    /// Frames of this writer that asked for local work: nobody else does it.
+    own_frames: BTreeSet<u64>,
     /// The number after the last frame that was loaded or proven here.
     proven_next: u64,
     /// Runs whose tasks may be unsent and cannot be rebuilt now, with the first such frame.
@@ -142,6 +148,7 @@ pub struct Shard {
     parked_tried: Timestamp,
     draining: bool,
     voids: u64,
+    runs_closed: u64,
     holes: u32,
 }
 
@@ -231,20 +238,21 @@ impl Shard {
             tasks_in_flight: Set::default(),
             unsent: Unsent::default(),
             sent_floor: 0,
-            marks: BTreeMap::new(),
-            marks_changed: false,
+            marks: Marks::default(),
             holds: Vec::new(),
             locals: Locals::new(),
             running: BTreeSet::new(),
             finding: BTreeMap::new(),
             fetching: BTreeMap::new(),
             loaded: false,
+            own_frames: BTreeSet::new(),
             proven_next: 0,
             parked_unsent: BTreeMap::new(),
             wakes_in_flight: BTreeSet::new(),
             parked_tried: Timestamp(0),
             draining: false,
             voids: 0,
+            runs_closed: 0,
             holes: 0,
         }
     }
@@ -298,6 +306,7 @@ impl Shard {
             live_runs: self.book.runs.values().filter(|run| run.live.is_some()).count(),
             local_work: self.running.len(),
             voids: self.voids,
+            runs_closed: self.runs_closed,
             next_number: self.chain.next_number(),
         }
     }
@@ -415,7 +424,7 @@ impl Shard {
             if let Some((task, queue)) = sent.task {
                 self.tasks_in_flight.remove(&task);
                 if let Some(position) = position {
-                    self.mark(queue, position);
+                    self.marks.confirmed(queue, position, self.proven_next);
                 }
             }
         }
@@ -425,20 +434,17 @@ impl Shard {
 
     /// The answer to [`Effect::FindTasks`]: which of the tasks are in their queue's topic.
     pub fn handle_found(&mut self, id: u64, found: &[EventId], now: Timestamp) {
+        let found: Set<EventId> = found.iter().copied().collect();
         for (frame, task) in self.finding.remove(&id).unwrap_or_default() {
-            if !found.contains(&task.id) {
+            if found.contains(&task.id) {
+                self.tasks_in_flight.remove(&task.id);
+            } else {
                 self.send(frame, Outgoing::Task(task));
             }
             self.unsent.confirm(frame);
         }
         self.settle_holds(now);
         self.advance(now);
-    }
-
-    fn mark(&mut self, queue: String, position: Position) {
-        let mark = self.marks.entry(queue).or_insert(position);
-        *mark = (*mark).max(position);
-        self.marks_changed = true;
     }
 
     fn fresh_id(&mut self) -> u64 {
@@ -466,8 +472,8 @@ impl Shard {
                 self.phase = Phase::LoadTail { id };
             }
             Phase::Ready => {
-                self.ask_for_cover(now);
-                self.begin_round(now);
+                let asked = self.ask_for_cover(now);
+                self.begin_round(now, asked);
                 self.settle_holds(now);
             }
             _ => {}
@@ -475,7 +481,9 @@ impl Shard {
     }
 
     /// Applies what there is, and appends it or asks whether the book is current.
-    fn begin_round(&mut self, now: Timestamp) {
+    ///
+    /// `asked`: a hold has just asked for cover.
+    fn begin_round(&mut self, now: Timestamp, asked: bool) {
         let at = now.max(self.book.at);
         let mut round = Round::default();
         let mut locals = Vec::new();
@@ -487,12 +495,14 @@ impl Shard {
         if round.records.is_empty() {
             self.gather(&mut round, &mut locals, number, at);
         }
-        self.start_unseen(&round, now);
+        round.unseen = self.unseen(&round, at);
+        // Neither is work started twice, nor a hold given up, on the word of a book that may be old.
+        round.decides |= !round.unseen.is_empty() || asked;
         let need = wake::need(&self.book, &self.locals, at);
         let current = if round.wake_served { None } else { self.book.wake };
         let missing = wake::is_missing(current, need, at);
-        let below = self.unsent.below(number);
-        let last_marks = self.draining && self.book.sent_below < below && self.sends.is_empty();
+        let sent_below = self.sent_below(number);
+        let last_marks = self.draining && self.book.sent_below < sent_below && self.sends.is_empty();
         if last_marks {
             self.draining = false;
         }
@@ -501,7 +511,7 @@ impl Shard {
             if round.decides {
                 let id = self.ask_tail();
                 self.phase = Phase::CheckTail { id, round: Box::new(round) };
-            } else if !round.taken.is_empty() || !round.replies.is_empty() || !round.cancel_tasks.is_empty() {
+            } else {
                 // All that was said is in history already.
                 self.release(round, None, now);
             }
@@ -521,20 +531,12 @@ impl Shard {
             at,
             config: (number == 0).then(|| self.config.clone()),
             wake,
-            sent_below: below.min(self.parked_unsent()),
-            queues: if std::mem::take(&mut self.marks_changed) {
-                self.marks
-                    .iter()
-                    .map(|(queue, position)| QueueMark { queue: queue.clone(), position: *position })
-                    .collect()
-            } else {
-                Vec::new()
-            },
+            sent_below,
+            queues: self.marks.ripe(sent_below),
             records: std::mem::take(&mut round.records),
         };
         let payload = encode(&frame);
         self.book.absorb_header(&frame);
-        round.appended = true;
         round.touched = frame.records.iter().filter(|r| r.close.is_none()).map(|r| r.run_id).collect();
         round.touched.dedup();
         let id = self.fresh_id();
@@ -703,6 +705,7 @@ impl Shard {
             self.book.place(flight.number, position, flight.round.ended.iter().copied());
         }
         self.proven_next = flight.number + 1;
+        self.runs_closed += flight.round.ended.len() as u64;
         self.release(flight.round, Some(flight.number), now);
         if flight.number.is_multiple_of(EVICT_EVERY) {
             self.evict();
@@ -724,13 +727,15 @@ impl Shard {
         for local in locals.into_iter().rev() {
             self.local_results.push_front(local);
         }
-        let known_sent = self.unsent.below(self.proven_next).min(self.parked_unsent());
-        self.sent_floor = self.sent_floor.max(known_sent);
+        self.sent_floor = self.sent_floor.max(self.sent_below(self.proven_next));
+        self.parked_unsent.clear();
+        self.marks.clear();
         self.book = Book::default();
         self.chain = Chain::new();
         self.holds.clear();
         self.early.clear();
         self.locals.clear();
+        self.own_frames.clear();
         self.arrived = self.deliveries.keys().copied().collect();
         for kept in self.deliveries.values_mut() {
             kept.next = 0;
@@ -763,6 +768,9 @@ impl Shard {
         for run in round.touched.iter().chain(&round.ended) {
             self.sync_locals(*run);
         }
+        for run in &round.unseen {
+            self.start_local_work_of(*run, now.max(self.book.at));
+        }
         for start in round.starts {
             let (run, no, budget) = match &start {
                 StartLocal::Step { run, no, options, .. } => (*run, *no, recover::step_budget(options)),
@@ -775,17 +783,20 @@ impl Shard {
             }
             self.start(start);
         }
-        for run in round.revived {
-            self.resend_tasks_of(run);
+        for run in &round.ended {
+            if !self.book.lingering.contains_key(run) {
+                self.parked_unsent.remove(run);
+            }
         }
+        self.resend_tasks_of(round.revived);
         for (token, runs) in round.taken {
             let since = self.deliveries.get(&token).map_or(now, |kept| kept.since);
             let mut runs = runs;
             runs.sort_unstable();
             runs.dedup();
-            // A known input is acknowledged only when all that its run wanted is confirmed too.
-            let last = runs.iter().map(|run| last_frame(&self.book, *run)).max().unwrap_or(0);
-            self.holds.push(Hold { token, frame: last.max(if round.appended { frame } else { 0 }), runs, since });
+            // All that stands is confirmed before the ack, also where the input was known or changed nothing: a
+            // dead letter, or the wake-up that took the place of this one, may be on its way.
+            self.holds.push(Hold { token, frame, runs, since });
         }
         self.settle_holds(now);
     }
@@ -834,14 +845,14 @@ impl Shard {
     fn sync_locals(&mut self, run: RunId) {
         let gone: Vec<u32> = holds::of_run(&self.locals, run)
             .map(|(no, _)| no)
-            .filter(|no| !self.book.runs.get(&run).is_some_and(|run| run.pending.get(no).is_some_and(|p| p.is_local())))
+            .filter(|no| !self.book.runs.get(&run).is_some_and(|run| run.pending.get(no).is_some_and(Pending::is_open_locally)))
             .collect();
         for no in gone {
             self.locals.remove(&(run, no));
             self.running.remove(&(run, no));
         }
         let Some(state) = self.book.runs.get(&run) else { return };
-        for (no, pending) in state.pending.iter().filter(|(_, pending)| pending.is_local()) {
+        for (no, pending) in state.pending.iter().filter(|(_, pending)| pending.is_open_locally()) {
             self.locals.entry((run, *no)).or_insert_with(|| holds::Local {
                 deadline: pending.scheduled_at.after(recover::LOCAL_DEADLINE),
                 wants_cover: false,
@@ -880,17 +891,21 @@ impl Shard {
     }
 
     /// Holds that have lasted long enough ask for a wake-up in their place.
-    fn ask_for_cover(&mut self, now: Timestamp) {
+    ///
+    /// True if one did that had not before.
+    fn ask_for_cover(&mut self, now: Timestamp) -> bool {
+        let mut asked = false;
         for hold in &self.holds {
             if hold.since.0 + HOLD_MS_MAX > now.0 {
                 continue;
             }
             for run in &hold.runs {
                 for (_, local) in self.locals.range_mut((*run, 0)..=(*run, u32::MAX)) {
-                    local.wants_cover = true;
+                    asked |= !std::mem::replace(&mut local.wants_cover, true);
                 }
             }
         }
+        asked
     }
 
     /// Lets go of futures beyond the budget, those first that were polled longest ago.

@@ -142,7 +142,7 @@ fn its_successor_may_fail_too() {
                 (How::After, How::Stopped),
                 (How::Stopped, How::Stopped),
             ] {
-                for later in [1, 2, 3, 5, 8] {
+                for later in [1, 4] {
                     play(scenario, &[(at, how), (at + later, then)]);
                     points += 1;
                 }
@@ -150,7 +150,7 @@ fn its_successor_may_fail_too() {
         }
     }
     println!("{points} double failures");
-    assert!(points > 5_000, "{points}");
+    assert!(points > 2_500, "{points}");
 }
 
 #[test]

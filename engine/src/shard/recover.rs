@@ -1,12 +1,12 @@
 //! Reading a shard's history, and what has to be done once after that: sends that may be missing, inputs on
 //! trial, parked runs, local work that nobody is known to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 use everpulse_protocol::chain::{Chain, Offered};
-use everpulse_protocol::history::{CommandKind, Frame, ParkedKind};
+use everpulse_protocol::history::{CommandKind, CommandMark, Frame, ParkedKind};
 use everpulse_protocol::task::Task;
 use everpulse_protocol::{Position, RunId, Timestamp};
 use everpulse_sdk::replay::{Command, StepOptions};
@@ -16,6 +16,7 @@ use crate::book::Book;
 use crate::effect::{Effect, Outgoing};
 use crate::holds::{self, Local};
 use crate::replay;
+use crate::run::Pending;
 use crate::round::{Round, StartLocal, task};
 use crate::wake;
 
@@ -51,6 +52,10 @@ impl Shard {
     fn absorb(&mut self, frame: Frame, position: Position) {
         self.book.absorb_header(&frame);
         let number = frame.number;
+        let is_local = |mark: &CommandMark| mark.kind == CommandKind::Step || mark.eager;
+        if frame.writer == self.writer && frame.records.iter().flat_map(|r| &r.commands).any(is_local) {
+            self.own_frames.insert(number);
+        }
         let ended: Vec<RunId> = frame.records.iter().filter(|r| r.close.is_some()).map(|r| r.run_id).collect();
         for record in frame.records {
             self.book.absorb(record, number);
@@ -91,10 +96,6 @@ impl Shard {
         self.proven_next = self.chain.next_number();
         self.phase = Phase::Ready;
         self.loaded = true;
-        for (queue, position) in &self.book.queues {
-            let mark = self.marks.entry(queue.clone()).or_insert(*position);
-            *mark = (*mark).max(*position);
-        }
     }
 
     /// What has to be done once after loading; its records are the first round.
@@ -141,51 +142,23 @@ impl Shard {
 
     /// Sends the tasks that no mark calls sent, unless they are found in their queue.
     fn resend_tasks(&mut self) {
-        let runs: std::collections::BTreeSet<RunId> = self.book.unmarked.iter().map(|(_, run)| *run).collect();
-        for run in runs {
-            self.resend_tasks_of(run);
-        }
+        let runs: BTreeSet<RunId> = self.book.unmarked.iter().map(|(_, run)| *run).collect();
+        self.resend_tasks_of(runs);
     }
 
-    pub(super) fn resend_tasks_of(&mut self, run_id: RunId) {
-        let floor = self.floor();
-        let Some(run) = self.book.runs.get(&run_id).or_else(|| self.book.lingering.get(&run_id)) else { return };
-        let doubtful: Vec<u32> = run
-            .pending
-            .iter()
-            .filter(|(_, p)| p.kind == CommandKind::Activity && !p.eager && p.attempt == 1 && p.frame >= floor)
-            .map(|(no, _)| *no)
-            .collect();
-        let Some(first) = doubtful.first().and_then(|no| run.pending.get(no)).map(|pending| pending.frame) else {
-            self.parked_unsent.remove(&run_id);
-            return;
-        };
-        let Ok(replayed) = replay::replay(run, &self.registry) else {
-            // Its code is missing or differs; the run is parked when something happens to it, and its tasks are
-            // sent when it goes on. Until then no mark may call them sent.
-            self.parked_unsent.insert(run_id, first);
-            return;
-        };
-        self.parked_unsent.remove(&run_id);
+    /// The same for some runs. A queue's topic is read once for all of them.
+    pub(super) fn resend_tasks_of(&mut self, runs: impl IntoIterator<Item = RunId>) {
         let mut by_queue: BTreeMap<String, Vec<(u64, Box<Task>)>> = BTreeMap::new();
-        for (no, command) in replayed.open {
-            let (Some(pending), Command::Activity { name, queue, args, options, .. }) = (run.pending.get(&no), command)
-            else {
-                continue;
-            };
-            if !doubtful.contains(&no) {
-                continue;
-            }
-            let task =
-                task(self.shard, (&run.workflow_id, run_id), no, name, queue, args, options, pending.scheduled_at);
-            if !self.tasks_in_flight.contains(&task.id) {
-                by_queue.entry(task.queue.clone()).or_default().push((pending.frame, task));
+        for run in runs {
+            for (frame, task) in self.doubtful_tasks_of(run) {
+                by_queue.entry(task.queue.clone()).or_default().push((frame, task));
             }
         }
         for (queue, tasks) in by_queue {
             let id = self.fresh_id();
-            for (frame, _) in &tasks {
+            for (frame, task) in &tasks {
                 self.unsent.add(*frame);
+                self.tasks_in_flight.insert(task.id);
             }
             let after = self.book.queues.get(&queue).copied();
             let ids = tasks.iter().map(|(_, task)| task.id).collect();
@@ -194,54 +167,111 @@ impl Shard {
         }
     }
 
+    /// The tasks of a run that may not be sent, with the frames that asked for them.
+    fn doubtful_tasks_of(&mut self, run_id: RunId) -> Vec<(u64, Box<Task>)> {
+        let floor = self.floor();
+        let Some(run) = self.book.runs.get(&run_id).or_else(|| self.book.lingering.get(&run_id)) else {
+            return Vec::new();
+        };
+        let is_doubtful = |pending: &Pending| {
+            pending.kind == CommandKind::Activity
+                && !pending.eager
+                && !pending.answered
+                && pending.attempt == 1
+                && pending.frame >= floor
+        };
+        let first = run.pending.values().filter(|pending| is_doubtful(pending)).map(|pending| pending.frame).min();
+        let Some(first) = first else {
+            self.parked_unsent.remove(&run_id);
+            return Vec::new();
+        };
+        let Ok(replayed) = replay::replay(run, &self.registry) else {
+            // Its code is missing or differs; the run is parked when something happens to it, and its tasks are
+            // sent when it goes on. Until then no mark may call them sent.
+            self.parked_unsent.insert(run_id, first);
+            return Vec::new();
+        };
+        self.parked_unsent.remove(&run_id);
+        let mut tasks = Vec::new();
+        for (no, command) in replayed.open {
+            let Command::Activity { name, queue, args, options, .. } = command else { continue };
+            let Some(pending) = run.pending.get(&no).filter(|pending| is_doubtful(pending)) else { continue };
+            let of = (&run.workflow_id, run_id);
+            let task = task(self.shard, of, no, name, queue, args, options, pending.scheduled_at);
+            if !self.tasks_in_flight.contains(&task.id) {
+                tasks.push((pending.frame, task));
+            }
+        }
+        tasks
+    }
+
+    /// The frame below which all is known to be sent; `next` if nothing is on its way.
+    pub(super) fn sent_below(&self, next: u64) -> u64 {
+        self.unsent.below(next).min(self.parked_unsent())
+    }
+
     /// The lowest frame with tasks of a run that cannot be replayed now.
-    pub(super) fn parked_unsent(&self) -> u64 {
+    fn parked_unsent(&self) -> u64 {
         self.parked_unsent.values().copied().min().unwrap_or(u64::MAX)
     }
 
     /// Lists local work that history knows; what does not run here waits for its deadline or its input.
     fn find_unseen(&mut self) {
+        self.cancel_unwanted();
         let runs: Vec<RunId> = self
             .book
             .runs
             .values()
-            .filter(|run| run.pending.values().any(|pending| pending.is_local()))
+            .filter(|run| run.pending.values().any(Pending::is_open_locally))
             .map(|run| run.run_id)
             .collect();
         for run_id in runs {
             let Some(run) = self.book.runs.get(&run_id) else { continue };
             let open = replay::replay(run, &self.registry).map(|replayed| replayed.open).unwrap_or_default();
-            for (no, pending) in run.pending.iter().filter(|(_, pending)| pending.is_local()) {
+            for (no, pending) in run.pending.iter().filter(|(_, pending)| pending.is_open_locally()) {
                 let budget = match open.get(no) {
                     Some(Command::Step { options, .. }) => step_budget(options),
                     Some(Command::Activity { options, .. }) => Duration::from_millis(options.start_to_close_ms),
                     _ => LOCAL_DEADLINE,
                 };
-                let deadline = pending.scheduled_at.after(budget.min(LOCAL_DEADLINE_MAX) + GRACE);
+                // What a frame of our own asked for, whose fate was open then, is done here or nowhere.
+                let deadline = match self.own_frames.contains(&pending.frame) {
+                    true => pending.scheduled_at,
+                    false => pending.scheduled_at.after(budget.min(LOCAL_DEADLINE_MAX) + GRACE),
+                };
                 let seen = self.running.contains(&(run_id, *no));
                 self.locals.insert((run_id, *no), Local { deadline, wants_cover: !seen });
             }
         }
     }
 
-    /// Starts local work that nobody is known to do: past its deadline, or because its input came again.
-    pub(super) fn start_unseen(&mut self, round: &Round, now: Timestamp) {
-        if self.locals.len() == self.running.len() {
-            return;
-        }
-        let orphaned: std::collections::BTreeSet<RunId> = round.orphaned.iter().copied().collect();
-        let runs: std::collections::BTreeSet<RunId> = self
-            .locals
-            .iter()
-            .filter(|(key, local)| !self.running.contains(key) && (local.deadline <= now || orphaned.contains(&key.0)))
-            .map(|((run, _), _)| *run)
-            .collect();
-        for run in runs {
-            self.start_local_work_of(run, now);
+    /// Stops local work whose run or step came to its end elsewhere.
+    fn cancel_unwanted(&mut self) {
+        let awaited = |run: RunId, step: u32| {
+            self.book.runs.get(&run).is_some_and(|run| run.pending.get(&step).is_some_and(Pending::is_open_locally))
+        };
+        let unwanted: Vec<(RunId, u32)> =
+            self.running.iter().filter(|(run, step)| !awaited(*run, *step)).copied().collect();
+        for (run, step) in unwanted {
+            self.running.remove(&(run, step));
+            self.effects.push_back(Effect::CancelLocal { run, step });
         }
     }
 
-    fn start_local_work_of(&mut self, run_id: RunId, now: Timestamp) {
+    /// Runs with local work that nobody is known to do: past its deadline, or because its input came again.
+    pub(super) fn unseen(&self, round: &Round, at: Timestamp) -> Vec<RunId> {
+        let orphaned: BTreeSet<RunId> = round.orphaned.iter().copied().collect();
+        let runs: BTreeSet<RunId> = self
+            .locals
+            .iter()
+            .filter(|(key, local)| (local.deadline <= at || orphaned.contains(&key.0)) && !self.running.contains(key))
+            .map(|((run, _), _)| *run)
+            .collect();
+        runs.into_iter().collect()
+    }
+
+    /// Starts what a run's standing history asks for and nobody is known to do.
+    pub(super) fn start_local_work_of(&mut self, run_id: RunId, now: Timestamp) {
         let Some(run) = self.book.runs.get_mut(&run_id) else { return };
         let Ok(replayed) = replay::replay(run, &self.registry) else {
             self.look_later(run_id, now);
@@ -249,7 +279,7 @@ impl Shard {
         };
         let mut starts = Vec::new();
         for (no, command) in replayed.open {
-            let Some(pending) = run.pending.get(&no).filter(|pending| pending.is_local()) else { continue };
+            let Some(pending) = run.pending.get(&no).filter(|pending| pending.is_open_locally()) else { continue };
             if self.running.contains(&(run_id, no)) {
                 continue;
             }
@@ -285,13 +315,16 @@ impl Shard {
                 start => self.start(start),
             }
         }
+        self.look_later(run_id, now);
     }
 
     /// Local work that cannot be started now is looked at again after a while.
     fn look_later(&mut self, run_id: RunId, now: Timestamp) {
-        for (_, local) in self.locals.range_mut((run_id, 0)..=(run_id, u32::MAX)) {
-            local.deadline = now.after(LOCAL_DEADLINE);
-            local.wants_cover = true;
+        for (key, local) in self.locals.range_mut((run_id, 0)..=(run_id, u32::MAX)) {
+            if !self.running.contains(key) {
+                local.deadline = now.after(LOCAL_DEADLINE);
+                local.wants_cover = true;
+            }
         }
     }
 
