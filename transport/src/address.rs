@@ -73,9 +73,9 @@ impl Address {
     fn from_variables(explicit: Option<&str>, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let mut address = match (explicit, variable("EVERPULSE_URL")) {
             (Some(text), _) => text.parse()?,
-            (None, Some(text)) => text
-                .parse()
-                .map_err(|error: Error| Error::new(error.kind(), format!("EVERPULSE_URL: {error}")))?,
+            (None, Some(text)) => {
+                text.parse().map_err(|error: Error| Error::new(error.kind(), format!("EVERPULSE_URL: {error}")))?
+            }
             (None, None) => {
                 let data = dirs::data_dir().ok_or_else(|| {
                     invalid("this user has no data directory; name one: --url embedded:DIR, or EVERPULSE_URL")
@@ -215,7 +215,9 @@ fn parse_pulsar(text: &str) -> Result<Address, Error> {
         return Err(invalid(format!("the address {text:?} names no host; {EXAMPLE}")));
     };
     if host.contains(',') {
-        return Err(invalid(format!("the address {text:?} names several hosts; name one, or a name that stands for all")));
+        return Err(invalid(format!(
+            "the address {text:?} names several hosts; name one, or a name that stands for all"
+        )));
     }
     let port = parsed.port().unwrap_or(if parsed.scheme() == "pulsar" { 6650 } else { 6651 });
     let mut address = Address::at(Place::Pulsar {

@@ -159,9 +159,14 @@ impl Feed {
             return Ok(());
         }
         let start = self.start();
-        let building = self
-            .building
-            .get_or_insert_with(|| build(self.link.clone(), Spec { start, ..self.spec.clone() }).boxed());
+        let building = self.building.get_or_insert_with(|| {
+            let mut spec = Spec { start, ..self.spec.clone() };
+            if !matches!(start, Start::Subscription) {
+                // The broker may hold the one before for alive, and then the name is taken.
+                spec.subscription = format!("reader-{}", uuid::Uuid::new_v4());
+            }
+            build(self.link.clone(), spec).boxed()
+        });
         let built = building.await;
         self.building = None;
         self.live = Some(built?);

@@ -31,8 +31,8 @@ mod address;
 mod error;
 mod transport;
 
-mod publisher;
 mod lane;
+mod publisher;
 
 mod consumer;
 mod reader;

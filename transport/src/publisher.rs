@@ -260,9 +260,8 @@ impl Task {
                     Ok(permit) => permit,
                     Err(_) => {
                         let sends = built.connected.sends.clone();
-                        self.acquiring.get_or_insert_with(|| {
-                            async move { sends.acquire_many_owned(room).await.ok() }.boxed()
-                        });
+                        self.acquiring
+                            .get_or_insert_with(|| async move { sends.acquire_many_owned(room).await.ok() }.boxed());
                         return;
                     }
                 },

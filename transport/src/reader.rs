@@ -85,7 +85,8 @@ impl Reader {
                 entries.push(entry);
             }
             if Instant::now() >= until {
-                let message = format!("reading {} up to {end}: it stopped at {:?}", self.feed.topic(), self.feed.seen());
+                let message =
+                    format!("reading {} up to {end}: it stopped at {:?}", self.feed.topic(), self.feed.seen());
                 return Err(Error::new(ErrorKind::Unreachable, message));
             }
         }
@@ -106,9 +107,14 @@ impl std::fmt::Debug for Reader {
 }
 
 pub(crate) fn feed(link: Arc<Link>, topic: String, start: Start, queue: u32) -> Feed {
-    let name = format!("reader-{}", uuid::Uuid::new_v4());
-    Feed::new(
-        link,
-        Spec { topic, subscription: name.clone(), kind: SubType::Exclusive, consumer_name: name, queue, start },
-    )
+    let spec = Spec {
+        topic,
+        // Each consumer gets one of its own.
+        subscription: String::new(),
+        kind: SubType::Exclusive,
+        consumer_name: "everpulse-reader".to_owned(),
+        queue,
+        start,
+    };
+    Feed::new(link, spec)
 }

@@ -240,8 +240,13 @@ fn contradiction(policies: &Value) -> Option<String> {
     if delayed.and_then(|policy| policy.get("active")) == Some(&Value::Bool(false)) {
         return Some("delayed_delivery_policies is not active (timers and retries need it)".to_owned());
     }
-    let kinds: Vec<&str> =
-        policies.get("subscription_types_enabled").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let kinds: Vec<&str> = policies
+        .get("subscription_types_enabled")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     let lacking = ["Exclusive", "Shared", "Key_Shared"].into_iter().find(|kind| !kinds.contains(kind));
     if let (false, Some(kind)) = (kinds.is_empty(), lacking) {
         return Some(format!("subscription_types_enabled lacks {kind}"));
@@ -314,9 +319,7 @@ mod tests {
         check(json!({"message_ttl_in_seconds": 0}), None);
         check(json!({"message_ttl_in_seconds": 60}), Some("message_ttl_in_seconds is 60"));
         check(json!({"subscription_expiration_time_minutes": 5}), Some("subscription_expiration_time_minutes"));
-        let quota = |kind: &str, size: i64, time: i64| {
-            json!({"backlog_quota_map": {kind: {"limit": size, "limitSize": size, "limitTime": time}}})
-        };
+        let quota = |kind: &str, size: i64, time: i64| json!({"backlog_quota_map": {kind: {"limit": size, "limitSize": size, "limitTime": time}}});
         check(quota("destination_storage", -1, -1), None);
         check(quota("destination_storage", 1000, -1), Some("destination_storage to 1000"));
         check(quota("message_age", -1, 0), None);

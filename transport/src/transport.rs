@@ -79,7 +79,8 @@ impl Transport {
             }
             #[cfg(not(feature = "embedded"))]
             Place::Embedded { .. } => {
-                let message = format!("{address}: this program was built without the embedded broker (feature `embedded`)");
+                let message =
+                    format!("{address}: this program was built without the embedded broker (feature `embedded`)");
                 return Err(Error::new(ErrorKind::Invalid, message));
             }
             #[cfg(feature = "embedded")]
@@ -238,12 +239,7 @@ impl Transport {
     ///
     /// # Errors
     /// When the broker does not answer within half a minute.
-    pub async fn read(
-        &self,
-        topic: &str,
-        after: Option<Position>,
-        to: Option<Position>,
-    ) -> Result<Vec<Entry>, Error> {
+    pub async fn read(&self, topic: &str, after: Option<Position>, to: Option<Position>) -> Result<Vec<Entry>, Error> {
         let mut reader = self.reader(topic, after);
         let entries = reader.read_to(to, ANSWER).await;
         reader.close().await;

@@ -115,7 +115,7 @@ async fn a_connection_that_swallows_everything_is_replaced() {
     on_each_arm(async |arm| {
         let (proxy, transport) = behind_proxy(arm).await;
         let mut consumer = transport
-            .subscribe(Subscription::new("inbox", "owners", SubscriptionKind::KeyShared))
+            .subscribe(Subscription::new("inbox", "owners", SubscriptionKind::Shared))
             .await
             .expect("subscribed");
         let mut reader = transport.reader("inbox-partition-0", None);
@@ -126,13 +126,24 @@ async fn a_connection_that_swallows_everything_is_replaced() {
 
         let before = proxy.accepted();
         proxy.swallow_existing();
-        // New connections pass; the old ones stay open and silent. Nobody is told.
-        let stored = publisher.publish_until_confirmed(numbered(Some("k"), 2));
-        let heard = async { while number_of(&consumer.recv().await) != 2 {} };
+        // New connections pass; the old ones stay open and silent. Nobody is told, also not the broker: it goes on
+        // giving the old consumer its share, so messages are published until the new one has got one.
+        let heard = async {
+            for number in 2.. {
+                let stored = publisher.publish_until_confirmed(numbered(None, number));
+                tokio::pin!(stored);
+                loop {
+                    tokio::select! {
+                        biased;
+                        delivery = consumer.recv() => if number_of(&delivery) >= 2 { return },
+                        stored = &mut stored => break assert!(stored.expect("stored").is_some()),
+                    }
+                }
+            }
+        };
         let read = async { while number(&reader.next().await.payload) != 2 {} };
         let last = transport.last_position("inbox-partition-0");
-        let (stored, (), (), last) = soon("recovery", async { tokio::join!(stored, heard, read, last) }).await;
-        assert!(stored.expect("stored").is_some());
+        let ((), (), last) = soon("recovery", async { tokio::join!(heard, read, last) }).await;
         assert!(last.expect("an answer").is_some());
         assert!(proxy.accepted() > before);
     })
@@ -200,4 +211,32 @@ async fn behind_proxy(arm: &Arm) -> (Proxy, Transport) {
     let transport = Transport::connect(&address, Options::default()).await.expect("connected");
     proxy.keep(direct);
     (proxy, transport)
+}
+
+#[cfg(feature = "embedded")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_process_takes_the_embedded_broker_over_and_everything_goes_on() {
+    support::logging();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let address = Address::embedded(dir.path());
+    let first = Transport::connect(&address, Options::default()).await.expect("opened");
+    let second = Transport::connect(&address, Options::default()).await.expect("joined");
+    assert!(first.holds_broker() && !second.holds_broker());
+    second
+        .set_up(&everpulse_transport::SetUp::default().shards(Some(1)).inbox_partitions(Some(1)))
+        .await
+        .expect("set up");
+    let mut consumer =
+        second.subscribe(Subscription::new("inbox", "owners", SubscriptionKind::KeyShared)).await.expect("subscribed");
+    let mut reader = second.reader("inbox-partition-0", None);
+    let publisher = publisher(&second, "inbox-partition-0");
+    soon("stored", publisher.publish(numbered(Some("k"), 1))).await.expect("stored");
+    assert_eq!(number_of(&soon("delivery", consumer.recv()).await), 1);
+    assert_eq!(number(&soon("entry", reader.next()).await.payload), 1);
+
+    soon("closed", first.close()).await;
+    soon("stored", publisher.publish_until_confirmed(numbered(Some("k"), 2))).await.expect("stored");
+    soon("delivery", async { while number_of(&consumer.recv().await) != 2 {} }).await;
+    assert_eq!(number(&soon("entry", reader.next()).await.payload), 2);
+    assert!(second.holds_broker());
 }
