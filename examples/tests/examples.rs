@@ -1,0 +1,162 @@
+//! The examples as a user runs them: as processes, on the embedded broker, killed half-way.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, OpenFlags};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Generous: nothing here is about time.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A directory with a file of orders.
+struct Shop {
+    dir: TempDir,
+}
+
+impl Shop {
+    fn new(orders: usize, more_lines: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a place for files");
+        let mut file = std::fs::File::create(dir.path().join("orders.csv")).expect("a file");
+        writeln!(file, "order_id,customer,sku,quantity,cents").expect("written");
+        for number in 0..orders {
+            writeln!(file, "N-{number},\"Żaneta, née {number}\",TEA,1,{}", 100 + number).expect("written");
+        }
+        write!(file, "{more_lines}").expect("written");
+        Self { dir }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn orders(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_orders"));
+        command.arg("--data").arg(self.data()).arg("--orders").arg(self.dir.path().join("orders.csv")).arg("--json");
+        command.env_remove("EVERPULSE_URL").env_remove("RUST_LOG");
+        command
+    }
+
+    /// Runs to the end, and gives the line on stdout.
+    #[track_caller]
+    fn report(&self) -> Value {
+        let output = self.orders().output().expect("it runs");
+        assert!(output.status.success(), "{}", stderr(&output));
+        let stdout = String::from_utf8(output.stdout).expect("text");
+        assert_eq!(stdout.lines().count(), 1, "{stdout}");
+        serde_json::from_str(&stdout).expect("one line of JSON")
+    }
+
+    #[track_caller]
+    fn count(&self, sql: &str) -> i64 {
+        self.query(sql).expect("the database is there")
+    }
+
+    fn query(&self, sql: &str) -> rusqlite::Result<i64> {
+        let path = self.data().join("orders.sqlite");
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.query_row(sql, (), |row| row.get(0))
+    }
+
+    /// Nothing while the file is being made.
+    fn charges_so_far(&self) -> i64 {
+        self.query("SELECT count(*) FROM charges").unwrap_or_default()
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A process that is ended with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn orders_end_and_add_up_with_the_database() {
+    let more = "N-0,\"Żaneta, née 0\",TEA,1,100\nN-0,somebody else,TEA,1,100\nN-x,no cents,TEA,1\n";
+    let shop = Shop::new(100, more);
+    let report = shop.report();
+    let number = |field: &str| report[field].as_i64().expect("a number");
+    assert_eq!((number("orders"), number("bad_lines"), number("duplicates")), (100, 2, 1));
+    assert_eq!(number("charged") + number("declined"), 100);
+    assert_eq!(number("compensated"), number("declined"));
+    assert_eq!(number("failed"), 0);
+    assert!(number("declined") > 0 && number("p99_ms") >= number("p50_ms"), "{report}");
+    assert_eq!(shop.count("SELECT count(*) FROM charges"), number("charged"));
+    assert_eq!(shop.count("SELECT count(DISTINCT order_id) FROM charges"), number("charged"));
+    assert!(shop.count("SELECT count(*) - count(DISTINCT key) FROM attempts") > 0, "nothing was flaky");
+
+    let attempts = shop.count("SELECT count(*) FROM attempts");
+    assert_eq!(shop.report(), report, "a second run attaches to what has ended, and reports from history");
+    assert_eq!(shop.count("SELECT count(*) FROM attempts"), attempts);
+}
+
+#[test]
+fn killed_half_way_it_finishes_the_rest_and_charges_nobody_twice() {
+    let shop = Shop::new(600, "");
+    for charged in [1, 150, 300] {
+        let mut first = Running(shop.orders().stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts"));
+        let began = Instant::now();
+        while shop.charges_so_far() < charged {
+            assert!(first.0.try_wait().expect("it is ours").is_none(), "it ended before it could be killed");
+            assert!(began.elapsed() < PATIENCE, "no progress");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        first.0.kill().expect("SIGKILL");
+        first.0.wait().expect("it is ours");
+    }
+    assert!(shop.count("SELECT count(*) FROM charges") < 540, "it was to be killed half-way");
+    let report = shop.report();
+    let number = |field: &str| report[field].as_i64().expect("a number");
+    assert_eq!((number("orders"), number("failed")), (600, 0));
+    assert_eq!(number("charged") + number("declined"), 600);
+    assert_eq!(shop.count("SELECT count(*) FROM charges"), number("charged"));
+    assert_eq!(shop.count("SELECT count(DISTINCT order_id) FROM charges"), number("charged"));
+    assert_eq!(shop.count("SELECT count(*) FROM releases"), number("declined"));
+}
+
+#[test]
+fn a_file_that_holds_no_orders_is_refused_with_its_name() {
+    let dir = tempfile::tempdir().expect("a place for files");
+    let file = dir.path().join("wrong.csv");
+    std::fs::write(&file, "a,b\n1,2\n").expect("written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_orders"));
+    let output = command.arg("--data").arg(dir.path()).arg("--orders").arg(&file).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("wrong.csv is no file of orders: the first line must be"), "{}", stderr(&output));
+}
+
+#[test]
+fn hello_greets_in_one_process() {
+    let dir = tempfile::tempdir().expect("a place for files");
+    let output = hello(dir.path()).output().expect("it runs");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "Hello, world!\n", "{}", stderr(&output));
+}
+
+#[test]
+fn hello_greets_from_two_processes_and_a_start_waits_for_its_worker() {
+    let dir = tempfile::tempdir().expect("a place for files");
+    let mut start =
+        Running(hello(dir.path()).args(["start", "Zoë"]).stdout(Stdio::piped()).spawn().expect("it starts"));
+    let _worker = Running(hello(dir.path()).arg("worker").spawn().expect("it starts"));
+    let mut line = String::new();
+    BufReader::new(start.0.stdout.take().expect("piped")).read_line(&mut line).expect("text");
+    assert_eq!(line, "Hello, Zoë!\n");
+    assert!(start.0.wait().expect("it is ours").success());
+}
+
+fn hello(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hello"));
+    command.arg("--url").arg(format!("embedded:{}", dir.display())).env_remove("RUST_LOG");
+    command
+}
