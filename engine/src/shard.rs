@@ -33,14 +33,13 @@ use crate::round::{Applier, FRAME_BYTES, Round, StartLocal};
 use crate::run::{Pending, RUN_TIMER};
 use crate::{Set, wake};
 
+mod early;
 mod fetch;
 mod marks;
 mod recover;
 
+use early::{Early, EarlySignals};
 use marks::Marks;
-
-/// A signal for a workflow id without a run waits this long for its start.
-const EARLY_MS: u64 = 3_000;
 
 /// The budget of live futures is looked after once in so many frames.
 const EVICT_EVERY: u64 = 32;
@@ -120,7 +119,7 @@ pub struct Shard {
 
     deliveries: BTreeMap<DeliveryToken, Kept>,
     arrived: VecDeque<DeliveryToken>,
-    early: Vec<Early>,
+    early: EarlySignals,
     local_results: VecDeque<(RunId, u32, LocalResult)>,
 
     sends: BTreeMap<SendId, InFlight>,
@@ -140,6 +139,14 @@ pub struct Shard {
     loaded: bool,
     /// Frames of this writer that asked for local work: nobody else does it.
     own_frames: BTreeSet<u64>,
+    /// Runs that are still to be looked at after loading.
+    recovering: VecDeque<RunId>,
+    /// Runs whose first received input was tried before, by others.
+    trials: VecDeque<RunId>,
+    /// Inputs that this process took in and that did not take it down.
+    survived: Set<EventId>,
+    /// Runs that panic or are stuck in this process.
+    given_up: BTreeSet<RunId>,
     /// The number after the last frame that was loaded or proven here.
     proven_next: u64,
     /// Runs whose tasks may be unsent and cannot be rebuilt now, with the first such frame.
@@ -160,15 +167,19 @@ struct Kept {
     next: usize,
     /// Events of it among the early ones.
     early: usize,
+    /// All of it is in a round.
+    taken: bool,
     runs: Vec<RunId>,
     since: Timestamp,
 }
 
-#[derive(Debug)]
-struct Early {
-    until: Timestamp,
-    token: DeliveryToken,
-    event: Event,
+impl Kept {
+    /// Hands it to the round that took the last of its events.
+    fn finish(&mut self, token: DeliveryToken, round: &mut Round) {
+        if self.early == 0 && self.next == self.events.len() && !std::mem::replace(&mut self.taken, true) {
+            round.taken.push((token, std::mem::take(&mut self.runs)));
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -232,7 +243,7 @@ impl Shard {
             next_id: 0,
             deliveries: BTreeMap::new(),
             arrived: VecDeque::new(),
-            early: Vec::new(),
+            early: EarlySignals::default(),
             local_results: VecDeque::new(),
             sends: BTreeMap::new(),
             tasks_in_flight: Set::default(),
@@ -246,6 +257,10 @@ impl Shard {
             fetching: BTreeMap::new(),
             loaded: false,
             own_frames: BTreeSet::new(),
+            recovering: VecDeque::new(),
+            trials: VecDeque::new(),
+            survived: Set::default(),
+            given_up: BTreeSet::new(),
             proven_next: 0,
             parked_unsent: BTreeMap::new(),
             wakes_in_flight: BTreeSet::new(),
@@ -269,7 +284,7 @@ impl Shard {
             return None;
         }
         let timer = self.book.timers.iter().find(|(_, run, no)| self.can_fire(*run, *no)).map(|(due, ..)| *due);
-        let early = self.early.iter().map(|early| early.until).min();
+        let early = self.early.deadline();
         let hold = self
             .holds
             .iter()
@@ -287,7 +302,7 @@ impl Shard {
     }
 
     fn can_fire(&self, run: RunId, no: u32) -> bool {
-        !self.book.parked.contains(&run) && (no == RUN_TIMER || !self.book.with_received.contains(&run))
+        !self.book.parked.contains(&run) && (no == RUN_TIMER || !self.book.ready.contains(&run))
             || no == RUN_TIMER && self.book.runs.get(&run).is_some_and(|run| run.started.is_some())
     }
 
@@ -301,7 +316,8 @@ impl Shard {
                 && self.local_results.is_empty()
                 && self.sends.is_empty()
                 && self.finding.is_empty()
-                && self.holds.is_empty(),
+                && self.holds.is_empty()
+                && self.early.is_empty(),
             open_runs: self.book.runs.len(),
             live_runs: self.book.runs.values().filter(|run| run.live.is_some()).count(),
             local_work: self.running.len(),
@@ -314,7 +330,7 @@ impl Shard {
     /// A message of the inbox.
     pub fn handle_delivery(&mut self, delivery: Delivery, now: Timestamp) {
         let Delivery { token, frame, suspect } = delivery;
-        let kept = Kept { events: frame.events, suspect, next: 0, early: 0, runs: Vec::new(), since: now };
+        let kept = Kept { events: frame.events, suspect, next: 0, early: 0, taken: false, runs: Vec::new(), since: now };
         self.deliveries.insert(token, kept);
         self.arrived.push_back(token);
         self.advance(now);
@@ -488,10 +504,7 @@ impl Shard {
         let mut round = Round::default();
         let mut locals = Vec::new();
         let number = self.chain.next_number();
-        if std::mem::take(&mut self.loaded) {
-            self.recover(&mut round, number, at);
-        }
-        // What recovery takes in has to stand before it is applied, so that a crash counts as a try.
+        self.recover(&mut round, number, at);
         if round.records.is_empty() {
             self.gather(&mut round, &mut locals, number, at);
         }
@@ -538,6 +551,7 @@ impl Shard {
         let payload = encode(&frame);
         self.book.absorb_header(&frame);
         round.touched = frame.records.iter().filter(|r| r.close.is_none()).map(|r| r.run_id).collect();
+        round.touched.sort_unstable();
         round.touched.dedup();
         let id = self.fresh_id();
         let flight = Flight { number, hash: Hash::of(&payload), round, locals };
@@ -560,6 +574,9 @@ impl Shard {
 
     /// Takes what arrived, in a fixed order, up to a frame's size.
     fn gather(&mut self, round: &mut Round, locals: &mut Vec<(RunId, u32, LocalResult)>, number: u64, at: Timestamp) {
+        if self.try_alone(round, number, at) {
+            return;
+        }
         while round.bytes < FRAME_BYTES {
             let Some((run, step, result)) = self.local_results.pop_front() else { break };
             if !self.is_pending(run, step) {
@@ -585,10 +602,13 @@ impl Shard {
                 self.applier(round, number, at).fire(run, no);
             }
         }
-        if self.apply_received(round, number, at) {
-            return;
+        let ready: Vec<RunId> = self.book.ready.iter().copied().collect();
+        for run in ready {
+            self.applier(round, number, at).apply_received(run, false);
         }
-        self.take_early(round, number, at);
+        while let Some(early) = self.early.late(at) {
+            self.take_early(early, round, number, at);
+        }
         while let Some(token) = self.arrived.front().copied() {
             if round.bytes >= FRAME_BYTES {
                 break;
@@ -601,53 +621,15 @@ impl Shard {
         }
     }
 
-    /// Applies inputs that were taken in before. True if one of them has to stay alone in its round.
-    fn apply_received(&mut self, round: &mut Round, number: u64, at: Timestamp) -> bool {
-        let ready: Vec<(RunId, u32)> = self
-            .book
-            .with_received
-            .iter()
-            .filter(|run| !self.book.parked.contains(run))
-            .filter_map(|run| {
-                let state = self.book.runs.get(run)?;
-                let waits = state.start_at().is_some_and(|start_at| start_at > at);
-                (!waits).then(|| (*run, state.received.front().map_or(0, |received| received.attempt)))
-            })
-            .collect();
-        if let Some((run, _)) = ready.iter().find(|(_, attempt)| *attempt >= 2) {
-            if round.records.is_empty() {
-                self.applier(round, number, at).apply_received(*run);
-            }
-            return true;
-        }
-        for (run, _) in ready {
-            if round.bytes >= FRAME_BYTES {
-                break;
-            }
-            self.applier(round, number, at).apply_received(run);
-        }
-        false
-    }
-
-    /// Signals that came before their run.
-    fn take_early(&mut self, round: &mut Round, number: u64, at: Timestamp) {
-        let mut index = 0;
-        while index < self.early.len() {
-            let early = &self.early[index];
-            let late = early.until <= at;
-            if !late && self.book.addressed(&early.event.workflow_id, early.event.run_id).is_none() {
-                index += 1;
-                continue;
-            }
-            let Early { token, event, .. } = self.early.remove(index);
-            let run = self.applier(round, number, at).deliver(token, event, false, true);
-            if let Some(kept) = self.deliveries.get_mut(&token) {
-                kept.early -= 1;
-                kept.runs.extend(run);
-                if kept.early == 0 && kept.next == kept.events.len() {
-                    round.taken.push((token, std::mem::take(&mut kept.runs)));
-                }
-            }
+    /// Takes a signal whose run has come, or will not come.
+    fn take_early(&mut self, early: Early, round: &mut Round, number: u64, at: Timestamp) {
+        let Early { token, event, .. } = early;
+        let suspect = self.deliveries.get(&token).is_some_and(|kept| kept.suspect);
+        let run = self.applier(round, number, at).deliver(token, event, suspect, true);
+        if let Some(kept) = self.deliveries.get_mut(&token) {
+            kept.early -= 1;
+            kept.runs.extend(run);
+            kept.finish(token, round);
         }
     }
 
@@ -656,9 +638,7 @@ impl Shard {
         loop {
             let Some(kept) = self.deliveries.get_mut(&token) else { return true };
             let Some(event) = kept.events.get(kept.next).cloned() else {
-                if kept.early == 0 {
-                    round.taken.push((token, std::mem::take(&mut kept.runs)));
-                }
+                kept.finish(token, round);
                 return true;
             };
             if round.bytes >= FRAME_BYTES {
@@ -666,14 +646,22 @@ impl Shard {
             }
             kept.next += 1;
             let suspect = kept.suspect;
+            let id = event.workflow_id.clone();
             let run = self.applier(round, number, at).deliver(token, event, suspect, false);
             let early: Vec<(DeliveryToken, Event)> = std::mem::take(&mut round.early);
             if let Some(kept) = self.deliveries.get_mut(&token) {
                 kept.early += early.len();
                 kept.runs.extend(run);
             }
-            let until = Timestamp(at.0 + EARLY_MS);
-            self.early.extend(early.into_iter().map(|(token, event)| Early { until, token, event }));
+            for (token, event) in early {
+                self.early.push(token, event, at);
+            }
+            // Signals that waited for this run come before those behind its start.
+            let book = &self.book;
+            let there = self.early.of(&id, |event| book.addressed(&event.workflow_id, event.run_id).is_some());
+            for early in there {
+                self.take_early(early, round, number, at);
+            }
         }
     }
 
@@ -736,10 +724,14 @@ impl Shard {
         self.early.clear();
         self.locals.clear();
         self.own_frames.clear();
+        self.recovering.clear();
+        self.trials.clear();
+        self.survived.clear();
         self.arrived = self.deliveries.keys().copied().collect();
         for kept in self.deliveries.values_mut() {
             kept.next = 0;
             kept.early = 0;
+            kept.taken = false;
             kept.runs.clear();
         }
         self.phase = Phase::Cold;
@@ -786,6 +778,12 @@ impl Shard {
         for run in &round.ended {
             if !self.book.lingering.contains_key(run) {
                 self.parked_unsent.remove(run);
+            }
+        }
+        for run in &round.revived {
+            // It was let go on just now: its input has one more try, whatever the count.
+            if let Some(event) = self.first_received(*run) {
+                self.survived.insert(event);
             }
         }
         self.resend_tasks_of(round.revived);

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 /// One application's place on one arm.
+#[derive(Debug)]
 pub struct Arm {
     url: String,
     /// Where an embedded broker keeps its files, and tests theirs.
@@ -63,6 +64,38 @@ impl Arm {
     #[must_use]
     pub fn dir(&self) -> &std::path::Path {
         self.dir.path()
+    }
+
+    /// Where the checker finds the application, once it is set up.
+    ///
+    /// # Errors
+    /// When nothing was set up yet.
+    pub fn checked(&self, ordered: &[&str], ledger: Option<&std::path::Path>) -> Result<everpulse_checker::Options> {
+        let (service_url, admin_url, namespace) = if self.embedded {
+            let file = self.dir.path().join("broker").join("broker.json");
+            let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+            let broker: serde_json::Value = serde_json::from_str(&text)?;
+            let field = |name: &str| broker[name].as_str().map(str::to_owned).with_context(|| text.clone());
+            (field("service_url")?, field("admin_url")?, "public/everpulse".to_owned())
+        } else {
+            let rest = self.url.strip_prefix("pulsar://").context("a pulsar address")?;
+            let (host, rest) = rest.split_once('/').context("a namespace")?;
+            let (namespace, query) = rest.split_once('?').context("options")?;
+            let admin = query.split('&').find_map(|part| part.strip_prefix("admin=")).context("an admin address")?;
+            (format!("pulsar://{host}"), admin.to_owned(), namespace.to_owned())
+        };
+        let rules = everpulse_checker::Rules {
+            ordered_workflows: ordered.iter().map(|name| (*name).to_owned()).collect(),
+            ..Default::default()
+        };
+        Ok(everpulse_checker::Options {
+            service_url,
+            admin_url: Some(admin_url),
+            namespace,
+            ledger: ledger.map(std::path::Path::to_owned),
+            rules,
+            ..Default::default()
+        })
     }
 
     /// Whether the broker lives in the processes of the test.

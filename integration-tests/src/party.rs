@@ -1,1 +1,163 @@
 //! Worker processes of a test, which it can kill, stop and continue.
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::arm::PATIENCE;
+
+/// What a party serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Workflows,
+    Activities,
+    Both,
+    /// Nothing: it only holds the embedded broker, if it is the first.
+    Broker,
+}
+
+impl Role {
+    /// The role as an argument.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Workflows => "workflows",
+            Self::Activities => "activities",
+            Self::Both => "both",
+            Self::Broker => "broker",
+        }
+    }
+}
+
+/// A place at which a party ends itself: its name, and the how-manieth time.
+#[derive(Debug, Clone)]
+pub struct Failpoint {
+    pub name: &'static str,
+    pub hit: u32,
+    /// Where it is written that it was hit.
+    pub file: PathBuf,
+}
+
+/// A worker process. Dropping it kills it.
+#[derive(Debug)]
+pub struct Party {
+    child: Child,
+}
+
+impl Party {
+    /// Starts a worker process and waits until it serves.
+    ///
+    /// # Errors
+    /// When it does not come to serve.
+    pub fn start(url: &str, role: Role, ledger: &Path, failpoint: Option<&Failpoint>) -> Result<Self> {
+        let mut command = Command::new(binary()?);
+        command.args([url, role.name()]).arg(ledger).stdout(Stdio::piped()).stdin(Stdio::null());
+        command.env_remove("EVERPULSE_FAILPOINT");
+        if let Some(failpoint) = failpoint {
+            command.env("EVERPULSE_FAILPOINT", format!("{}:{}", failpoint.name, failpoint.hit));
+            command.env("EVERPULSE_FAILPOINT_FILE", &failpoint.file);
+        }
+        let mut child = command.spawn().context("starting a worker process")?;
+        let mut line = String::new();
+        let stdout = child.stdout.take().context("its output")?;
+        BufReader::new(stdout).read_line(&mut line)?;
+        if line.trim() != "serving" {
+            bail!("a worker process said {line:?} where it should have said that it serves");
+        }
+        Ok(Self { child })
+    }
+
+    /// Ends it with SIGKILL.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Ends it with SIGTERM, and waits until it has left.
+    ///
+    /// # Errors
+    /// When it does not leave in time, or ends badly.
+    pub fn leave(&mut self) -> Result<()> {
+        self.signal(Signal::TERM)?;
+        let status = self.wait()?;
+        if !status.success() {
+            bail!("a worker process ended with {status}");
+        }
+        Ok(())
+    }
+
+    /// Stops it where it is (SIGSTOP).
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on (SIGCONT).
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    /// Waits until it has killed itself.
+    ///
+    /// # Errors
+    /// When it does not, or ends otherwise.
+    pub fn wait_killed(&mut self) -> Result<()> {
+        let status = self.wait()?;
+        if status.signal() != Some(9) {
+            bail!("it should have ended by SIGKILL, and ended with {status}");
+        }
+        Ok(())
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a process id")?;
+        kill_process(pid, signal)?;
+        Ok(())
+    }
+
+    fn wait(&mut self) -> Result<ExitStatus> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() >= until {
+                bail!("a worker process did not end within {PATIENCE:?}");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Party {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program, which lies beside the folder of the tests.
+fn binary() -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let folder = test.parent().and_then(Path::parent).context("a test lies in a folder of the target directory")?;
+    let binary = folder.join("everpulse-party");
+    if !binary.exists() {
+        bail!("{} is missing: build it with `cargo build -p everpulse-integration-tests --bins`", binary.display());
+    }
+    Ok(binary)
+}

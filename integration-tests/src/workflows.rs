@@ -187,6 +187,12 @@ pub async fn waits_for_a_channel() -> u64 {
 /// All of them.
 #[must_use]
 pub fn serve_all(worker: Worker) -> Worker {
+    serve_activities(serve_workflows(worker))
+}
+
+/// The workflows alone.
+#[must_use]
+pub fn serve_workflows(worker: Worker) -> Worker {
     worker
         .workflow(hello)
         .workflow(sequence)
@@ -200,9 +206,10 @@ pub fn serve_all(worker: Worker) -> Worker {
         .workflow(races)
         .workflow(panics)
         .workflow(waits_for_a_channel)
-        .activity(greet)
-        .activity(count)
-        .activity(flaky)
-        .activity(guarded)
-        .activity(endless)
+}
+
+/// The activities alone.
+#[must_use]
+pub fn serve_activities(worker: Worker) -> Worker {
+    worker.activity(greet).activity(count).activity(flaky).activity(guarded).activity(endless)
 }

@@ -6,12 +6,11 @@
 //! nothing happens.
 
 /// The places, in the order of a run's way through the worker.
-pub const NAMES: [&str; 14] = [
+pub const NAMES: [&str; 13] = [
     "inbox-received",
     "append-before",
     "append-sent",
     "append-receipt",
-    "frame-stands",
     "command-sent",
     "ack-before",
     "ack-sent",

@@ -26,5 +26,6 @@ pub mod failpoint;
 mod trial;
 
 pub use error::{Error, ErrorKind};
+pub use everpulse_engine::Status;
 pub use options::Options;
 pub use worker::{Worker, WorkerHandle};

@@ -1,0 +1,37 @@
+//! A worker process for tests: `everpulse-party URL workflows|activities|both|broker LEDGER`.
+//!
+//! It says `serving` on stdout when it does, and leaves on SIGTERM.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use everpulse::prelude::*;
+use everpulse_integration_tests::{ledger, workflows};
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
+    let mut args = std::env::args().skip(1);
+    let (Some(url), Some(role), Some(file)) = (args.next(), args.next(), args.next()) else {
+        bail!("usage: everpulse-party URL workflows|activities|both|broker LEDGER");
+    };
+    ledger::keep_in(Path::new(&file));
+    let worker = Worker::connect(&url).await.context("connecting")?.drain(Duration::from_secs(10));
+    let worker = match role.as_str() {
+        "workflows" => workflows::serve_workflows(worker),
+        "activities" => workflows::serve_activities(worker),
+        "both" => workflows::serve_all(worker),
+        "broker" => worker,
+        other => bail!("no such role: {other}"),
+    };
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let handle = worker.spawn().await.context("starting")?;
+    println!("serving");
+    terminate.recv().await;
+    handle.stop().await;
+    Ok(())
+}
