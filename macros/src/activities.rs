@@ -230,7 +230,7 @@ impl Group {
             call: definition.call(function),
             definition: quote!(#common #(#cfgs)* #activity),
             declaration: declaration(function, &definition.returns.ty),
-            body: function.body_as(method, &Visibility::Inherited),
+            body: without_deprecated(function).body_as(method, &Visibility::Inherited),
             entry: quote! {
                 #(#cfgs)*
                 entries.push({
@@ -268,6 +268,13 @@ fn check_receiver(function: &Function) -> Result<()> {
             "this has no `&self`: make it a function outside of the `impl`, with `#[activity]`",
         )),
     }
+}
+
+/// In an `impl` of a trait `#[deprecated]` means nothing, and is refused.
+fn without_deprecated(function: &Function) -> Function {
+    let mut function = function.clone();
+    function.attributes.retain(|attribute| !attribute.path().is_ident("deprecated"));
+    function
 }
 
 /// The method in the trait of bodies. An async one is `Send`, as workers run it.

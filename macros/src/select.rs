@@ -93,7 +93,9 @@ pub fn expand(input: TokenStream) -> TokenStream {
         (0..count).map(|index| format_ident!("{prefix}{index}", span = Span::mixed_site())).collect()
     };
     let (variants, enabled, futures) = (names("Branch"), names("enabled_"), names("future_"));
-    let outcome = Ident::new("Outcome", Span::mixed_site());
+    // Types know no hygiene, so this one has a name that no author gives; variables are ours alone.
+    let kind = Ident::new("__EverpulseOutcome", Span::mixed_site());
+    let outcome = Ident::new("outcome", Span::mixed_site());
     let guards = branches.iter().map(|branch| match &branch.guard {
         Some(guard) => quote!(#guard),
         None => quote!(true),
@@ -115,7 +117,7 @@ pub fn expand(input: TokenStream) -> TokenStream {
                             _ => false,
                         };
                         if fits {
-                            return #root::Poll::Ready(#outcome::#variant(value));
+                            return #root::Poll::Ready(#kind::#variant(value));
                         }
                     }
                 }
@@ -125,33 +127,33 @@ pub fn expand(input: TokenStream) -> TokenStream {
     let arms = branches
         .iter()
         .zip(&variants)
-        .map(|(Branch { pattern, handler, .. }, variant)| quote!(#outcome::#variant(#pattern) => #handler,));
+        .map(|(Branch { pattern, handler, .. }, variant)| quote!(#kind::#variant(#pattern) => #handler,));
     let otherwise = match otherwise {
         Some(handler) => quote!(#handler),
         None => quote!(::core::panic!("no branch of `select!` is left, and there is no `else`")),
     };
     quote! {{
         #[allow(non_camel_case_types, dead_code, clippy::all, clippy::pedantic)]
-        enum #outcome<#(#variants),*> {
+        enum #kind<#(#variants),*> {
             #(#variants(#variants),)*
             NoneLeft,
         }
         #[allow(unused_mut, unused_variables, clippy::all, clippy::pedantic)]
-        let outcome = {
+        let #outcome = {
             #( let mut #enabled: bool = #guards; )*
             #( let mut #futures = ::core::pin::pin!(::core::future::IntoFuture::into_future(#expressions)); )*
             #root::poll_fn(|cx| {
                 let cx: &mut ::core::task::Context<'_> = cx;
                 let mut pending = false;
                 #(#polls)*
-                if pending { #root::Poll::Pending } else { #root::Poll::Ready(#outcome::NoneLeft) }
+                if pending { #root::Poll::Pending } else { #root::Poll::Ready(#kind::NoneLeft) }
             })
             .await
         };
         #[allow(unreachable_patterns)]
-        match outcome {
+        match #outcome {
             #(#arms)*
-            #outcome::NoneLeft => #otherwise,
+            #kind::NoneLeft => #otherwise,
             _ => ::core::unreachable!("the pattern was tried before"),
         }
     }}

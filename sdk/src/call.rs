@@ -116,6 +116,14 @@ impl<D: ActivityDefinition> Call<D> {
         Handle { state, definition: PhantomData }
     }
 
+    /// Schedules it now, and forgets what it comes to.
+    ///
+    /// # Panics
+    /// Outside a workflow.
+    pub fn detach(self) {
+        self.start().detach();
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Overrides)) -> Self {
         if let State::New(new) = &mut self.state {
             change(&mut new.overrides);

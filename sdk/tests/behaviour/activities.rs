@@ -32,6 +32,15 @@ async fn charge(card: String, cents: u64) -> Result<u64, PaymentError> {
     }
 }
 
+/// Old.
+#[activity]
+#[deprecated = "use charge"]
+async fn old_charge() {}
+
+#[activity]
+#[cfg(any())]
+async fn not_there(_never: Missing) {}
+
 #[activity]
 fn hash(mut text: String) -> usize {
     text.push('!');
@@ -109,6 +118,15 @@ impl Payments {
         self.refunded.lock().unwrap().len()
     }
 
+    /// Attributes of the author's go where they belong.
+    #[activity]
+    #[deprecated = "use refund"]
+    async fn old_refund(&self) {}
+
+    #[activity]
+    #[cfg(any())]
+    async fn not_there(&self, _never: Missing) {}
+
     #[activity]
     async fn refund_twice(&self, order: String) -> Result<(), Error> {
         self.refund(order.clone(), 1).await?;
@@ -136,12 +154,25 @@ fn a_method_is_called_as_a_function_of_its_type() {
 }
 
 #[test]
+fn a_deprecated_activity_still_runs() {
+    assert_eq!(attempt::<old_charge>(args::<u8>([])), Ok(Payload::encode(&()).unwrap()));
+}
+
+#[test]
 fn all_methods_of_a_value_are_registered_with_it() {
     let payments = Payments::default();
     let entries = Arc::new(payments.clone()).entries();
     let names: Vec<_> = entries.iter().map(|entry| (entry.name.as_str(), entry.blocking)).collect();
-    assert_eq!(names, [("Payments.refund", false), ("count-payments", true), ("Payments.refund_twice", false)]);
-    block_on(entries[2].run(args([("order", "o-1")]))).unwrap();
+    assert_eq!(
+        names,
+        [
+            ("Payments.refund", false),
+            ("count-payments", true),
+            ("Payments.old_refund", false),
+            ("Payments.refund_twice", false)
+        ]
+    );
+    block_on(entries[3].run(args([("order", "o-1")]))).unwrap();
     assert_eq!(*payments.refunded.lock().unwrap(), ["o-1", "o-1"]);
     let count = block_on(entries[1].run(args::<u8>([]))).unwrap();
     assert_eq!(count.decode(), Ok(2_usize));

@@ -122,6 +122,7 @@ async fn dropped() -> u32 {
     let last = double(3).await.unwrap();
     drop(handle);
     drop(settled);
+    double(5).detach();
     double(last).await.unwrap()
 }
 
@@ -130,10 +131,10 @@ fn dropping_what_is_open_cancels_it_and_detaching_or_a_result_does_not() {
     let mut run = run(dropped());
     run.start();
     assert_eq!(run.done(2, 0), ["waiting"]);
-    assert_eq!(run.done(3, 0), ["cancel 0", "4 activity double", "waiting"]);
+    assert_eq!(run.done(3, 0), ["cancel 0", "4 activity double", "5 activity double", "waiting"]);
     assert_eq!(run.done(0, 5), ["waiting"], "a cancelled call's result is ignored");
     assert_eq!(run.done(1, 5), ["waiting"], "so is a detached one's");
-    assert_eq!(run.done(4, 0), ["completed with 1 bytes"]);
+    assert_eq!(run.done(5, 0), ["completed with 1 bytes"]);
 }
 
 #[workflow]

@@ -214,6 +214,45 @@ fn handlers_can_return_and_use_the_question_mark() {
     assert_eq!(bad.failed(0, error(&Error::msg("bad"))), ["failed: bad"]);
 }
 
+#[derive(Debug, PartialEq)]
+enum Outcome {
+    Doubled(u32),
+    #[expect(dead_code, reason = "only its name is of interest")]
+    Branch0,
+}
+
+#[workflow]
+async fn own_names() -> u32 {
+    let (mut outcome, pending, cx, value) = (None, 1, 2, 3);
+    select! {
+        Outcome::Doubled(n) = async { Outcome::Doubled(double(pending).await.unwrap()) } => {
+            outcome = Some(Outcome::Doubled(n + pending + cx + value));
+        }
+        else => {}
+    }
+    match outcome {
+        Some(Outcome::Doubled(n)) => n,
+        _ => 0,
+    }
+}
+
+#[test]
+fn names_of_the_author_are_not_disturbed() {
+    let mut run = run(own_names());
+    run.start();
+    assert_eq!(value::<u32>(&run.turn(done(0, 10))), 16);
+}
+
+#[workflow]
+async fn only_else() -> u32 {
+    select! { else => 1 }
+}
+
+#[test]
+fn select_with_nothing_but_else() {
+    assert_eq!(value::<u32>(&run(only_else()).turn(Input::Start)), 1);
+}
+
 #[workflow]
 async fn none_left() -> u32 {
     select! {
