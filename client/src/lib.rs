@@ -11,6 +11,23 @@
 //! once. Answers come over a topic that keeps nothing, so a question is asked again, with back-off, until it is
 //! answered. When no worker is alive, results and descriptions are read from history.
 //!
+//! ```no_run
+//! use everpulse_client::{Client, IdPolicy};
+//! # use everpulse_sdk as everpulse;
+//! # #[everpulse::workflow(crate = everpulse_sdk)]
+//! # async fn checkout(order: String, cents: u64) -> Result<u64, everpulse::Error> { Ok(cents) }
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::connect("pulsar://127.0.0.1:6650/public/everpulse").await?;
+//! let run = client.start(checkout("book".to_owned(), 4_200)).id("order-42").policy(IdPolicy::Attach).await?;
+//! let cents = run.result().await?;
+//!
+//! // From any other process, by its id:
+//! let view = client.run(checkout, "order-42").describe().await?;
+//! println!("{} waits for {:?}", view.workflow, view.pending);
+//! # Ok(()) }
+//! ```
+//!
 //! The crate runs no workflow code and keeps no state: a client can be dropped at any time, and its runs go on.
 
 mod client;

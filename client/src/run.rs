@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use everpulse_protocol::event::{EventBody, Outcome};
 use everpulse_protocol::history::Close;
+use everpulse_protocol::id::check_name;
 use everpulse_protocol::reply::ReplyBody;
 use everpulse_protocol::view::RunView;
 use everpulse_protocol::{Payload, RunId, WorkflowId};
@@ -225,6 +226,7 @@ impl<D: Definition> Run<D> {
     /// # Cancel safety
     /// As [`signal`](Self::signal).
     pub async fn signal_named<V: serde::Serialize + ?Sized>(&self, name: &str, value: &V) -> Result<(), Error> {
+        check_name(name).map_err(|error| Error::invalid_id("a signal's name", &error))?;
         let value = Payload::encode(value).map_err(|error| Error::payload("the signal", &error))?;
         self.tell("signal", &EventBody::Signal { name: name.to_owned(), value }).await
     }
