@@ -17,6 +17,8 @@ pub mod recover;
 pub mod segment;
 pub mod snapshot;
 mod store;
+#[cfg(test)]
+mod tests;
 pub(crate) mod writer;
 
 pub use error::Error;

@@ -8,7 +8,7 @@ use everpulse_broker::{Embedded, Options};
 use futures::StreamExt;
 use pulsar::consumer::{InitialPosition, Message};
 use pulsar::producer::Message as Outgoing;
-use pulsar::{Consumer, ConsumerOptions, Producer, Pulsar, SubType, TokioExecutor};
+use pulsar::{Consumer, ConsumerOptions, Producer, ProducerOptions, Pulsar, SubType, TokioExecutor};
 
 pub type Client = Pulsar<TokioExecutor>;
 pub type Messages = Consumer<Vec<u8>, TokioExecutor>;
@@ -50,7 +50,8 @@ pub async fn client(url: &str) -> Client {
 }
 
 pub async fn producer(client: &Client, topic: &str) -> Producer<TokioExecutor> {
-    client.producer().with_topic(topic).build().await.expect("a producer")
+    let options = ProducerOptions { block_queue_if_full: true, ..Default::default() };
+    client.producer().with_topic(topic).with_options(options).build().await.expect("a producer")
 }
 
 /// Sends and waits for the receipt: ledger and entry.

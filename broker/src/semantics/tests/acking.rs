@@ -1,0 +1,207 @@
+//! Acks, redelivery, seeking, retention.
+
+use super::*;
+
+fn sent(kind: Kind, count: usize) -> (World, ConsumerKey) {
+    let mut world = world();
+    let consumer = world.consumer(1, kind, 100);
+    for n in 0..count {
+        world.send("k", &n.to_string());
+    }
+    assert_eq!(world.entries().len(), count);
+    (world, consumer)
+}
+
+#[test]
+fn any_consumers_ack_counts() {
+    let (mut world, holder) = sent(Kind::Shared, 3);
+    let other = world.consumer(2, Kind::Shared, 100);
+    world.ack(other, &[0, 1, 2]);
+    assert_eq!(world.backlog(), 0);
+    world.broker.handle_close_consumer(holder, 9);
+    assert!(world.delivered().is_empty(), "nothing acknowledged comes again");
+}
+
+#[test]
+fn a_cumulative_ack_covers_everything_before() {
+    let (mut world, consumer) = sent(Kind::Exclusive, 5);
+    let id = world.id(3);
+    world.broker.handle_ack(consumer, true, &[id]).expect("acked");
+    assert_eq!(world.backlog(), 1);
+}
+
+#[test]
+fn a_cumulative_ack_on_a_shared_subscription_is_refused() {
+    let (mut world, consumer) = sent(Kind::Shared, 5);
+    let id = world.id(3);
+    let refusal = world.broker.handle_ack(consumer, true, &[id]).expect_err("refused");
+    assert_eq!(refusal.kind, RefusalKind::NotAllowed);
+    assert_eq!(world.backlog(), 5);
+}
+
+#[test]
+fn an_ack_of_a_part_of_a_batch_acks_nothing() {
+    let (mut world, consumer) = sent(Kind::Shared, 1);
+    let id = MessageId { partial: true, ..world.id(0) };
+    world.broker.handle_ack(consumer, false, &[id]).expect("ignored");
+    assert_eq!(world.backlog(), 1);
+}
+
+#[test]
+fn an_ack_of_what_does_not_exist_is_ignored() {
+    let (mut world, consumer) = sent(Kind::Shared, 1);
+    for (ledger, entry) in [(1, 7), (9, 0), (u64::MAX, u64::MAX)] {
+        let id = MessageId { position: Position { ledger, entry }, partial: false };
+        world.broker.handle_ack(consumer, false, &[id]).expect("ignored");
+    }
+    assert_eq!(world.backlog(), 1);
+}
+
+#[test]
+fn a_message_asked_for_again_comes_with_its_count() {
+    let (mut world, consumer) = sent(Kind::Shared, 3);
+    for count in 1..4 {
+        let id = world.id(1);
+        world.broker.handle_redeliver(consumer, &[id]);
+        assert_eq!(world.delivered(), [(1, 1, count)]);
+    }
+}
+
+#[test]
+fn asking_for_no_message_in_particular_repeats_all_that_is_unacked() {
+    let (mut world, consumer) = sent(Kind::Shared, 4);
+    world.ack(consumer, &[1]);
+    world.broker.handle_redeliver(consumer, &[]);
+    assert_eq!(world.entries(), [0, 2, 3]);
+}
+
+#[test]
+fn an_exclusive_consumer_gets_everything_unacked_again_in_order() {
+    let (mut world, consumer) = sent(Kind::Exclusive, 4);
+    world.ack(consumer, &[0, 2]);
+    let id = world.id(3);
+    world.broker.handle_redeliver(consumer, &[id]);
+    assert_eq!(world.entries(), [1, 3]);
+}
+
+#[test]
+fn a_redelivery_of_what_another_consumer_has_is_ignored() {
+    let (mut world, _) = sent(Kind::Shared, 2);
+    let other = world.consumer(2, Kind::Shared, 100);
+    let id = world.id(0);
+    world.broker.handle_redeliver(other, &[id]);
+    assert!(world.delivered().is_empty());
+}
+
+#[test]
+fn after_the_last_consumer_left_unacked_messages_come_with_count_zero() {
+    let (mut world, consumer) = sent(Kind::Shared, 2);
+    let id = world.id(1);
+    world.broker.handle_redeliver(consumer, &[id]);
+    world.delivered();
+    world.broker.handle_disconnected(CLIENT);
+    world.consumer(1, Kind::Shared, 100);
+    assert_eq!(world.delivered(), [(1, 0, 0), (1, 1, 0)]);
+}
+
+#[test]
+fn a_seek_disconnects_and_the_named_message_is_the_next() {
+    let (mut world, consumer) = sent(Kind::Shared, 5);
+    world.ack(consumer, &[0, 1, 2, 3, 4]);
+    world.broker.handle_seek(consumer, 7, Start::At(Position { ledger: 1, entry: 3 }));
+    let out = world.take();
+    assert!(out.contains(&Effect::ConsumerClosed { consumer }));
+    assert!(out.contains(&Effect::Success { connection: CLIENT, request_id: 7 }));
+    world.consumer(1, Kind::Shared, 100);
+    assert_eq!(world.entries(), [3, 4]);
+}
+
+#[test]
+fn a_reader_can_seek_and_come_back() {
+    let (mut world, _) = sent(Kind::Shared, 5);
+    let reader = ConsumerKey { connection: OTHER, consumer_id: 8 };
+    let subscribe = |request: &mut Subscribe| {
+        request.durable = false;
+        request.subscription = "reader".into();
+        request.kind = Kind::Exclusive;
+        request.start = Some(Start::Latest);
+        request.earliest = false;
+    };
+    world.subscribe_as(OTHER, 8, subscribe);
+    world.broker.handle_seek(reader, 7, Start::Earliest);
+    world.take();
+    world.subscribe_as(OTHER, 8, subscribe);
+    world.broker.handle_flow(reader, 100);
+    assert_eq!(world.entries(), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn a_seek_by_time_starts_at_the_first_message_since() {
+    let mut world = world();
+    let consumer = world.consumer(1, Kind::Exclusive, 100);
+    for n in 0..5 {
+        world.now_ms = 1000 * (n + 1);
+        world.send("k", "x");
+    }
+    world.delivered();
+    world.broker.handle_seek(consumer, 7, Start::Since(2500));
+    world.take();
+    world.consumer(1, Kind::Exclusive, 100);
+    assert_eq!(world.entries(), [2, 3, 4]);
+}
+
+fn retained(world: &World) -> u64 {
+    world.broker.topic_stats(&TopicName::parse("t").expect("valid")).expect("exists").entries
+}
+
+#[test]
+fn acked_messages_go_when_their_segment_is_closed() {
+    let (mut world, consumer) = sent(Kind::Shared, 4);
+    world.ack(consumer, &[0, 1, 3]);
+    world.broker.handle_retention(world.now_ms, world.segment());
+    assert_eq!(retained(&world), 4, "the open segment stays");
+    world.begin_segment();
+    world.broker.handle_retention(world.now_ms, world.segment());
+    assert_eq!(retained(&world), 2, "up to the first unacked one");
+    let released = Effect::Released { segment: 1, entries: 2 };
+    assert!(world.take().contains(&released));
+    assert_eq!(world.backlog(), 1);
+}
+
+#[test]
+fn retention_keeps_acked_messages_by_time_and_size() {
+    for (minutes, size_mb, kept) in [(-1, -1, 4), (10, -1, 4), (1, -1, 0), (-1, 0, 0), (0, 0, 0)] {
+        let (mut world, consumer) = sent(Kind::Shared, 4);
+        let retention = Some(catalog::Retention { minutes, size_mb });
+        world.broker.handle_set_policies("public/default", |policies| policies.retention = retention).expect("set");
+        world.ack(consumer, &[0, 1, 2, 3]);
+        world.begin_segment();
+        world.broker.handle_retention(world.now_ms + 5 * 60_000, world.segment());
+        assert_eq!(retained(&world), kept, "{minutes} minutes, {size_mb} MB");
+    }
+}
+
+#[test]
+fn a_reader_does_not_hold_messages() {
+    let mut world = world();
+    world.subscribe_as(OTHER, 8, |request| request.durable = false);
+    world.send("k", "x");
+    world.settle();
+    world.begin_segment();
+    world.broker.handle_retention(world.now_ms, world.segment());
+    assert_eq!(retained(&world), 0);
+}
+
+#[test]
+fn messages_beyond_their_time_to_live_are_skipped() {
+    let (mut world, _) = sent(Kind::Shared, 2);
+    world
+        .broker
+        .handle_set_policies("public/default", |policies| policies.message_ttl_seconds = Some(60))
+        .expect("set");
+    world.now_ms += 61_000;
+    world.send("k", "young");
+    world.settle();
+    world.broker.handle_tick(world.now_ms);
+    assert_eq!(world.backlog(), 1);
+}
