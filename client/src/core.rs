@@ -172,7 +172,8 @@ impl Core {
         let (mut answers, mut news) = (ticket.clone(), ticket.clone());
         let mut stored = !listen_first.is_zero();
         let mut asked = 0;
-        let mut ask_at = Instant::now() + listen_first;
+        let mut asked_at = Instant::now();
+        let mut ask_at = asked_at + listen_first;
         let mut sending = pin!(Fuse::<BoxFuture<'static, Result<(), transport::Error>>>::terminated());
         let mut read_at = None;
         let mut reading = pin!(Fuse::<BoxFuture<'static, Result<Option<T>, Error>>>::terminated());
@@ -186,12 +187,22 @@ impl Core {
                     sent.map_err(|error| Error::sending(what, &error))?;
                     stored = true;
                     asked += 1;
-                    ask_at = Instant::now() + ticket.wait(asked);
+                    asked_at = Instant::now();
+                    ask_at = asked_at + ticket.wait(asked);
                     if read.is_some() && reading.is_terminated() {
                         read_at.get_or_insert_with(|| Instant::now() + SILENCE);
                     }
                 }
-                () = sleep_until(ask_at), if sending.is_terminated() => sending.set(self.send(event.clone()).boxed().fuse()),
+                () = sleep_until(ask_at), if sending.is_terminated() => {
+                    // Answers may have become slower meanwhile.
+                    let patient = asked_at + ticket.wait(asked.max(1));
+                    if asked > 0 && Instant::now() < patient {
+                        ask_at = patient;
+                        continue;
+                    }
+                    ticket.asked();
+                    sending.set(self.send(event.clone()).boxed().fuse());
+                }
                 known = &mut reading, if !reading.is_terminated() => match known? {
                     Some(answer) => return Ok(answer),
                     None => read_at = Some(Instant::now() + READ_AGAIN),

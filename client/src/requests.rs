@@ -16,6 +16,7 @@ use everpulse_protocol::history::Close;
 use everpulse_protocol::reply::{Reply, ReplyBody};
 use everpulse_protocol::{RequestId, RunId};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// What was heard on a request. A run's end stays, whatever comes after it.
@@ -39,7 +40,21 @@ impl Heard {
 #[derive(Debug)]
 pub(crate) struct Requests {
     client: String,
-    open: Mutex<HashMap<RequestId, watch::Sender<Heard>>>,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    open: HashMap<RequestId, Open>,
+    /// How long answers took lately.
+    answer_time: Duration,
+}
+
+#[derive(Debug)]
+struct Open {
+    heard: watch::Sender<Heard>,
+    /// Since when an answer is waited for.
+    asked: Option<Instant>,
 }
 
 /// The first wait before a question is asked again, and the longest.
@@ -48,36 +63,44 @@ const WAIT_LONGEST: Duration = Duration::from_secs(5);
 /// With more open requests than this all waits grow in proportion, so that a client asks again at most
 /// some hundred times a second.
 const OPEN_AT_FULL_PACE: usize = 1_000;
+/// A question is not asked again before so many times the usual answer time: under load answers come late, and to ask
+/// again makes them later.
+const PATIENCE: u32 = 3;
+/// But then it is, however slow answers have been.
+const PATIENCE_LONGEST: Duration = Duration::from_secs(15);
 
 impl Requests {
     pub(crate) fn new(client: String) -> Arc<Self> {
-        Arc::new(Self { client, open: Mutex::default() })
+        Arc::new(Self { client, table: Mutex::default() })
     }
 
     /// Opens a request.
     pub(crate) fn open(self: &Arc<Self>) -> Ticket {
         let id = RequestId(Uuid::now_v7());
         let (sender, heard) = watch::channel(Heard::default());
-        self.lock().insert(id, sender);
+        self.lock().open.insert(id, Open { heard: sender, asked: None });
         Ticket { registration: Arc::new(Registration { requests: Arc::clone(self), id }), heard }
     }
 
     /// Takes an answer in.
     pub(crate) fn hear(&self, reply: Reply) {
-        if let Some(sender) = self.lock().get(&reply.request) {
-            sender.send_modify(|heard| heard.take(reply.body));
+        let mut table = self.lock();
+        let Some(open) = table.open.get_mut(&reply.request) else { return };
+        open.heard.send_modify(|heard| heard.take(reply.body));
+        if let Some(asked) = open.asked.take() {
+            table.answer_time = (table.answer_time * 3 + asked.elapsed()) / 4;
         }
     }
 
     /// How long to wait before a question is asked for the `asked + 1`st time.
     fn wait(&self, id: RequestId, asked: u32) -> Duration {
-        let crowd = self.lock().len();
-        spread(wait(crowd, asked), id)
+        let table = self.lock();
+        spread(wait(table.open.len(), asked), id).max((table.answer_time * PATIENCE).min(PATIENCE_LONGEST))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RequestId, watch::Sender<Heard>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
         // Nothing in here can be left half done.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -107,7 +130,7 @@ struct Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.requests.lock().remove(&self.id);
+        self.requests.lock().open.remove(&self.id);
     }
 }
 
@@ -139,6 +162,14 @@ impl Ticket {
     pub(crate) async fn news(&mut self) {
         if self.heard.changed().await.is_err() {
             std::future::pending::<()>().await;
+        }
+    }
+
+    /// Notes that it was asked now, unless an answer is waited for already.
+    pub(crate) fn asked(&self) {
+        let Registration { requests, id } = &*self.registration;
+        if let Some(open) = requests.lock().open.get_mut(id) {
+            open.asked.get_or_insert_with(Instant::now);
         }
     }
 
@@ -184,9 +215,9 @@ mod tests {
         let ticket = requests.open();
         let clone = ticket.clone();
         drop(ticket);
-        assert_eq!(requests.lock().len(), 1);
+        assert_eq!(requests.lock().open.len(), 1);
         drop(clone);
-        assert_eq!(requests.lock().len(), 0);
+        assert_eq!(requests.lock().open.len(), 0);
     }
 
     #[test]
@@ -202,6 +233,24 @@ mod tests {
             let per_second = crowd as f64 / wait(crowd, 9).as_secs_f64();
             assert!(per_second <= 200.0, "{crowd} requests ask {per_second} times a second");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_answers_come_late_nobody_asks_again_early() {
+        let requests = Requests::new("c".into());
+        let waiting = requests.open();
+        for _ in 0..20 {
+            let ticket = requests.open();
+            ticket.asked();
+            tokio::time::advance(Duration::from_secs(3)).await;
+            requests.hear(Reply { request: ticket.reply_to().request, body: ReplyBody::Accepted });
+            // The end of a run is no answer to a question.
+            tokio::time::advance(Duration::from_secs(100)).await;
+            requests.hear(Reply { request: ticket.reply_to().request, body: closed(1) });
+        }
+        assert_eq!(waiting.wait(1).as_secs(), 8, "nearly three times three");
+        requests.lock().answer_time = Duration::from_secs(60);
+        assert_eq!(waiting.wait(1), PATIENCE_LONGEST);
     }
 
     #[test]
