@@ -188,6 +188,31 @@ async fn what_still_runs_after_the_drain_time_goes_to_another_worker() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_waits_behind_a_long_task_is_given_to_an_idle_worker() {
+    for trial in Trial::all().await {
+        let give_back = Duration::from_millis(100);
+        let narrow = Options { concurrency: 1, prefetch: Some(4), give_back, ..Options::default() };
+        let busy = runner(&trial, narrow.clone()).await;
+        let long = task("stuck", args("none", 0));
+        trial.outbox.task(long.clone()).await.expect("sent");
+        until_begun(&long).await;
+        let waiting: Vec<_> = (0..6).map(|n| task("double", args("n", n))).collect();
+        for task in &waiting {
+            trial.outbox.task(task.clone()).await.expect("sent");
+        }
+        let idle = runner(&trial, narrow).await;
+        let mut inbox = trial.inbox();
+        for _ in &waiting {
+            let (_, body) = inbox.next().await;
+            assert!(matches!(body, EventBody::ActivitySettled { outcome: Outcome::Done(_), .. }), "{body:?}");
+        }
+        assert_eq!(waiting.iter().map(begun).collect::<Vec<_>>(), [1; 6]);
+        idle.drain(LONG).await;
+        busy.drain(Duration::ZERO).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_task_ends_and_tells_nobody() {
     for trial in Trial::all().await {
         let runner = runner(&trial, Options::default()).await;
