@@ -6,13 +6,33 @@ use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use crate::party::{Party, Role};
+
 /// One application's place on one arm.
 #[derive(Debug)]
 pub struct Arm {
     url: String,
+    own_broker: Option<OwnBroker>,
     /// Where an embedded broker keeps its files, and tests theirs.
     dir: TempDir,
     embedded: bool,
+}
+
+#[derive(Debug)]
+enum OwnBroker {
+    /// The process that holds the directory's lock.
+    Embedded(Party),
+    /// The name of a server of `cargo xtask pulsar`.
+    Pulsar(String),
+}
+
+impl Drop for OwnBroker {
+    fn drop(&mut self) {
+        if let Self::Pulsar(name) = self {
+            // The test is over; a server that is gone already needs no end.
+            let _ = xtask::pulsar::stop(name);
+        }
+    }
 }
 
 /// Nothing in a test may take longer; whatever waits says what it waited for.
@@ -38,7 +58,7 @@ impl Arm {
             Err(_) | Ok("embedded") => {
                 let broker = dir.path().join("broker");
                 let url = format!("embedded:{}?shards={shards}&inbox_partitions=2", broker.display());
-                Ok(Self { url, dir, embedded: true })
+                Ok(Self { url, own_broker: None, dir, embedded: true })
             }
             Ok("pulsar") => {
                 let broker = std::env::var("EVERPULSE_TEST_PULSAR_URL").context(
@@ -48,10 +68,61 @@ impl Arm {
                     .context("the arm `pulsar` needs EVERPULSE_TEST_PULSAR_ADMIN_URL")?;
                 let namespace = format!("t{}", Uuid::new_v4().simple());
                 let url = format!("{broker}/public/{namespace}?admin={admin}&shards={shards}&inbox_partitions=2");
-                Ok(Self { url, dir, embedded: false })
+                Ok(Self { url, own_broker: None, dir, embedded: false })
             }
             Ok(other) => bail!("EVERPULSE_ARM is {other:?}; it can be embedded or pulsar"),
         }
+    }
+
+    /// A fresh application on a broker of its own, which can be killed.
+    ///
+    /// # Errors
+    /// When the broker cannot be started.
+    pub fn with_own_broker() -> Result<Self> {
+        let mut arm = Self::new()?;
+        if arm.embedded {
+            let party = Party::start(&arm.url, Role::Broker, &arm.dir.path().join("broker.jsonl"), None)?;
+            arm.own_broker = Some(OwnBroker::Embedded(party));
+            return Ok(arm);
+        }
+        let name = format!("own-{}", std::process::id());
+        let options = xtask::pulsar::Options { name: name.clone(), ..Default::default() };
+        let instance = xtask::pulsar::start(&options)?;
+        let namespace = format!("t{}", Uuid::new_v4().simple());
+        let (service, admin) = (&instance.service_url, &instance.admin_url);
+        arm.url = format!("{service}/public/{namespace}?admin={admin}&shards=4&inbox_partitions=2");
+        arm.own_broker = Some(OwnBroker::Pulsar(name));
+        Ok(arm)
+    }
+
+    /// Kills the arm's own broker and brings it back: another holder of the same files, or the same server.
+    ///
+    /// # Errors
+    /// When the arm has no broker of its own, or it does not come back.
+    pub fn restart_broker(&mut self) -> Result<()> {
+        match &mut self.own_broker {
+            Some(OwnBroker::Embedded(party)) => {
+                party.kill()?;
+                *party = Party::start(&self.url, Role::Broker, &self.dir.path().join("broker.jsonl"), None)?;
+                Ok(())
+            }
+            Some(OwnBroker::Pulsar(name)) => {
+                xtask::pulsar::kill(name)?;
+                xtask::pulsar::start(&xtask::pulsar::Options { name: name.clone(), ..Default::default() })?;
+                Ok(())
+            }
+            None => bail!("this arm shares its broker with other tests"),
+        }
+    }
+
+    /// The address behind another one of the same broker: a proxy's.
+    ///
+    /// # Errors
+    /// When nothing was set up yet.
+    pub fn url_through(&self, proxy: &str) -> Result<String> {
+        let place = self.checked(&[], None)?;
+        let admin = place.admin_url.context("an admin address")?;
+        Ok(format!("{proxy}/{}?admin={admin}&shards=4&inbox_partitions=2", place.namespace))
     }
 
     /// The address for workers and clients.

@@ -47,6 +47,8 @@ pub struct Failpoint {
 #[derive(Debug)]
 pub struct Party {
     child: Child,
+    /// As history names it; empty for one that owns no runs.
+    pub writer: String,
 }
 
 impl Party {
@@ -66,10 +68,10 @@ impl Party {
         let mut line = String::new();
         let stdout = child.stdout.take().context("its output")?;
         BufReader::new(stdout).read_line(&mut line)?;
-        if line.trim() != "serving" {
+        let Some(writer) = line.trim().strip_prefix("serving") else {
             bail!("a worker process said {line:?} where it should have said that it serves");
-        }
-        Ok(Self { child })
+        };
+        Ok(Self { child, writer: writer.trim().to_owned() })
     }
 
     /// Ends it with SIGKILL.

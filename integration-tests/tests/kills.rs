@@ -59,7 +59,7 @@ async fn kill_at(case: &Case) -> Result<()> {
         let counts = executions(&ledger, &id)?;
         ensure!(counts.len() == 10, "{}: {counts:?}", context());
         let extra: usize = counts.values().sum::<usize>() - 10;
-        ensure!(extra <= case.extra, "{}: {extra} executions too many: {counts:?}", context());
+        ensure!(extra <= case.extra, "{}: {extra} executions too many: {:#?}", context(), ledger::read(&ledger)?);
         heir.leave()?;
     }
     let report = everpulse_checker::check(&arm.checked(&["sequence"], None)?).await?;

@@ -174,6 +174,7 @@ impl Worker {
             options.queues = Some(queues);
             Some(ActivityRunner::start(registry.clone(), outbox.clone(), self.transport.clone(), options).await?)
         };
+        let writer = WriterId(Uuid::now_v7());
         let relay = Relay::start(&self.transport, outbox.clone()).await?;
         let host = if registry.workflows().next().is_some() {
             let setting = Setting {
@@ -182,7 +183,7 @@ impl Worker {
                 outbox,
                 registry,
                 runner: runner.clone(),
-                writer: WriterId(Uuid::now_v7()),
+                writer,
                 threads: self.options.engine_threads,
                 eager: self.options.eager,
                 engine: everpulse_engine::Options {
@@ -196,7 +197,7 @@ impl Worker {
             None
         };
         tracing::info!(broker = %self.transport.service_url(), "the worker serves");
-        Ok(WorkerHandle { transport: self.transport, host, runner, relay, drain: self.options.drain })
+        Ok(WorkerHandle { transport: self.transport, host, writer, runner, relay, drain: self.options.drain })
     }
 
     fn served_queues(&self) -> Result<Vec<String>, Error> {
@@ -218,6 +219,7 @@ impl Worker {
 pub struct WorkerHandle {
     transport: Transport,
     host: Option<Host>,
+    writer: WriterId,
     runner: Option<ActivityRunner>,
     relay: Relay,
     drain: Duration,
@@ -236,6 +238,12 @@ impl WorkerHandle {
             Some(host) => host.status().await,
             None => Vec::new(),
         }
+    }
+
+    /// As whom this worker writes history; none if it serves no workflows.
+    #[must_use]
+    pub fn writer(&self) -> Option<WriterId> {
+        self.host.as_ref().map(|_| self.writer)
     }
 
     /// Where the broker is.

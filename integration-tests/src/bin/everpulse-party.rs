@@ -1,6 +1,6 @@
 //! A worker process for tests: `everpulse-party URL workflows|activities|both|broker LEDGER`.
 //!
-//! It says `serving` on stdout when it does, and leaves on SIGTERM.
+//! It says `serving`, and as whom it writes history, on stdout when it does, and leaves on SIGTERM.
 
 use std::path::Path;
 use std::time::Duration;
@@ -30,7 +30,7 @@ async fn main() -> Result<()> {
     };
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let handle = worker.spawn().await.context("starting")?;
-    println!("serving");
+    println!("serving {}", handle.writer().map_or(String::new(), |writer| writer.to_string()));
     terminate.recv().await;
     handle.stop().await;
     Ok(())
