@@ -107,6 +107,7 @@ pub(crate) async fn run<S: Send + 'static>(
 type Attempted = Result<Payload, AttemptError>;
 
 /// Polls the author's code, here or on a thread that may block, and catches its panics.
+#[expect(clippy::result_large_err, reason = "it is the type of the author's future")]
 async fn work<S: Send + 'static>(entry: &ActivityEntry, args: Payload, context: ActivityContext, slot: S) -> Attempted {
     if !entry.blocking {
         let _slot = slot;
