@@ -32,8 +32,8 @@ pub(crate) struct Book {
     pub lingering: BTreeMap<RunId, Run>,
     /// Runs that stand still.
     pub parked: BTreeSet<RunId>,
-    /// Runs with inputs that were taken in and not applied.
-    pub with_received: BTreeSet<RunId>,
+    /// Runs with inputs that were taken in and can be applied now.
+    pub ready: BTreeSet<RunId>,
     /// Records with commands in frames that are not marked as sent: frame, run.
     pub unmarked: VecDeque<(u64, RunId)>,
     pub at: Timestamp,
@@ -82,11 +82,10 @@ impl Book {
         self.lingering.retain(|_, run| run.last_frame >= below);
     }
 
-    /// Takes the next record of a frame.
-    pub fn absorb(&mut self, record: Record, frame: u64) {
-        let body = record.body().ok();
+    /// Takes the next record of a frame. `body`: what it bears, if that can be read.
+    pub fn absorb(&mut self, record: Record, body: Option<&RecordBody>, frame: u64) {
         let run_id = record.run_id;
-        self.note_input(&record, body.as_ref());
+        self.note_input(&record, body);
         if !self.runs.contains_key(&run_id) {
             if self.closed.contains_key(&run_id) {
                 return;
@@ -96,7 +95,7 @@ impl Book {
         }
         let Some(run) = self.runs.get_mut(&run_id) else { return };
         let run_timer = run_timer(run);
-        for no in ended_timers(&record, body.as_ref()) {
+        for no in ended_timers(&record, body) {
             if let Some(due) = run.pending.get(&no).and_then(|pending| pending.due) {
                 self.timers.remove(&(due, run_id, no));
             }
@@ -108,7 +107,7 @@ impl Book {
         }
         let close = record.close.clone();
         let at = record.at;
-        run.absorb(record, body.as_ref(), frame);
+        run.absorb(record, body, frame);
         // A timer that was cancelled in the turn that set it is not pending: nothing would ever end it here.
         for no in set {
             if let Some(due) = run.pending.get(&no).and_then(|pending| pending.due) {
@@ -124,10 +123,19 @@ impl Book {
             }
         }
         set_member(&mut self.parked, run_id, run.parked.is_some());
-        set_member(&mut self.with_received, run_id, !run.received.is_empty());
+        set_member(&mut self.ready, run_id, run.is_ready(at));
         if let Some(close) = close {
             self.close(run_id, close, at, frame);
         }
+    }
+
+    /// The time has come for a run whose start was taken in.
+    pub fn begin_later(&mut self, run_id: RunId) {
+        let Some(run) = self.runs.get(&run_id) else { return };
+        if let Some(due) = run_timer(run) {
+            self.timers.remove(&(due, run_id, RUN_TIMER));
+        }
+        self.ready.insert(run_id);
     }
 
     fn note_input(&mut self, record: &Record, body: Option<&RecordBody>) {
@@ -150,7 +158,7 @@ impl Book {
     fn close(&mut self, run_id: RunId, close: Close, at: Timestamp, frame: u64) {
         let Some(mut run) = self.runs.remove(&run_id) else { return };
         self.parked.remove(&run_id);
-        self.with_received.remove(&run_id);
+        self.ready.remove(&run_id);
         for (no, pending) in &run.pending {
             if let (CommandKind::Timer, Some(due)) = (pending.kind, pending.due) {
                 self.timers.remove(&(due, run_id, *no));

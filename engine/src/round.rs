@@ -114,9 +114,9 @@ impl Applier<'_> {
         let run_id = self.book.addressed(&event.workflow_id, event.run_id);
         if let Some(run_id) = run_id.filter(|run_id| self.book.runs.contains_key(run_id)) {
             if !self.book.inputs.contains(&event.id) {
-                let message = format!("workflow {}: {error}; run a release that knows it", event.workflow_id);
+                let parked = unreadable(&event, error);
                 self.receive(run_id, event, 0);
-                self.park(run_id, Parked { kind: ParkedKind::UnknownKind, message });
+                self.park(run_id, parked);
             }
             return Some(run_id);
         }
@@ -156,10 +156,8 @@ impl Applier<'_> {
         } else {
             self.begin(run_id, event, start);
         }
-        if let (Some(run), Some(reply_to)) = (self.book.runs.get_mut(&run_id), reply_to)
-            && !run.watchers.contains(&reply_to)
-        {
-            run.watchers.push(reply_to);
+        if let (Some(run), Some(reply_to)) = (self.book.runs.get_mut(&run_id), reply_to) {
+            run.watch(reply_to);
         }
         Some(run_id)
     }
@@ -174,9 +172,7 @@ impl Applier<'_> {
     /// Answers with the end of a run, now or when it comes. True if it is open.
     fn watch(&mut self, run_id: RunId, reply_to: ReplyTo) -> bool {
         if let Some(run) = self.book.runs.get_mut(&run_id) {
-            if !run.watchers.contains(&reply_to) {
-                run.watchers.push(reply_to);
-            }
+            run.watch(reply_to);
             return true;
         }
         match self.book.closed.get(&run_id).map(|closed| closed.close.clone()) {
@@ -311,6 +307,7 @@ impl Applier<'_> {
             ),
             EventBody::Resume => {
                 let workflow_id = event.workflow_id.clone();
+                // Not at once: that it goes on stands before one of its inputs can take the worker down.
                 let was_parked = run.parked.is_some();
                 self.write(&workflow_id, run_id, event.id, &RecordBody::Resumed, Vec::new(), None);
                 if was_parked {
@@ -341,7 +338,7 @@ impl Applier<'_> {
             return None;
         };
         let Some(pending) = run.pending.get(&step) else {
-            if run.next_no() <= step {
+            if run.next_no <= step {
                 self.round.decides = true;
             } else if attempt_failed.is_some() {
                 self.round.cancel_tasks.push(EventId::derived(run_id, step, "task"));
@@ -349,7 +346,7 @@ impl Applier<'_> {
             self.round.orphaned.push(run_id);
             return Some(run_id);
         };
-        if run.has_received(event.id) {
+        if pending.answered {
             self.round.orphaned.push(run_id);
             return Some(run_id);
         }
@@ -453,7 +450,7 @@ impl Applier<'_> {
         let Some(run) = self.book.runs.get(&run_id) else { return };
         if no == crate::run::RUN_TIMER {
             if run.started.is_none() {
-                self.apply_received(run_id);
+                self.book.begin_later(run_id);
             } else {
                 self.end(
                     run_id,
@@ -475,7 +472,7 @@ impl Applier<'_> {
     pub fn local(&mut self, run_id: RunId, step: u32, result: LocalResult) {
         let Some(run) = self.book.runs.get(&run_id) else { return };
         let Some(pending) = run.pending.get(&step) else { return };
-        if !pending.is_local() {
+        if !pending.is_open_locally() {
             return;
         }
         let workflow_id = run.workflow_id.clone();
@@ -496,9 +493,7 @@ impl Applier<'_> {
                     _ => EventBody::ActivitySettled { step, attempt, outcome },
                 };
                 let event = event("settled", &body);
-                if !run.has_received(event.id) {
-                    self.take(run_id, event, false);
-                }
+                self.take(run_id, event, false);
             }
             LocalResult::Retry { attempt, failure, at } => {
                 let next = NextAttempt::At(at);
@@ -522,45 +517,32 @@ impl Applier<'_> {
         }
     }
 
-    /// Applies the inputs that a run has taken in and could not apply then.
-    pub fn apply_received(&mut self, run_id: RunId) {
-        loop {
-            let Some(run) = self.book.runs.get(&run_id) else { return };
-            if run.parked.is_some() || run.start_at().is_some_and(|start_at| start_at > self.at) {
-                return;
-            }
+    /// Applies the inputs that a run has taken in and could not apply then: the first, or as many as fit the frame.
+    pub fn apply_received(&mut self, run_id: RunId, only_first: bool) {
+        while self.round.bytes < FRAME_BYTES {
+            let Some(run) = self.book.runs.get(&run_id).filter(|_| self.book.ready.contains(&run_id)) else { return };
             let Some(Received { event, .. }) = run.received.front().cloned() else { return };
             match event.body() {
                 Ok(EventBody::Start(start)) if run.started.is_none() => self.begin(run_id, event, start),
-                Ok(_) => {
-                    // A result whose step was cancelled meanwhile is of no use to anybody.
-                    self.apply_event(run_id, event.clone());
-                    let Some(run) = self.book.runs.get_mut(&run_id) else { return };
-                    if run.parked.is_none() {
-                        run.received.retain(|received| received.event.id != event.id);
-                        if run.received.is_empty() {
-                            self.book.with_received.remove(&run_id);
-                        }
-                    }
-                }
+                // A result whose step was cancelled meanwhile is recorded like others; the code does not see it.
+                Ok(_) => self.apply_event(run_id, event),
                 Err(error) => {
-                    let message = format!("workflow {}: {error}; run a release that knows it", event.workflow_id);
-                    self.park(run_id, Parked { kind: ParkedKind::UnknownKind, message });
+                    let parked = unreadable(&event, &error.to_string());
+                    self.park(run_id, parked);
                 }
+            }
+            if only_first {
+                return;
             }
         }
     }
 
-    /// After a takeover: an input on trial was taken in and not applied. Another try, or none.
+    /// After a takeover: an input was taken in and not applied. Another try, or none.
+    ///
+    /// One that was never on trial counts too: it may have been applied when its worker went down.
     pub fn retry_received(&mut self, run_id: RunId) {
         let Some(run) = self.book.runs.get(&run_id) else { return };
-        if run.parked.is_some() {
-            return;
-        }
-        let Some(Received { event, attempt }) = run.received.front().cloned() else { return };
-        if attempt == 0 {
-            return;
-        }
+        let Some(Received { event, attempt, .. }) = run.received.front().cloned() else { return };
         if attempt >= TRIES_MAX {
             let message = format!(
                 "workflow {}: event {} ({}) took its worker down {attempt} times; look for an abort, a stack overflow or \
@@ -575,25 +557,25 @@ impl Applier<'_> {
         }
     }
 
-    /// Tries a parked run again with today's code; true if it goes on.
-    pub fn revive(&mut self, run_id: RunId, asked: bool) -> bool {
-        let Some(run) = self.book.runs.get_mut(&run_id) else { return false };
+    /// Tries a parked run again with today's code. Nothing is recorded if it has to stay where it is.
+    ///
+    /// Its inputs are applied in a later round: that it goes on stands before one of them can take the worker down.
+    pub fn revive(&mut self, run_id: RunId, asked: bool) {
+        let Some(run) = self.book.runs.get_mut(&run_id) else { return };
         run.live = None;
         let was = run.parked.clone();
-        let verdict = match (&run.started, run.received.front().map(|received| received.event.body())) {
+        let first = run.received.front().map(|received| (&received.event, received.event.body()));
+        let verdict = match (&run.started, first) {
+            (_, Some((event, Err(error)))) => Err(unreadable(event, &error.to_string())),
             (Some(_), _) => replay::replay(run, self.registry).map(|replayed| run.live = Some(replayed.live)),
-            (None, Some(Ok(EventBody::Start(start)))) => {
+            (None, Some((_, Ok(EventBody::Start(start))))) => {
                 replay::entry(self.registry, &run.workflow_id, &start.workflow, start.version).map(|_| ())
             }
-            (None, _) => return false,
+            (None, _) => return,
         };
         match verdict {
-            Err(parked) => {
-                if was.as_ref() != Some(&parked) {
-                    self.park(run_id, parked);
-                }
-                false
-            }
+            Err(parked) if was.as_ref() != Some(&parked) => self.park(run_id, parked),
+            Err(_) => {}
             Ok(()) => {
                 if !asked {
                     let workflow_id = run.workflow_id.clone();
@@ -601,8 +583,6 @@ impl Applier<'_> {
                     self.write(&workflow_id, run_id, id, &RecordBody::Resumed, Vec::new(), None);
                 }
                 self.round.revived.push(run_id);
-                self.apply_received(run_id);
-                true
             }
         }
     }
@@ -723,7 +703,7 @@ impl Applier<'_> {
             (Some(_), Some(run)) => std::mem::take(&mut run.watchers),
             _ => Vec::new(),
         };
-        self.book.absorb(record, self.frame);
+        self.book.absorb(record, Some(body), self.frame);
         let Some(close) = ended else { return };
         self.round.ended.push(run_id);
         // A run that ended with its first record has its watcher in that record alone.
@@ -759,20 +739,6 @@ impl Applier<'_> {
     }
 }
 
-impl Run {
-    /// The number that the run's next command will have, as its records tell.
-    pub fn next_no(&self) -> u32 {
-        self.records
-            .iter()
-            .rev()
-            .flat_map(|record| &record.commands)
-            .filter(|mark| mark.kind != CommandKind::Cancel)
-            .map(|mark| mark.no + 1)
-            .max()
-            .unwrap_or(0)
-    }
-}
-
 /// The first attempt at an activity.
 #[expect(clippy::too_many_arguments, reason = "they are the fields of the task, named there")]
 pub(crate) fn task(
@@ -801,6 +767,11 @@ pub(crate) fn task(
         failures: Vec::new(),
         attempts_before: 0,
     })
+}
+
+fn unreadable(event: &Event, error: &str) -> Parked {
+    let message = format!("workflow {}: {error}; run a release that knows it", event.workflow_id);
+    Parked { kind: ParkedKind::UnknownKind, message }
 }
 
 fn attempt_failed(run_id: RunId, step: u32, attempt: u32) -> EventId {

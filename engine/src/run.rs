@@ -24,6 +24,8 @@ pub(crate) struct Run {
     pub watchers: Vec<ReplyTo>,
     /// The last frame that has a record of the run.
     pub last_frame: u64,
+    /// The number that the run's next command will have.
+    pub next_no: u32,
     /// The live future, if it is cached.
     pub live: Option<Live>,
 }
@@ -87,10 +89,15 @@ impl Pending {
 pub(crate) struct Received {
     pub event: Event,
     pub attempt: u32,
+    /// When it is to be applied, if it is a start for later.
+    pub start_at: Option<Timestamp>,
 }
 
 /// The number under which a run's own time-out and start time stand among the timers.
 pub(crate) const RUN_TIMER: u32 = u32::MAX;
+
+/// So many may wait for the end of one run.
+const WATCHERS_MAX: usize = 256;
 
 impl Run {
     pub fn new(workflow_id: WorkflowId, run_id: RunId) -> Self {
@@ -104,6 +111,7 @@ impl Run {
             parked: None,
             watchers: Vec::new(),
             last_frame: 0,
+            next_no: 0,
             live: None,
         }
     }
@@ -121,9 +129,52 @@ impl Run {
         if self.started.is_some() {
             return None;
         }
-        match self.received.front()?.event.body() {
-            Ok(EventBody::Start(start)) => start.start_at,
-            _ => None,
+        self.received.front()?.start_at
+    }
+
+    /// Whether the inputs that were taken in can be applied.
+    pub fn is_ready(&self, at: Timestamp) -> bool {
+        !self.received.is_empty() && self.parked.is_none() && self.start_at().is_none_or(|start_at| start_at <= at)
+    }
+
+    /// Remembers who wants to hear of the end. Of very many the first are forgotten: they ask again.
+    pub fn watch(&mut self, reply_to: ReplyTo) {
+        if self.watchers.contains(&reply_to) {
+            return;
+        }
+        if self.watchers.len() >= WATCHERS_MAX {
+            self.watchers.remove(0);
+        }
+        self.watchers.push(reply_to);
+    }
+
+    fn take_in(&mut self, event: &Event, attempt: u32) {
+        // One that is on trial stands at the head; others come once, as their ids are remembered.
+        if attempt > 0
+            && let Some(received) = self.received.iter_mut().find(|received| received.event.id == event.id)
+        {
+            received.attempt = attempt;
+            return;
+        }
+        let mut start_at = None;
+        match event.body() {
+            Ok(EventBody::Start(start)) => start_at = start.start_at,
+            Ok(EventBody::ActivitySettled { step, .. } | EventBody::StepSettled { step, .. }) => {
+                if let Some(pending) = self.pending.get_mut(&step) {
+                    pending.answered = true;
+                }
+            }
+            _ => {}
+        }
+        self.received.push_back(Received { event: event.clone(), attempt, start_at });
+    }
+
+    /// Forgets a received input that is applied now.
+    fn take_out(&mut self, event: EventId) {
+        if self.received.front().is_some_and(|received| received.event.id == event) {
+            self.received.pop_front();
+        } else if self.has_received(event) {
+            self.received.retain(|received| received.event.id != event);
         }
     }
 
@@ -138,22 +189,12 @@ impl Run {
                     at: record.at,
                     times_out_at: times_out_at(start, record.at),
                 });
-                if let Some(reply_to) = reply_to
-                    && !self.watchers.contains(reply_to)
-                {
-                    self.watchers.push(reply_to.clone());
+                if let Some(reply_to) = reply_to {
+                    self.watch(reply_to.clone());
                 }
             }
             Some(RecordBody::Received { event, attempt }) => {
-                match self.received.iter_mut().find(|received| received.event.id == event.id) {
-                    Some(received) => received.attempt = *attempt,
-                    None => self.received.push_back(Received { event: event.clone(), attempt: *attempt }),
-                }
-                if let Ok(EventBody::ActivitySettled { step, .. } | EventBody::StepSettled { step, .. }) = event.body()
-                    && let Some(pending) = self.pending.get_mut(&step)
-                {
-                    pending.answered = true;
-                }
+                self.take_in(event, *attempt);
             }
             Some(
                 RecordBody::ActivitySettled { step, .. }
@@ -178,13 +219,14 @@ impl Run {
             _ => {}
         }
         if !matches!(body, Some(RecordBody::Received { .. })) {
-            self.received.retain(|received| received.event.id != record.event);
+            self.take_out(record.event);
         }
         for mark in &record.commands {
             if mark.kind == CommandKind::Cancel {
                 self.pending.remove(&mark.no);
                 continue;
             }
+            self.next_no = self.next_no.max(mark.no + 1);
             self.pending.insert(
                 mark.no,
                 Pending {

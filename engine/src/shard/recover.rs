@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use everpulse_protocol::chain::{Chain, Offered};
-use everpulse_protocol::history::{CommandKind, CommandMark, Frame, ParkedKind};
+use everpulse_protocol::history::{CommandKind, CommandMark, Frame, ParkedKind, RecordBody};
 use everpulse_protocol::task::Task;
-use everpulse_protocol::{Position, RunId, Timestamp};
+use everpulse_protocol::{EventId, Position, RunId, Timestamp};
 use everpulse_sdk::replay::{Command, StepOptions};
 
 use super::{Phase, Shard};
@@ -16,8 +16,8 @@ use crate::book::Book;
 use crate::effect::{Effect, Outgoing};
 use crate::holds::{self, Local};
 use crate::replay;
-use crate::run::Pending;
-use crate::round::{Round, StartLocal, task};
+use crate::run::{Pending, RUN_TIMER};
+use crate::round::{FRAME_BYTES, Round, StartLocal, task};
 use crate::wake;
 
 /// The deadline of local work whose options are not known.
@@ -58,7 +58,11 @@ impl Shard {
         }
         let ended: Vec<RunId> = frame.records.iter().filter(|r| r.close.is_some()).map(|r| r.run_id).collect();
         for record in frame.records {
-            self.book.absorb(record, number);
+            let body = record.body().ok();
+            if frame.writer == self.writer && matches!(body, Some(RecordBody::Received { .. })) {
+                self.survived.insert(record.event);
+            }
+            self.book.absorb(record, body.as_ref(), number);
         }
         self.book.place(number, position, ended);
     }
@@ -98,18 +102,89 @@ impl Shard {
         self.loaded = true;
     }
 
-    /// What has to be done once after loading; its records are the first round.
+    /// What has to be done once after loading. Its records form rounds of their own: what is taken in for another
+    /// try has to stand before it is applied, so that a crash counts.
     pub(super) fn recover(&mut self, round: &mut Round, number: u64, at: Timestamp) {
-        // First what stands already: what is polled below is sent when its own frame stands.
-        self.resend_wake();
-        self.resend_tasks();
-        self.find_unseen();
-        let on_trial: Vec<RunId> = self.book.with_received.iter().copied().collect();
-        for run in on_trial {
+        if std::mem::take(&mut self.loaded) {
+            // First what stands already: what is polled below is sent when its own frame stands.
+            self.resend_wake();
+            self.resend_tasks();
+            self.find_unseen();
+            self.begin_due(at);
+            self.recovering = self.book.ready.iter().copied().collect();
+            let parked = self.parked_runs(|kind| kind != ParkedKind::Poisonous);
+            self.recovering.extend(parked);
+        }
+        while round.bytes < FRAME_BYTES
+            && let Some(run) = self.recovering.pop_front()
+        {
+            self.recover_run(run, round, number, at);
+        }
+    }
+
+    fn recover_run(&mut self, run_id: RunId, round: &mut Round, number: u64, at: Timestamp) {
+        let Some(run) = self.book.runs.get(&run_id) else { return };
+        match (&run.parked, run.received.front()) {
+            // The same code in the same process comes to the same end.
+            (Some(parked), _) if wake::is_retried(Some(parked.kind)) || self.given_up.insert(run_id) => {
+                self.applier(round, number, at).revive(run_id, false);
+            }
+            (None, Some(received)) => {
+                let survived = self.survived.contains(&received.event.id);
+                match received.attempt {
+                    0 if !survived => self.applier(round, number, at).retry_received(run_id),
+                    1 if !survived => self.trials.push_back(run_id),
+                    // Of more tries each is alone, see `on_trial`.
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Inputs that were tried before are tried one by one, and each try is counted just before: what else was on trial
+    /// when a worker went down is not to blame. True if the round is for one of them.
+    pub(super) fn try_alone(&mut self, round: &mut Round, number: u64, at: Timestamp) -> bool {
+        let Some(run) = self.on_trial() else { return false };
+        let Some(event) = self.first_received(run) else { return false };
+        if !self.survived.insert(event) {
+            self.trials.retain(|trial| *trial != run);
+            self.applier(round, number, at).apply_received(run, true);
+        } else {
             self.applier(round, number, at).retry_received(run);
         }
-        for run in self.parked_runs(|kind| kind != ParkedKind::Poisonous) {
-            self.applier(round, number, at).revive(run, false);
+        true
+    }
+
+    /// The input that a run takes up first when it can go on.
+    pub(super) fn first_received(&self, run: RunId) -> Option<EventId> {
+        self.book.runs.get(&run)?.received.front().map(|received| received.event.id)
+    }
+
+    fn on_trial(&mut self) -> Option<RunId> {
+        while let Some(run) = self.trials.front() {
+            if self.book.ready.contains(run) {
+                return Some(*run);
+            }
+            self.trials.pop_front();
+        }
+        let attempt = |run: &RunId| self.book.runs.get(run)?.received.front().map(|received| received.attempt);
+        self.book.ready.iter().find(|run| attempt(run).is_some_and(|attempt| attempt >= 2)).copied()
+    }
+
+    /// Lets runs begin whose start was taken in for a time that has come.
+    fn begin_due(&mut self, at: Timestamp) {
+        let due: Vec<RunId> = self
+            .book
+            .timers
+            .iter()
+            .take_while(|(due, ..)| *due <= at)
+            .filter(|(_, run, no)| *no == RUN_TIMER && self.can_fire(*run, *no))
+            .map(|(_, run, _)| *run)
+            .filter(|run| self.book.runs.get(run).is_some_and(|run| run.started.is_none()))
+            .collect();
+        for run in due {
+            self.book.begin_later(run);
         }
     }
 

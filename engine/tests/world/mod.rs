@@ -60,7 +60,7 @@ pub struct Owner {
 #[derive(Debug)]
 pub enum Answer {
     Tail { id: u64, tail: Option<Position> },
-    Entries { id: u64, entries: Vec<(Position, Bytes)> },
+    Entries { id: u64, entries: Vec<(Position, Bytes)>, done: bool },
     Fetched { id: u64, payload: Option<Bytes> },
     Receipt { id: u64, receipt: Result<Option<Position>, ()> },
     Found { id: u64, tasks: Vec<EventId> },
@@ -269,6 +269,13 @@ impl World {
         Timestamp(self.now.0.saturating_add_signed(self.owners[owner].skew))
     }
 
+    /// When an owner wants to be called, by the world's clock.
+    pub fn deadline(&self, owner: usize) -> Option<Timestamp> {
+        let owner = self.owners.get(owner).filter(|owner| owner.alive)?;
+        let deadline = owner.shard.poll_deadline()?;
+        Some(Timestamp(deadline.0.saturating_add_signed(-owner.skew)))
+    }
+
     fn carry_out(&mut self, owner: usize, effect: Effect) {
         if let Some(answer) = self.happen(owner, effect) {
             self.answer(owner, answer);
@@ -283,7 +290,7 @@ impl World {
                 let first = after.map_or(0, |after| self.log.partition_point(|(position, _)| *position <= after));
                 let last = self.log.partition_point(|(position, _)| *position <= to);
                 let entries = self.log.get(first..last).unwrap_or_default().to_vec();
-                Some(Answer::Entries { id, entries })
+                Some(Answer::Entries { id, entries, done: true })
             }
             Effect::Fetch { id, position } => {
                 let payload = self.log.iter().find(|(at, _)| *at == position).map(|(_, payload)| payload.clone());
@@ -355,7 +362,7 @@ impl World {
         let shard = &mut self.owners[owner].shard;
         match answer {
             Answer::Tail { id, tail } => shard.handle_tail(id, tail, now),
-            Answer::Entries { id, entries } => shard.handle_entries(id, entries, true, now),
+            Answer::Entries { id, entries, done } => shard.handle_entries(id, entries, done, now),
             Answer::Fetched { id, payload } => shard.handle_fetched(id, payload.as_ref()),
             Answer::Receipt { id, receipt } => shard.handle_receipt(id, receipt, now),
             Answer::Found { id, tasks } => shard.handle_found(id, &tasks, now),

@@ -53,8 +53,8 @@ pub struct Play {
     eager: bool,
     /// Inbox frames below this were given to the owner.
     told: usize,
-    answered: BTreeSet<usize>,
-    relayed: usize,
+    pub answered: BTreeSet<usize>,
+    pub relayed: BTreeSet<usize>,
     stopped: Vec<usize>,
     /// Effects carried out so far, by all owners.
     pub effects: usize,
@@ -72,7 +72,24 @@ impl Play {
             eager,
             told: 0,
             answered: BTreeSet::new(),
-            relayed: 0,
+            relayed: BTreeSet::new(),
+            stopped: Vec::new(),
+            effects: 0,
+        };
+        play.succeed();
+        play
+    }
+
+    /// Plays on in a world in which much has happened: one more owner comes.
+    pub fn adopt(world: World) -> Self {
+        let told = world.inbox.len();
+        let mut play = Self {
+            world,
+            owner: 0,
+            eager: false,
+            told,
+            answered: BTreeSet::new(),
+            relayed: BTreeSet::new(),
             stopped: Vec::new(),
             effects: 0,
         };
@@ -129,7 +146,25 @@ impl Play {
             }
         }
         let (shard, trace) = (&self.world.owners[self.owner].shard, &self.world.trace);
-        panic!("it does not come to an end: {shard:?}\n{:?}", &trace[..trace.len().min(60)]);
+        let mut runs: std::collections::BTreeMap<String, Vec<String>> = std::collections::BTreeMap::new();
+        for record in self.world.records() {
+            let run = runs.entry(record.workflow_id.to_string()).or_default();
+            run.push(format!("{:?} {} {}", record.body.kind(), record.commands.len(), record.close.is_some()));
+        }
+        panic!("it does not come to an end: {runs:#?} {shard:?}\n{:?}", &trace[..trace.len().min(60)]);
+    }
+
+    /// Plays until nothing is left to do now.
+    pub fn settle(&mut self) {
+        for _ in 0..TURNS_MAX {
+            if self.told < self.world.inbox.len() {
+                self.told += 1;
+                self.world.deliver(self.owner, self.told - 1, false);
+            } else if !self.effect(&mut std::iter::empty().peekable()) && !self.work() {
+                return;
+            }
+        }
+        panic!("it does not come to rest: {:?}", self.world.owners[self.owner].shard);
     }
 
     fn effect(&mut self, failures: &mut std::iter::Peekable<impl Iterator<Item = (usize, How)>>) -> bool {
@@ -179,16 +214,16 @@ impl Play {
     /// Nothing is left to do now: to the next deadline or wake-up.
     fn time(&mut self) -> bool {
         let world = &mut self.world;
-        let wake = world.timers[self.relayed..].iter().map(|wake| wake.due).min();
-        let deadlines = world.owners.iter().filter(|owner| owner.alive).filter_map(|owner| owner.shard.poll_deadline());
+        let waiting = world.timers.iter().enumerate().filter(|(place, _)| !self.relayed.contains(place));
+        let wake = waiting.map(|(_, wake)| wake.due).min();
+        let deadlines = (0..world.owners.len()).filter_map(|owner| world.deadline(owner));
         let Some(next) = deadlines.chain(wake).min() else { return false };
         world.now = world.now.max(next);
         self.relay();
         for owner in 0..self.world.owners.len() {
-            let now = self.world.now;
-            let state = &mut self.world.owners[owner];
-            if state.alive && state.shard.poll_deadline().is_some_and(|deadline| deadline <= now) {
-                state.shard.handle_tick(now);
+            if self.world.deadline(owner).is_some_and(|deadline| deadline <= self.world.now) {
+                let now = self.world.clock(owner);
+                self.world.owners[owner].shard.handle_tick(now);
                 if owner != self.owner {
                     self.world.settle(owner);
                 }
@@ -198,11 +233,11 @@ impl Play {
     }
 
     fn relay(&mut self) {
-        self.world.timers[self.relayed..].sort_by_key(|wake| wake.due);
-        while let Some(wake) = self.world.timers.get(self.relayed).copied().filter(|wake| wake.due <= self.world.now) {
-            self.relayed += 1;
-            let event = self.world.wake(wake);
-            self.say(vec![event]);
+        for place in 0..self.world.timers.len() {
+            if self.world.timers[place].due <= self.world.now && self.relayed.insert(place) {
+                let event = self.world.wake(self.world.timers[place]);
+                self.say(vec![event]);
+            }
         }
     }
 
