@@ -330,7 +330,8 @@ impl Shard {
     /// A message of the inbox.
     pub fn handle_delivery(&mut self, delivery: Delivery, now: Timestamp) {
         let Delivery { token, frame, suspect } = delivery;
-        let kept = Kept { events: frame.events, suspect, next: 0, early: 0, taken: false, runs: Vec::new(), since: now };
+        let kept =
+            Kept { events: frame.events, suspect, next: 0, early: 0, taken: false, runs: Vec::new(), since: now };
         self.deliveries.insert(token, kept);
         self.arrived.push_back(token);
         self.advance(now);
@@ -843,7 +844,9 @@ impl Shard {
     fn sync_locals(&mut self, run: RunId) {
         let gone: Vec<u32> = holds::of_run(&self.locals, run)
             .map(|(no, _)| no)
-            .filter(|no| !self.book.runs.get(&run).is_some_and(|run| run.pending.get(no).is_some_and(Pending::is_open_locally)))
+            .filter(|no| {
+                !self.book.runs.get(&run).is_some_and(|run| run.pending.get(no).is_some_and(Pending::is_open_locally))
+            })
             .collect();
         for no in gone {
             self.locals.remove(&(run, no));

@@ -16,8 +16,8 @@ use crate::book::Book;
 use crate::effect::{Effect, Outgoing};
 use crate::holds::{self, Local};
 use crate::replay;
-use crate::run::{Pending, RUN_TIMER};
 use crate::round::{FRAME_BYTES, Round, StartLocal, task};
+use crate::run::{Pending, RUN_TIMER};
 use crate::wake;
 
 /// The deadline of local work whose options are not known.

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use everpulse_engine::{Eager, NoEager};
+use everpulse_protocol::EventId;
 use everpulse_protocol::event::{Event, EventBody, Outcome};
 use everpulse_protocol::task::Task;
-use everpulse_protocol::EventId;
 
 use super::judge::{Repeats, judge};
 use super::workflows::{MENDED, Word, number, registry};
@@ -199,9 +199,7 @@ impl Play {
     fn work(&mut self) -> bool {
         for place in 0..self.world.queue.len() {
             let task = self.world.queue[place].clone();
-            if task.activity == "slow" && !self.world.cancelled.contains(&task.id)
-                || !self.answered.insert(place)
-            {
+            if task.activity == "slow" && !self.world.cancelled.contains(&task.id) || !self.answered.insert(place) {
                 continue;
             }
             let event = self.world.settled(&task, outcome_of(&task));
