@@ -97,3 +97,9 @@ pub mod prelude {
     #[cfg(feature = "worker")]
     pub use everpulse_worker::Worker;
 }
+
+/// The README's samples, compiled as tests.
+#[cfg(all(doctest, feature = "worker", feature = "client"))]
+#[doc = include_str!("../../README.md")]
+#[derive(Debug)]
+pub struct Readme;
