@@ -40,9 +40,13 @@ pub(crate) fn replay(run: &Run, registry: &Registry) -> Result<Replayed, Parked>
                 Some(Replayed { live: Live { instance, used: 0, published: BTreeMap::new() }, open: BTreeMap::new() });
         }
         let (Some(input), Some(replayed)) = (input(body), replayed.as_mut()) else { continue };
+        let settled = match &input {
+            Input::Settled { step, .. } | Input::TimerFired { step } => Some(*step),
+            _ => None,
+        };
         let turn = replayed.live.instance.apply(input, record.at, true);
         check(run, record, &turn)?;
-        replayed.take(record, turn);
+        replayed.take(settled, turn);
     }
     replayed.ok_or_else(|| Parked {
         kind: ParkedKind::UnknownKind,
@@ -51,16 +55,9 @@ pub(crate) fn replay(run: &Run, registry: &Registry) -> Result<Replayed, Parked>
 }
 
 impl Replayed {
-    fn take(&mut self, record: &Record, turn: Turn) {
-        match record.body() {
-            Ok(
-                RecordBody::ActivitySettled { step, .. }
-                | RecordBody::StepSettled { step, .. }
-                | RecordBody::TimerFired { step },
-            ) => {
-                self.open.remove(&step);
-            }
-            _ => {}
+    fn take(&mut self, settled: Option<u32>, turn: Turn) {
+        if let Some(step) = settled {
+            self.open.remove(&step);
         }
         for command in turn.commands {
             match command {

@@ -597,7 +597,7 @@ impl Applier<'_> {
                 self.round.cancel_tasks.push(EventId::derived(run_id, *no, "task"));
             }
         }
-        let marks: Vec<CommandMark> = run.pending.iter().map(|(no, _)| cancel_mark(*no)).collect();
+        let marks: Vec<CommandMark> = run.pending.keys().map(|no| cancel_mark(*no)).collect();
         let close = Close { status, outcome: Outcome::Failed(failure) };
         self.record(&workflow_id, run_id, event, body, marks, Some(close));
     }
