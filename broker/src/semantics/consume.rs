@@ -99,9 +99,13 @@ impl Broker {
             }
             self.remove_consumer(key);
         }
+        let known = self.topics.get(&topic_id).and_then(|topic| topic.subscription_id(&request.subscription));
+        if known.is_none() {
+            self.check_storage()?;
+        }
         let Some(topic) = self.topics.get_mut(&topic_id) else { return Ok(()) };
         let durable = request.durable && topic.name.is_persistent();
-        let (id, new) = match topic.subscription_id(&request.subscription) {
+        let (id, new) = match known {
             Some(id) => (id, false),
             None => {
                 let start = match request.start {
@@ -145,7 +149,6 @@ impl Broker {
         self.consumers.insert(key, ConsumerRef { topic: topic_id, subscription: id, slot });
         if new && durable {
             let name = request.subscription;
-            self.check_storage().inspect_err(|_| self.remove_consumer(key))?;
             self.log_subscription(topic_id, &name);
         }
         self.announce_active(topic_id, id, before, Some(slot));

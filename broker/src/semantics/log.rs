@@ -36,7 +36,7 @@ impl Log {
         self.base + self.entries.len() as u64
     }
 
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.entries.len()
     }
 

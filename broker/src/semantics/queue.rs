@@ -54,7 +54,7 @@ pub enum Route {
 }
 
 impl KeyQueue {
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.count
     }
 

@@ -54,7 +54,7 @@ impl Broker {
         Ok(TopicStats {
             producers: producers.map(|producer| producer.name.to_string()).collect(),
             subscriptions: subscriptions.collect(),
-            entries: topic.log.len() as u64,
+            entries: topic.log.count() as u64,
             bytes: topic.log.bytes(),
             last: topic.log.last_position(),
             ledgers: topic.log.ledgers().collect(),

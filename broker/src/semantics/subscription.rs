@@ -487,7 +487,7 @@ impl Subscription {
         }
         while self.consumers.values().any(Consumer::can_take) {
             let Dispatcher::Keys(queue) = &self.dispatcher else { return };
-            if queue.len() >= KEYS_LOOK_AHEAD_MAX {
+            if queue.count() >= KEYS_LOOK_AHEAD_MAX {
                 return;
             }
             let Some((offset, entry)) = self.read_next(log, now_ms) else { return };

@@ -13,6 +13,7 @@ use crate::wire::messages::*;
 use crate::wire::{EntryHeader, Frame, MESSAGE_BYTES_MAX, PROTOCOL_VERSION, Payload, Request, Response, ServerError};
 
 /// A connection's side of the conversation.
+#[derive(Debug)]
 pub struct Session {
     id: ConnectionId,
     pub outbound: Arc<Outbound>,

@@ -36,7 +36,7 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
-    pub fn len(&self) -> usize {
+    pub fn byte_len(&self) -> usize {
         HEADER_LEN + self.body.len()
     }
 }

@@ -76,7 +76,7 @@ fn recover_segment(
             Ok(record) => record,
             Err(fault) => break fault,
         };
-        let location = Location { segment: number, offset: offset as u32, len: record.len() as u32 };
+        let location = Location { segment: number, offset: offset as u32, len: record.byte_len() as u32 };
         match record.kind {
             Kind::Message => {
                 let head = record::message_head(record.body).ok_or_else(|| corrupted(offset, "it is no message"))?;
@@ -90,7 +90,7 @@ fn recover_segment(
                 }
             }
         }
-        offset += record.len();
+        offset += record.byte_len();
     };
     let reason = match fault {
         Fault::Blank => "nothing was written here",
@@ -124,7 +124,7 @@ fn synced_beyond(bytes: &[u8], salt: u32, damaged_at: usize) -> bool {
     while at + record::HEADER_LEN <= bytes.len() {
         match record::read(&bytes[at..], salt, at as u32) {
             Ok(record) if record.synced_to as usize > damaged_at => return true,
-            Ok(record) => at += record.len(),
+            Ok(record) => at += record.byte_len(),
             Err(_) => at += 1,
         }
     }

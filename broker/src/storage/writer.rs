@@ -3,6 +3,7 @@
 //! A failed write fails everything that was submitted before its failure was told (the *epoch*), so that
 //! nothing later is stored before it; then a new segment is begun, since the end of the old one is unknown.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -102,12 +103,15 @@ impl Queue {
     }
 }
 
+/// Told of everything that is finished.
+pub type Answer = Box<dyn FnMut(Completion) + Send>;
+
 /// The open segment and what is being gathered for it.
 pub struct Writer {
     dir: PathBuf,
     options: Options,
     shared: Arc<Shared>,
-    on_completion: Box<dyn FnMut(Completion) + Send>,
+    on_completion: Answer,
     /// None after a failure, until a new segment could be begun.
     open: Option<Open>,
     next_segment: u32,
@@ -116,6 +120,7 @@ pub struct Writer {
     locations: Vec<Location>,
 }
 
+#[derive(Debug)]
 struct Open {
     file: Arc<File>,
     segment: u32,
@@ -127,13 +132,19 @@ struct Open {
     synced_to: u32,
 }
 
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("dir", &self.dir).field("open", &self.open).finish_non_exhaustive()
+    }
+}
+
 impl Writer {
     pub fn new(
         dir: PathBuf,
         options: Options,
         shared: Arc<Shared>,
         next_segment: u32,
-        on_completion: Box<dyn FnMut(Completion) + Send>,
+        on_completion: Answer,
     ) -> Writer {
         let (gathered, locations) = (BytesMut::new(), Vec::new());
         Writer { dir, options, shared, on_completion, open: None, next_segment, epoch: 0, gathered, locations }
