@@ -5,7 +5,7 @@
 
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::dead_letter::{DeadLetter, Letter};
-use everpulse_protocol::event::{Event, EventBody, IdPolicy, NextAttempt, Outcome, ReplyTo, Start};
+use everpulse_protocol::event::{Event, EventBody, NextAttempt, Outcome, ReplyTo, Start};
 use everpulse_protocol::history::{
     Close, CloseStatus, CommandKind, CommandMark, Parked, ParkedKind, Record, RecordBody,
 };
@@ -19,17 +19,17 @@ use everpulse_sdk::replay::{Command, Input, Instance, StepBody, StepOptions, Tur
 use crate::book::Book;
 use crate::effect::{DeliveryToken, LocalResult, Outgoing};
 use crate::replay::{self, broken};
-use crate::run::{Live, Received, Run, Started};
+use crate::run::{Live, Run, Started};
 use crate::shard::Eager;
 
 /// Frames stop taking inputs at about this size; one input more may lie above it.
 pub(crate) const FRAME_BYTES: usize = 1024 * 1024;
 
-/// After so many tries an input that takes its worker down is not applied any more.
-const TRIES_MAX: u32 = 3;
-
 /// One event may make a run ask for so many commands: their record has to fit a frame.
 const COMMANDS_PER_TURN_MAX: usize = 20_000;
+
+mod inputs;
+mod received;
 
 /// What a round gathered.
 #[derive(Debug, Default)]
@@ -88,101 +88,6 @@ pub(crate) struct Applier<'a> {
 }
 
 impl Applier<'_> {
-    /// Takes an event of the inbox. Gives the run that its acknowledgement waits for.
-    pub fn deliver(&mut self, token: DeliveryToken, event: Event, suspect: bool, last_chance: bool) -> Option<RunId> {
-        let body = match event.body() {
-            Ok(body) => body,
-            Err(error) => return self.unknown(event, &error.to_string()),
-        };
-        match body {
-            EventBody::Start(start) => self.start(event, start, suspect),
-            EventBody::Wake { number, .. } => {
-                self.wake(number);
-                None
-            }
-            EventBody::Describe | EventBody::AskResult | EventBody::AskPublished { .. } => self.ask(&event, &body),
-            EventBody::Signal { .. } | EventBody::Cancel { .. } | EventBody::Terminate { .. } | EventBody::Resume => {
-                self.client_input(token, event, body, suspect, last_chance)
-            }
-            EventBody::ActivitySettled { .. } | EventBody::StepSettled { .. } | EventBody::AttemptFailed { .. } => {
-                self.result(event, body, suspect)
-            }
-        }
-    }
-
-    fn unknown(&mut self, event: Event, error: &str) -> Option<RunId> {
-        let run_id = self.book.addressed(&event.workflow_id, event.run_id);
-        if let Some(run_id) = run_id.filter(|run_id| self.book.runs.contains_key(run_id)) {
-            if !self.book.inputs.contains(&event.id) {
-                let parked = unreadable(&event, error);
-                self.receive(run_id, event, 0);
-                self.park(run_id, parked);
-            }
-            return Some(run_id);
-        }
-        self.reply(event.reply_to.as_ref(), ReplyBody::Invalid { message: error.to_owned() });
-        self.bury(event, format!("an event for no open run that cannot be read: {error}"));
-        None
-    }
-
-    fn start(&mut self, event: Event, start: Start, suspect: bool) -> Option<RunId> {
-        let run_id = RunId(event.id.0);
-        if self.book.runs.contains_key(&run_id) || self.book.closed.contains_key(&run_id) {
-            self.round.orphaned.push(run_id);
-            self.attach(run_id, event.reply_to, false);
-            return Some(run_id);
-        }
-        if let Some(existing) = self.book.newest.get(&event.workflow_id).copied() {
-            let open = self.book.runs.contains_key(&existing);
-            match start.policy {
-                IdPolicy::RestartWhenClosed if !open => {}
-                IdPolicy::Attach | IdPolicy::RestartWhenClosed => {
-                    self.round.decides = true;
-                    self.attach(existing, event.reply_to, true);
-                    return Some(existing);
-                }
-                _ => {
-                    self.round.decides = true;
-                    self.reply(event.reply_to.as_ref(), ReplyBody::Taken { run_id: existing, open });
-                    return Some(existing);
-                }
-            }
-        }
-        let reply_to = event.reply_to.clone();
-        self.reply(reply_to.as_ref(), ReplyBody::Started { run_id, attached: false });
-        let later = start.start_at.is_some_and(|start_at| start_at > self.at);
-        if later || suspect {
-            self.receive(run_id, event, u32::from(!later));
-        } else {
-            self.begin(run_id, event, start);
-        }
-        if let (Some(run), Some(reply_to)) = (self.book.runs.get_mut(&run_id), reply_to) {
-            run.watch(reply_to);
-        }
-        Some(run_id)
-    }
-
-    /// Answers a start, and remembers who wants to hear of the end.
-    fn attach(&mut self, run_id: RunId, reply_to: Option<ReplyTo>, attached: bool) {
-        let Some(reply_to) = reply_to else { return };
-        self.reply(Some(&reply_to), ReplyBody::Started { run_id, attached });
-        self.watch(run_id, reply_to);
-    }
-
-    /// Answers with the end of a run, now or when it comes. True if it is open.
-    fn watch(&mut self, run_id: RunId, reply_to: ReplyTo) -> bool {
-        if let Some(run) = self.book.runs.get_mut(&run_id) {
-            run.watch(reply_to);
-            return true;
-        }
-        match self.book.closed.get(&run_id).map(|closed| closed.close.clone()) {
-            Some(Some(close)) => self.reply(Some(&reply_to), ReplyBody::Closed { run_id, close }),
-            Some(None) => self.round.fetch.push((run_id, reply_to)),
-            None => {}
-        }
-        false
-    }
-
     /// Begins a run whose start is applied now.
     fn begin(&mut self, run_id: RunId, event: Event, start: Start) {
         let entry = match replay::entry(self.registry, &event.workflow_id, &start.workflow, start.version) {
@@ -209,169 +114,6 @@ impl Applier<'_> {
         self.write(&event.workflow_id, run_id, event.id, &body, turn.commands, closing(turn.state));
         if let Some(run) = self.book.runs.get_mut(&run_id) {
             run.live = Some(live);
-        }
-    }
-
-    fn wake(&mut self, number: u64) {
-        self.round.wake_seen = true;
-        // Whether this is the current wake-up can only be said of a book that is current.
-        self.round.decides = true;
-        if self.book.wake.is_some_and(|wake| wake.number == number) {
-            self.round.wake_served = true;
-        }
-    }
-
-    fn ask(&mut self, event: &Event, body: &EventBody) -> Option<RunId> {
-        self.round.decides = true;
-        let reply_to = event.reply_to.clone()?;
-        let Some(run_id) = self.book.addressed(&event.workflow_id, event.run_id) else {
-            self.reply(Some(&reply_to), ReplyBody::NotFound);
-            return None;
-        };
-        match body {
-            EventBody::AskResult => {
-                if self.watch(run_id, reply_to.clone()) {
-                    self.reply(Some(&reply_to), ReplyBody::Open { run_id });
-                }
-            }
-            EventBody::AskPublished { name } => {
-                let value = self.published(run_id, name);
-                self.reply(Some(&reply_to), ReplyBody::Published { value });
-            }
-            _ => {
-                let answer = match self.book.view(run_id) {
-                    Some(view) => ReplyBody::Description(Box::new(view)),
-                    None => ReplyBody::NotFound,
-                };
-                self.reply(Some(&reply_to), answer);
-            }
-        }
-        None
-    }
-
-    fn published(&mut self, run_id: RunId, name: &str) -> Option<Payload> {
-        self.enliven(run_id).ok()?;
-        self.book.runs.get(&run_id)?.live.as_ref()?.published.get(name).cloned()
-    }
-
-    fn client_input(
-        &mut self,
-        token: DeliveryToken,
-        event: Event,
-        body: EventBody,
-        suspect: bool,
-        last_chance: bool,
-    ) -> Option<RunId> {
-        let addressed = self.book.addressed(&event.workflow_id, event.run_id);
-        if self.book.inputs.contains(&event.id) {
-            self.reply(event.reply_to.as_ref(), ReplyBody::Accepted);
-            self.round.orphaned.extend(addressed);
-            return addressed;
-        }
-        let Some(run_id) = addressed else {
-            if matches!(body, EventBody::Signal { .. }) && !last_chance {
-                self.round.early.push((token, event));
-                return None;
-            }
-            self.round.decides = true;
-            self.reply(event.reply_to.as_ref(), ReplyBody::NotFound);
-            if matches!(body, EventBody::Signal { .. }) {
-                self.bury(event, "a signal for a workflow id that has no run".to_owned());
-            }
-            return None;
-        };
-        let Some(run) = self.book.runs.get(&run_id) else {
-            self.round.decides = true;
-            self.reply(event.reply_to.as_ref(), ReplyBody::AlreadyClosed { run_id });
-            if event.reply_to.is_none() && matches!(body, EventBody::Signal { .. }) {
-                self.bury(event, "a signal for a run that has ended".to_owned());
-            }
-            return Some(run_id);
-        };
-        let reply_to = event.reply_to.clone();
-        let idle = run.started.is_none();
-        match body {
-            EventBody::Terminate { reason } => self.end(
-                run_id,
-                event.id,
-                &RecordBody::Terminated { reason: reason.clone() },
-                CloseStatus::Terminated,
-                Failure::new(FailureKind::Terminated, or(reason, "terminated")),
-            ),
-            EventBody::Cancel { reason } if idle => self.end(
-                run_id,
-                event.id,
-                &RecordBody::CancelRequested { reason: reason.clone() },
-                CloseStatus::Cancelled,
-                Failure::new(FailureKind::Cancelled, or(reason, "cancelled before it began")),
-            ),
-            EventBody::Resume => {
-                let workflow_id = event.workflow_id.clone();
-                // Not at once: that it goes on stands before one of its inputs can take the worker down.
-                let was_parked = run.parked.is_some();
-                self.write(&workflow_id, run_id, event.id, &RecordBody::Resumed, Vec::new(), None);
-                if was_parked {
-                    self.revive(run_id, true);
-                }
-            }
-            _ => self.take(run_id, event, suspect),
-        }
-        self.reply(reply_to.as_ref(), ReplyBody::Accepted);
-        Some(run_id)
-    }
-
-    fn result(&mut self, event: Event, body: EventBody, suspect: bool) -> Option<RunId> {
-        let run_id = event.run_id?;
-        let (step, attempt_failed) = match &body {
-            EventBody::ActivitySettled { step, .. } | EventBody::StepSettled { step, .. } => (*step, None),
-            EventBody::AttemptFailed { step, attempt, .. } => (*step, Some(*attempt)),
-            _ => return None,
-        };
-        let Some(run) = self.book.runs.get(&run_id) else {
-            if !self.book.closed.contains_key(&run_id) {
-                // Results come to runs that exist: if ours does not, the book may be old.
-                self.round.decides = true;
-            }
-            if attempt_failed.is_some() {
-                self.round.cancel_tasks.push(EventId::derived(run_id, step, "task"));
-            }
-            return None;
-        };
-        let Some(pending) = run.pending.get(&step) else {
-            if run.next_no <= step {
-                self.round.decides = true;
-            } else if attempt_failed.is_some() {
-                self.round.cancel_tasks.push(EventId::derived(run_id, step, "task"));
-            }
-            self.round.orphaned.push(run_id);
-            return Some(run_id);
-        };
-        if pending.answered {
-            self.round.orphaned.push(run_id);
-            return Some(run_id);
-        }
-        match body {
-            EventBody::AttemptFailed { step, attempt, failure, next } => {
-                if attempt >= pending.attempt {
-                    let body = RecordBody::AttemptFailed { step, attempt, failure, next };
-                    self.write(&event.workflow_id, run_id, event.id, &body, Vec::new(), None);
-                }
-            }
-            _ => self.take(run_id, event, suspect),
-        }
-        Some(run_id)
-    }
-
-    /// Applies an input to an open run, or takes it in where it cannot be applied now.
-    fn take(&mut self, run_id: RunId, event: Event, suspect: bool) {
-        let Some(run) = self.book.runs.get(&run_id) else { return };
-        let waits = run.parked.is_some() || run.started.is_none() || !run.received.is_empty();
-        if waits {
-            self.receive(run_id, event, 0);
-        } else if suspect {
-            self.receive(run_id, event, 1);
-        } else {
-            self.apply_event(run_id, event);
         }
     }
 
@@ -517,76 +259,6 @@ impl Applier<'_> {
         }
     }
 
-    /// Applies the inputs that a run has taken in and could not apply then: the first, or as many as fit the frame.
-    pub fn apply_received(&mut self, run_id: RunId, only_first: bool) {
-        while self.round.bytes < FRAME_BYTES {
-            let Some(run) = self.book.runs.get(&run_id).filter(|_| self.book.ready.contains(&run_id)) else { return };
-            let Some(Received { event, .. }) = run.received.front().cloned() else { return };
-            match event.body() {
-                Ok(EventBody::Start(start)) if run.started.is_none() => self.begin(run_id, event, start),
-                // A result whose step was cancelled meanwhile is recorded like others; the code does not see it.
-                Ok(_) => self.apply_event(run_id, event),
-                Err(error) => {
-                    let parked = unreadable(&event, &error.to_string());
-                    self.park(run_id, parked);
-                }
-            }
-            if only_first {
-                return;
-            }
-        }
-    }
-
-    /// After a takeover: an input was taken in and not applied. Another try, or none.
-    ///
-    /// One that was never on trial counts too: it may have been applied when its worker went down.
-    pub fn retry_received(&mut self, run_id: RunId) {
-        let Some(run) = self.book.runs.get(&run_id) else { return };
-        let Some(Received { event, attempt, .. }) = run.received.front().cloned() else { return };
-        if attempt >= TRIES_MAX {
-            let message = format!(
-                "workflow {}: event {} ({}) took its worker down {attempt} times; look for an abort, a stack overflow or \
-                 a lack of memory in its code, mend it and resume the run",
-                event.workflow_id,
-                event.id,
-                event.body.kind().unwrap_or_default()
-            );
-            self.park(run_id, Parked { kind: ParkedKind::Poisonous, message });
-        } else {
-            self.receive(run_id, event, attempt + 1);
-        }
-    }
-
-    /// Tries a parked run again with today's code. Nothing is recorded if it has to stay where it is.
-    ///
-    /// Its inputs are applied in a later round: that it goes on stands before one of them can take the worker down.
-    pub fn revive(&mut self, run_id: RunId, asked: bool) {
-        let Some(run) = self.book.runs.get_mut(&run_id) else { return };
-        run.live = None;
-        let was = run.parked.clone();
-        let first = run.received.front().map(|received| (&received.event, received.event.body()));
-        let verdict = match (&run.started, first) {
-            (_, Some((event, Err(error)))) => Err(unreadable(event, &error.to_string())),
-            (Some(_), _) => replay::replay(run, self.registry).map(|replayed| run.live = Some(replayed.live)),
-            (None, Some((_, Ok(EventBody::Start(start))))) => {
-                replay::entry(self.registry, &run.workflow_id, &start.workflow, start.version).map(|_| ())
-            }
-            (None, _) => return,
-        };
-        match verdict {
-            Err(parked) if was.as_ref() != Some(&parked) => self.park(run_id, parked),
-            Err(_) => {}
-            Ok(()) => {
-                if !asked {
-                    let workflow_id = run.workflow_id.clone();
-                    let id = EventId::derived(run_id, run.next_seq(), "resumed");
-                    self.write(&workflow_id, run_id, id, &RecordBody::Resumed, Vec::new(), None);
-                }
-                self.round.revived.push(run_id);
-            }
-        }
-    }
-
     fn end(&mut self, run_id: RunId, event: EventId, body: &RecordBody, status: CloseStatus, failure: Failure) {
         let Some(run) = self.book.runs.get(&run_id) else { return };
         let workflow_id = run.workflow_id.clone();
@@ -600,27 +272,6 @@ impl Applier<'_> {
         let marks: Vec<CommandMark> = run.pending.keys().map(|no| cancel_mark(*no)).collect();
         let close = Close { status, outcome: Outcome::Failed(failure) };
         self.record(&workflow_id, run_id, event, body, marks, Some(close));
-    }
-
-    fn park(&mut self, run_id: RunId, reason: Parked) {
-        let Some(run) = self.book.runs.get_mut(&run_id) else { return };
-        run.live = None;
-        let workflow_id = run.workflow_id.clone();
-        let id = EventId::derived(run_id, run.next_seq(), "parked");
-        self.record(&workflow_id, run_id, id, &RecordBody::Parked { reason }, Vec::new(), None);
-    }
-
-    fn receive(&mut self, run_id: RunId, event: Event, attempt: u32) {
-        let workflow_id = event.workflow_id.clone();
-        let id = event.id;
-        self.record(&workflow_id, run_id, id, &RecordBody::Received { event, attempt }, Vec::new(), None);
-    }
-
-    /// Takes an input in, unless it was taken in before.
-    fn receive_once(&mut self, run_id: RunId, event: Event, attempt: u32) {
-        if !self.book.runs.get(&run_id).is_some_and(|run| run.has_received(event.id)) {
-            self.receive(run_id, event, attempt);
-        }
     }
 
     /// Writes the record of what was applied, and gathers what its commands want.
@@ -787,10 +438,6 @@ fn closing(state: TurnState) -> Option<Close> {
         TurnState::Closed(close) => Some(close),
         _ => None,
     }
-}
-
-fn or(reason: String, otherwise: &str) -> String {
-    if reason.is_empty() { otherwise.to_owned() } else { reason }
 }
 
 fn too_large(bytes: usize, max: usize) -> Failure {

@@ -15,10 +15,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use everpulse_protocol::chain::{Chain, Offered};
+use everpulse_protocol::chain::Chain;
 use everpulse_protocol::event::Event;
 use everpulse_protocol::history::{Frame, Hash};
 use everpulse_protocol::shard::Config;
@@ -28,23 +27,23 @@ use everpulse_sdk::definition::Registry;
 
 use crate::book::Book;
 use crate::effect::{Delivery, DeliveryToken, Effect, LocalResult, Outgoing, SendId};
-use crate::holds::{self, HOLD_MS_MAX, Hold, Locals, Unsent};
-use crate::round::{Applier, FRAME_BYTES, Round, StartLocal};
-use crate::run::{Pending, RUN_TIMER};
+use crate::holds::{HOLD_MS_MAX, Hold, Locals, Unsent};
+use crate::round::Round;
+use crate::run::RUN_TIMER;
 use crate::{Set, wake};
 
 mod early;
+mod fate;
 mod fetch;
+mod gather;
+mod local;
 mod marks;
 mod recover;
+mod release;
 
-use early::{Early, EarlySignals};
+use early::EarlySignals;
+use fate::ReadOn;
 use marks::Marks;
-
-/// The budget of live futures is looked after once in so many frames.
-const EVICT_EVERY: u64 = 32;
-/// Parked runs are tried again no more often than this.
-const PARKED_MS: u64 = 30_000;
 
 /// Whether this process can run an activity at once instead of through its queue.
 pub trait Eager {
@@ -294,11 +293,6 @@ impl Shard {
         let unseen =
             self.locals.iter().filter(|(key, _)| !self.running.contains(key)).map(|(_, local)| local.deadline).min();
         [timer, early, hold, unseen].into_iter().flatten().min()
-    }
-
-    /// Whether a hold has local work that was not yet asked to be covered.
-    fn wants_cover(&self, hold: &Hold) -> bool {
-        hold.runs.iter().any(|run| holds::of_run(&self.locals, *run).any(|(_, local)| !local.wants_cover))
     }
 
     fn can_fire(&self, run: RunId, no: u32) -> bool {
@@ -558,385 +552,5 @@ impl Shard {
         let flight = Flight { number, hash: Hash::of(&payload), round, locals };
         self.effects.push_back(Effect::Append { id, payload });
         self.phase = Phase::Appending { id, flight: Box::new(flight) };
-    }
-
-    fn applier<'a>(&'a mut self, round: &'a mut Round, frame: u64, at: Timestamp) -> Applier<'a> {
-        Applier {
-            book: &mut self.book,
-            round,
-            registry: &self.registry,
-            eager: &*self.eager,
-            shard: self.shard,
-            frame,
-            at,
-            payload_bytes_max: self.options.payload_bytes_max,
-        }
-    }
-
-    /// Takes what arrived, in a fixed order, up to a frame's size.
-    fn gather(&mut self, round: &mut Round, locals: &mut Vec<(RunId, u32, LocalResult)>, number: u64, at: Timestamp) {
-        if self.try_alone(round, number, at) {
-            return;
-        }
-        while round.bytes < FRAME_BYTES {
-            let Some((run, step, result)) = self.local_results.pop_front() else { break };
-            if !self.is_pending(run, step) {
-                self.running.remove(&(run, step));
-                continue;
-            }
-            locals.push((run, step, result.clone()));
-            self.applier(round, number, at).local(run, step, result);
-        }
-        if !self.book.parked.is_empty() && self.parked_tried.0 + PARKED_MS <= at.0 {
-            self.parked_tried = at;
-            self.revive_parked(round, number, at);
-        }
-        let due: Vec<(Timestamp, RunId, u32)> =
-            self.book.timers.iter().take_while(|(due, ..)| *due <= at).copied().collect();
-        for timer in due {
-            if round.bytes >= FRAME_BYTES {
-                break;
-            }
-            // What fired just now may have cancelled this one, or parked or ended its run.
-            let (_, run, no) = timer;
-            if self.book.timers.contains(&timer) && self.can_fire(run, no) {
-                self.applier(round, number, at).fire(run, no);
-            }
-        }
-        let ready: Vec<RunId> = self.book.ready.iter().copied().collect();
-        for run in ready {
-            self.applier(round, number, at).apply_received(run, false);
-        }
-        while let Some(early) = self.early.late(at) {
-            self.take_early(early, round, number, at);
-        }
-        while let Some(token) = self.arrived.front().copied() {
-            if round.bytes >= FRAME_BYTES {
-                break;
-            }
-            self.arrived.pop_front();
-            if !self.take_delivery(round, token, number, at) {
-                self.arrived.push_front(token);
-                break;
-            }
-        }
-    }
-
-    /// Takes a signal whose run has come, or will not come.
-    fn take_early(&mut self, early: Early, round: &mut Round, number: u64, at: Timestamp) {
-        let Early { token, event, .. } = early;
-        let suspect = self.deliveries.get(&token).is_some_and(|kept| kept.suspect);
-        let run = self.applier(round, number, at).deliver(token, event, suspect, true);
-        if let Some(kept) = self.deliveries.get_mut(&token) {
-            kept.early -= 1;
-            kept.runs.extend(run);
-            kept.finish(token, round);
-        }
-    }
-
-    /// Takes the events of one message; false if the frame is full before its end.
-    fn take_delivery(&mut self, round: &mut Round, token: DeliveryToken, number: u64, at: Timestamp) -> bool {
-        loop {
-            let Some(kept) = self.deliveries.get_mut(&token) else { return true };
-            let Some(event) = kept.events.get(kept.next).cloned() else {
-                kept.finish(token, round);
-                return true;
-            };
-            if round.bytes >= FRAME_BYTES {
-                return false;
-            }
-            kept.next += 1;
-            let suspect = kept.suspect;
-            let id = event.workflow_id.clone();
-            let run = self.applier(round, number, at).deliver(token, event, suspect, false);
-            let early: Vec<(DeliveryToken, Event)> = std::mem::take(&mut round.early);
-            if let Some(kept) = self.deliveries.get_mut(&token) {
-                kept.early += early.len();
-                kept.runs.extend(run);
-            }
-            for (token, event) in early {
-                self.early.push(token, event, at);
-            }
-            // Signals that waited for this run come before those behind its start.
-            let book = &self.book;
-            let there = self.early.of(&id, |event| book.addressed(&event.workflow_id, event.run_id).is_some());
-            for early in there {
-                self.take_early(early, round, number, at);
-            }
-        }
-    }
-
-    fn read_on(&mut self, entries: &[(Position, Bytes)], ours: Option<Hash>) -> ReadOn {
-        for (position, payload) in entries {
-            if self.chain.read_to().is_some_and(|read_to| *position <= read_to) {
-                continue;
-            }
-            match self.chain.offer(*position, payload) {
-                Offered::Stands(_) if ours == Some(Hash::of(payload)) => return ReadOn::Ours(Some(*position)),
-                Offered::Stands(_) => return ReadOn::Foreign,
-                Offered::Hole { .. } => return ReadOn::Hole,
-                Offered::Void(_) | Offered::Unreadable(_) => {}
-            }
-        }
-        ReadOn::Nothing
-    }
-
-    /// The book is current: what a round decided without appending takes effect.
-    fn current(&mut self, round: Round, now: Timestamp) {
-        self.phase = Phase::Ready;
-        self.release(round, None, now);
-    }
-
-    /// Our frame is on the chain: what it caused takes effect.
-    fn stands(&mut self, flight: Flight, position: Option<Position>, now: Timestamp) {
-        self.phase = Phase::Ready;
-        if let Some(position) = position {
-            self.book.place(flight.number, position, flight.round.ended.iter().copied());
-        }
-        self.proven_next = flight.number + 1;
-        self.runs_closed += flight.round.ended.len() as u64;
-        self.release(flight.round, Some(flight.number), now);
-        if flight.number.is_multiple_of(EVICT_EVERY) {
-            self.evict();
-        }
-    }
-
-    /// Our frame is not on the chain, or its fate is open.
-    fn void(&mut self, flight: Flight) {
-        self.voids += 1;
-        tracing::debug!(shard = self.shard, number = flight.number, "frame is void; the shard is read anew");
-        self.throw_away(flight.round, flight.locals);
-    }
-
-    /// Throws the book away; what is held is applied again to what history says.
-    fn throw_away(&mut self, round: Round, locals: Vec<(RunId, u32, LocalResult)>) {
-        for task in &round.reserved {
-            self.eager.release(*task);
-        }
-        for local in locals.into_iter().rev() {
-            self.local_results.push_front(local);
-        }
-        self.sent_floor = self.sent_floor.max(self.sent_below(self.proven_next));
-        self.parked_unsent.clear();
-        self.marks.clear();
-        self.book = Book::default();
-        self.chain = Chain::new();
-        self.holds.clear();
-        self.early.clear();
-        self.locals.clear();
-        self.own_frames.clear();
-        self.recovering.clear();
-        self.trials.clear();
-        self.survived.clear();
-        self.arrived = self.deliveries.keys().copied().collect();
-        for kept in self.deliveries.values_mut() {
-            kept.next = 0;
-            kept.early = 0;
-            kept.taken = false;
-            kept.runs.clear();
-        }
-        self.phase = Phase::Cold;
-    }
-
-    /// Sends, starts, answers and holds what a round caused.
-    fn release(&mut self, round: Round, frame: Option<u64>, now: Timestamp) {
-        let frame = frame.unwrap_or_else(|| self.chain.next_number().saturating_sub(1));
-        for outgoing in round.sends {
-            self.send(frame, outgoing);
-        }
-        for (client, reply) in round.replies {
-            self.effects.push_back(Effect::Reply { client, reply });
-        }
-        for (run, reply_to) in round.fetch {
-            self.fetch(run, reply_to);
-        }
-        for (run, step) in round.cancel_locals {
-            if self.running.contains(&(run, step)) {
-                self.effects.push_back(Effect::CancelLocal { run, step });
-            }
-        }
-        if !round.cancel_tasks.is_empty() {
-            self.effects.push_back(Effect::CancelTasks { tasks: round.cancel_tasks });
-        }
-        for run in round.touched.iter().chain(&round.ended) {
-            self.sync_locals(*run);
-        }
-        for run in &round.unseen {
-            self.start_local_work_of(*run, now.max(self.book.at));
-        }
-        for start in round.starts {
-            let (run, no, budget) = match &start {
-                StartLocal::Step { run, no, options, .. } => (*run, *no, recover::step_budget(options)),
-                StartLocal::Eager(task) => {
-                    (task.run_id, task.step, Duration::from_millis(task.options.start_to_close_ms))
-                }
-            };
-            if self.is_pending(run, no) {
-                self.note_deadline(run, no, budget, now);
-            }
-            self.start(start);
-        }
-        for run in &round.ended {
-            if !self.book.lingering.contains_key(run) {
-                self.parked_unsent.remove(run);
-            }
-        }
-        for run in &round.revived {
-            // It was let go on just now: its input has one more try, whatever the count.
-            if let Some(event) = self.first_received(*run) {
-                self.survived.insert(event);
-            }
-        }
-        self.resend_tasks_of(round.revived);
-        for (token, runs) in round.taken {
-            let since = self.deliveries.get(&token).map_or(now, |kept| kept.since);
-            let mut runs = runs;
-            runs.sort_unstable();
-            runs.dedup();
-            // All that stands is confirmed before the ack, also where the input was known or changed nothing: a
-            // dead letter, or the wake-up that took the place of this one, may be on its way.
-            self.holds.push(Hold { token, frame, runs, since });
-        }
-        self.settle_holds(now);
-    }
-
-    fn send(&mut self, frame: u64, outgoing: Outgoing) {
-        let id = SendId(self.fresh_id());
-        let (mut task, mut wake) = (None, None);
-        match &outgoing {
-            Outgoing::Task(sent) => {
-                self.tasks_in_flight.insert(sent.id);
-                task = Some((sent.id, sent.queue.clone()));
-            }
-            Outgoing::Wake(sent) => {
-                self.wakes_in_flight.insert(sent.number);
-                wake = Some(sent.number);
-            }
-            Outgoing::DeadEvent(_) => {}
-        }
-        self.unsent.add(frame);
-        self.sends.insert(id, InFlight { frame, task, wake });
-        self.effects.push_back(Effect::Send { id, outgoing });
-    }
-
-    fn start(&mut self, start: StartLocal) {
-        match start {
-            StartLocal::Step { run, no, name, options, body } => {
-                if self.is_pending(run, no) && self.running.insert((run, no)) {
-                    self.effects.push_back(Effect::StartStep { run, step: no, name, options, body });
-                }
-            }
-            StartLocal::Eager(task) => {
-                if self.is_pending(task.run_id, task.step) && self.running.insert((task.run_id, task.step)) {
-                    self.effects.push_back(Effect::StartEager { task });
-                } else {
-                    self.eager.release(task.id);
-                }
-            }
-        }
-    }
-
-    fn is_pending(&self, run: RunId, no: u32) -> bool {
-        self.book.runs.get(&run).is_some_and(|run| run.pending.contains_key(&no))
-    }
-
-    /// Brings the list of open local work of a run up to the proven book.
-    fn sync_locals(&mut self, run: RunId) {
-        let gone: Vec<u32> = holds::of_run(&self.locals, run)
-            .map(|(no, _)| no)
-            .filter(|no| {
-                !self.book.runs.get(&run).is_some_and(|run| run.pending.get(no).is_some_and(Pending::is_open_locally))
-            })
-            .collect();
-        for no in gone {
-            self.locals.remove(&(run, no));
-            self.running.remove(&(run, no));
-        }
-        let Some(state) = self.book.runs.get(&run) else { return };
-        for (no, pending) in state.pending.iter().filter(|(_, pending)| pending.is_open_locally()) {
-            self.locals.entry((run, *no)).or_insert_with(|| holds::Local {
-                deadline: pending.scheduled_at.after(recover::LOCAL_DEADLINE),
-                wants_cover: false,
-            });
-        }
-    }
-
-    /// Ends holds that are over, and frees their messages.
-    fn settle_holds(&mut self, now: Timestamp) {
-        if self.holds.is_empty() || matches!(self.phase, Phase::Cold) {
-            return;
-        }
-        let below = self.unsent.below(u64::MAX);
-        let covered = self.holds.iter().any(|hold| !hold.runs.is_empty()) && self.is_covered(now);
-        let mut over = Vec::new();
-        let (book, locals) = (&self.book, &self.locals);
-        self.holds.retain_mut(|hold| {
-            let is_over = hold.is_over(below, locals, covered, |run| last_frame(book, run));
-            if is_over {
-                over.push(hold.token);
-            }
-            !is_over
-        });
-        for token in over {
-            self.deliveries.remove(&token);
-            self.effects.push_back(Effect::Ack { token });
-        }
-    }
-
-    /// Whether a confirmed wake-up stands for everything that asked for cover.
-    fn is_covered(&self, now: Timestamp) -> bool {
-        let standing = matches!(self.phase, Phase::Ready);
-        let confirmed = self.book.wake.is_some_and(|wake| !self.wakes_in_flight.contains(&wake.number));
-        let need = wake::need(&self.book, &self.locals, now.max(self.book.at));
-        standing && confirmed && !wake::is_missing(self.book.wake, need, now.max(self.book.at))
-    }
-
-    /// Holds that have lasted long enough ask for a wake-up in their place.
-    ///
-    /// True if one did that had not before.
-    fn ask_for_cover(&mut self, now: Timestamp) -> bool {
-        let mut asked = false;
-        for hold in &self.holds {
-            if hold.since.0 + HOLD_MS_MAX > now.0 {
-                continue;
-            }
-            for run in &hold.runs {
-                for (_, local) in self.locals.range_mut((*run, 0)..=(*run, u32::MAX)) {
-                    asked |= !std::mem::replace(&mut local.wants_cover, true);
-                }
-            }
-        }
-        asked
-    }
-
-    /// Lets go of futures beyond the budget, those first that were polled longest ago.
-    fn evict(&mut self) {
-        let mut live: Vec<(u64, RunId)> =
-            self.book.runs.values().filter_map(|run| run.live.as_ref().map(|live| (live.used, run.run_id))).collect();
-        if live.len() <= self.options.live_runs_max {
-            return;
-        }
-        live.sort_unstable();
-        let surplus = live.len() - self.options.live_runs_max * 9 / 10;
-        for (_, run) in live.into_iter().take(surplus) {
-            if let Some(run) = self.book.runs.get_mut(&run) {
-                run.live = None;
-            }
-        }
-    }
-}
-
-enum ReadOn {
-    Nothing,
-    Ours(Option<Position>),
-    Foreign,
-    Hole,
-}
-
-fn last_frame(book: &Book, run: RunId) -> u64 {
-    match (book.runs.get(&run), book.closed.get(&run)) {
-        (Some(run), _) => run.last_frame,
-        (None, Some(closed)) => closed.frame,
-        (None, None) => 0,
     }
 }

@@ -1,0 +1,118 @@
+//! Inputs that are taken in and not applied: for parked runs, for later, or on trial; and how they are taken up.
+
+use everpulse_protocol::event::{Event, EventBody};
+use everpulse_protocol::history::{Parked, ParkedKind, RecordBody};
+use everpulse_protocol::{EventId, RunId};
+
+use super::{Applier, FRAME_BYTES, unreadable};
+use crate::replay;
+use crate::run::Received;
+
+/// After so many tries an input that takes its worker down is not applied any more.
+const TRIES_MAX: u32 = 3;
+
+impl Applier<'_> {
+    /// Applies an input to an open run, or takes it in where it cannot be applied now.
+    pub(super) fn take(&mut self, run_id: RunId, event: Event, suspect: bool) {
+        let Some(run) = self.book.runs.get(&run_id) else { return };
+        let waits = run.parked.is_some() || run.started.is_none() || !run.received.is_empty();
+        if waits {
+            self.receive(run_id, event, 0);
+        } else if suspect {
+            self.receive(run_id, event, 1);
+        } else {
+            self.apply_event(run_id, event);
+        }
+    }
+
+    pub(super) fn park(&mut self, run_id: RunId, reason: Parked) {
+        let Some(run) = self.book.runs.get_mut(&run_id) else { return };
+        run.live = None;
+        let workflow_id = run.workflow_id.clone();
+        let id = EventId::derived(run_id, run.next_seq(), "parked");
+        self.record(&workflow_id, run_id, id, &RecordBody::Parked { reason }, Vec::new(), None);
+    }
+
+    pub(super) fn receive(&mut self, run_id: RunId, event: Event, attempt: u32) {
+        let workflow_id = event.workflow_id.clone();
+        let id = event.id;
+        self.record(&workflow_id, run_id, id, &RecordBody::Received { event, attempt }, Vec::new(), None);
+    }
+
+    /// Takes an input in, unless it was taken in before.
+    pub(super) fn receive_once(&mut self, run_id: RunId, event: Event, attempt: u32) {
+        if !self.book.runs.get(&run_id).is_some_and(|run| run.has_received(event.id)) {
+            self.receive(run_id, event, attempt);
+        }
+    }
+
+    /// Applies the inputs that a run has taken in and could not apply then: the first, or as many as fit the frame.
+    pub fn apply_received(&mut self, run_id: RunId, only_first: bool) {
+        while self.round.bytes < FRAME_BYTES {
+            let Some(run) = self.book.runs.get(&run_id).filter(|_| self.book.ready.contains(&run_id)) else { return };
+            let Some(Received { event, .. }) = run.received.front().cloned() else { return };
+            match event.body() {
+                Ok(EventBody::Start(start)) if run.started.is_none() => self.begin(run_id, event, start),
+                // A result whose step was cancelled meanwhile is recorded like others; the code does not see it.
+                Ok(_) => self.apply_event(run_id, event),
+                Err(error) => {
+                    let parked = unreadable(&event, &error.to_string());
+                    self.park(run_id, parked);
+                }
+            }
+            if only_first {
+                return;
+            }
+        }
+    }
+
+    /// After a takeover: an input was taken in and not applied. Another try, or none.
+    ///
+    /// One that was never on trial counts too: it may have been applied when its worker went down.
+    pub fn retry_received(&mut self, run_id: RunId) {
+        let Some(run) = self.book.runs.get(&run_id) else { return };
+        let Some(Received { event, attempt, .. }) = run.received.front().cloned() else { return };
+        if attempt >= TRIES_MAX {
+            let message = format!(
+                "workflow {}: event {} ({}) took its worker down {attempt} times; look for an abort, a stack overflow or \
+                 a lack of memory in its code, mend it and resume the run",
+                event.workflow_id,
+                event.id,
+                event.body.kind().unwrap_or_default()
+            );
+            self.park(run_id, Parked { kind: ParkedKind::Poisonous, message });
+        } else {
+            self.receive(run_id, event, attempt + 1);
+        }
+    }
+
+    /// Tries a parked run again with today's code. Nothing is recorded if it has to stay where it is.
+    ///
+    /// Its inputs are applied in a later round: that it goes on stands before one of them can take the worker down.
+    pub fn revive(&mut self, run_id: RunId, asked: bool) {
+        let Some(run) = self.book.runs.get_mut(&run_id) else { return };
+        run.live = None;
+        let was = run.parked.clone();
+        let first = run.received.front().map(|received| (&received.event, received.event.body()));
+        let verdict = match (&run.started, first) {
+            (_, Some((event, Err(error)))) => Err(unreadable(event, &error.to_string())),
+            (Some(_), _) => replay::replay(run, self.registry).map(|replayed| run.live = Some(replayed.live)),
+            (None, Some((_, Ok(EventBody::Start(start))))) => {
+                replay::entry(self.registry, &run.workflow_id, &start.workflow, start.version).map(|_| ())
+            }
+            (None, _) => return,
+        };
+        match verdict {
+            Err(parked) if was.as_ref() != Some(&parked) => self.park(run_id, parked),
+            Err(_) => {}
+            Ok(()) => {
+                if !asked {
+                    let workflow_id = run.workflow_id.clone();
+                    let id = EventId::derived(run_id, run.next_seq(), "resumed");
+                    self.write(&workflow_id, run_id, id, &RecordBody::Resumed, Vec::new(), None);
+                }
+                self.round.revived.push(run_id);
+            }
+        }
+    }
+}

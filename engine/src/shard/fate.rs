@@ -1,0 +1,112 @@
+//! What became of a frame or a check: it stands, it is void, or somebody else wrote.
+
+use bytes::Bytes;
+use everpulse_protocol::chain::{Chain, Offered};
+use everpulse_protocol::history::Hash;
+use everpulse_protocol::{Position, RunId, Timestamp};
+
+use super::{Flight, Phase, Shard};
+use crate::book::Book;
+use crate::effect::LocalResult;
+use crate::round::Round;
+
+/// The budget of live futures is looked after once in so many frames.
+const EVICT_EVERY: u64 = 32;
+
+/// What was found behind the last entry that was read.
+pub(super) enum ReadOn {
+    Nothing,
+    Ours(Option<Position>),
+    Foreign,
+    Hole,
+}
+
+impl Shard {
+    pub(super) fn read_on(&mut self, entries: &[(Position, Bytes)], ours: Option<Hash>) -> ReadOn {
+        for (position, payload) in entries {
+            if self.chain.read_to().is_some_and(|read_to| *position <= read_to) {
+                continue;
+            }
+            match self.chain.offer(*position, payload) {
+                Offered::Stands(_) if ours == Some(Hash::of(payload)) => return ReadOn::Ours(Some(*position)),
+                Offered::Stands(_) => return ReadOn::Foreign,
+                Offered::Hole { .. } => return ReadOn::Hole,
+                Offered::Void(_) | Offered::Unreadable(_) => {}
+            }
+        }
+        ReadOn::Nothing
+    }
+
+    /// The book is current: what a round decided without appending takes effect.
+    pub(super) fn current(&mut self, round: Round, now: Timestamp) {
+        self.phase = Phase::Ready;
+        self.release(round, None, now);
+    }
+
+    /// Our frame is on the chain: what it caused takes effect.
+    pub(super) fn stands(&mut self, flight: Flight, position: Option<Position>, now: Timestamp) {
+        self.phase = Phase::Ready;
+        if let Some(position) = position {
+            self.book.place(flight.number, position, flight.round.ended.iter().copied());
+        }
+        self.proven_next = flight.number + 1;
+        self.runs_closed += flight.round.ended.len() as u64;
+        self.release(flight.round, Some(flight.number), now);
+        if flight.number.is_multiple_of(EVICT_EVERY) {
+            self.evict();
+        }
+    }
+
+    /// Our frame is not on the chain, or its fate is open.
+    pub(super) fn void(&mut self, flight: Flight) {
+        self.voids += 1;
+        tracing::debug!(shard = self.shard, number = flight.number, "frame is void; the shard is read anew");
+        self.throw_away(flight.round, flight.locals);
+    }
+
+    /// Throws the book away; what is held is applied again to what history says.
+    pub(super) fn throw_away(&mut self, round: Round, locals: Vec<(RunId, u32, LocalResult)>) {
+        for task in &round.reserved {
+            self.eager.release(*task);
+        }
+        for local in locals.into_iter().rev() {
+            self.local_results.push_front(local);
+        }
+        self.sent_floor = self.sent_floor.max(self.sent_below(self.proven_next));
+        self.parked_unsent.clear();
+        self.marks.clear();
+        self.book = Book::default();
+        self.chain = Chain::new();
+        self.holds.clear();
+        self.early.clear();
+        self.locals.clear();
+        self.own_frames.clear();
+        self.recovering.clear();
+        self.trials.clear();
+        self.survived.clear();
+        self.arrived = self.deliveries.keys().copied().collect();
+        for kept in self.deliveries.values_mut() {
+            kept.next = 0;
+            kept.early = 0;
+            kept.taken = false;
+            kept.runs.clear();
+        }
+        self.phase = Phase::Cold;
+    }
+
+    /// Lets go of futures beyond the budget, those first that were polled longest ago.
+    pub(super) fn evict(&mut self) {
+        let mut live: Vec<(u64, RunId)> =
+            self.book.runs.values().filter_map(|run| run.live.as_ref().map(|live| (live.used, run.run_id))).collect();
+        if live.len() <= self.options.live_runs_max {
+            return;
+        }
+        live.sort_unstable();
+        let surplus = live.len() - self.options.live_runs_max * 9 / 10;
+        for (_, run) in live.into_iter().take(surplus) {
+            if let Some(run) = self.book.runs.get_mut(&run) {
+                run.live = None;
+            }
+        }
+    }
+}

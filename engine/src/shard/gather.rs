@@ -1,0 +1,132 @@
+//! What goes into a round: local results, parked runs, timers, inputs that were taken in, and what arrived.
+
+use everpulse_protocol::event::Event;
+use everpulse_protocol::{RunId, Timestamp};
+
+use super::Shard;
+use super::early::Early;
+use crate::effect::{DeliveryToken, LocalResult};
+use crate::round::{Applier, FRAME_BYTES, Round};
+
+/// Parked runs are tried again no more often than this.
+const PARKED_MS: u64 = 30_000;
+
+impl Shard {
+    pub(super) fn applier<'a>(&'a mut self, round: &'a mut Round, frame: u64, at: Timestamp) -> Applier<'a> {
+        Applier {
+            book: &mut self.book,
+            round,
+            registry: &self.registry,
+            eager: &*self.eager,
+            shard: self.shard,
+            frame,
+            at,
+            payload_bytes_max: self.options.payload_bytes_max,
+        }
+    }
+
+    /// Takes what arrived, in a fixed order, up to a frame's size.
+    pub(super) fn gather(
+        &mut self,
+        round: &mut Round,
+        locals: &mut Vec<(RunId, u32, LocalResult)>,
+        number: u64,
+        at: Timestamp,
+    ) {
+        if self.try_alone(round, number, at) {
+            return;
+        }
+        while round.bytes < FRAME_BYTES {
+            let Some((run, step, result)) = self.local_results.pop_front() else { break };
+            if !self.is_pending(run, step) {
+                self.running.remove(&(run, step));
+                continue;
+            }
+            locals.push((run, step, result.clone()));
+            self.applier(round, number, at).local(run, step, result);
+        }
+        if !self.book.parked.is_empty() && self.parked_tried.0 + PARKED_MS <= at.0 {
+            self.parked_tried = at;
+            self.revive_parked(round, number, at);
+        }
+        let due: Vec<(Timestamp, RunId, u32)> =
+            self.book.timers.iter().take_while(|(due, ..)| *due <= at).copied().collect();
+        for timer in due {
+            if round.bytes >= FRAME_BYTES {
+                break;
+            }
+            // What fired just now may have cancelled this one, or parked or ended its run.
+            let (_, run, no) = timer;
+            if self.book.timers.contains(&timer) && self.can_fire(run, no) {
+                self.applier(round, number, at).fire(run, no);
+            }
+        }
+        let ready: Vec<RunId> = self.book.ready.iter().copied().collect();
+        for run in ready {
+            self.applier(round, number, at).apply_received(run, false);
+        }
+        while let Some(early) = self.early.late(at) {
+            self.take_early(early, round, number, at);
+        }
+        while let Some(token) = self.arrived.front().copied() {
+            if round.bytes >= FRAME_BYTES {
+                break;
+            }
+            self.arrived.pop_front();
+            if !self.take_delivery(round, token, number, at) {
+                self.arrived.push_front(token);
+                break;
+            }
+        }
+    }
+
+    /// Takes a signal whose run has come, or will not come.
+    pub(super) fn take_early(&mut self, early: Early, round: &mut Round, number: u64, at: Timestamp) {
+        let Early { token, event, .. } = early;
+        let suspect = self.deliveries.get(&token).is_some_and(|kept| kept.suspect);
+        let run = self.applier(round, number, at).deliver(token, event, suspect, true);
+        if let Some(kept) = self.deliveries.get_mut(&token) {
+            kept.early -= 1;
+            kept.runs.extend(run);
+            kept.finish(token, round);
+        }
+    }
+
+    /// Takes the events of one message; false if the frame is full before its end.
+    pub(super) fn take_delivery(
+        &mut self,
+        round: &mut Round,
+        token: DeliveryToken,
+        number: u64,
+        at: Timestamp,
+    ) -> bool {
+        loop {
+            let Some(kept) = self.deliveries.get_mut(&token) else { return true };
+            let Some(event) = kept.events.get(kept.next).cloned() else {
+                kept.finish(token, round);
+                return true;
+            };
+            if round.bytes >= FRAME_BYTES {
+                return false;
+            }
+            kept.next += 1;
+            let suspect = kept.suspect;
+            let id = event.workflow_id.clone();
+            let run = self.applier(round, number, at).deliver(token, event, suspect, false);
+            let early: Vec<(DeliveryToken, Event)> = std::mem::take(&mut round.early);
+            if let Some(kept) = self.deliveries.get_mut(&token) {
+                kept.early += early.len();
+                kept.runs.extend(run);
+            }
+            for (token, event) in early {
+                self.early.push(token, event, at);
+            }
+            // Signals that waited for this run come before those behind its start.
+            let book = &self.book;
+            let there = self.early.of(&id, |event| book.addressed(&event.workflow_id, event.run_id).is_some());
+            for early in there {
+                self.take_early(early, round, number, at);
+            }
+        }
+    }
+}
