@@ -17,11 +17,13 @@
 //! The rules that hold here, and where:
 //!
 //! * *The log is the lock*: a frame has effects only when [`everpulse_protocol::chain::Chain`] says that it
-//!   stands (`shard`). A void frame throws the book away; it is read anew and the inputs are applied again.
+//!   stands (`shard::fate`). A void frame throws the book away; it is read anew and the inputs are applied again.
 //! * *Nothing leaves before its cause stands*: sends, local starts, replies and acks of a round are released
-//!   after its frame is verified; a round that appends nothing asks for the tail first (`shard`).
+//!   after its frame is verified; a round that appends nothing asks for the tail first (`shard::release`).
 //! * *An input is acked last*: when its frame stands, the commands of its runs up to their last frame are
 //!   confirmed, and no local work of theirs is open that no wake-up covers (`holds`).
+//! * *A mismatch stops a run, never a shard*: what may take a worker down is in history before it is applied, and is
+//!   counted (`round::received`, `shard::recover`).
 
 mod book;
 mod divergence;

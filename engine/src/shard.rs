@@ -129,6 +129,8 @@ pub struct Shard {
     sent_floor: u64,
     marks: Marks,
     holds: Vec<Hold>,
+    /// No hold waits for a frame below this.
+    first_held: u64,
     locals: Locals,
     /// Local work that runs in this process.
     running: BTreeSet<(RunId, u32)>,
@@ -250,6 +252,7 @@ impl Shard {
             sent_floor: 0,
             marks: Marks::default(),
             holds: Vec::new(),
+            first_held: u64::MAX,
             locals: Locals::new(),
             running: BTreeSet::new(),
             finding: BTreeMap::new(),

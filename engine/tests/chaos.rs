@@ -5,7 +5,7 @@
 
 mod world;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use everpulse_engine::{Eager, NoEager};
@@ -323,4 +323,59 @@ fn whatever_happens_the_runs_come_to_the_same_end() {
     }
     println!("{voids} void frames, {poisoned} runs parked for dying workers");
     assert!(one.is_some() || voids > 100, "owners collided: {voids}");
+}
+
+/// What a run did, without when: the kind of each record and the numbers of its commands.
+fn told(world: &World) -> BTreeMap<String, Vec<(String, Vec<u32>)>> {
+    let mut runs: BTreeMap<String, Vec<(String, Vec<u32>)>> = BTreeMap::new();
+    for record in world.records() {
+        let commands = record.commands.iter().map(|mark| mark.no).collect();
+        let kind = record.body.kind().expect("a known kind");
+        runs.entry(record.workflow_id.to_string()).or_default().push((kind, commands));
+    }
+    runs
+}
+
+/// The inputs of two runs, in the order in which a lone owner gets them, one by one.
+fn inputs(world: &mut World) -> Vec<Event> {
+    let mut events = vec![world.start("fans", "fans_out", number(8)), world.start("listens", "listens", number(3))];
+    let owner = world.owner();
+    world.say(owner, events.clone());
+    for (place, text) in ["a", "b", "c"].into_iter().enumerate() {
+        events.push(word(world, "listens", text));
+        for task in [place * 2, place * 2 + 1] {
+            events.push(world.settled(&world.queue[task], outcome_of(&world.queue[task])));
+        }
+    }
+    events.extend([6, 7].map(|task| world.settled(&world.queue[task], outcome_of(&world.queue[task]))));
+    for event in &events[2..] {
+        world.say(owner, vec![event.clone()]);
+    }
+    events
+}
+
+#[test]
+fn commands_are_a_function_of_history_whatever_the_borders_of_batches() {
+    let mut alone = World::new(registry());
+    let events = inputs(&mut alone);
+    assert!(alone.result("fans").is_some() && alone.result("listens").is_some());
+    for seed in 0..100 {
+        let mut dice = Dice(seed);
+        let mut world = World::new(registry());
+        let owner = world.owner();
+        let mut rest = events.as_slice();
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at((1 + dice.below(5)).min(rest.len()));
+            rest = later;
+            let frame = world.publish(now.to_vec());
+            world.deliver(owner, frame, false);
+            // The next message comes while any part of this one is under way.
+            for _ in 0..dice.below(6) {
+                world.step(owner);
+            }
+        }
+        world.settle(owner);
+        assert_eq!(told(&world), told(&alone), "seed {seed}");
+        assert_eq!((world.result("fans"), world.unacked()), (alone.result("fans"), 0), "seed {seed}");
+    }
 }

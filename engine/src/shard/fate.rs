@@ -78,6 +78,7 @@ impl Shard {
         self.book = Book::default();
         self.chain = Chain::new();
         self.holds.clear();
+        self.first_held = u64::MAX;
         self.early.clear();
         self.locals.clear();
         self.own_frames.clear();

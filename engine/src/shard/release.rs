@@ -71,6 +71,7 @@ impl Shard {
             runs.dedup();
             // All that stands is confirmed before the ack, also where the input was known or changed nothing: a
             // dead letter, or the wake-up that took the place of this one, may be on its way.
+            self.first_held = self.first_held.min(frame);
             self.holds.push(Hold { token, frame, runs, since });
         }
         self.settle_holds(now);
@@ -148,6 +149,10 @@ impl Shard {
             return;
         }
         let below = self.unsent.below(u64::MAX);
+        if below <= self.first_held {
+            // A thousand sends of one frame are confirmed one by one; only the last of them can end a hold.
+            return;
+        }
         let covered = self.holds.iter().any(|hold| !hold.runs.is_empty()) && self.is_covered(now);
         let mut over = Vec::new();
         let (book, locals) = (&self.book, &self.locals);
@@ -158,6 +163,7 @@ impl Shard {
             }
             !is_over
         });
+        self.first_held = self.holds.iter().map(|hold| hold.frame).min().unwrap_or(u64::MAX);
         for token in over {
             self.deliveries.remove(&token);
             self.effects.push_back(Effect::Ack { token });
@@ -177,6 +183,9 @@ impl Shard {
     /// True if one did that had not before.
     pub(super) fn ask_for_cover(&mut self, now: Timestamp) -> bool {
         let mut asked = false;
+        if self.locals.is_empty() {
+            return asked;
+        }
         for hold in &self.holds {
             if hold.since.0 + HOLD_MS_MAX > now.0 {
                 continue;
