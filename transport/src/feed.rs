@@ -161,9 +161,12 @@ impl Feed {
         let start = self.start();
         let building = self.building.get_or_insert_with(|| {
             let mut spec = Spec { start, ..self.spec.clone() };
+            // The broker may hold the one before for alive, and then the name is taken.
             if !matches!(start, Start::Subscription) {
-                // The broker may hold the one before for alive, and then the name is taken.
                 spec.subscription = format!("reader-{}", uuid::Uuid::new_v4());
+            } else if !self.persistent && self.spec.kind == SubType::Exclusive {
+                // Nothing is kept under the name, so any will do.
+                spec.subscription = format!("{}-{}", spec.subscription, uuid::Uuid::new_v4());
             }
             build(self.link.clone(), spec).boxed()
         });
@@ -392,7 +395,7 @@ async fn build(link: Arc<Link>, spec: Spec) -> Result<Live, Error> {
     let since_ms = crate::now_ms();
     let mut options = ConsumerOptions::default()
         .with_receiver_queue_size(spec.queue)
-        .durable(matches!(spec.start, Start::Subscription))
+        .durable(matches!(spec.start, Start::Subscription) && is_persistent(&spec.topic))
         .with_initial_position(InitialPosition::Earliest);
     match spec.start {
         Start::Subscription | Start::Earliest => {}

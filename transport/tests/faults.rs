@@ -151,6 +151,32 @@ async fn a_connection_that_swallows_everything_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_are_heard_again_though_the_broker_holds_the_silent_connection_for_alive() {
+    on_each_arm(async |arm| {
+        let direct = arm.transport().await;
+        let (proxy, transport) = behind_proxy(arm).await;
+        let topic = transport.non_persistent("replies.c1");
+        let mut consumer = transport
+            .subscribe(Subscription::new(topic.clone(), "client", SubscriptionKind::Exclusive))
+            .await
+            .expect("subscribed");
+        let publisher = direct.publisher(&topic, PublisherOptions::default());
+        for _ in 0..2 {
+            // What is published while nobody can be reached is lost, so it is published until it is heard.
+            let heard = async {
+                while tokio::time::timeout(Duration::from_millis(100), consumer.recv()).await.is_err() {
+                    publisher.publish(numbered(None, 1)).await.expect("sent");
+                }
+            };
+            // The broker gives a silent connection up after a minute.
+            tokio::time::timeout(Duration::from_secs(45), heard).await.expect("heard");
+            proxy.swallow_existing();
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lane_keeps_everything_over_cuts_and_in_order_of_first_arrival() {
     on_each_arm(async |arm| {
         let (proxy, transport) = behind_proxy(arm).await;
