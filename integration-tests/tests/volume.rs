@@ -1,0 +1,31 @@
+//! Ten thousand runs at once from one client: none is lost, and memory does not grow with their number.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use everpulse_integration_tests::Arm;
+use serde_json::Value;
+
+/// Workflow id, argument and result of one run, as bytes on the wire, with room.
+const PAYLOAD_KB_PER_RUN: f64 = 0.25;
+
+fn volume(runs: u64) -> Result<Value> {
+    let arm = Arm::new()?;
+    let binary = std::env::current_exe()?.parent().and_then(|deps| deps.parent()).context("a folder")?.join("everpulse-volume");
+    let output = Command::new(&binary).args([arm.url(), &runs.to_string()]).output().with_context(|| binary.display().to_string())?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let line: Value = serde_json::from_slice(&output.stdout)?;
+    eprintln!("{line}");
+    ensure!(line["runs"] == runs, "{line}");
+    Ok(line)
+}
+
+#[test]
+fn ten_thousand_runs_at_once_come_back_in_bounded_memory() -> Result<()> {
+    let peak = |line: &Value| line["peak_kb"].as_f64().context("a number");
+    let (small, large) = (peak(&volume(1_000)?)?, peak(&volume(10_000)?)?);
+    let bound = 1.5 * small + 10_000.0 * PAYLOAD_KB_PER_RUN;
+    eprintln!("peak memory: {small} KB with 1,000 runs, {large} KB with 10,000; the bound is {bound} KB");
+    ensure!(large <= bound, "{large} KB is more than {bound} KB");
+    Ok(())
+}
