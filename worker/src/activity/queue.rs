@@ -6,13 +6,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use everpulse_protocol::task::{Task, TaskFrame};
 use everpulse_protocol::{decode, topic};
 use everpulse_transport::{AckToken, Acker, Consumer, Delivery};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::seen::{AttemptId, Sight};
 use super::settle::settle;
@@ -21,6 +22,9 @@ use crate::{clock, dead_letter, failpoint};
 
 /// So many attempts may wait for their settlement to be confirmed, beside those that run.
 const UNCONFIRMED_MAX: usize = 4_096;
+/// While it drains, a queue gives back what comes at least so often, and no more often.
+const GIVE_BACK_DRAINING: Duration = Duration::from_millis(200);
+const GIVE_BACK_MIN: Duration = Duration::from_millis(10);
 
 /// A frame whose tasks are not all settled. It is acked with the last of them.
 #[derive(Debug)]
@@ -77,8 +81,8 @@ impl Queue {
 
     /// Room for the next frame; none when it is time to stop.
     async fn slot(&mut self) -> Option<OwnedSemaphorePermit> {
-        let give_back = self.shared.options.give_back;
-        let mut patience = Instant::now() + give_back;
+        let limit = self.shared.options.give_back;
+        let mut patience = Instant::now() + limit;
         loop {
             let room = self.running.len() < self.shared.options.concurrency_of(&self.name) + UNCONFIRMED_MAX;
             tokio::select! {
@@ -88,11 +92,8 @@ impl Queue {
                 slot = Arc::clone(&self.slots).acquire_owned(), if room => return slot.ok(),
                 Some(_) = self.running.join_next(), if !self.running.is_empty() => {}
                 () = sleep_until(patience) => {
-                    // This also moves the acks along, which wait behind messages that nobody takes.
-                    while let Some(delivery) = self.consumer.try_recv() {
-                        self.consumer.acker().nack(delivery.token);
-                    }
-                    patience = Instant::now() + give_back;
+                    give_back(&mut self.consumer);
+                    patience = Instant::now() + limit;
                 }
             }
         }
@@ -153,13 +154,30 @@ impl Queue {
 
     async fn drain(mut self) {
         let until = self.stop.borrow().unwrap_or_else(Instant::now);
-        while let Ok(Some(_)) = timeout_at(until, self.running.join_next()).await {}
+        let mut ticks = interval(self.shared.options.give_back.clamp(GIVE_BACK_MIN, GIVE_BACK_DRAINING));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !self.running.is_empty() {
+            tokio::select! {
+                biased;
+                Some(_) = self.running.join_next() => {}
+                () = sleep_until(until) => break,
+                // What waits here would wait until this worker has left.
+                _ = ticks.tick() => give_back(&mut self.consumer),
+            }
+        }
         if !self.running.is_empty() {
             let (queue, left) = (&self.name, self.running.len());
             tracing::warn!(queue, left, "the drain time is over; attempts that still run are left to other workers");
             self.running.shutdown().await;
         }
         self.consumer.close().await;
+    }
+}
+
+/// This also moves the acks along, which wait behind messages that nobody takes.
+fn give_back(consumer: &mut Consumer) {
+    while let Some(delivery) = consumer.try_recv() {
+        consumer.acker().nack(delivery.token);
     }
 }
 

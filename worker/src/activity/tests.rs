@@ -213,6 +213,31 @@ async fn what_waits_behind_a_long_task_is_given_to_an_idle_worker() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_waits_here_is_given_to_others_when_the_draining_begins() {
+    for trial in Trial::all().await {
+        let narrow = Options { concurrency: 1, prefetch: Some(4), give_back: LONG, ..Options::default() };
+        let leaving = runner(&trial, narrow).await;
+        let long = task("stuck", args("none", 0));
+        trial.outbox.task(long.clone()).await.expect("sent");
+        until_begun(&long).await;
+        let waiting: Vec<_> = (0..3).map(|n| task("double", args("n", n))).collect();
+        for task in &waiting {
+            trial.outbox.task(task.clone()).await.expect("sent");
+        }
+        let draining = tokio::spawn(async move { leaving.drain(2 * LONG).await });
+        let staying = runner(&trial, Options::default()).await;
+        let mut inbox = trial.inbox();
+        for _ in &waiting {
+            let (_, body) = inbox.next().await;
+            assert!(matches!(body, EventBody::ActivitySettled { outcome: Outcome::Done(_), .. }), "{body:?}");
+        }
+        trial.outbox.cancel_tasks(vec![long.id]);
+        tokio::time::timeout(LONG, draining).await.expect("it ends").expect("no panic");
+        staying.drain(LONG).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_task_ends_and_tells_nobody() {
     for trial in Trial::all().await {
         let runner = runner(&trial, Options::default()).await;
