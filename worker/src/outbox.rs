@@ -16,15 +16,17 @@ mod tasks;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use everpulse_protocol::dead_letter::DeadLetter;
 use everpulse_protocol::event::{Event, InboxFrame};
 use everpulse_protocol::reply::Reply;
 use everpulse_protocol::task::{Control, Task};
-use everpulse_protocol::timer::TimerMessage;
-use everpulse_protocol::{EventId, Position, encode, shard, topic};
+use everpulse_protocol::timer::{TimerMessage, WAKE_AHEAD_MS_MAX};
+use everpulse_protocol::{EventId, Position, Timestamp, encode, shard, topic};
 use everpulse_transport::{Error, Lane, Layout, Limits, Message, Publisher, Transport};
 
+use crate::clock;
 use replies::Replies;
 use tasks::Queue;
 
@@ -114,7 +116,8 @@ impl Outbox {
         queue.send(task)
     }
 
-    /// A message that is delivered when it is due.
+    /// A message that is delivered when it is due, or in an hour if that is earlier: a delayed message keeps all that
+    /// was stored after it, acked or not.
     ///
     /// # Errors
     /// When it is too large, or the transport is closed.
@@ -122,7 +125,7 @@ impl Outbox {
         let timers =
             self.inner.timers.get_or_init(|| self.inner.transport.publisher(topic::TIMERS, Default::default()));
         let mut delayed = Message::new(None, encode(&message));
-        delayed.deliver_at_ms = Some(message.due().0);
+        delayed.deliver_at_ms = Some(deliver_at(message.due(), clock::now()).0);
         timers.publish_until_confirmed(delayed)
     }
 
@@ -167,6 +170,10 @@ impl Outbox {
     }
 }
 
+fn deliver_at(due: Timestamp, now: Timestamp) -> Timestamp {
+    due.min(now.after(Duration::from_millis(WAKE_AHEAD_MS_MAX)))
+}
+
 impl Inner {
     fn lane(&self, shard: u32) -> &Lane<Event> {
         self.events[shard as usize].get_or_init(|| {
@@ -185,5 +192,18 @@ impl Inner {
 impl std::fmt::Debug for Outbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Outbox").field("shards", &self.inner.shards).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_message_is_delayed_by_more_than_an_hour() {
+        let now = Timestamp(5);
+        assert_eq!(deliver_at(Timestamp(3), now), Timestamp(3));
+        assert_eq!(deliver_at(Timestamp(3_600_005), now), Timestamp(3_600_005));
+        assert_eq!(deliver_at(Timestamp(86_400_000), now), Timestamp(3_600_005));
     }
 }

@@ -2,9 +2,13 @@
 //!
 //! ```text
 //! timers ── due, or early by a tick ──► held until due ──► send, confirmed ──► ack
+//!    ▲                                      │
+//!    └── due much later: once more ◄────────┘
 //! ```
-//! The delay is the broker's, rounded to its tick; the last fraction is waited for here. Timers of workflows are not
+//! The delay is the broker's, rounded to its tick, and an hour at most; the last fraction is waited for here. Timers of workflows are not
 //! here: the owner of a shard fires them itself; a wake-up only makes sure that there is one.
+
+use std::time::Duration;
 
 use everpulse_protocol::timer::TimerMessage;
 use everpulse_protocol::{decode, topic};
@@ -19,6 +23,11 @@ use crate::{clock, dead_letter};
 const PREFETCH: u32 = 256;
 /// So many are held or being sent on at a time.
 const HELD_MAX: usize = 4_096;
+/// What is not due after so long goes back into the topic. Not at once: a clock that is behind the broker's would
+/// make it go round and round.
+const HOLD_MAX: Duration = Duration::from_secs(60);
+/// How long a relay that stops waits for the confirmation of what it is sending on.
+const SENDING: Duration = Duration::from_secs(5);
 
 /// A relay of this process. Any worker can have one; they share the messages.
 #[derive(Debug)]
@@ -50,7 +59,7 @@ impl Relay {
 }
 
 async fn run(outbox: Outbox, mut consumer: Consumer, mut stop: watch::Receiver<bool>) {
-    let mut held = JoinSet::new();
+    let (mut held, stopping) = (JoinSet::new(), stop.clone());
     loop {
         tokio::select! {
             biased;
@@ -58,42 +67,55 @@ async fn run(outbox: Outbox, mut consumer: Consumer, mut stop: watch::Receiver<b
             _ = stop.wait_for(|stop| *stop) => break,
             Some(_) = held.join_next(), if !held.is_empty() => {}
             delivery = consumer.recv(), if held.len() < HELD_MAX => {
-                held.spawn(relay(outbox.clone(), consumer.acker(), delivery));
+                held.spawn(relay(outbox.clone(), consumer.acker(), delivery, stopping.clone()));
             }
         }
     }
+    // What is being sent is stored soon: unless it is acked then, another relay sends it once more.
+    let sending = async { while held.join_next().await.is_some() {} };
+    // What is left after that comes twice; nothing is lost.
+    let _ = tokio::time::timeout(SENDING, sending).await;
     held.shutdown().await;
     consumer.close().await;
 }
 
-async fn relay(outbox: Outbox, acker: Acker, delivery: Delivery) {
-    match send_on(&outbox, &delivery).await {
-        Ok(()) => acker.ack(delivery.token),
+async fn relay(outbox: Outbox, acker: Acker, delivery: Delivery, mut stop: watch::Receiver<bool>) {
+    match send_on(&outbox, &delivery, &mut stop).await {
+        Ok(true) => acker.ack(delivery.token),
+        Ok(false) => {}
         Err(error) => {
             tracing::warn!(position = %delivery.position, %error, "a delayed message could not be sent on; it comes again");
         }
     }
 }
 
-async fn send_on(outbox: &Outbox, delivery: &Delivery) -> Result<(), Error> {
+/// Whether it was sent on; not if it is to stop before that.
+async fn send_on(outbox: &Outbox, delivery: &Delivery, stop: &mut watch::Receiver<bool>) -> Result<bool, Error> {
     let message = match decode::<TimerMessage>(&delivery.payload) {
         Ok(message) => message,
         Err(error) => {
             tracing::warn!(position = %delivery.position, %error, "a delayed message cannot be read, dead letter");
             let letter = dead_letter::unreadable(topic::TIMERS, delivery.payload.clone(), &error, clock::now());
-            return outbox.dead_letter(topic::INBOX_DEAD, letter).await.map(drop);
+            return outbox.dead_letter(topic::INBOX_DEAD, letter).await.map(|_| true);
         }
     };
-    tokio::time::sleep(clock::until(message.due())).await;
-    match message {
+    let wait = clock::until(message.due());
+    tokio::select! {
+        () = tokio::time::sleep(wait.min(HOLD_MAX)) => {}
+        // An error: the relay's handle is gone.
+        _ = stop.wait_for(|stop| *stop) => return Ok(false),
+    }
+    let sent = match message {
+        message if wait > HOLD_MAX => outbox.timer(message).await,
         TimerMessage::Wake(wake) if wake.shard < outbox.shards() => {
-            outbox.event_to_shard(wake.shard, wake.to_event(clock::now())).await.map(drop)
+            outbox.event_to_shard(wake.shard, wake.to_event(clock::now())).await
         }
         TimerMessage::Wake(wake) => {
             let reason = format!("a wake-up for shard {}, and there are {} shards", wake.shard, outbox.shards());
             let letter = dead_letter::event(wake.to_event(clock::now()), reason, clock::now());
-            outbox.dead_letter(topic::INBOX_DEAD, letter).await.map(drop)
+            outbox.dead_letter(topic::INBOX_DEAD, letter).await
         }
-        TimerMessage::Retry { task, .. } => outbox.task(*task).await.map(drop),
-    }
+        TimerMessage::Retry { task, .. } => outbox.task(*task).await,
+    };
+    sent.map(|_| true)
 }
