@@ -41,6 +41,7 @@ use queue::{FrameHold, Queue};
 use seen::{Cancelled, Seen};
 use verdict::End;
 
+pub(crate) use settle::unsendable;
 pub use verdict::Verdict;
 
 /// What an eager attempt came to.

@@ -20,16 +20,18 @@ pub(crate) async fn settle(outbox: &Outbox, task: &Task, verdict: Verdict) -> Re
     match send(outbox, task, verdict).await {
         Err(error) if error.kind() == ErrorKind::TooLarge => {
             // Better a short failure than a step that never ends.
-            tracing::warn!(activity = task.activity, %error, "what an attempt came to cannot be sent");
-            let message = format!(
-                "what attempt {} of activity `{}` came to cannot be sent: {error}",
-                task.attempt, task.activity
-            );
-            let failure = Failure::new(FailureKind::Undecodable, message);
+            let failure = unsendable(&task.activity, task.attempt, &error);
             outbox.event(settled(task, task.attempt, Outcome::Failed(failure))).await.map(drop)
         }
         result => result,
     }
+}
+
+/// The failure of a step when what an attempt came to is too large for any message.
+pub(crate) fn unsendable(activity: &str, attempt: u32, error: &Error) -> Failure {
+    tracing::warn!(activity, %error, "what an attempt came to cannot be sent");
+    let message = format!("what attempt {attempt} of activity `{activity}` came to cannot be sent: {error}");
+    Failure::new(FailureKind::Undecodable, message)
 }
 
 async fn send(outbox: &Outbox, task: &Task, verdict: Verdict) -> Result<(), Error> {

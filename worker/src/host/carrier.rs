@@ -138,6 +138,7 @@ impl Carrier {
 
     /// Asks for everything again that a shard held and forgot.
     pub fn hand_back(&self, shard: u32) {
+        self.eager.release_all(shard);
         for ack in self.unacked.take_all(shard) {
             self.acker.nack(ack);
         }
@@ -249,6 +250,13 @@ impl Carrier {
             back.give(Arrival::Local { run, step, result });
         });
         guard.insert((run, step), task.abort_handle());
+    }
+}
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        // Nobody takes its results any more; the next owner does it again.
+        lock(&self.running).values().for_each(AbortHandle::abort);
     }
 }
 

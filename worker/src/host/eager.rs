@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 
 use everpulse_engine::{Eager, LocalResult};
 use everpulse_protocol::EventId;
+use everpulse_protocol::event::Outcome;
 use everpulse_protocol::task::Task;
+use everpulse_protocol::timer::TimerMessage;
+use everpulse_transport::{Error, ErrorKind};
 
-use crate::activity::{ActivityRunner, EagerResult, Slot};
+use crate::activity::{ActivityRunner, EagerResult, Slot, unsendable};
 use crate::outbox::Outbox;
 
 /// Tasks with a longer start-to-close time-out go through their queue: if this process dies, they would be
@@ -18,7 +21,8 @@ const TIMEOUT_MS_MAX: u64 = 60_000;
 pub(super) struct HostEager {
     runner: Option<ActivityRunner>,
     enabled: bool,
-    slots: RefCell<BTreeMap<EventId, Slot>>,
+    /// With the shards that they are reserved for.
+    slots: RefCell<BTreeMap<EventId, (u32, Slot)>>,
 }
 
 impl HostEager {
@@ -28,7 +32,12 @@ impl HostEager {
 
     /// The slot that was reserved for a task.
     pub fn take(&self, task: EventId) -> Option<Slot> {
-        self.slots.borrow_mut().remove(&task)
+        self.slots.borrow_mut().remove(&task).map(|(_, slot)| slot)
+    }
+
+    /// Gives back what was reserved for a shard that is thrown away.
+    pub fn release_all(&self, shard: u32) {
+        self.slots.borrow_mut().retain(|_, (of, _)| *of != shard);
     }
 }
 
@@ -40,7 +49,7 @@ impl Eager for HostEager {
         let slot = self.runner.as_ref().and_then(|runner| runner.try_slot(&task.queue, &task.activity));
         match slot {
             Some(slot) => {
-                self.slots.borrow_mut().insert(task.id, slot);
+                self.slots.borrow_mut().insert(task.id, (task.shard, slot));
                 true
             }
             None => false,
@@ -57,28 +66,71 @@ impl Eager for HostEager {
 }
 
 /// Runs one attempt. What has to outlive this process (the next attempt, a dead letter) is in its topic before
-/// the result is given.
+/// the result is given; what is too large for that ends the step.
 pub(super) async fn run(runner: &ActivityRunner, outbox: &Outbox, slot: Option<Slot>, task: Task) -> LocalResult {
+    let activity = task.activity.clone();
     match runner.run_eager(slot, task).await {
         EagerResult::Settled { attempt, outcome } => LocalResult::Settled { attempt, outcome },
         EagerResult::Retry { attempt, failure, next, at } => {
-            confirmed(outbox.timer(everpulse_protocol::timer::TimerMessage::Retry { due: at, task: next })).await;
-            LocalResult::Retry { attempt, failure, at }
+            match outbox.timer(TimerMessage::Retry { due: at, task: next }).await {
+                Ok(_) => LocalResult::Retry { attempt, failure, at },
+                Err(error) => unsent(&activity, attempt, &error).await,
+            }
         }
         EagerResult::Exhausted { attempt, failure, letter, topic, parked } => {
-            confirmed(outbox.dead_letter(&topic, *letter)).await;
-            if parked {
-                LocalResult::Parked { attempt, failure }
-            } else {
-                let outcome = everpulse_protocol::event::Outcome::Failed(failure);
-                LocalResult::Settled { attempt, outcome }
+            match outbox.dead_letter(&topic, *letter).await {
+                Ok(_) if parked => LocalResult::Parked { attempt, failure },
+                Ok(_) => LocalResult::Settled { attempt, outcome: Outcome::Failed(failure) },
+                Err(error) => unsent(&activity, attempt, &error).await,
             }
         }
     }
 }
 
-async fn confirmed<T, E: std::fmt::Display>(send: impl Future<Output = Result<T, E>>) {
-    if let Err(error) = send.await {
-        tracing::error!(%error, "what follows a failed attempt could not be sent");
+/// A step whose next attempt is nowhere would never end.
+async fn unsent(activity: &str, attempt: u32, error: &Error) -> LocalResult {
+    if error.kind() == ErrorKind::Closed {
+        // The runtime is shutting down: nobody may settle this.
+        return std::future::pending().await;
+    }
+    LocalResult::Settled { attempt, outcome: Outcome::Failed(unsendable(activity, attempt, error)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use everpulse_protocol::{FailureKind, Payload};
+    use everpulse_sdk::activity::context;
+    use everpulse_sdk::definition::Registry;
+
+    use super::*;
+    use crate::options::Options;
+    use crate::trial::{Trial, task};
+
+    /// What it reports is larger than any message.
+    #[everpulse_sdk::activity(crate = everpulse_sdk)]
+    async fn talkative() -> Result<(), everpulse_sdk::Error> {
+        context().heartbeat(&"x".repeat(6 * 1024 * 1024));
+        Err(everpulse_sdk::Error::msg("down"))
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_failed_attempt_whose_successor_is_too_large_to_be_sent_ends_the_step() {
+        for trial in Trial::all().await {
+            let mut registry = Registry::new();
+            registry.activity_fn(talkative).expect("once");
+            let options = Options { queues: Some(vec!["trial".to_owned()]), ..Options::default() };
+            let starting =
+                ActivityRunner::start(Arc::new(registry), trial.outbox.clone(), trial.transport.clone(), options);
+            let runner = starting.await.expect("started");
+            let none = Payload::encode(&std::collections::BTreeMap::<String, u8>::new()).expect("encodes");
+            let result = run(&runner, &trial.outbox, None, task("talkative", none)).await;
+            let LocalResult::Settled { attempt: 1, outcome: Outcome::Failed(failure) } = result else {
+                panic!("{result:?}")
+            };
+            assert_eq!(failure.kind, FailureKind::Undecodable);
+            assert!(failure.message.contains("larger than the limit"), "{failure}");
+        }
     }
 }
