@@ -23,7 +23,7 @@ use everpulse_sdk::definition::Registry;
 use everpulse_transport::{Consumer, Layout, Subscription, SubscriptionKind, Transport};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::carrier::{Carrier, Unacked};
 use self::eager::HostEager;
@@ -36,6 +36,9 @@ mod carrier;
 mod eager;
 pub(crate) mod step;
 mod thread;
+
+/// What a stop waits for beside the work itself.
+const LEAVING: Duration = Duration::from_secs(5);
 
 /// What a host needs.
 pub(crate) struct Setting {
@@ -128,8 +131,9 @@ impl Host {
 
     /// Takes nothing new, finishes what is under way within `drain`, marks what was sent, acks, and leaves.
     ///
-    /// What does not end in time is not lost: its inputs are not acked, or a wake-up covers it.
-    pub async fn stop(self, drain: Duration) {
+    /// What does not end in time is dropped, and not lost: its inputs are not acked, or a wake-up covers it. Workflow
+    /// code that blocks its thread is not waited for.
+    pub async fn stop(mut self, drain: Duration) {
         let until = Instant::now() + drain;
         self.closing.store(true, Ordering::Release);
         self.settled(until).await;
@@ -141,20 +145,32 @@ impl Host {
         tokio::task::yield_now().await;
         self.settled(until.max(Instant::now() + Duration::from_secs(2))).await;
         let _ = self.stop_intake.send(());
-        if let Ok(consumer) = self.intake.await {
-            consumer.close().await;
+        match timeout(LEAVING, &mut self.intake).await {
+            Ok(Ok(consumer)) => consumer.close().await,
+            Ok(Err(error)) => tracing::warn!(%error, "the intake ended badly"),
+            // It is burying a message at a broker that does not answer.
+            Err(_) => self.intake.abort(),
         }
         for mailbox in &self.mailboxes {
             let _ = mailbox.send(Message::Stop);
         }
         let threads = self.threads;
-        // Joining blocks; a panicked thread has said so itself.
-        let _ = tokio::task::spawn_blocking(move || threads.into_iter().map(JoinHandle::join).count()).await;
+        let (ended, end) = oneshot::channel();
+        // Joining blocks, so it has a thread of its own; a panicked thread has said so itself.
+        let joining = std::thread::Builder::new().spawn(move || {
+            threads.into_iter().map(JoinHandle::join).count();
+            // Whoever waited may have given up.
+            let _ = ended.send(());
+        });
+        if joining.is_err() || timeout(LEAVING, end).await.is_err() {
+            tracing::warn!("workflow code blocks an engine thread; it is left behind");
+        }
     }
 
     async fn settled(&self, until: Instant) {
         while Instant::now() < until {
-            let status = self.status().await;
+            // A thread that does not answer is blocked by workflow code.
+            let Ok(status) = timeout_at(until, self.status()).await else { return };
             if status.iter().all(|(_, status)| status.idle && status.local_work == 0) {
                 return;
             }

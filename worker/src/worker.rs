@@ -287,3 +287,100 @@ async fn shutdown_signal() {
         () = terminate => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use everpulse_protocol::codec::Body;
+    use everpulse_protocol::event::{Event, EventBody, IdPolicy, Start};
+    use everpulse_protocol::{EventId, Payload, WorkflowId};
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::trial::{LONG, Trial};
+
+    static STEP_BEGUN: Notify = Notify::const_new();
+    static STEP_LEFT: Notify = Notify::const_new();
+    static BLOCKED: Notify = Notify::const_new();
+    static FREE: OnceLock<()> = OnceLock::new();
+
+    struct Left;
+
+    impl Drop for Left {
+        fn drop(&mut self) {
+            STEP_LEFT.notify_one();
+        }
+    }
+
+    #[everpulse_sdk::workflow(crate = everpulse_sdk)]
+    async fn endless_step() -> Result<(), everpulse_sdk::Error> {
+        let endless = || async {
+            let _left = Left;
+            STEP_BEGUN.notify_one();
+            std::future::pending::<Result<(), everpulse_sdk::Error>>().await
+        };
+        everpulse_sdk::step("endless", endless).timeout(10 * LONG).await?;
+        Ok(())
+    }
+
+    #[everpulse_sdk::workflow(crate = everpulse_sdk)]
+    async fn blocking() -> Result<(), everpulse_sdk::Error> {
+        BLOCKED.notify_one();
+        FREE.wait();
+        Ok(())
+    }
+
+    async fn start(trial: &Trial, workflow: &str) {
+        let start = Start {
+            workflow: workflow.to_owned(),
+            version: None,
+            args: Payload::encode(&std::collections::BTreeMap::<String, u8>::new()).expect("encodes"),
+            policy: IdPolicy::Attach,
+            tags: Vec::new(),
+            start_at: None,
+            timeout_ms: None,
+        };
+        let event = Event {
+            id: EventId(Uuid::now_v7()),
+            workflow_id: WorkflowId::new(workflow).expect("a good id"),
+            run_id: None,
+            sent_at: crate::clock::now(),
+            reply_to: None,
+            body: Body::of(&EventBody::Start(start)),
+        };
+        trial.outbox.event(event).await.expect("sent");
+    }
+
+    async fn worker(trial: &Trial) -> WorkerHandle {
+        let worker = Worker {
+            transport: trial.transport.clone(),
+            registry: Registry::new(),
+            duplicates: Vec::new(),
+            options: Options::default(),
+        };
+        worker.workflow(endless_step).workflow(blocking).drain(Duration::ZERO).spawn().await.expect("it serves")
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_step_that_outlives_the_drain_time_is_dropped() {
+        for trial in Trial::all().await {
+            let worker = worker(&trial).await;
+            start(&trial, "endless_step").await;
+            tokio::time::timeout(LONG, STEP_BEGUN.notified()).await.expect("it begins");
+            worker.stop().await;
+            tokio::time::timeout(LONG, STEP_LEFT.notified()).await.expect("it is dropped");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_workflow_that_blocks_its_thread_does_not_keep_a_worker_from_leaving() {
+        for trial in Trial::all().await {
+            let worker = worker(&trial).await;
+            start(&trial, "blocking").await;
+            tokio::time::timeout(LONG, BLOCKED.notified()).await.expect("it begins");
+            tokio::time::timeout(LONG, worker.stop()).await.expect("it leaves");
+        }
+        FREE.set(()).expect("once");
+    }
+}
