@@ -240,6 +240,10 @@ impl Run {
                 },
             );
         }
+        // Most runs have few records, and there are many runs.
+        if self.records.len() < 8 {
+            self.records.reserve_exact(1);
+        }
         self.records.push(record);
     }
 }

@@ -34,9 +34,10 @@ const CALL: Duration = Duration::from_secs(12);
 /// overflow of the crate's own queue leaks.
 const SEND_UNITS: usize = 64 * 1024;
 const UNIT_BYTES: usize = 1024;
-const UNITS_PER_MESSAGE: usize = 16;
-/// Twice what the units let through, so that it never overflows.
-const OUTBOUND: usize = 2 * SEND_UNITS / UNITS_PER_MESSAGE;
+/// 512 messages at most: each send is a future of about 40 KB in the crate.
+const UNITS_PER_MESSAGE: usize = 128;
+/// Four times what the units let through, so that it never overflows. Each place takes 5 KB from the beginning.
+const OUTBOUND: usize = 4 * SEND_UNITS / UNITS_PER_MESSAGE;
 
 /// Where a broker serves just now. The embedded one moves when another process takes over.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -13,7 +13,7 @@
 //! | [`payload_bytes_max`](Options::payload_bytes_max) | 2 MiB | the greatest result of an activity |
 //! | [`eager`](Options::eager) | off | activities served here start at once, without their queue, while slots are free |
 //! | [`engine_threads`](Options::engine_threads) | one per core, at most 4 | threads that poll workflows |
-//! | [`live_runs_per_shard`](Options::live_runs_per_shard) | 2,000 | futures kept alive; other open runs are replayed |
+//! | [`live_runs_per_shard`](Options::live_runs_per_shard) | 512 | futures kept alive; other open runs are replayed |
 //! | [`inbox_prefetch`](Options::inbox_prefetch) | 64 | inbox frames per partition that wait in this process |
 //! | time-out of an activity (start to close) | 60 s | `#[activity(timeout = ..)]`, `.timeout(..)` |
 //! | retries of an activity | 200 ms, doubling up to 60 s, for ever | `#[activity(retry(..))]`, `.retry(..)` |
@@ -73,7 +73,7 @@ impl Default for Options {
             payload_bytes_max: 2 * 1024 * 1024,
             eager: false,
             engine_threads: std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4)),
-            live_runs_per_shard: 2_000,
+            live_runs_per_shard: 512,
             inbox_prefetch: 64,
         }
     }

@@ -43,7 +43,8 @@ pub(crate) struct Core {
 struct State {
     now: Timestamp,
     next_no: u32,
-    slots: BTreeMap<u32, Slot>,
+    /// Boxed: a node of the map has room for eleven, and most runs wait for one.
+    slots: BTreeMap<u32, Box<Slot>>,
     /// Slots whose waiter is known, so that a wait can be told from a standstill.
     commands: Vec<Command>,
     last_command: Option<String>,
@@ -236,14 +237,14 @@ impl Core {
         let command = command(no);
         state.last_command = Some(command.to_string());
         state.commands.push(command);
-        state.slots.insert(no, Slot { kind, shielded, state: SlotState::Waiting(None) });
+        state.slots.insert(no, Box::new(Slot { kind, shielded, state: SlotState::Waiting(None) }));
         Some(no)
     }
 
     /// Takes what a command came to, or leaves a waker.
     pub(crate) fn take_settlement(&self, no: u32, waker: &Waker) -> Option<Settlement> {
         let state = &mut *self.state.borrow_mut();
-        match state.slots.get_mut(&no) {
+        match state.slots.get_mut(&no).map(|slot| &mut **slot) {
             Some(Slot { state: SlotState::Waiting(slot), .. }) => {
                 match slot {
                     Some(slot) => slot.clone_from(waker),
@@ -251,7 +252,7 @@ impl Core {
                 }
                 None
             }
-            Some(_) => match state.slots.remove(&no) {
+            Some(_) => match state.slots.remove(&no).map(|slot| *slot) {
                 Some(Slot { state: SlotState::Settled(settlement), .. }) => Some(settlement),
                 _ => None,
             },
@@ -264,7 +265,7 @@ impl Core {
         let slot = {
             let state = &mut *self.state.borrow_mut();
             let slot = state.slots.remove(&no);
-            if cancel && matches!(slot, Some(Slot { state: SlotState::Waiting(_), .. })) {
+            if cancel && matches!(slot.as_deref(), Some(Slot { state: SlotState::Waiting(_), .. })) {
                 state.commands.push(Command::Cancel { no });
             }
             slot
