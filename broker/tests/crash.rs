@@ -201,6 +201,40 @@ async fn a_full_disk_is_told_and_sending_goes_on_when_there_is_space() {
 }
 
 #[tokio::test]
+async fn disk_space_comes_back_when_messages_are_acknowledged() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut options = Options::new(dir.path());
+    options.storage.segment_bytes = 64 * 1024;
+    let embedded = Embedded::open(options).await.expect("opens");
+    let url = embedded.endpoint().service_url;
+    let (sending, receiving) = (client(&url).await, client(&url).await);
+    let mut consumer = consumer(&receiving, "t", "s", SubType::Shared, "c").await;
+    let mut producer = producer(&sending, "t").await;
+    let mut first = None;
+    for _ in 0..60 {
+        let position = send(&mut producer, plain(vec![b'x'; 10_000])).await;
+        first.get_or_insert(position);
+    }
+    let segments = || {
+        let files = std::fs::read_dir(dir.path()).expect("listed");
+        files
+            .filter(|file| file.as_ref().is_ok_and(|file| file.path().extension().is_some_and(|end| end == "seg")))
+            .count()
+    };
+    assert!(segments() > 8, "nothing is deleted that is not acknowledged");
+    for _ in 0..60 {
+        text(&mut consumer).await;
+    }
+    eventually("closed segments are deleted", async || segments() <= 2).await;
+    // What is left is still a whole log, and the last message is still known.
+    let last = consumer.get_last_message_id().await.expect("answered");
+    assert_eq!(Some((last[0].ledger_id, last[0].entry_id)), first.map(|(ledger, _)| (ledger, 59)));
+    embedded.close().await;
+    let embedded = Embedded::open(Options::new(dir.path())).await.expect("opens again");
+    assert!(embedded.is_holder());
+}
+
+#[tokio::test]
 async fn a_token_is_asked_for() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut options = Options::new(dir.path());

@@ -137,7 +137,7 @@ impl Hub {
         for completion in completions {
             let State { broker, storage, .. } = &mut *state;
             match &completion {
-                Completion::Stored(locations) => {
+                Completion::Stored { locations, .. } => {
                     for location in locations {
                         broker.handle_appended(now, *location);
                     }

@@ -182,9 +182,10 @@ impl Storage {
     /// Takes notice of what the thread says. True if a snapshot should be stored, so that segments can go.
     pub fn handle_completion(&mut self, completion: &Completion) -> bool {
         match completion {
-            Completion::Stored(locations) => {
-                for run in locations.chunk_by(|a, b| a.segment == b.segment) {
-                    *self.needed.entry(run[0].segment).or_insert(0) += run.len() as u64;
+            Completion::Stored { locations, messages } => {
+                // Changes are not counted: a snapshot takes their place.
+                if let Some(first) = locations.first() {
+                    *self.needed.entry(first.segment).or_insert(0) += messages;
                 }
                 false
             }

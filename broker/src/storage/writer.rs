@@ -51,8 +51,11 @@ impl Item {
 /// What became of what was submitted, in its order.
 #[derive(Debug)]
 pub enum Completion {
-    /// These are stored.
-    Stored(Vec<Location>),
+    /// These are stored, all in one segment; so many of them are messages, the others changes.
+    Stored {
+        locations: Vec<Location>,
+        messages: u64,
+    },
     /// So many are not, and what was submitted under an epoch below `epoch` will not be either.
     Failed {
         count: usize,
@@ -118,6 +121,8 @@ pub struct Writer {
     epoch: u64,
     gathered: BytesMut,
     locations: Vec<Location>,
+    /// How many of them are messages.
+    messages: u64,
 }
 
 #[derive(Debug)]
@@ -147,7 +152,18 @@ impl Writer {
         on_completion: Answer,
     ) -> Writer {
         let (gathered, locations) = (BytesMut::new(), Vec::new());
-        Writer { dir, options, shared, on_completion, open: None, next_segment, epoch: 0, gathered, locations }
+        Writer {
+            dir,
+            options,
+            shared,
+            on_completion,
+            open: None,
+            next_segment,
+            epoch: 0,
+            gathered,
+            locations,
+            messages: 0,
+        }
     }
 
     pub fn run(mut self, queue: &Queue) {
@@ -192,6 +208,7 @@ impl Writer {
         let offset = open.end + self.gathered.len() as u32;
         match item {
             Item::Message(message) => {
+                self.messages += 1;
                 record::put(&mut self.gathered, open.salt, offset, open.synced_to, Kind::Message, |out| {
                     message.put(out)
                 });
@@ -214,6 +231,7 @@ impl Writer {
         let bytes = std::mem::take(&mut self.gathered).freeze();
         let outcome = open.write(&bytes, &self.options, &self.shared);
         let locations = std::mem::take(&mut self.locations);
+        let messages = std::mem::take(&mut self.messages);
         match outcome {
             Ok(()) => {
                 self.shared.cache.insert(open.segment, open.end, bytes.clone());
@@ -222,7 +240,7 @@ impl Writer {
                     open.synced_to = open.end;
                 }
                 self.gathered.reserve(bytes.len().min(64 * 1024));
-                (self.on_completion)(Completion::Stored(locations));
+                (self.on_completion)(Completion::Stored { locations, messages });
             }
             Err(error) => {
                 let count = locations.len();
