@@ -111,7 +111,7 @@ mod tests {
     /// What it reports is larger than any message.
     #[everpulse_sdk::activity(crate = everpulse_sdk)]
     async fn talkative() -> Result<(), everpulse_sdk::Error> {
-        context().heartbeat(&"x".repeat(6 * 1024 * 1024));
+        context().heartbeat("x".repeat(6 * 1024 * 1024));
         Err(everpulse_sdk::Error::msg("down"))
     }
 

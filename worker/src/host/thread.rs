@@ -57,6 +57,7 @@ pub(super) enum Arrival {
 
 /// What an engine thread is told.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all that it is told are arrivals")]
 pub(super) enum Message {
     Arrived {
         shard: u32,
