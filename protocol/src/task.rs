@@ -37,6 +37,7 @@ pub struct Task {
     pub args: Payload,
     /// From 1; goes on counting after a redrive.
     pub attempt: u32,
+    /// Or redriven; while no worker is found that knows the activity, since when one is searched.
     pub scheduled_at: Timestamp,
     pub options: TaskOptions,
     /// What the last attempt reported by heartbeat.

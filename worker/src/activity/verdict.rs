@@ -5,8 +5,8 @@
 //! failed, final ────────────────────► Settled(Failed)
 //! failed, attempts left ────────────► Retry: the next attempt, when it is due
 //! failed, no attempts left ─────────► Exhausted: dead letter, then Settled(Failed) or parked
-//! not known here, task is young ────► Retry, not counted
-//! not known here, task is old ──────► Exhausted
+//! not known here ───────────────────► Retry, not counted
+//! not known here, nor elsewhere ────► Exhausted
 //! cancelled ────────────────────────► nothing: nobody waits for it
 //! ```
 
@@ -89,7 +89,10 @@ pub(crate) fn judge(task: &Task, end: End, now: Timestamp, unknown_activity: Dur
 
 fn unknown(task: &Task, now: Timestamp, patience: Duration) -> Verdict {
     let attempt = task.attempt;
-    let age = now.since(task.scheduled_at);
+    // It may have waited in its queue, or been tried where it is known, for long: only the search counts.
+    let searched = task.failures.last().is_some_and(|last| last.kind == FailureKind::NotFound);
+    let since = if searched { task.scheduled_at } else { now };
+    let age = now.since(since);
     let failure = Failure::new(
         FailureKind::NotFound,
         format!(
@@ -98,7 +101,7 @@ fn unknown(task: &Task, now: Timestamp, patience: Duration) -> Verdict {
             task.queue, task.activity, task.activity
         ),
     );
-    if age >= patience {
+    if searched && age >= patience {
         let letter = Box::new(dead_letter::unknown_activity(task, failure.clone(), now));
         let parked = task.options.exhausted == OnExhausted::Park;
         return Verdict::Exhausted { attempt, failure, letter, topic: topic::activity_dead(&task.queue), parked };
@@ -106,6 +109,7 @@ fn unknown(task: &Task, now: Timestamp, patience: Duration) -> Verdict {
     // A number of its own, so that the workers that remember this one take it; and not counted as a try.
     let mut next = task.next_attempt(failure.clone());
     next.attempts_before = next.attempts_before.saturating_add(1);
+    next.scheduled_at = since;
     let at = now.after(age.clamp(UNKNOWN_WAIT_MIN, UNKNOWN_WAIT_MAX));
     Verdict::Retry { attempt, failure, next: Box::new(next), at }
 }
@@ -229,11 +233,20 @@ mod tests {
         let Verdict::Retry { next, at, .. } = judge(&young, End::Unknown) else { panic!("retried") };
         assert_eq!(at.since(NOW), UNKNOWN_WAIT_MIN);
         assert_eq!((next.attempt, next.counted_attempts()), (2, 1));
-        let mut old = task(1, Some(1));
+        let mut old = *next;
         old.scheduled_at = Timestamp(NOW.0 - 60_000);
         let Verdict::Exhausted { failure, .. } = judge(&old, End::Unknown) else { panic!("given up") };
         assert_eq!(failure.kind, FailureKind::NotFound);
         assert!(failure.message.contains("`.activity(charge)`"), "{failure}");
+    }
+
+    #[test]
+    fn a_task_that_waited_long_in_its_queue_is_searched_a_worker_for_all_the_same() {
+        let mut old = task(1, Some(1));
+        old.scheduled_at = Timestamp(NOW.0 - 90_000);
+        let Verdict::Retry { next, at, .. } = judge(&old, End::Unknown) else { panic!("retried") };
+        assert_eq!((at.since(NOW), next.scheduled_at), (UNKNOWN_WAIT_MIN, NOW));
+        assert!(matches!(judge(&next, End::Unknown), Verdict::Retry { .. }));
     }
 
     #[test]
