@@ -188,7 +188,10 @@ fn init_tracing() {
 ///
 /// # Errors
 /// After [`PATIENCE`].
-pub async fn eventually<T, F: Future<Output = Result<Option<T>>>>(what: &str, mut look: impl FnMut() -> F) -> Result<T> {
+pub async fn eventually<T, F: Future<Output = Result<Option<T>>>>(
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> Result<T> {
     let until = tokio::time::Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look().await? {

@@ -40,7 +40,8 @@ pub fn note(key: &str, workflow_id: &str, step: &str, attempt: u32) -> Result<()
         Entry { key: key.to_owned(), workflow_id: workflow_id.to_owned(), step: step.to_owned(), attempt, at_ms };
     let mut line = serde_json::to_vec(&entry)?;
     line.push(b'\n');
-    let mut file = OpenOptions::new().create(true).append(true).open(path).with_context(|| path.display().to_string())?;
+    let mut file =
+        OpenOptions::new().create(true).append(true).open(path).with_context(|| path.display().to_string())?;
     file.write_all(&line)?;
     Ok(())
 }

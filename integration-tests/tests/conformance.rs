@@ -121,10 +121,9 @@ async fn a_parked_step_is_redriven_with_the_same_key() -> Result<()> {
     let (worker, client) = both(&arm).await?;
     SWITCH.store(0, Ordering::SeqCst);
     let run = client.start(waits_for_operator()).id("parked").await?;
-    let letter = eventually("a dead letter", || async {
-        Ok(client.dead_letters("default")?.list().await?.into_iter().next())
-    })
-    .await?;
+    let letter =
+        eventually("a dead letter", || async { Ok(client.dead_letters("default")?.list().await?.into_iter().next()) })
+            .await?;
     let view = eventually("the step shows as parked", || async {
         let view = run.describe().await?;
         Ok(view.pending.iter().any(|step| step.parked).then_some(view))

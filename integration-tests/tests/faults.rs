@@ -37,8 +37,10 @@ async fn load(client: &Client, name: &str) -> Result<tokio::task::JoinHandle<Res
 
 /// Waits until so many steps were done.
 async fn done(ledger: &Path, steps: usize) -> Result<()> {
-    eventually(&format!("{steps} steps are done"), || async { Ok((ledger::read(ledger)?.len() >= steps).then_some(())) })
-        .await
+    eventually(&format!("{steps} steps are done"), || async {
+        Ok((ledger::read(ledger)?.len() >= steps).then_some(()))
+    })
+    .await
 }
 
 /// What has to hold in the end, whatever happened.
@@ -55,10 +57,8 @@ async fn topics_are_unloaded() -> Result<()> {
     let arm = Arm::new()?;
     let client = Client::connect(arm.url()).await?;
     let ledger = arm.dir().join("ledger.jsonl");
-    let _workers = [
-        Party::start(arm.url(), Role::Both, &ledger, None)?,
-        Party::start(arm.url(), Role::Both, &ledger, None)?,
-    ];
+    let _workers =
+        [Party::start(arm.url(), Role::Both, &ledger, None)?, Party::start(arm.url(), Role::Both, &ledger, None)?];
     let transport = Transport::connect(&arm.url().parse::<Address>()?, Options::default()).await?;
     let load = load(&client, "unload").await?;
     for (steps, topics) in [
@@ -82,10 +82,8 @@ async fn the_broker_is_killed_and_comes_back() -> Result<()> {
     let mut arm = Arm::with_own_broker()?;
     let client = Client::connect(arm.url()).await?;
     let ledger = arm.dir().join("ledger.jsonl");
-    let _workers = [
-        Party::start(arm.url(), Role::Both, &ledger, None)?,
-        Party::start(arm.url(), Role::Both, &ledger, None)?,
-    ];
+    let _workers =
+        [Party::start(arm.url(), Role::Both, &ledger, None)?, Party::start(arm.url(), Role::Both, &ledger, None)?];
     let load = load(&client, "restart").await?;
     done(&ledger, 200).await?;
     arm.restart_broker()?;

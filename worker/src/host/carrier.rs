@@ -1,14 +1,14 @@
 //! Carries out the effects of shards: history, sends, local work, acks. What comes of them goes back to the
 //! engine thread as arrivals.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use everpulse_engine::{DeliveryToken, Effect, LocalResult, Outgoing};
+use everpulse_engine::{DeliveryToken, Effect, LocalResult, Outgoing, SendId};
 use everpulse_protocol::task::{Task, TaskFrame};
 use everpulse_protocol::timer::TimerMessage;
 use everpulse_protocol::{EventId, Failure, FailureKind, Position, RunId, decode, topic};
@@ -105,14 +105,7 @@ impl Carrier {
             Effect::Fetch { id, position } => self.fetch(id, position, back),
             Effect::Append { id, payload } => self.append(id, payload, back),
             Effect::FindTasks { id, queue, after, tasks } => self.find(id, queue, after, tasks, back),
-            Effect::Send { id, outgoing } => {
-                let outbox = self.outbox.clone();
-                self.runtime.spawn(async move {
-                    let position = send(&outbox, outgoing).await;
-                    failpoint::hit("command-sent");
-                    back.give(Arrival::Sent { id, position });
-                });
-            }
+            Effect::Send { id, outgoing } => self.send(id, outgoing, back),
             Effect::Reply { client, reply } => self.outbox.reply(&client, reply),
             Effect::StartStep { run, step, name, options, body } => {
                 let work = async move { step::run(&name, options, body).await };
@@ -142,6 +135,36 @@ impl Carrier {
         for ack in self.unacked.take_all(shard) {
             self.acker.nack(ack);
         }
+    }
+
+    fn send(&self, id: SendId, outgoing: Outgoing, back: Back) {
+        // What is sent moves into its lane at once; the tasks that wait are small, for there can be many.
+        match outgoing {
+            Outgoing::Task(task) => self.confirm(id, self.outbox.task(*task), back),
+            Outgoing::Wake(wake) => self.confirm(id, self.outbox.timer(TimerMessage::Wake(wake)), back),
+            Outgoing::DeadEvent(letter) => {
+                let outbox = self.outbox.clone();
+                self.confirm(id, async move { outbox.dead_letter(topic::INBOX_DEAD, *letter).await }, back);
+            }
+        }
+    }
+
+    fn confirm(
+        &self,
+        id: SendId,
+        sent: impl Future<Output = Result<Option<Position>, everpulse_transport::Error>> + Send + 'static,
+        back: Back,
+    ) {
+        self.runtime.spawn(async move {
+            let position = sent.await.unwrap_or_else(|error| {
+                // Too large for any message, or the runtime is shutting down. The engine's own limits keep the first
+                // from happening; in the second case nobody hears.
+                tracing::error!(%error, "a command could not be sent");
+                None
+            });
+            failpoint::hit("command-sent");
+            back.give(Arrival::Sent { id, position });
+        });
     }
 
     fn ask_tail(&self, id: u64, back: Back) {
@@ -207,17 +230,18 @@ impl Carrier {
             let topic = topic::activity(&queue);
             patiently("setting up", &topic, || transport.set_up_queue(&queue)).await;
             let entries = patiently("reading", &topic, || transport.read(&topic, after, None)).await;
+            let wanted: BTreeSet<EventId> = tasks.into_iter().collect();
             let found: Vec<EventId> = entries
                 .iter()
                 .filter_map(|entry| decode::<TaskFrame>(&entry.payload).ok())
                 .flat_map(|frame| frame.tasks)
                 .map(|task| task.id)
-                .filter(|id| tasks.contains(id))
+                .filter(|id| wanted.contains(id))
                 .collect();
             tracing::debug!(
                 shard = back.shard,
                 queue,
-                wanted = tasks.len(),
+                wanted = wanted.len(),
                 found = found.len(),
                 "looked for sent tasks"
             );
@@ -293,22 +317,5 @@ async fn patiently<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
             Err(error) => tracing::warn!(topic, %error, "{what} a topic failed; it is tried again"),
         }
         tokio::time::sleep(RETRY).await;
-    }
-}
-
-async fn send(outbox: &Outbox, outgoing: Outgoing) -> Option<Position> {
-    let sent = match outgoing {
-        Outgoing::Task(task) => outbox.task(*task).await,
-        Outgoing::Wake(wake) => outbox.timer(TimerMessage::Wake(wake)).await,
-        Outgoing::DeadEvent(letter) => outbox.dead_letter(topic::INBOX_DEAD, *letter).await,
-    };
-    match sent {
-        Ok(position) => position,
-        Err(error) => {
-            // Too large for any message, or the runtime is shutting down. The engine's own limits keep the first
-            // from happening; in the second case nobody hears.
-            tracing::error!(%error, "a command could not be sent");
-            None
-        }
     }
 }
