@@ -26,11 +26,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::history::Histories;
 use crate::requests::{Heard, Requests, Ticket};
 
-/// A question that nobody answered for so long is put to history, if history can answer it.
+/// A question that nobody answered for so long, or for as long as answers usually take if that is longer, is put to
+/// history, if history can answer it: to read it is work for the broker, the more so when it is busy.
 const SILENCE: Duration = Duration::from_secs(2);
 /// How long history is left alone after it had no answer.
 const READ_AGAIN: Duration = Duration::from_secs(3);
@@ -190,7 +191,7 @@ impl Core {
                     asked_at = Instant::now();
                     ask_at = asked_at + ticket.wait(asked);
                     if read.is_some() && reading.is_terminated() {
-                        read_at.get_or_insert_with(|| Instant::now() + SILENCE);
+                        read_at.get_or_insert_with(|| Instant::now() + SILENCE.max(ticket.wait(asked)));
                     }
                 }
                 () = sleep_until(ask_at), if sending.is_terminated() => {
@@ -203,9 +204,11 @@ impl Core {
                     ticket.asked();
                     sending.set(self.send(event.clone()).boxed().fuse());
                 }
-                known = &mut reading, if !reading.is_terminated() => match known? {
-                    Some(answer) => return Ok(answer),
-                    None => read_at = Some(Instant::now() + READ_AGAIN),
+                known = &mut reading, if !reading.is_terminated() => match known {
+                    Ok(Some(answer)) => return Ok(answer),
+                    // A broker that is away is waited for, here as by the question.
+                    Err(error) if error.kind() != ErrorKind::Unreachable => return Err(error),
+                    Ok(None) | Err(_) => read_at = Some(Instant::now() + READ_AGAIN),
                 },
                 () = sleep_until(read_at.unwrap_or(ask_at)), if read_at.is_some() => {
                     read_at = None;

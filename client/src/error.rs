@@ -158,7 +158,7 @@ pub enum ResultError<E> {
     NotFound(Error),
     /// The run has not ended in time, or no worker answered in time. It goes on; ask again.
     Timeout(Error),
-    /// The broker cannot be reached. The run goes on; ask again.
+    /// The broker could not be reached in the time that was given. The run goes on; ask again.
     Unreachable(Error),
     /// The question could not be asked, or not answered; [`Error::kind`] says more.
     Other(Error),
