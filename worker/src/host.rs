@@ -225,7 +225,7 @@ impl Intake {
             let arrival = Arrival::Delivery(Delivery { token, frame, suspect });
             let mailbox = &self.mailboxes[shard as usize % self.mailboxes.len()];
             // The thread is gone only when the worker stops; the message is not acked and comes again.
-            let _ = mailbox.send(Message::Arrived { shard, arrival });
+            let _ = mailbox.send(Message::Arrived { shard, life: 0, arrival });
         }
     }
 

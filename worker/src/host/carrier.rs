@@ -18,7 +18,7 @@ use tokio::task::AbortHandle;
 
 use super::eager::HostEager;
 use super::step;
-use super::thread::{Arrival, Message};
+use super::thread::{Arrival, Life, Message};
 use crate::activity::ActivityRunner;
 use crate::failpoint;
 use crate::outbox::Outbox;
@@ -95,10 +95,10 @@ impl Carrier {
     }
 
     /// Carries out one effect of a shard.
-    pub fn carry_out(&self, shard: u32, effect: Effect, mailbox: &Sender<Message>) {
+    pub fn carry_out(&self, shard: u32, life: Life, effect: Effect, mailbox: &Sender<Message>) {
         // Only here: inside workflow code a stray use of tokio has to fail.
         let _runtime = self.runtime.enter();
-        let back = Back { shard, mailbox: mailbox.clone() };
+        let back = Back { shard, life, mailbox: mailbox.clone() };
         match effect {
             Effect::AskTail { id } => self.ask_tail(id, back),
             Effect::Read { id, after, to } => self.read(id, after, to, back),
@@ -287,13 +287,14 @@ impl Drop for Carrier {
 /// The way back to a shard.
 struct Back {
     shard: u32,
+    life: Life,
     mailbox: Sender<Message>,
 }
 
 impl Back {
     fn give(&self, arrival: Arrival) {
         // The engine thread is gone only when the worker stops; then history tells the next owner.
-        let _ = self.mailbox.send(Message::Arrived { shard: self.shard, arrival });
+        let _ = self.mailbox.send(Message::Arrived { shard: self.shard, life: self.life, arrival });
     }
 }
 

@@ -55,12 +55,25 @@ pub(super) enum Arrival {
     },
 }
 
+/// How often a shard was thrown away before. Each begins to number its effects anew, so an answer to one that is gone
+/// must not reach its successor.
+pub(super) type Life = u32;
+
+impl Arrival {
+    /// It bears no number of an effect.
+    fn is_for_any_life(&self) -> bool {
+        matches!(self, Self::Delivery(_) | Self::Local { .. })
+    }
+}
+
 /// What an engine thread is told.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "nearly all that it is told are arrivals")]
 pub(super) enum Message {
     Arrived {
         shard: u32,
+        /// Of the shard that asked for it.
+        life: Life,
         arrival: Arrival,
     },
     /// Write down what was sent; no new inputs will come.
@@ -91,6 +104,7 @@ pub(super) fn run(
     eager: &Rc<dyn Eager>,
 ) {
     let mut shards: BTreeMap<u32, Shard> = BTreeMap::new();
+    let mut lives: BTreeMap<u32, Life> = BTreeMap::new();
     loop {
         let wait = shards
             .values()
@@ -103,7 +117,10 @@ pub(super) fn run(
                 let burst = std::iter::once(message).chain(inbox.try_iter()).take(BURST);
                 for message in burst {
                     match message {
-                        Message::Arrived { shard, arrival } => {
+                        Message::Arrived { shard, life, arrival } => {
+                            if life != life_of(&lives, shard) && !arrival.is_for_any_life() {
+                                continue;
+                            }
                             let state = shards.entry(shard).or_insert_with(|| {
                                 Shard::new(
                                     shard,
@@ -117,7 +134,7 @@ pub(super) fn run(
                             if survives(|| handle(state, arrival)) {
                                 touched.insert(shard);
                             } else {
-                                give_up(&mut shards, shard, carrier);
+                                give_up(&mut shards, &mut lives, shard, carrier);
                             }
                         }
                         Message::Drain => {
@@ -149,16 +166,20 @@ pub(super) fn run(
             if survives(|| shard.handle_tick(now)) {
                 touched.insert(number);
             } else {
-                give_up(&mut shards, number, carrier);
+                give_up(&mut shards, &mut lives, number, carrier);
             }
         }
         for number in touched {
             let Some(shard) = shards.get_mut(&number) else { continue };
             while let Some(effect) = shard.poll_effect() {
-                carrier.carry_out(number, effect, mailbox);
+                carrier.carry_out(number, life_of(&lives, number), effect, mailbox);
             }
         }
     }
+}
+
+fn life_of(lives: &BTreeMap<u32, Life>, shard: u32) -> Life {
+    lives.get(&shard).copied().unwrap_or(0)
 }
 
 /// Whether a shard's code came to its end. Panics of workflows are caught in the sdk; one that arrives here is a
@@ -168,9 +189,10 @@ fn survives(work: impl FnOnce()) -> bool {
 }
 
 /// Throws a broken shard away: what it held comes again, and history is read anew.
-fn give_up(shards: &mut BTreeMap<u32, Shard>, shard: u32, carrier: &Carrier) {
+fn give_up(shards: &mut BTreeMap<u32, Shard>, lives: &mut BTreeMap<u32, Life>, shard: u32, carrier: &Carrier) {
     tracing::error!(shard, "a shard broke an invariant and is read anew; please report the panic above");
     shards.remove(&shard);
+    *lives.entry(shard).or_default() += 1;
     carrier.hand_back(shard);
 }
 
