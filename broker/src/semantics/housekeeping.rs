@@ -53,7 +53,7 @@ impl Broker {
             let Some(ttl) = policies.and_then(|policies| policies.message_ttl_seconds).filter(|ttl| *ttl > 0) else {
                 continue;
             };
-            let alive = topic.log.published_since(now_ms.saturating_sub(ttl as u64 * 1000));
+            let alive = topic.log.published_since(now_ms.saturating_sub((ttl as u64).saturating_mul(1000)));
             for (id, subscription) in &mut topic.subscriptions {
                 if subscription.durable && subscription.handle_ack_below(alive, &topic.log) {
                     moved.push((topic.id, *id));
@@ -109,8 +109,8 @@ impl Broker {
 /// within the size; -1 means without limit.
 fn trim_point(log: &Log, acked: u64, retention: Option<Retention>, now_ms: u64, open_segment: u32) -> u64 {
     let retention = retention.unwrap_or(Retention { minutes: 0, size_mb: 0 });
-    let size_max = u64::try_from(retention.size_mb).ok().map(|mb| mb * 1024 * 1024);
-    let kept_since = u64::try_from(retention.minutes).ok().map(|minutes| now_ms.saturating_sub(minutes * 60_000));
+    let size_max = u64::try_from(retention.size_mb).ok().map(|mb| mb.saturating_mul(1024 * 1024));
+    let kept_since = u64::try_from(retention.minutes).ok().map(|minutes| now_ms.saturating_sub(minutes.saturating_mul(60_000)));
     let mut bytes = log.bytes();
     let mut to = log.base();
     for (offset, entry) in log.iter() {
