@@ -43,6 +43,9 @@ struct Arguments {
     broker_pid: Option<u32>,
 }
 
+/// Runs before the measured ones, all at once: enough that each of the sixteen shards has had some.
+const WARM_UP: usize = 128;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     // RUST_LOG overrides it. The client library below tells every reconnect, which is not for users.
@@ -53,12 +56,11 @@ async fn main() -> anyhow::Result<()> {
     let worker = workloads::serve(Worker::connect(&arguments.url).await?.eager(arguments.eager)).spawn().await?;
     let client = Client::connect(&arguments.url).await?;
 
-    // Connections, lookups and first ledgers are not what is measured.
-    let warm_up = (arguments.n / 20).clamp(2, 50);
-    run(&client, &arguments, warm_up, arguments.in_flight.min(warm_up)).await?;
+    // Connections, lookups, first ledgers and the first loading of each shard are not what is measured.
+    run(&client, arguments.workload, arguments.width.min(10), WARM_UP, WARM_UP).await?;
     let before = usage(arguments.broker_pid);
     let began = Instant::now();
-    let ran = run(&client, &arguments, arguments.n, arguments.in_flight).await?;
+    let ran = run(&client, arguments.workload, arguments.width, arguments.n, arguments.in_flight).await?;
     let took = began.elapsed();
     let after = usage(arguments.broker_pid);
     worker.stop().await;
@@ -91,10 +93,9 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// Runs a workload so many times, so many at a time.
-async fn run(client: &Client, arguments: &Arguments, n: usize, in_flight: usize) -> anyhow::Result<Vec<Ran>> {
-    let mut ends = futures::stream::iter(0..n)
-        .map(|_| workloads::one(client, arguments.workload, arguments.width))
-        .buffer_unordered(in_flight);
+async fn run(client: &Client, workload: Workload, width: u32, n: usize, in_flight: usize) -> anyhow::Result<Vec<Ran>> {
+    let mut ends =
+        futures::stream::iter(0..n).map(|_| workloads::one(client, workload, width)).buffer_unordered(in_flight);
     let mut ran = Vec::with_capacity(n);
     while let Some(end) = tokio::time::timeout(Duration::from_secs(120), ends.next()).await? {
         ran.push(end?);
