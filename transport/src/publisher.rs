@@ -105,6 +105,7 @@ impl Publisher {
             waiting: BTreeMap::new(),
             next: 0,
             producer: None,
+            builds: 0,
             building: None,
             permit: None,
             acquiring: None,
@@ -198,12 +199,15 @@ struct Task {
     waiting: BTreeMap<Number, Command>,
     next: Number,
     producer: Option<Built>,
+    /// How many producers there were; the last one is the one that there is.
+    builds: u64,
     building: Option<BoxFuture<'static, Result<Built, Error>>>,
     /// Room for the first that waits, and the way to get it.
     permit: Option<OwnedSemaphorePermit>,
     acquiring: Option<BoxFuture<'static, Option<OwnedSemaphorePermit>>>,
     sent: BTreeMap<Number, Command>,
-    in_flight: FuturesUnordered<BoxFuture<'static, (Number, Receipt)>>,
+    /// With the producer that sent it.
+    in_flight: FuturesUnordered<BoxFuture<'static, (Number, u64, Receipt)>>,
     backoff: Backoff,
 }
 
@@ -217,8 +221,8 @@ impl Task {
             self.send_waiting().await;
             tokio::select! {
                 biased;
-                Some((number, receipt)) = self.in_flight.next(), if !self.in_flight.is_empty() => {
-                    self.settle(number, receipt);
+                Some((number, sender, receipt)) = self.in_flight.next(), if !self.in_flight.is_empty() => {
+                    self.settle(number, sender, receipt);
                 }
                 count = self.commands.recv_many(&mut arrived, 256), if open => {
                     open = count > 0;
@@ -289,31 +293,32 @@ impl Task {
             self.sent.insert(number, command);
             match queued {
                 Ok(receipt) => {
-                    let topic = self.topic.clone();
+                    let (topic, sender) = (self.topic.clone(), self.builds);
                     self.in_flight.push(
                         async move {
                             let received = timeout_at(deadline, receipt).await;
                             drop(permit);
-                            (number, receipt_of(&topic, received))
+                            (number, sender, receipt_of(&topic, received))
                         }
                         .boxed(),
                     );
                 }
                 Err(error) => {
                     let attempt = format!("cannot publish to {}", self.topic);
-                    self.settle(number, Err(Error::from_pulsar(attempt, &error)));
+                    self.settle(number, self.builds, Err(Error::from_pulsar(attempt, &error)));
                 }
             }
         }
     }
 
-    fn settle(&mut self, number: Number, receipt: Receipt) {
+    fn settle(&mut self, number: Number, sender: u64, receipt: Receipt) {
         let Some(command) = self.sent.remove(&number) else { return };
         let Err(error) = receipt else {
             self.backoff.reset();
             return answer(command, receipt);
         };
-        if self.producer.take().is_some() {
+        // One that was built since has nothing to do with it.
+        if sender == self.builds && self.producer.take().is_some() {
             tracing::debug!(topic = &*self.topic, %error, "producer is built anew");
             self.permit = None;
             self.acquiring = None;
@@ -347,7 +352,10 @@ impl Task {
 
     fn built(&mut self, built: Result<Built, Error>) {
         let error = match built {
-            Ok(built) => return self.producer = Some(built),
+            Ok(built) => {
+                self.builds += 1;
+                return self.producer = Some(built);
+            }
             Err(error) => error,
         };
         tracing::debug!(topic = &*self.topic, %error, "no producer");
