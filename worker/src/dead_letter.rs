@@ -57,6 +57,20 @@ pub fn unreadable(topic: &str, bytes: Bytes, error: &DecodeError, now: Timestamp
     }
 }
 
+/// So much is kept of an unreadable message that is too large for a letter.
+const UNREADABLE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Makes a letter smaller that is too large for any message; false if it cannot be.
+pub(crate) fn cut(letter: &mut DeadLetter) -> bool {
+    let Letter::Unreadable { bytes, .. } = &mut letter.letter else { return false };
+    if bytes.len() <= UNREADABLE_BYTES_MAX {
+        return false;
+    }
+    letter.reason = format!("{} (cut: it had {} bytes)", letter.reason, bytes.len());
+    bytes.truncate(UNREADABLE_BYTES_MAX);
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

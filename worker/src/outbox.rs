@@ -24,9 +24,9 @@ use everpulse_protocol::reply::Reply;
 use everpulse_protocol::task::{Control, Task};
 use everpulse_protocol::timer::{TimerMessage, WAKE_AHEAD_MS_MAX};
 use everpulse_protocol::{EventId, Position, Timestamp, encode, shard, topic};
-use everpulse_transport::{Error, Lane, Layout, Limits, Message, Publisher, Transport};
+use everpulse_transport::{Error, ErrorKind, Lane, Layout, Limits, Message, Publisher, Transport};
 
-use crate::clock;
+use crate::{clock, dead_letter};
 use replies::Replies;
 use tasks::Queue;
 
@@ -129,11 +129,12 @@ impl Outbox {
         timers.publish_until_confirmed(delayed)
     }
 
-    /// A dead letter, to the topic that [`crate::dead_letter::topic_for`] names.
+    /// A dead letter, to the topic that [`crate::dead_letter::topic_for`] names. An unreadable message that fills all
+    /// the room that there is for a letter is cut: what nobody can put away stays in everybody's way.
     ///
     /// # Errors
     /// When it is too large, or the transport is closed.
-    pub async fn dead_letter(&self, topic: &str, letter: DeadLetter) -> Confirmed {
+    pub async fn dead_letter(&self, topic: &str, mut letter: DeadLetter) -> Confirmed {
         let known = self.inner.dead.lock().unwrap_or_else(PoisonError::into_inner).get(topic).cloned();
         let publisher = match known {
             Some(publisher) => publisher,
@@ -147,7 +148,12 @@ impl Outbox {
                 dead.entry(topic.to_owned()).or_insert(publisher).clone()
             }
         };
-        publisher.publish_until_confirmed(Message::new(None, encode(&letter))).await
+        match publisher.publish_until_confirmed(Message::new(None, encode(&letter))).await {
+            Err(error) if error.kind() == ErrorKind::TooLarge && dead_letter::cut(&mut letter) => {
+                publisher.publish_until_confirmed(Message::new(None, encode(&letter))).await
+            }
+            confirmed => confirmed,
+        }
     }
 
     /// An answer, once.

@@ -280,6 +280,23 @@ async fn an_unknown_activity_waits_and_is_then_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_and_is_as_large_as_can_be_becomes_a_shorter_dead_letter() {
+    for trial in Trial::all().await {
+        let runner = runner(&trial, Options::default()).await;
+        let options = PublisherOptions::default();
+        let large = vec![7; options.message_bytes_max];
+        let publisher = trial.transport.publisher(&topic::activity("trial"), options);
+        publisher.publish_until_confirmed(Message::new(None, large.clone())).await.expect("sent");
+        let letter = trial.dead_letter("activity.trial.dead").await;
+        assert!(letter.reason.contains(&format!("it had {} bytes", large.len())), "{}", letter.reason);
+        let Letter::Unreadable { bytes, .. } = letter.letter else { panic!("{letter:?}") };
+        assert!(large.starts_with(&bytes) && !bytes.is_empty());
+        acked(&trial).await;
+        runner.drain(LONG).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_read_becomes_a_dead_letter_and_stops_nobody() {
     for trial in Trial::all().await {
         let runner = runner(&trial, Options::default()).await;
