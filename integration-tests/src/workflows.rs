@@ -29,7 +29,7 @@ impl std::error::Error for Trouble {}
 fn note(step: &str) {
     let context = activity_context::context();
     let workflow_id = context.workflow_id().to_string();
-    ledger::note(&context.idempotency_key(), &workflow_id, step, context.attempt()).expect("the ledger can be written");
+    ledger::note(context.idempotency_key(), &workflow_id, step, context.attempt()).expect("the ledger can be written");
 }
 
 #[activity]

@@ -110,7 +110,8 @@ impl Broker {
 fn trim_point(log: &Log, acked: u64, retention: Option<Retention>, now_ms: u64, open_segment: u32) -> u64 {
     let retention = retention.unwrap_or(Retention { minutes: 0, size_mb: 0 });
     let size_max = u64::try_from(retention.size_mb).ok().map(|mb| mb.saturating_mul(1024 * 1024));
-    let kept_since = u64::try_from(retention.minutes).ok().map(|minutes| now_ms.saturating_sub(minutes.saturating_mul(60_000)));
+    let kept_since =
+        u64::try_from(retention.minutes).ok().map(|minutes| now_ms.saturating_sub(minutes.saturating_mul(60_000)));
     let mut bytes = log.bytes();
     let mut to = log.base();
     for (offset, entry) in log.iter() {

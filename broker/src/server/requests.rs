@@ -203,7 +203,8 @@ impl Session {
             return self.outbound.respond(&Response::error(request.request_id, ServerError::NotAllowed, message));
         }
         let rollback_s = request.start_message_rollback_duration_sec.unwrap_or(0);
-        let since = (rollback_s > 0).then(|| Start::Since(super::now_ms().saturating_sub(rollback_s.saturating_mul(1000))));
+        let since =
+            (rollback_s > 0).then(|| Start::Since(super::now_ms().saturating_sub(rollback_s.saturating_mul(1000))));
         broker.handle_subscribe(
             self.id,
             Subscribe {
