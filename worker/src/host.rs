@@ -196,7 +196,10 @@ impl Intake {
     async fn run(mut self, mut stopped: oneshot::Receiver<()>) -> Consumer {
         loop {
             let delivery = tokio::select! {
-                delivery = self.consumer.recv() => delivery,
+                delivery = async {
+                    self.unacked.room().await;
+                    self.consumer.recv().await
+                } => delivery,
                 _ = &mut stopped => return self.consumer,
             };
             if self.closing.load(Ordering::Acquire) {
@@ -219,7 +222,7 @@ impl Intake {
             self.next += 1;
             let token = DeliveryToken(self.next);
             let shard = frame.shard;
-            self.unacked.insert(token, shard, delivery.token);
+            self.unacked.insert(token, shard, delivery.token, delivery.payload.len());
             // Published before this worker was there: it may be what took the one before down.
             let suspect = delivery.publish_time_ms < self.began.0;
             let arrival = Arrival::Delivery(Delivery { token, frame, suspect });

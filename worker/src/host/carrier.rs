@@ -28,30 +28,64 @@ const RETRY: Duration = Duration::from_millis(200);
 /// So many entries of a history go to the shard at once.
 const PIECE: usize = 512;
 
+/// The intake waits while inbox messages of more than so many bytes are not acknowledged: what waits longer waits in
+/// the broker.
+const UNACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Inbox messages that are not acknowledged, by the token that the engine knows.
 #[derive(Debug, Default)]
 pub(super) struct Unacked {
-    tokens: Mutex<HashMap<DeliveryToken, (u32, AckToken)>>,
+    held: Mutex<Held>,
+    room: tokio::sync::Notify,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    tokens: HashMap<DeliveryToken, Input>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Input {
+    shard: u32,
+    ack: AckToken,
+    bytes: usize,
 }
 
 impl Unacked {
-    pub fn insert(&self, token: DeliveryToken, shard: u32, ack: AckToken) {
-        lock(&self.tokens).insert(token, (shard, ack));
+    pub fn insert(&self, token: DeliveryToken, shard: u32, ack: AckToken, bytes: usize) {
+        let mut held = lock(&self.held);
+        held.bytes += bytes;
+        held.tokens.insert(token, Input { shard, ack, bytes });
+    }
+
+    /// Returns when there is room for another message.
+    pub async fn room(&self) {
+        loop {
+            let freed = self.room.notified();
+            if lock(&self.held).bytes < UNACKED_BYTES_MAX {
+                return;
+            }
+            freed.await;
+        }
     }
 
     fn take(&self, token: DeliveryToken) -> Option<AckToken> {
-        lock(&self.tokens).remove(&token).map(|(_, ack)| ack)
+        let mut held = lock(&self.held);
+        let message = held.tokens.remove(&token)?;
+        held.bytes -= message.bytes;
+        self.room.notify_one();
+        Some(message.ack)
     }
 
     fn take_all(&self, shard: u32) -> Vec<AckToken> {
-        let mut all = Vec::new();
-        lock(&self.tokens).retain(|_, (of, ack)| {
-            if *of == shard {
-                all.push(*ack);
-            }
-            *of != shard
-        });
-        all
+        let mut held = lock(&self.held);
+        let tokens: Vec<DeliveryToken> =
+            held.tokens.iter().filter(|(_, message)| message.shard == shard).map(|(token, _)| *token).collect();
+        let messages: Vec<Input> = tokens.iter().filter_map(|token| held.tokens.remove(token)).collect();
+        held.bytes -= messages.iter().map(|message| message.bytes).sum::<usize>();
+        self.room.notify_one();
+        messages.into_iter().map(|message| message.ack).collect()
     }
 }
 
