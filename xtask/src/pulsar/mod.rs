@@ -230,6 +230,7 @@ impl Ports {
 fn wait_until_healthy(place: &Place, instance: &Instance) -> anyhow::Result<()> {
     let log = place.dir.join("logs/console.log");
     let until = Instant::now() + Duration::from_secs(120);
+    let mut missing = 0;
     loop {
         let ready = get(instance.ports.web, "/admin/v2/brokers/health")
             .is_some_and(|body| body.trim() == "ok")
@@ -239,7 +240,9 @@ fn wait_until_healthy(place: &Place, instance: &Instance) -> anyhow::Result<()> 
         if ready {
             return Ok(());
         }
-        if !process::is_broker(instance.pid, &place.dir) {
+        // While the script replaces itself by java its command line is empty for a moment.
+        missing = if process::is_broker(instance.pid, &place.dir) { 0 } else { missing + 1 };
+        if missing >= 5 {
             bail!("pulsar ended while it started; its log is {}", log.display());
         }
         if Instant::now() > until {
