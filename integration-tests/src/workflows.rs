@@ -116,7 +116,7 @@ pub async fn guarded() -> Result<String, Trouble> {
     Ok(activity_context::context().idempotency_key().to_string())
 }
 
-/// What [`guarded`] looks at.
+/// What `guarded` looks at.
 pub static SWITCH: AtomicU32 = AtomicU32::new(0);
 
 #[workflow(version = 1)]
