@@ -179,6 +179,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
                 check_delay_ms: Some(check_delay_ms),
                 fresh: true,
                 journal_sync: options.mode == Mode::Durable,
+                ..pulsar::Options::default()
             };
             let instance = pulsar::start(&start)?;
             let measured = rows(options, &program, &Broker::Pulsar { instance, check_delay_ms });

@@ -62,6 +62,9 @@ struct Start {
     /// Make a receipt mean fsynced, as on a cluster (the standalone's default does not).
     #[arg(long)]
     journal_sync: bool,
+    /// A further setting of its configuration; can be given several times.
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    settings: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -80,6 +83,7 @@ impl From<Start> for pulsar::Options {
             check_delay_ms: start.check_delay_ms,
             fresh: start.fresh,
             journal_sync: start.journal_sync,
+            settings: start.settings,
         }
     }
 }

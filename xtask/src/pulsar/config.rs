@@ -15,11 +15,11 @@ pub(super) fn write(home: &Path, dir: &Path, ports: Ports, options: &Options) ->
     let original = home.join("conf/standalone.conf");
     let original = fs::read_to_string(&original).with_context(|| format!("cannot read {}", original.display()))?;
     fs::create_dir_all(dir.join("logs")).with_context(|| format!("cannot create {}", dir.display()))?;
-    fs::write(dir.join("standalone.conf"), apply(&original, &settings(ports, options)))
+    fs::write(dir.join("standalone.conf"), apply(&original, &settings(ports, options)?))
         .context("cannot write standalone.conf")
 }
 
-fn settings(ports: Ports, options: &Options) -> BTreeMap<&'static str, String> {
+fn settings(ports: Ports, options: &Options) -> anyhow::Result<BTreeMap<&str, String>> {
     let mut settings = BTreeMap::from([
         ("brokerServicePort", ports.broker.to_string()),
         ("webServicePort", ports.web.to_string()),
@@ -39,13 +39,18 @@ fn settings(ports: Ports, options: &Options) -> BTreeMap<&'static str, String> {
     if options.journal_sync {
         settings.insert("journalSyncData", "true".to_owned());
     }
-    settings
+    for setting in &options.settings {
+        let (name, value) =
+            setting.split_once('=').with_context(|| format!("a setting is spelled name=value: {setting:?} is not"))?;
+        settings.insert(name, value.to_owned());
+    }
+    Ok(settings)
 }
 
 const LOOPBACK: &str = if cfg!(target_os = "macos") { "lo0" } else { "lo" };
 
 /// `text` with each setting replaced where it stands, or added at the end.
-fn apply(text: &str, settings: &BTreeMap<&'static str, String>) -> String {
+fn apply(text: &str, settings: &BTreeMap<&str, String>) -> String {
     let mut missing = settings.clone();
     let mut lines: Vec<String> = Vec::new();
     for line in text.lines() {

@@ -35,11 +35,19 @@ pub struct Options {
     pub fresh: bool,
     /// `journalSyncData`: a receipt means fsynced.
     pub journal_sync: bool,
+    /// Further settings of its configuration, `name=value`; the last one of a name counts.
+    pub settings: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { name: "default".to_owned(), check_delay_ms: None, fresh: false, journal_sync: false }
+        Options {
+            name: "default".to_owned(),
+            check_delay_ms: None,
+            fresh: false,
+            journal_sync: false,
+            settings: Vec::new(),
+        }
     }
 }
 
