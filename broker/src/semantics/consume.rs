@@ -1,31 +1,17 @@
-//! Consumers: subscribing, permits, acks, redelivery, seeking, and the end of a subscription.
+//! Consumers: subscribing, permits, acks, redelivery, and the end of a subscription.
 
 use super::broker::Broker;
-use super::change::Change;
 use super::effect::{Effect, Refusal, RefusalKind};
 use super::entry::Position;
+use super::seek::Start;
 use super::subscription::{ConsumerKey, Kind, Subscription};
-use super::topic::Topic;
 use super::{ConnectionId, TopicId};
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConsumerRef {
-    topic: TopicId,
-    subscription: u32,
-    slot: u32,
-}
-
-/// Where a cursor starts or seeks to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    Earliest,
-    Latest,
-    /// This message is the first.
-    At(Position),
-    /// The first message after this one is the first.
-    After(Position),
-    /// The first message published at or after this time.
-    Since(u64),
+    pub topic: TopicId,
+    pub subscription: u32,
+    pub slot: u32,
 }
 
 /// A message as an ack or a redelivery names it.
@@ -61,21 +47,6 @@ pub struct ConsumerStats {
     pub permits: u64,
     pub unacked: u64,
     pub backlog: u64,
-}
-
-impl Topic {
-    fn offset_of(&self, start: Start) -> u64 {
-        match start {
-            Start::Earliest => self.log.base(),
-            Start::Latest => self.log.end(),
-            Start::At(position) => self.log.ceiling(position),
-            Start::After(position) => match self.log.find(position) {
-                Some(offset) => offset + 1,
-                None => self.log.ceiling(position),
-            },
-            Start::Since(time_ms) => self.log.published_since(time_ms),
-        }
-    }
 }
 
 impl Broker {
@@ -254,62 +225,6 @@ impl Broker {
         self.schedule(consumer.topic, consumer.subscription);
     }
 
-    /// Moves the subscription's cursor. All its consumers are disconnected and come back by themselves, as
-    /// with Apache Pulsar.
-    pub fn handle_seek(&mut self, consumer: ConsumerKey, request_id: u64, start: Start) {
-        let connection = consumer.connection;
-        let Some(at) = self.consumers.get(&consumer).copied() else {
-            let refusal = Refusal::new(RefusalKind::ConsumerNotFound, "Consumer not found");
-            return self.emit(Effect::Refused { connection, request_id, refusal });
-        };
-        self.seek(at.topic, at.subscription, start);
-        self.answer(Effect::Success { connection, request_id });
-    }
-
-    fn seek(&mut self, topic_id: TopicId, id: u32, start: Start) {
-        let Some(topic) = self.topics.get_mut(&topic_id) else { return };
-        let next = topic.offset_of(start);
-        let Some(subscription) = topic.subscriptions.get_mut(&id) else { return };
-        let consumers: Vec<ConsumerKey> = subscription.consumers().map(|consumer| consumer.key).collect();
-        // A reader's subscription ends with its last consumer. When it comes back it says itself where it
-        // starts; but the client's seek decides that, so the subscription is kept for it.
-        let (name, durable) = (subscription.name.clone(), subscription.durable);
-        if !durable {
-            subscription.durable = true;
-        }
-        for consumer in consumers {
-            self.remove_consumer(consumer);
-            self.emit(Effect::ConsumerClosed { consumer });
-        }
-        let Some(subscription) = self.topics.get_mut(&topic_id).and_then(|topic| topic.subscriptions.get_mut(&id))
-        else {
-            return;
-        };
-        subscription.durable = durable;
-        subscription.seek(next);
-        if durable {
-            self.log_subscription(topic_id, &name);
-        }
-    }
-
-    /// Moves a cursor for the admin.
-    ///
-    /// # Errors
-    /// No such topic or subscription.
-    pub fn handle_reset_cursor(&mut self, topic: &super::TopicName, name: &str, start: Start) -> Result<(), Refusal> {
-        let (topic, id) = self.find_subscription(topic, name)?;
-        self.seek(topic, id, start);
-        Ok(())
-    }
-
-    fn find_subscription(&self, topic: &super::TopicName, name: &str) -> Result<(TopicId, u32), Refusal> {
-        let state = self.topic(topic)?;
-        let id = state.subscription_id(name).ok_or_else(|| {
-            Refusal::new(RefusalKind::SubscriptionNotFound, format!("Subscription {name} of {topic} not found"))
-        })?;
-        Ok((state.id, id))
-    }
-
     /// The last stored message of the consumer's topic with the size of its batch, and the last one below
     /// which everything is acknowledged.
     pub fn last_message_id(&self, consumer: ConsumerKey) -> Option<LastMessageId> {
@@ -355,61 +270,6 @@ impl Broker {
         self.remove_consumer(consumer);
         self.delete_subscription(at.topic, at.subscription);
         self.answer(Effect::Success { connection, request_id });
-    }
-
-    fn delete_subscription(&mut self, topic_id: TopicId, id: u32) {
-        let Some(topic) = self.topics.get_mut(&topic_id) else { return };
-        if let Some(subscription) = topic.subscriptions.remove(&id)
-            && subscription.durable
-        {
-            self.log(Change::SubscriptionDeleted { topic: topic_id, name: subscription.name });
-        }
-    }
-
-    /// # Errors
-    /// No such topic, or the subscription exists.
-    pub fn handle_create_subscription(
-        &mut self,
-        topic: &super::TopicName,
-        name: &str,
-        start: Start,
-    ) -> Result<(), Refusal> {
-        let id = self.ensure_topic(topic.as_str(), true)?;
-        self.check_storage()?;
-        let Some(state) = self.topics.get_mut(&id) else { return Ok(()) };
-        if state.subscription_id(name).is_some() {
-            return Err(Refusal::new(RefusalKind::AlreadyExists, "Subscription already exists for topic"));
-        }
-        if !state.name.is_persistent() {
-            return Err(Refusal::new(RefusalKind::NotAllowed, "A non-persistent topic has no durable subscriptions"));
-        }
-        let next = state.offset_of(start);
-        state.add_subscription(Subscription::new(name, Kind::Shared, true, next));
-        self.log_subscription(id, name);
-        Ok(())
-    }
-
-    /// # Errors
-    /// No such topic or subscription, or it has consumers and `force` was not asked for.
-    pub fn handle_delete_subscription(
-        &mut self,
-        topic: &super::TopicName,
-        name: &str,
-        force: bool,
-    ) -> Result<(), Refusal> {
-        let (topic_id, id) = self.find_subscription(topic, name)?;
-        let state = self.topics.get(&topic_id).and_then(|topic| topic.subscriptions.get(&id));
-        let consumers: Vec<ConsumerKey> =
-            state.map(|state| state.consumers().map(|consumer| consumer.key).collect()).unwrap_or_default();
-        if !consumers.is_empty() && !force {
-            return Err(Refusal::new(RefusalKind::Busy, "Subscription has active connected consumers"));
-        }
-        for consumer in consumers {
-            self.remove_consumer(consumer);
-            self.emit(Effect::ConsumerClosed { consumer });
-        }
-        self.delete_subscription(topic_id, id);
-        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@
 //! ```
 //! Payloads pass through and are never kept; what stays per message is an index entry of 40 bytes.
 
+pub mod backlog;
 mod broker;
 pub mod catalog;
 pub mod change;
@@ -25,6 +26,7 @@ pub mod name;
 pub mod produce;
 pub mod queue;
 pub mod restore;
+pub mod seek;
 pub mod stats;
 pub mod subscription;
 #[cfg(test)]
@@ -34,11 +36,12 @@ mod topic;
 pub use broker::Broker;
 pub use catalog::Policies;
 pub use change::{Change, Snapshot};
-pub use consume::{MessageId, Start, Subscribe};
+pub use consume::{MessageId, Subscribe};
 pub use effect::{Effect, Refusal, RefusalKind, Source};
 pub use entry::{Entry, Facts, Location, Position};
 pub use name::TopicName;
 pub use produce::{Access, CreateProducer, Publish};
+pub use seek::Start;
 pub use subscription::{ConsumerKey, Kind};
 
 /// A client connection; never reused.

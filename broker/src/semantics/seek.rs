@@ -1,0 +1,76 @@
+//! Where a cursor starts, and moving it.
+
+use super::TopicId;
+use super::broker::Broker;
+use super::effect::{Effect, Refusal, RefusalKind};
+use super::entry::Position;
+use super::subscription::ConsumerKey;
+use super::topic::Topic;
+
+/// Where a cursor starts or seeks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    Earliest,
+    Latest,
+    /// This message is the first.
+    At(Position),
+    /// The first message after this one is the first.
+    After(Position),
+    /// The first message published at or after this time.
+    Since(u64),
+}
+
+impl Topic {
+    pub fn offset_of(&self, start: Start) -> u64 {
+        match start {
+            Start::Earliest => self.log.base(),
+            Start::Latest => self.log.end(),
+            Start::At(position) => self.log.ceiling(position),
+            Start::After(position) => match self.log.find(position) {
+                Some(offset) => offset + 1,
+                None => self.log.ceiling(position),
+            },
+            Start::Since(time_ms) => self.log.published_since(time_ms),
+        }
+    }
+}
+
+impl Broker {
+    /// Moves the subscription's cursor. All its consumers are disconnected and come back by themselves, as
+    /// with Apache Pulsar.
+    pub fn handle_seek(&mut self, consumer: ConsumerKey, request_id: u64, start: Start) {
+        let connection = consumer.connection;
+        let Some(at) = self.consumers.get(&consumer).copied() else {
+            let refusal = Refusal::new(RefusalKind::ConsumerNotFound, "Consumer not found");
+            return self.emit(Effect::Refused { connection, request_id, refusal });
+        };
+        self.seek(at.topic, at.subscription, start);
+        self.answer(Effect::Success { connection, request_id });
+    }
+
+    pub(super) fn seek(&mut self, topic_id: TopicId, id: u32, start: Start) {
+        let Some(topic) = self.topics.get_mut(&topic_id) else { return };
+        let next = topic.offset_of(start);
+        let Some(subscription) = topic.subscriptions.get_mut(&id) else { return };
+        let consumers: Vec<ConsumerKey> = subscription.consumers().map(|consumer| consumer.key).collect();
+        // A reader's subscription ends with its last consumer. When it comes back it says itself where it
+        // starts; but the client's seek decides that, so the subscription is kept for it.
+        let (name, durable) = (subscription.name.clone(), subscription.durable);
+        if !durable {
+            subscription.durable = true;
+        }
+        for consumer in consumers {
+            self.remove_consumer(consumer);
+            self.emit(Effect::ConsumerClosed { consumer });
+        }
+        let Some(subscription) = self.topics.get_mut(&topic_id).and_then(|topic| topic.subscriptions.get_mut(&id))
+        else {
+            return;
+        };
+        subscription.durable = durable;
+        subscription.seek(next);
+        if durable {
+            self.log_subscription(topic_id, &name);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! One subscription of a persistent topic: its consumers, its cursor, and who gets which message when.
+//!
+//! Owns delivery order, permits, redelivery and delays. It neither reads payloads nor knows topics by name;
+//! the topic's [`Log`](super::log::Log) is lent to it.
+//!
+//! ```text
+//! log ──read──► (delayed ─due─►) queue ──permits──► consumer: pending ──ack──► cursor
+//!                                  ▲                             │
+//!                                  └── redeliver, consumer gone ─┘
+//! ```
+
+mod acking;
+mod consumer;
+mod dispatch;
+mod members;
+mod redelivery;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::cursor::Cursor;
+use super::entry::Entry;
+use super::queue::{KeyQueue, SharedQueue};
+
+pub use consumer::{Consumer, ConsumerKey};
+
+/// A consumer with this many unacked messages gets no more until it has acked half of them, as in Apache Pulsar.
+pub const UNACKED_PER_CONSUMER_MAX: usize = 50_000;
+
+/// How far a Key_Shared subscription reads ahead of blocked keys. Only offsets wait, so this is memory of a
+/// few megabytes; Apache Pulsar stops after 2,000 per consumer, since it keeps whole messages.
+pub const KEYS_LOOK_AHEAD_MAX: usize = 100_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Kind {
+    Exclusive,
+    Shared,
+    Failover,
+    KeyShared,
+}
+
+/// One message on its way to one consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivery {
+    pub consumer: ConsumerKey,
+    pub offset: u64,
+    pub entry: Entry,
+    pub redelivery_count: u32,
+}
+
+#[derive(Debug)]
+enum Dispatcher {
+    /// Exclusive and Failover: one consumer gets everything, in order.
+    Single {
+        active: Option<u32>,
+    },
+    Shared(SharedQueue),
+    Keys(Box<KeyQueue>),
+}
+
+#[derive(Debug)]
+pub struct Subscription {
+    pub name: String,
+    pub durable: bool,
+    pub kind: Kind,
+    cursor: Cursor,
+    /// Next offset that has never been looked at since the last rewind.
+    read: u64,
+    /// By a number that is never reused within the subscription.
+    consumers: BTreeMap<u32, Consumer>,
+    next_slot: u32,
+    dispatcher: Dispatcher,
+    /// Unacked offset to the consumer that has it.
+    pending: HashMap<u64, u32>,
+    redeliveries: HashMap<u64, u32>,
+    /// Due time and offset.
+    delayed: BTreeSet<(u64, u64)>,
+    /// Something changed since the cursor was last persisted.
+    pub unsaved: bool,
+    /// Ticks since the last consumer left.
+    pub idle_ticks: u32,
+    /// Already listed for the next dispatch.
+    pub scheduled: bool,
+    /// The due time that the broker's timer list has for it.
+    pub timer: Option<u64>,
+}
+
+impl Subscription {
+    pub fn new(name: &str, kind: Kind, durable: bool, next: u64) -> Subscription {
+        Subscription {
+            name: name.to_owned(),
+            durable,
+            kind,
+            cursor: Cursor::at(next),
+            read: next,
+            consumers: BTreeMap::new(),
+            next_slot: 1,
+            dispatcher: Dispatcher::of(kind),
+            pending: HashMap::new(),
+            redeliveries: HashMap::new(),
+            delayed: BTreeSet::new(),
+            unsaved: false,
+            idle_ticks: 0,
+            scheduled: false,
+            timer: None,
+        }
+    }
+
+    pub fn cursor(&self) -> &Cursor {
+        &self.cursor
+    }
+
+    pub fn consumers(&self) -> impl Iterator<Item = &Consumer> {
+        self.consumers.values()
+    }
+
+    pub fn consumer(&self, slot: u32) -> Option<&Consumer> {
+        self.consumers.get(&slot)
+    }
+
+    pub fn has_consumers(&self) -> bool {
+        !self.consumers.is_empty()
+    }
+
+    pub fn unacked(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub fn delayed(&self) -> usize {
+        self.delayed.len()
+    }
+
+    pub fn next_due_ms(&self) -> Option<u64> {
+        self.delayed.first().map(|(due, _)| *due)
+    }
+
+    /// The consumer that gets everything, of an Exclusive or Failover subscription.
+    pub fn active(&self) -> Option<u32> {
+        match &self.dispatcher {
+            Dispatcher::Single { active } => *active,
+            _ => None,
+        }
+    }
+
+    fn is_single(&self) -> bool {
+        matches!(self.dispatcher, Dispatcher::Single { .. })
+    }
+}
+
+impl Dispatcher {
+    fn of(kind: Kind) -> Dispatcher {
+        match kind {
+            Kind::Exclusive | Kind::Failover => Dispatcher::Single { active: None },
+            Kind::Shared => Dispatcher::Shared(SharedQueue::default()),
+            Kind::KeyShared => Dispatcher::Keys(Box::default()),
+        }
+    }
+}

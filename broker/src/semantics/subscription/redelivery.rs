@@ -1,0 +1,83 @@
+//! Messages that come again: asked for, left behind by a consumer, or because the cursor was moved.
+
+use super::{Dispatcher, Subscription};
+use crate::semantics::cursor::Cursor;
+use crate::semantics::log::Log;
+
+impl Subscription {
+    pub(super) fn requeue(&mut self, offset: u64, log: &Log) {
+        if !self.take_pending(offset, log) || self.cursor.is_acked(offset) {
+            return;
+        }
+        match &mut self.dispatcher {
+            Dispatcher::Shared(queue) => {
+                queue.replay.insert(offset);
+            }
+            Dispatcher::Keys(queue) => {
+                if let Some(entry) = log.get(offset) {
+                    queue.push(offset, entry.facts.hash);
+                }
+            }
+            Dispatcher::Single { .. } => {}
+        }
+    }
+
+    /// The consumer wants messages again: these, or all that it has. An Exclusive or Failover subscription
+    /// repeats everything unacked, since single messages would break its order.
+    pub fn handle_redeliver(&mut self, slot: u32, offsets: Option<Vec<u64>>, log: &Log) {
+        if self.is_single() {
+            if self.active() == Some(slot) {
+                self.read = self.cursor.next();
+            }
+            return;
+        }
+        let Some(consumer) = self.consumers.get(&slot) else { return };
+        let offsets = match offsets {
+            Some(offsets) => offsets.into_iter().filter(|offset| consumer.unacked.contains(offset)).collect(),
+            None => consumer.unacked.iter().copied().collect::<Vec<u64>>(),
+        };
+        for offset in offsets {
+            *self.redeliveries.entry(offset).or_insert(0) += 1;
+            self.requeue(offset, log);
+        }
+    }
+
+    /// Moves the cursor; everything from there on comes again. Consumers must have been disconnected.
+    pub fn seek(&mut self, next: u64) {
+        self.cursor = Cursor::at(next);
+        self.unsaved = true;
+        self.rewind();
+    }
+
+    /// Used while a topic is loaded: what was acknowledged before.
+    pub fn restore_cursor(&mut self, next: u64, acked: impl Iterator<Item = u64>) {
+        self.cursor = Cursor::at(next);
+        for offset in acked {
+            self.cursor.ack(offset);
+        }
+        self.rewind();
+    }
+
+    /// Starts again at the first unacknowledged message, with nothing delivered.
+    pub fn rewind(&mut self) {
+        self.read = self.cursor.next();
+        self.pending.clear();
+        self.redeliveries.clear();
+        self.delayed.clear();
+        for consumer in self.consumers.values_mut() {
+            consumer.unacked.clear();
+            consumer.blocked = false;
+        }
+        match &mut self.dispatcher {
+            Dispatcher::Single { .. } => {}
+            Dispatcher::Shared(queue) => queue.replay.clear(),
+            Dispatcher::Keys(queue) => queue.clear(),
+        }
+    }
+
+    /// Entries before the offset are gone.
+    pub fn handle_trimmed(&mut self, base: u64) {
+        self.cursor.ack_below(base);
+        self.read = self.read.max(base);
+    }
+}
