@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{Options, source};
+
+/// How long a broker may be unable to answer.
+const PATIENCE: Duration = Duration::from_secs(90);
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Unacknowledged messages by topic and subscription; partitions are added up.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -32,13 +36,14 @@ pub async fn read(options: &Options) -> anyhow::Result<Option<Backlog>> {
     let base = format!("{}/admin/v2/persistent/{}", admin.trim_end_matches('/'), source::namespace(options));
     let client = reqwest::Client::builder().timeout(Duration::from_secs(20)).build()?;
     let ask = async |url: String| -> anyhow::Result<Value> {
-        let mut request = client.get(&url);
-        if let Some(token) = &options.token {
-            request = request.bearer_auth(token);
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match ask_once(&client, &url, options).await {
+                // A broker that has just come back answers so until its storage is there, too.
+                Err(error) if is_passing(&error) && Instant::now() < until => tokio::time::sleep(PAUSE).await,
+                answer => return answer.with_context(|| format!("cannot ask {url}")),
+            }
         }
-        let answer = request.send().await.and_then(reqwest::Response::error_for_status);
-        let answer = answer.with_context(|| format!("cannot ask {url}"))?;
-        answer.json().await.with_context(|| format!("no JSON came from {url}"))
     };
     let mut backlog = Backlog::default();
     let topics = ask(base.clone()).await?;
@@ -55,6 +60,19 @@ pub async fn read(options: &Options) -> anyhow::Result<Option<Backlog>> {
         }
     }
     Ok(Some(backlog))
+}
+
+async fn ask_once(client: &reqwest::Client, url: &str, options: &Options) -> reqwest::Result<Value> {
+    let mut request = client.get(url);
+    if let Some(token) = &options.token {
+        request = request.bearer_auth(token);
+    }
+    request.send().await?.error_for_status()?.json().await
+}
+
+/// Whether the same question may be answered later.
+fn is_passing(error: &reqwest::Error) -> bool {
+    error.is_timeout() || error.is_connect() || error.status().is_some_and(|status| status.is_server_error())
 }
 
 impl fmt::Display for Backlog {

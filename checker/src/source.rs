@@ -20,7 +20,9 @@ type Entries = Vec<(Position, Vec<u8>)>;
 
 /// How long one operation, or the wait for the next entry, may take before the reader is built anew.
 const PATIENCE: Duration = Duration::from_secs(15);
-const TRIES: u32 = 6;
+const TRIES: u32 = 12;
+/// The longest time between two tries.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Partitions that are read at a time.
 const CONCURRENCY: usize = 8;
 const QUEUE_SIZE: u32 = 1_000;
@@ -70,7 +72,7 @@ async fn read_with_retries(pulsar: &Pulsar<TokioExecutor>, topic: String) -> any
             Err(error) if last_try => return Err(error.context(format!("cannot read {topic}"))),
             Err(_) => tokio::time::sleep(pause).await,
         }
-        pause *= 2;
+        pause = (pause * 2).min(PAUSE_MAX);
     }
     unreachable!("the last try returns")
 }
