@@ -11,7 +11,7 @@ use serde_json::{Value, json as value};
 
 use super::reply::{Failure, Reply, done, json, maybe, parse};
 use crate::semantics::Policies;
-use crate::semantics::catalog::Retention;
+use crate::semantics::policies::Retention;
 use crate::server::Hub;
 
 type Shared = State<Arc<Hub>>;
@@ -119,7 +119,7 @@ fn from_pulsar(body: &Value) -> Policies {
         backlog_quotas: field("backlog_quota_map")
             .and_then(|value| serde_json::from_value(value.clone()).ok())
             .unwrap_or_default(),
-        properties: BTreeMap::new(),
+        ..Policies::default()
     }
 }
 

@@ -48,7 +48,8 @@ impl From<Refusal> for Failure {
             | RefusalKind::Busy
             | RefusalKind::ConsumerBusy
             | RefusalKind::ProducerBusy
-            | RefusalKind::ProducerFenced => StatusCode::PRECONDITION_FAILED,
+            | RefusalKind::ProducerFenced
+            | RefusalKind::Unencrypted => StatusCode::PRECONDITION_FAILED,
             RefusalKind::NotAllowed => StatusCode::NOT_ACCEPTABLE,
             RefusalKind::Storage => StatusCode::INTERNAL_SERVER_ERROR,
         };

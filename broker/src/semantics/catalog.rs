@@ -1,44 +1,12 @@
 //! Tenants, namespaces with their policies, and which topics are partitioned.
-//!
-//! Enforced are deduplication, retention and message TTL. The other policies are kept and given back as
-//! they were set: this broker neither evicts a backlog nor deletes inactive topics.
 
 use std::collections::{BTreeMap, BTreeSet};
-
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::broker::Broker;
 use super::change::Change;
 use super::effect::{Refusal, RefusalKind};
 use super::name::{self, TopicName};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Retention {
-    #[serde(rename = "retentionTimeInMinutes")]
-    pub minutes: i64,
-    #[serde(rename = "retentionSizeInMB")]
-    pub size_mb: i64,
-}
-
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Policies {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub retention: Option<Retention>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deduplication: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub message_ttl_seconds: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub inactive_topics: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub persistence: Option<Value>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub backlog_quotas: BTreeMap<String, Value>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub properties: BTreeMap<String, String>,
-}
+use super::policies::Policies;
 
 #[derive(Debug, Default)]
 pub struct Catalog {

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::TopicId;
-use super::catalog::Policies;
 use super::entry::Position;
+use super::policies::Policies;
 use super::subscription::Kind;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,7 @@ pub enum Change {
     Partitioned { topic: String, partitions: u32 },
     PartitionedDeleted { topic: String },
     Topic { id: TopicId, name: String },
+    TopicMeta { id: TopicId, meta: Box<TopicMeta> },
     TopicDeleted { id: TopicId },
     Subscription { topic: TopicId, state: SubscriptionState },
     SubscriptionDeleted { topic: TopicId, name: String },
@@ -48,6 +49,18 @@ pub struct TopicState {
     pub subscriptions: Vec<SubscriptionState>,
     /// Producer name, highest sequence id stored, time of its last message.
     pub producers: Vec<(String, u64, u64)>,
+    #[serde(default)]
+    pub meta: TopicMeta,
+}
+
+/// What is known of a topic beside its messages, producers and subscriptions.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TopicMeta {
+    /// Counts its exclusive producers from zero; a producer that comes back with an older one was fenced
+    /// (PIP-68).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

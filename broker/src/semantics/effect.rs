@@ -116,6 +116,8 @@ pub enum RefusalKind {
     ConsumerBusy,
     ProducerBusy,
     ProducerFenced,
+    /// The namespace requires encryption.
+    Unencrypted,
     NotAllowed,
     /// The storage could not write; nothing that was confirmed is lost, and it may work later.
     Storage,

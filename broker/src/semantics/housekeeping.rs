@@ -2,9 +2,9 @@
 
 use super::TopicId;
 use super::broker::Broker;
-use super::catalog::Retention;
 use super::entry::Entry;
 use super::log::Log;
+use super::policies::Retention;
 use super::produce::subscription_change;
 
 /// Producer names that were silent for this long are forgotten by deduplication, as in Apache Pulsar's default.

@@ -23,7 +23,9 @@ pub mod hash;
 mod housekeeping;
 pub mod log;
 pub mod name;
+pub mod policies;
 pub mod produce;
+pub mod publish;
 pub mod queue;
 pub mod restore;
 pub mod seek;
@@ -34,13 +36,14 @@ mod tests;
 mod topic;
 
 pub use broker::Broker;
-pub use catalog::Policies;
 pub use change::{Change, Snapshot};
 pub use consume::{MessageId, Subscribe};
 pub use effect::{Effect, Refusal, RefusalKind, Source};
 pub use entry::{Entry, Facts, Location, Position};
 pub use name::TopicName;
-pub use produce::{Access, CreateProducer, Publish};
+pub use policies::Policies;
+pub use produce::{Access, CreateProducer};
+pub use publish::Publish;
 pub use seek::Start;
 pub use subscription::{ConsumerKey, Kind};
 

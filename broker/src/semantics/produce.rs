@@ -1,17 +1,10 @@
-//! Producers: who may write to a topic, which messages are duplicates, and when a sender hears of its message.
-//!
-//! A message gets its position when it is handed to the storage and becomes visible when it is stored. If
-//! storing fails, the topic goes on in a new ledger, and its producer is refused until it has been created
-//! again: so nothing that was sent later can be stored before what failed.
+//! Producers: who may write to a topic, alone or with others (PIP-68), and under which name.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use super::broker::{Broker, StoringMessage};
-use super::effect::{Effect, Refusal, RefusalKind, Source};
-use super::entry::{Entry, Facts, Location, Position};
+use super::broker::Broker;
+use super::effect::{Effect, Refusal, RefusalKind};
 use super::subscription::{Kind, Subscription};
 use super::topic::Topic;
 use super::{ConnectionId, TopicId};
@@ -31,15 +24,21 @@ impl ProducerKey {
 
 #[derive(Debug)]
 pub(super) struct Producer {
-    topic: TopicId,
+    pub topic: TopicId,
     pub name: Arc<str>,
-    serial: u64,
+    /// Which life of the producer; see [`super::broker::StoringMessage`].
+    pub serial: u64,
     epoch: u64,
     user_named: bool,
+    access: Access,
+    /// What it knew of the topic's epoch when it came.
+    topic_epoch: Option<u64>,
+    /// Says that it encrypts, and is held to it.
+    pub encrypted: bool,
     /// Waits for exclusive access.
-    waiting: bool,
+    pub waiting: bool,
     /// A message of it could not be stored; it must be created again.
-    failed: bool,
+    pub failed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,18 +61,9 @@ pub struct CreateProducer {
     pub epoch: u64,
     pub access: Access,
     pub topic_epoch: Option<u64>,
+    pub encrypted: bool,
     /// A durable subscription to make, at the earliest message, before the first message is sent.
     pub initial_subscription: Option<String>,
-}
-
-/// One `Send`: a message or a batch.
-#[derive(Debug, Clone)]
-pub struct Publish {
-    pub producer_id: u64,
-    pub sequence_id: u64,
-    pub highest_sequence_id: u64,
-    pub facts: Facts,
-    pub payload: Bytes,
 }
 
 impl Broker {
@@ -96,60 +86,117 @@ impl Broker {
             Some(_) => self.remove_producer(key),
             None => {}
         }
+        self.check_policies(topic_id, &request)?;
         let name: Arc<str> = match request.name.filter(|name| !name.is_empty()) {
             Some(name) => name.into(),
             None => format!("everpulse-{}-{}", self.generation, self.next_serial).into(),
         };
         self.take_name(topic_id, &name, &request.user_named, request.epoch)?;
-        let Some(topic) = self.topics.get_mut(&topic_id) else { return Ok(()) };
-        let mut waiting = false;
-        let mut fenced = Vec::new();
-        let others = !topic.producers.is_empty();
-        if request.topic_epoch.is_some_and(|epoch| epoch < topic.epoch) && request.access != Access::Shared {
-            return Err(Refusal::new(RefusalKind::ProducerFenced, "Producer was fenced by a newer exclusive producer"));
-        }
-        match request.access {
-            Access::Shared if topic.exclusive.is_some() || !topic.waiting.is_empty() => {
-                return Err(Refusal::new(RefusalKind::ProducerBusy, "Topic has an existing exclusive producer"));
-            }
-            Access::Exclusive if others || !topic.waiting.is_empty() => {
-                return Err(Refusal::new(RefusalKind::ProducerFenced, "Topic has existing producers"));
-            }
-            Access::WaitForExclusive if others || !topic.waiting.is_empty() => {
-                topic.waiting.push_back((key, request.request_id));
-                waiting = true;
-            }
-            Access::ExclusiveWithFencing => {
-                fenced.append(&mut topic.producers);
-                fenced.extend(topic.waiting.drain(..).map(|(key, _)| key));
-            }
-            _ => {}
-        }
-        if !waiting {
-            topic.producers.push(key);
-            if request.access != Access::Shared {
-                topic.exclusive = Some(key);
-                topic.epoch += 1;
-            }
-        }
-        if let Some(name) = request.initial_subscription
-            && topic.name.is_persistent()
-            && topic.subscription_id(&name).is_none()
-        {
-            let base = topic.log.base();
-            topic.add_subscription(Subscription::new(&name, Kind::Exclusive, true, base));
-            self.log_subscription(topic_id, &name);
-        }
-        for other in fenced {
-            self.producers.remove(&other);
-            self.emit(Effect::ProducerClosed { connection: other.connection, producer_id: other.producer_id });
-        }
+        let access = request.access;
+        let waiting = self.take_access(topic_id, access, request.topic_epoch)?;
         self.next_serial += 1;
-        let (serial, epoch, user_named) = (self.next_serial, request.epoch, request.user_named);
-        let producer = Producer { topic: topic_id, name, serial, epoch, user_named, waiting, failed: false };
+        let producer = Producer {
+            topic: topic_id,
+            name,
+            serial: self.next_serial,
+            epoch: request.epoch,
+            user_named: request.user_named,
+            access,
+            topic_epoch: request.topic_epoch,
+            encrypted: request.encrypted,
+            waiting,
+            failed: false,
+        };
         self.producers.insert(key, producer);
+        if let Some(topic) = self.topics.get_mut(&topic_id) {
+            if waiting {
+                topic.waiting.push_back((key, request.request_id));
+            } else {
+                topic.producers.push(key);
+                self.enter_epoch(key);
+            }
+        }
+        self.create_initial_subscription(topic_id, request.initial_subscription);
         self.answer_ready(key, request.request_id, !waiting);
         Ok(())
+    }
+
+    /// What the namespace asks of its producers.
+    fn check_policies(&self, topic: TopicId, request: &CreateProducer) -> Result<(), Refusal> {
+        let Some(topic) = self.topics.get(&topic) else { return Ok(()) };
+        let Some(policies) = self.catalog.namespaces.get(topic.name.namespace()) else { return Ok(()) };
+        if policies.encryption_required && !request.encrypted {
+            return Err(Refusal::new(RefusalKind::Unencrypted, format!("Encryption is required in {}", topic.name)));
+        }
+        let max = policies.max_producers_per_topic.unwrap_or(0) as usize;
+        if max > 0 && topic.producers.len() + topic.waiting.len() >= max {
+            let message = format!("Topic {} has reached its limit of {max} producers", topic.name);
+            return Err(Refusal::new(RefusalKind::ProducerBusy, message));
+        }
+        Ok(())
+    }
+
+    /// Whether the topic can be had this way; true if it must be waited for. A fencing producer ends all others.
+    fn take_access(&mut self, id: TopicId, access: Access, known: Option<u64>) -> Result<bool, Refusal> {
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(false) };
+        let fenced = |message: String| Err(Refusal::new(RefusalKind::ProducerFenced, message));
+        let owner = topic.exclusive.and_then(|key| self.producers.get(&key));
+        let owner = owner.map_or("a waiting one", |owner| &*owner.name);
+        let owned = topic.exclusive.is_some() || !topic.waiting.is_empty();
+        match access {
+            Access::Shared if owned => {
+                let message = format!("Topic has an existing exclusive producer: {owner}");
+                return Err(Refusal::new(RefusalKind::ProducerBusy, message));
+            }
+            Access::Shared => return Ok(false),
+            Access::Exclusive if owned => {
+                return fenced(format!("Topic has an existing exclusive producer: {owner}"));
+            }
+            Access::Exclusive if !topic.producers.is_empty() => return fenced("Topic has existing producers".into()),
+            Access::WaitForExclusive if owned || !topic.producers.is_empty() => return Ok(true),
+            _ => {}
+        }
+        if let Some(message) = moved_on(topic.meta.epoch, known) {
+            return fenced(message);
+        }
+        if access == Access::ExclusiveWithFencing {
+            let ended = std::mem::take(&mut topic.producers);
+            let waiting = std::mem::take(&mut topic.waiting);
+            topic.exclusive = None;
+            for key in ended {
+                self.producers.remove(&key);
+                self.emit(Effect::ProducerClosed { connection: key.connection, producer_id: key.producer_id });
+            }
+            for (key, request_id) in waiting {
+                self.producers.remove(&key);
+                let refusal = Refusal::new(RefusalKind::ProducerFenced, "Fenced out");
+                self.emit(Effect::Refused { connection: key.connection, request_id, refusal });
+            }
+        }
+        Ok(false)
+    }
+
+    /// A producer that has the topic for itself begins its next epoch, or continues the one that it knows.
+    fn enter_epoch(&mut self, key: ProducerKey) {
+        let Some(producer) = self.producers.get(&key).filter(|producer| producer.access != Access::Shared) else {
+            return;
+        };
+        let (id, known) = (producer.topic, producer.topic_epoch);
+        if let Some(topic) = self.topics.get_mut(&id) {
+            topic.exclusive = Some(key);
+        }
+        self.edit_meta(id, |meta| {
+            meta.epoch = known.or_else(|| Some(meta.epoch.map_or(0, |epoch| epoch.saturating_add(1))));
+        });
+    }
+
+    fn create_initial_subscription(&mut self, id: TopicId, name: Option<String>) {
+        let (Some(name), Some(topic)) = (name, self.topics.get_mut(&id)) else { return };
+        if topic.name.is_persistent() && topic.subscription_id(&name).is_none() {
+            let base = topic.log.base();
+            topic.add_subscription(Subscription::new(&name, Kind::Exclusive, true, base));
+            self.log_subscription(id, &name);
+        }
     }
 
     /// A name belongs to one producer of a topic; a reconnecting one with a newer epoch replaces its former self.
@@ -180,7 +227,7 @@ impl Broker {
             request_id,
             name: producer.name.to_string(),
             last_sequence_id: last.map_or(-1, |last| last as i64),
-            topic_epoch: (topic.exclusive == Some(key)).then_some(topic.epoch),
+            topic_epoch: topic.meta.epoch.filter(|_| ready),
             ready,
         };
         self.answer(effect);
@@ -200,187 +247,26 @@ impl Broker {
         if topic.exclusive == Some(key) {
             topic.exclusive = None;
         }
-        if topic.producers.is_empty()
+        self.promote_waiting(producer.topic);
+    }
+
+    /// Gives a free topic to the first producer that waits for it and has not been fenced meanwhile.
+    fn promote_waiting(&mut self, id: TopicId) {
+        while let Some(topic) = self.topics.get_mut(&id).filter(|topic| topic.producers.is_empty())
             && let Some((next, request_id)) = topic.waiting.pop_front()
         {
-            topic.producers.push(next);
-            topic.exclusive = Some(next);
-            topic.epoch += 1;
-            if let Some(producer) = self.producers.get_mut(&next) {
-                producer.waiting = false;
+            let Some(producer) = self.producers.get_mut(&next) else { continue };
+            if let Some(message) = moved_on(topic.meta.epoch, producer.topic_epoch) {
+                self.producers.remove(&next);
+                let refusal = Refusal::new(RefusalKind::ProducerFenced, message);
+                self.emit(Effect::Refused { connection: next.connection, request_id, refusal });
+                continue;
             }
+            producer.waiting = false;
+            topic.producers.push(next);
+            self.enter_epoch(next);
             self.answer_ready(next, request_id, true);
         }
-    }
-
-    /// A client sent a message. A producer that the broker has closed gets no answer: its client knows
-    /// already that it must send again.
-    pub fn handle_publish(&mut self, connection: ConnectionId, publish: Publish) {
-        let key = ProducerKey { connection, producer_id: publish.producer_id };
-        let bytes = publish.payload.len();
-        let refuse = |refusal| Effect::SendError {
-            connection,
-            producer_id: publish.producer_id,
-            sequence_id: publish.sequence_id,
-            refusal,
-            bytes,
-        };
-        let Some(producer) = self.producers.get_mut(&key) else {
-            return self.emit(Effect::Unanswered { connection, bytes });
-        };
-        if producer.waiting {
-            let refusal = Refusal::new(RefusalKind::NotAllowed, "Producer has no exclusive access yet");
-            return self.emit(refuse(refusal));
-        }
-        let topic_id = producer.topic;
-        let (name, serial) = (producer.name.clone(), producer.serial);
-        if producer.failed {
-            let refusal = Refusal::new(RefusalKind::Storage, "an earlier message of this producer could not be stored");
-            return self.emit(refuse(refusal));
-        }
-        if let Err(refusal) = self.check_storage() {
-            if let Some(producer) = self.producers.get_mut(&key) {
-                producer.failed = true;
-            }
-            return self.emit(refuse(refusal));
-        }
-        let Some(topic) = self.topics.get_mut(&topic_id) else { return };
-        if !topic.name.is_persistent() {
-            return self.publish_unstored(key, topic_id, publish);
-        }
-        let highest = publish.highest_sequence_id.max(publish.sequence_id);
-        let policies = self.catalog.namespaces.get(topic.name.namespace());
-        let deduplicated = policies.and_then(|policies| policies.deduplication).unwrap_or(false).then(|| name.clone());
-        let partition = topic.partition();
-        if let Some(name) = &deduplicated {
-            let sequence = topic.deduplication.entry(name.clone()).or_default();
-            if sequence.pushed.is_some_and(|pushed| publish.sequence_id <= pushed) {
-                return self.answer_last(Effect::Receipt {
-                    connection,
-                    producer_id: publish.producer_id,
-                    sequence_id: publish.sequence_id,
-                    highest_sequence_id: highest,
-                    position: None,
-                    partition,
-                    bytes,
-                });
-            }
-            sequence.pushed = Some(highest);
-        }
-        let position = *topic.next.get_or_insert_with(|| {
-            let ledger = self.next_ledger;
-            self.next_ledger += 1;
-            Position { ledger, entry: 0 }
-        });
-        topic.next = Some(Position { entry: position.entry + 1, ..position });
-        let message = StoringMessage {
-            topic: topic_id,
-            position,
-            facts: publish.facts,
-            producer: key,
-            serial,
-            sequence_id: publish.sequence_id,
-            highest_sequence_id: publish.highest_sequence_id,
-            deduplicated: deduplicated.clone(),
-            bytes,
-        };
-        let effect = Effect::Append {
-            topic: topic_id,
-            position,
-            facts: publish.facts,
-            origin: deduplicated.map(|name| (name, highest)),
-            payload: publish.payload,
-        };
-        self.store(message, effect);
-    }
-
-    /// A message of a non-persistent topic goes to who is there and has permits now.
-    fn publish_unstored(&mut self, key: ProducerKey, topic: TopicId, publish: Publish) {
-        let Some(topic) = self.topics.get_mut(&topic) else { return };
-        let partition = topic.partition();
-        let position = Position { ledger: 0, entry: 0 };
-        let permits = publish.facts.permits();
-        let mut deliveries = Vec::new();
-        for subscription in topic.subscriptions.values_mut() {
-            if let Some(consumer) = subscription.route_unstored(publish.facts.hash, permits) {
-                deliveries.push(Effect::Deliver {
-                    consumer,
-                    position,
-                    partition,
-                    redelivery_count: 0,
-                    permits: permits as u32,
-                    source: Source::Inline(publish.payload.clone()),
-                });
-            }
-        }
-        for delivery in deliveries {
-            self.emit(delivery);
-        }
-        self.emit(Effect::Receipt {
-            connection: key.connection,
-            producer_id: key.producer_id,
-            sequence_id: publish.sequence_id,
-            highest_sequence_id: publish.highest_sequence_id,
-            position: Some(position),
-            partition,
-            bytes: publish.payload.len(),
-        });
-    }
-
-    pub(super) fn message_stored(&mut self, now_ms: u64, message: StoringMessage, location: Location) {
-        let mut partition = -1;
-        match self.topics.get_mut(&message.topic) {
-            Some(topic) => {
-                partition = topic.partition();
-                topic.log.push(message.position, Entry { location, facts: message.facts });
-                topic.last = Some(message.position);
-                if let Some(name) = message.deduplicated {
-                    let sequence = topic.deduplication.entry(name).or_default();
-                    let highest = message.highest_sequence_id.max(message.sequence_id);
-                    sequence.stored = sequence.stored.max(Some(highest));
-                    sequence.pushed = sequence.pushed.max(sequence.stored);
-                    sequence.active_ms = now_ms;
-                }
-                self.schedule_all(message.topic);
-            }
-            // The topic was deleted meanwhile.
-            None => self.emit(Effect::Released { segment: location.segment, entries: 1 }),
-        }
-        let known = self.producers.get(&message.producer).is_some_and(|producer| producer.serial == message.serial);
-        let (connection, bytes) = (message.producer.connection, message.bytes);
-        if !known {
-            return self.emit(Effect::Unanswered { connection, bytes });
-        }
-        self.emit(Effect::Receipt {
-            connection,
-            producer_id: message.producer.producer_id,
-            sequence_id: message.sequence_id,
-            highest_sequence_id: message.highest_sequence_id,
-            position: Some(message.position),
-            partition,
-            bytes,
-        });
-    }
-
-    pub(super) fn message_failed(&mut self, message: StoringMessage, refusal: &Refusal) {
-        if let Some(topic) = self.topics.get_mut(&message.topic) {
-            if topic.next.is_some_and(|next| next.ledger == message.position.ledger) {
-                topic.next = None;
-            }
-            if let Some(name) = &message.deduplicated {
-                let sequence = topic.deduplication.entry(name.clone()).or_default();
-                sequence.pushed = sequence.stored;
-            }
-        }
-        let producer = self.producers.get_mut(&message.producer).filter(|producer| producer.serial == message.serial);
-        let known = producer.map(|producer| producer.failed = true).is_some();
-        let (connection, bytes) = (message.producer.connection, message.bytes);
-        self.emit(if known {
-            let (producer_id, sequence_id) = (message.producer.producer_id, message.sequence_id);
-            Effect::SendError { connection, producer_id, sequence_id, refusal: refusal.clone(), bytes }
-        } else {
-            Effect::Unanswered { connection, bytes }
-        });
     }
 
     pub(super) fn log_subscription(&mut self, topic: TopicId, name: &str) {
@@ -392,6 +278,13 @@ impl Broker {
         let Some(change) = subscription_change(state, id) else { return };
         self.log(change);
     }
+}
+
+/// Why a producer that knows this epoch was fenced, if it was.
+fn moved_on(current: Option<u64>, known: Option<u64>) -> Option<String> {
+    let (current, known) = (current?, known?);
+    (known < current)
+        .then(|| format!("Topic epoch has already moved. Current epoch: {current}, producer epoch: {known}"))
 }
 
 pub(super) fn subscription_change(topic: &Topic, id: u32) -> Option<super::Change> {

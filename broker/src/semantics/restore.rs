@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::TopicId;
 use super::broker::Broker;
-use super::change::{Change, Snapshot, SubscriptionState, TopicState};
+use super::change::{Change, Snapshot, SubscriptionState, TopicMeta, TopicState};
 use super::entry::{Entry, Position};
 use super::name::TopicName;
 use super::subscription::Subscription;
@@ -41,6 +41,7 @@ impl Restore {
         self.broker.names.insert(name.as_str().to_owned(), state.id);
         let mut topic = Topic::new(state.id, name);
         topic.last = state.last;
+        topic.meta = state.meta;
         for (name, sequence, active_ms) in state.producers {
             let stored = Some(sequence);
             topic.deduplication.insert(name.into(), Sequence { pushed: stored, stored, active_ms });
@@ -72,8 +73,13 @@ impl Restore {
             }
             Change::Topic { id, name } => {
                 if !self.broker.topics.contains_key(&id) {
-                    let (subscriptions, producers) = (Vec::new(), Vec::new());
-                    self.topic(TopicState { id, name, last: None, subscriptions, producers });
+                    let (subscriptions, producers, meta) = (Vec::new(), Vec::new(), TopicMeta::default());
+                    self.topic(TopicState { id, name, last: None, subscriptions, producers, meta });
+                }
+            }
+            Change::TopicMeta { id, meta } => {
+                if let Some(topic) = self.broker.topics.get_mut(&id) {
+                    topic.meta = *meta;
                 }
             }
             Change::TopicDeleted { id } => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::TopicId;
 use super::broker::Broker;
-use super::change::{Change, SubscriptionState, TopicState};
+use super::change::{Change, SubscriptionState, TopicMeta, TopicState};
 use super::effect::{Effect, Refusal, RefusalKind};
 use super::entry::{Entry, Position};
 use super::log::Log;
@@ -29,7 +29,7 @@ pub(super) struct Topic {
     pub exclusive: Option<ProducerKey>,
     /// Producers that wait to have it, with the request to answer.
     pub waiting: VecDeque<(ProducerKey, u64)>,
-    pub epoch: u64,
+    pub meta: TopicMeta,
     pub deduplication: HashMap<Arc<str>, Sequence>,
 }
 
@@ -56,7 +56,7 @@ impl Topic {
             producers: Vec::new(),
             exclusive: None,
             waiting: VecDeque::new(),
-            epoch: 0,
+            meta: TopicMeta::default(),
             deduplication: HashMap::new(),
         }
     }
@@ -107,11 +107,23 @@ impl Topic {
             producers: producers
                 .filter_map(|(name, sequence)| Some((name.to_string(), sequence.stored?, sequence.active_ms)))
                 .collect(),
+            meta: self.meta.clone(),
         }
     }
 }
 
 impl Broker {
+    /// Changes what is durably known of a topic.
+    pub(super) fn edit_meta(&mut self, id: TopicId, edit: impl FnOnce(&mut TopicMeta)) {
+        let Some(topic) = self.topics.get_mut(&id) else { return };
+        let before = topic.meta.clone();
+        edit(&mut topic.meta);
+        if topic.meta != before && topic.name.is_persistent() {
+            let meta = Box::new(topic.meta.clone());
+            self.log(Change::TopicMeta { id, meta });
+        }
+    }
+
     pub(super) fn topic_id(&self, name: &TopicName) -> Option<TopicId> {
         self.names.get(name.as_str()).copied()
     }

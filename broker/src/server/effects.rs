@@ -9,7 +9,7 @@ use crate::wire::messages::*;
 use crate::wire::{Response, ServerError};
 
 /// The request id of what the broker says unasked, as the Java broker's.
-const UNASKED: u64 = u64::MAX;
+pub const UNASKED: u64 = u64::MAX;
 
 /// A position that stands for "no message": -1:-1.
 pub const NO_POSITION: Position = Position { ledger: u64::MAX, entry: u64::MAX };
@@ -23,7 +23,7 @@ pub fn server_error(kind: RefusalKind) -> ServerError {
         RefusalKind::SubscriptionNotFound => ServerError::SubscriptionNotFound,
         RefusalKind::ConsumerNotFound => ServerError::ConsumerNotFound,
         RefusalKind::AlreadyExists | RefusalKind::NotAllowed => ServerError::NotAllowed,
-        RefusalKind::Busy => ServerError::Metadata,
+        RefusalKind::Busy | RefusalKind::Unencrypted => ServerError::Metadata,
         RefusalKind::ConsumerBusy => ServerError::ConsumerBusy,
         RefusalKind::ProducerBusy => ServerError::ProducerBusy,
         RefusalKind::ProducerFenced => ServerError::ProducerFenced,

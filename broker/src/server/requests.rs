@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::effects::{message_id, refused, server_error};
+use super::effects::{UNASKED, message_id, refused, server_error};
 use super::hub::Hub;
 use super::outbound::Outbound;
 use crate::semantics::{
@@ -11,6 +11,17 @@ use crate::semantics::{
 };
 use crate::wire::messages::*;
 use crate::wire::{EntryHeader, Frame, MESSAGE_BYTES_MAX, PROTOCOL_VERSION, Payload, Request, Response, ServerError};
+
+const AUTHENTICATION_REQUIRED: &str = "Authentication required: present the broker's token (auth method `token`)";
+
+/// What a client may rely on beside the protocol's version.
+const FEATURES: FeatureFlags = FeatureFlags {
+    auth_refresh: None,
+    broker_entry_metadata: None,
+    partial_producer: None,
+    topic_watchers: None,
+    partitioned_metadata_without_auto_creation: None,
+};
 
 /// A connection's side of the conversation.
 #[derive(Debug)]
@@ -55,24 +66,42 @@ impl Session {
     }
 
     fn connect(&mut self, connect: &CommandConnect) {
-        if let Some(token) = &self.hub.settings.token {
-            let given = connect.auth_data.as_deref().unwrap_or_default();
-            let method = connect.auth_method_name.as_deref().unwrap_or("none");
-            if method != "token" || !same(given, token.as_bytes()) {
-                let message = "Authentication required: present the broker's token (auth method `token`)";
-                return self.refuse_connection(ServerError::Authentication, message);
-            }
+        if !self.is_authentic(connect.auth_method_name.as_deref(), connect.auth_data.as_deref()) {
+            return self.refuse_connection(ServerError::Authentication, AUTHENTICATION_REQUIRED);
+        }
+        if let Some(url) = connect.proxy_to_broker_url.as_ref().filter(|url| !url.is_empty()) {
+            let message = format!(
+                "This broker is no proxy to {}: connect to {} directly",
+                url.escape_debug(),
+                self.hub.settings.service_url
+            );
+            return self.refuse_connection(ServerError::NotAllowed, &message);
         }
         self.connected = true;
         self.outbound.respond(&Response::Connected(CommandConnected {
             server_version: concat!("Everpulse broker ", env!("CARGO_PKG_VERSION")).into(),
             protocol_version: Some(connect.protocol_version.unwrap_or(0).min(PROTOCOL_VERSION)),
             max_message_size: Some(MESSAGE_BYTES_MAX as i32),
+            feature_flags: Some(FEATURES),
         }));
     }
 
+    fn is_authentic(&self, method: Option<&str>, data: Option<&[u8]>) -> bool {
+        let Some(token) = &self.hub.settings.token else { return true };
+        method == Some("token") && same(data.unwrap_or_default(), token.as_bytes())
+    }
+
+    /// This broker's token does not expire, so it never sends a challenge; a client that presents its
+    /// credentials again is taken at its word.
+    fn authenticate_again(&self, response: &CommandAuthResponse) {
+        let data = response.response.clone().unwrap_or_default();
+        if !self.is_authentic(data.auth_method_name.as_deref(), data.auth_data.as_deref()) {
+            self.refuse_connection(ServerError::Authentication, AUTHENTICATION_REQUIRED);
+        }
+    }
+
     fn refuse_connection(&self, error: ServerError, message: &str) {
-        self.outbound.respond(&Response::error(u64::MAX, error, message));
+        self.outbound.respond(&Response::error(UNASKED, error, message));
         self.outbound.finish();
     }
 
@@ -87,7 +116,8 @@ impl Session {
             Request::Ack(ack) => self.ack(broker, &ack),
             Request::Flow(flow) => broker.handle_flow(self.consumer(flow.consumer_id), flow.message_permits),
             Request::Ping => self.outbound.respond(&Response::Pong),
-            Request::Pong | Request::AuthResponse => {}
+            Request::Pong => {}
+            Request::AuthResponse(response) => self.authenticate_again(&response),
             Request::Connect(_) => self.refuse_connection(ServerError::NotAllowed, "Already connected"),
             Request::Producer(producer) => broker.handle_create_producer(self.id, create_producer(producer)),
             Request::Subscribe(subscribe) => self.subscribe(broker, subscribe),
@@ -122,9 +152,18 @@ impl Session {
                     schema_version: None,
                 }));
             }
+            Request::Transaction(transaction) => {
+                let refusal = transaction.refused(ServerError::NotAllowed, "Transactions are not supported");
+                self.outbound.respond(&Response::Transaction(refusal));
+            }
             Request::Unsupported { kind, request_id } => {
                 let message = format!("Command {kind} is not supported by this broker");
-                let request_id = request_id.unwrap_or(u64::MAX);
+                let request_id = request_id.unwrap_or(UNASKED);
+                self.outbound.respond(&Response::error(request_id, ServerError::NotAllowed, message));
+            }
+            Request::Malformed { kind, request_id, reason } => {
+                let message = format!("Command {kind} cannot be understood: {reason}");
+                let request_id = request_id.unwrap_or(UNASKED);
                 self.outbound.respond(&Response::error(request_id, ServerError::NotAllowed, message));
             }
         }
@@ -158,6 +197,8 @@ impl Session {
             sequence_id,
             highest_sequence_id: send.highest_sequence_id.unwrap_or(0),
             facts,
+            partial_chunk: header.partial_chunk,
+            encrypted: header.encrypted,
             payload: payload.entry,
         };
         broker.handle_publish(self.id, publish);
@@ -262,6 +303,17 @@ impl Session {
 
     fn lookup(&self, broker: &Broker, request: &CommandLookupTopic) {
         let request_id = request.request_id;
+        if let Some(listener) = request.advertised_listener_name.as_ref().filter(|name| !name.is_empty()) {
+            let message = format!("The broker does not have a listener `{}`: leave it out", listener.escape_debug());
+            return self.outbound.respond(&Response::Lookup(CommandLookupTopicResponse {
+                response: Some(2),
+                request_id,
+                // As Apache Pulsar 4.0.8 answers.
+                error: Some(ServerError::ServiceNotReady as i32),
+                message: Some(message),
+                ..Default::default()
+            }));
+        }
         let response = match broker.resolve(&request.topic) {
             Ok(_) => CommandLookupTopicResponse {
                 broker_service_url: Some(self.hub.settings.service_url.clone()),
@@ -350,6 +402,7 @@ fn create_producer(request: CommandProducer) -> CreateProducer {
             _ => Access::Shared,
         },
         topic_epoch: request.topic_epoch,
+        encrypted: request.encrypted.unwrap_or(false),
         initial_subscription: request.initial_subscription_name.filter(|name| !name.is_empty()),
     }
 }

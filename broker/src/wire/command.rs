@@ -9,6 +9,7 @@ use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_va
 
 use super::frame::WireError;
 use super::messages::*;
+use super::transaction::{TransactionRequest, TransactionResponse};
 
 /// Pulsar's error codes, as far as this broker uses them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub enum ServerError {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
     Connect(CommandConnect),
-    AuthResponse,
+    AuthResponse(CommandAuthResponse),
     Subscribe(CommandSubscribe),
     Producer(CommandProducer),
     Send(CommandSend),
@@ -55,47 +56,46 @@ pub enum Request {
     GetTopicsOfNamespace(CommandGetTopicsOfNamespace),
     GetSchema(CommandGetSchema),
     GetOrCreateSchema(CommandGetOrCreateSchema),
+    Transaction(TransactionRequest),
     /// A command that this broker does not know; `request_id` is its first field, where every such command has it.
     Unsupported {
         kind: u32,
         request_id: Option<u64>,
     },
+    /// What came in the frame is no such command; the frames behind it can be understood all the same.
+    Malformed {
+        kind: u32,
+        request_id: Option<u64>,
+        reason: String,
+    },
 }
 
 impl Request {
-    /// Decodes the bytes of one `BaseCommand`.
-    ///
-    /// # Errors
-    /// Bytes that are no protobuf, or a command without its sub-message.
-    pub fn decode(mut bytes: Bytes) -> Result<Request, WireError> {
-        let mut kind = None;
-        let mut body: Option<(u32, Bytes)> = None;
-        while bytes.has_remaining() {
-            let (tag, wire_type) = decode_key(&mut bytes)?;
-            match (tag, wire_type) {
-                (1, WireType::Varint) => kind = Some(decode_varint(&mut bytes)? as u32),
-                (_, WireType::LengthDelimited) => {
-                    let len = decode_varint(&mut bytes)?;
-                    if len > bytes.remaining() as u64 {
-                        return Err(WireError::Truncated);
-                    }
-                    let field = bytes.split_to(len as usize);
-                    // The field number of a command's sub-message is its type.
-                    if body.is_none() || kind == Some(tag) {
-                        body = Some((tag, field));
-                    }
-                }
-                (_, other) => prost::encoding::skip_field(other, tag, &mut bytes, Default::default())?,
-            }
-        }
-        let kind = kind.ok_or(WireError::NoCommand)?;
+    /// Decodes the bytes of one `BaseCommand`; what cannot be decoded is [`Request::Malformed`].
+    pub fn decode(command: Bytes) -> Request {
+        let (kind, body) = match split(command) {
+            Ok(parts) => parts,
+            Err(error) => return Request::Malformed { kind: 0, request_id: None, reason: error.to_string() },
+        };
         let body = match body {
             Some((tag, body)) if tag == kind => body,
             // A ping without its empty sub-message is still a ping.
             _ if matches!(kind, 18 | 19) => Bytes::new(),
-            _ => return Err(WireError::NoCommand),
+            _ => {
+                let reason = WireError::NoCommand.to_string();
+                return Request::Malformed { kind, request_id: None, reason };
+            }
         };
-        Ok(match kind {
+        let request_id = || varint_field(body.clone(), request_id_tag(kind));
+        match Request::decode_body(kind, body.clone()) {
+            Ok(Some(request)) => request,
+            Ok(None) => Request::Unsupported { kind, request_id: request_id() },
+            Err(error) => Request::Malformed { kind, request_id: request_id(), reason: error.to_string() },
+        }
+    }
+
+    fn decode_body(kind: u32, body: Bytes) -> Result<Option<Request>, prost::DecodeError> {
+        Ok(Some(match kind {
             2 => Request::Connect(Message::decode(body)?),
             4 => Request::Subscribe(Message::decode(body)?),
             5 => Request::Producer(Message::decode(body)?),
@@ -115,18 +115,59 @@ impl Request {
             29 => Request::GetLastMessageId(Message::decode(body)?),
             32 => Request::GetTopicsOfNamespace(Message::decode(body)?),
             34 => Request::GetSchema(Message::decode(body)?),
-            37 => Request::AuthResponse,
+            37 => Request::AuthResponse(Message::decode(body)?),
             39 => Request::GetOrCreateSchema(Message::decode(body)?),
-            kind => Request::Unsupported { kind, request_id: first_varint(body) },
-        })
+            kind => return Ok(TransactionRequest::decode(kind, body)?.map(Request::Transaction)),
+        }))
     }
 }
 
-fn first_varint(mut body: Bytes) -> Option<u64> {
-    match decode_key(&mut body) {
-        Ok((1, WireType::Varint)) => decode_varint(&mut body).ok(),
-        _ => None,
+/// The type of a `BaseCommand` and the sub-message that belongs to it, with its field number.
+fn split(mut command: Bytes) -> Result<(u32, Option<(u32, Bytes)>), WireError> {
+    let mut kind = None;
+    let mut body: Option<(u32, Bytes)> = None;
+    while command.has_remaining() {
+        let (tag, wire_type) = decode_key(&mut command)?;
+        match (tag, wire_type) {
+            (1, WireType::Varint) => kind = Some(decode_varint(&mut command)? as u32),
+            (_, WireType::LengthDelimited) => {
+                let len = decode_varint(&mut command)?;
+                if len > command.remaining() as u64 {
+                    return Err(WireError::Truncated);
+                }
+                let field = command.split_to(len as usize);
+                // The field number of a command's sub-message is its type.
+                if body.is_none() || kind == Some(tag) {
+                    body = Some((tag, field));
+                }
+            }
+            (_, other) => prost::encoding::skip_field(other, tag, &mut command, Default::default())?,
+        }
     }
+    Ok((kind.ok_or(WireError::NoCommand)?, body))
+}
+
+/// In which field a command has its request id.
+fn request_id_tag(kind: u32) -> u32 {
+    match kind {
+        4 => 5,
+        5 => 3,
+        10 => 8,
+        12 | 15 | 16 | 21 | 23 | 28 | 29 => 2,
+        _ => 1,
+    }
+}
+
+/// A number in a message that may be damaged elsewhere.
+fn varint_field(mut body: Bytes, wanted: u32) -> Option<u64> {
+    while body.has_remaining() {
+        let (tag, wire_type) = decode_key(&mut body).ok()?;
+        if (tag, wire_type) == (wanted, WireType::Varint) {
+            return decode_varint(&mut body).ok();
+        }
+        prost::encoding::skip_field(wire_type, tag, &mut body, Default::default()).ok()?;
+    }
+    None
 }
 
 /// What the broker says to a client.
@@ -151,6 +192,7 @@ pub enum Response {
     GetSchema(CommandGetSchemaResponse),
     GetOrCreateSchema(CommandGetOrCreateSchemaResponse),
     AckResponse(CommandAckResponse),
+    Transaction(TransactionResponse),
 }
 
 impl Response {
@@ -183,12 +225,13 @@ impl Response {
             Response::GetTopicsOfNamespace(body) => encode_frame(out, 33, body),
             Response::GetSchema(body) => encode_frame(out, 35, body),
             Response::AckResponse(body) => encode_frame(out, 38, body),
+            Response::Transaction(response) => response.encode(out),
             Response::GetOrCreateSchema(body) => encode_frame(out, 40, body),
         }
     }
 }
 
-fn encode_frame(out: &mut BytesMut, kind: u32, body: &impl Message) {
+pub(super) fn encode_frame(out: &mut BytesMut, kind: u32, body: &impl Message) {
     encode_command(out, kind, body, 0);
 }
 

@@ -42,6 +42,8 @@ pub struct MessageMetadata {
     pub partition_key: Option<String>,
     #[prost(int32, optional, tag = "11")]
     pub num_messages_in_batch: Option<i32>,
+    #[prost(message, repeated, tag = "13")]
+    pub encryption_keys: Vec<EncryptionKeys>,
     #[prost(bool, optional, tag = "17")]
     pub partition_key_b64_encoded: Option<bool>,
     #[prost(bytes = "bytes", optional, tag = "18")]
@@ -50,6 +52,17 @@ pub struct MessageMetadata {
     pub deliver_at_time: Option<i64>,
     #[prost(uint64, optional, tag = "24")]
     pub highest_sequence_id: Option<u64>,
+    #[prost(int32, optional, tag = "27")]
+    pub num_chunks_from_msg: Option<i32>,
+    #[prost(int32, optional, tag = "29")]
+    pub chunk_id: Option<i32>,
+}
+
+/// Which keys a message is encrypted with; a broker only looks whether there are any.
+#[derive(Clone, PartialEq, Message)]
+pub struct EncryptionKeys {
+    #[prost(string, required, tag = "1")]
+    pub key: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -62,6 +75,39 @@ pub struct CommandConnect {
     pub protocol_version: Option<i32>,
     #[prost(string, optional, tag = "5")]
     pub auth_method_name: Option<String>,
+    #[prost(string, optional, tag = "6")]
+    pub proxy_to_broker_url: Option<String>,
+    #[prost(message, optional, tag = "10")]
+    pub feature_flags: Option<FeatureFlags>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct FeatureFlags {
+    #[prost(bool, optional, tag = "1")]
+    pub auth_refresh: Option<bool>,
+    #[prost(bool, optional, tag = "2")]
+    pub broker_entry_metadata: Option<bool>,
+    #[prost(bool, optional, tag = "3")]
+    pub partial_producer: Option<bool>,
+    #[prost(bool, optional, tag = "4")]
+    pub topic_watchers: Option<bool>,
+    /// PIP-344.
+    #[prost(bool, optional, tag = "5")]
+    pub partitioned_metadata_without_auto_creation: Option<bool>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct AuthData {
+    #[prost(string, optional, tag = "1")]
+    pub auth_method_name: Option<String>,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    pub auth_data: Option<Bytes>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct CommandAuthResponse {
+    #[prost(message, optional, tag = "2")]
+    pub response: Option<AuthData>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -72,6 +118,8 @@ pub struct CommandConnected {
     pub protocol_version: Option<i32>,
     #[prost(int32, optional, tag = "3")]
     pub max_message_size: Option<i32>,
+    #[prost(message, optional, tag = "4")]
+    pub feature_flags: Option<FeatureFlags>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -142,6 +190,8 @@ pub struct CommandLookupTopic {
     pub topic: String,
     #[prost(uint64, required, tag = "2")]
     pub request_id: u64,
+    #[prost(string, optional, tag = "7")]
+    pub advertised_listener_name: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -172,6 +222,8 @@ pub struct CommandProducer {
     pub request_id: u64,
     #[prost(string, optional, tag = "4")]
     pub producer_name: Option<String>,
+    #[prost(bool, optional, tag = "5")]
+    pub encrypted: Option<bool>,
     #[prost(uint64, optional, tag = "8")]
     pub epoch: Option<u64>,
     #[prost(bool, optional, tag = "9")]

@@ -17,6 +17,9 @@ pub struct EntryHeader {
     pub publish_time_ms: u64,
     /// Zero if it may be delivered at once.
     pub deliver_at_ms: u64,
+    /// One of several chunks of a message, and not the last.
+    pub partial_chunk: bool,
+    pub encrypted: bool,
 }
 
 impl EntryHeader {
@@ -36,6 +39,10 @@ impl EntryHeader {
             batch: metadata.num_messages_in_batch.map(|count| count.max(1) as u32),
             publish_time_ms: metadata.publish_time,
             deliver_at_ms: metadata.deliver_at_time.unwrap_or(0).max(0) as u64,
+            partial_chunk: metadata
+                .chunk_id
+                .is_some_and(|chunk| chunk.saturating_add(1) < metadata.num_chunks_from_msg.unwrap_or(0)),
+            encrypted: !metadata.encryption_keys.is_empty(),
         })
     }
 }

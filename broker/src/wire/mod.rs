@@ -1,7 +1,7 @@
 //! Pulsar's binary protocol: frames, commands and the part of the message metadata that a broker reads.
 //!
 //! Owns bytes in both directions and nothing else: no sockets, no state, no meaning. Field numbers are
-//! those of `PulsarApi.proto` (protocol version 19). Arbitrary bytes give a [`WireError`], never a panic
+//! those of `PulsarApi.proto` (protocol version 21). Arbitrary bytes give a [`WireError`], never a panic
 //! and never an allocation beyond what was received.
 //!
 //! ```text
@@ -13,13 +13,14 @@ pub mod command;
 pub mod frame;
 pub mod messages;
 pub mod metadata;
+pub mod transaction;
 
 pub use command::{Request, Response, ServerError};
 pub use frame::{Frame, FrameDecoder, Payload, WireError};
 pub use metadata::EntryHeader;
 
 /// The protocol version this broker says it speaks.
-pub const PROTOCOL_VERSION: i32 = 19;
+pub const PROTOCOL_VERSION: i32 = 21;
 
 /// The largest message (metadata and payload) that is accepted, as in Apache Pulsar's default.
 pub const MESSAGE_BYTES_MAX: usize = 5 * 1024 * 1024;

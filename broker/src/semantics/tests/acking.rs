@@ -172,7 +172,7 @@ fn acked_messages_go_when_their_segment_is_closed() {
 fn retention_keeps_acked_messages_by_time_and_size() {
     for (minutes, size_mb, kept) in [(-1, -1, 4), (10, -1, 4), (1, -1, 0), (-1, 0, 0), (0, 0, 0)] {
         let (mut world, consumer) = sent(Kind::Shared, 4);
-        let retention = Some(catalog::Retention { minutes, size_mb });
+        let retention = Some(policies::Retention { minutes, size_mb });
         world.broker.handle_set_policies("public/default", |policies| policies.retention = retention).expect("set");
         world.ack(consumer, &[0, 1, 2, 3]);
         world.begin_segment();

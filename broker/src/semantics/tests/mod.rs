@@ -1,5 +1,6 @@
 //! The rules of the state machine, one test each, in virtual time and without a disk.
 
+mod access;
 mod acking;
 mod admin;
 mod keys;
@@ -127,7 +128,10 @@ impl World {
 
     pub fn send_sequence(&mut self, sequence_id: u64, facts: Facts, payload: &str) {
         let payload = Bytes::copy_from_slice(payload.as_bytes());
-        let publish = Publish { producer_id: 1, sequence_id, highest_sequence_id: 0, facts, payload };
+        self.publish(Publish { sequence_id, facts, payload, ..publish() });
+    }
+
+    pub fn publish(&mut self, publish: Publish) {
         self.broker.handle_publish(CLIENT, publish);
     }
 
@@ -193,6 +197,19 @@ impl World {
     pub fn backlog(&self) -> u64 {
         let stats = self.broker.topic_stats(&TopicName::parse("t").expect("valid")).expect("exists");
         stats.subscriptions.iter().find(|subscription| subscription.name == "s").expect("exists").backlog
+    }
+}
+
+/// An empty message of producer 1.
+pub fn publish() -> Publish {
+    Publish {
+        producer_id: 1,
+        sequence_id: 0,
+        highest_sequence_id: 0,
+        facts: Facts::default(),
+        partial_chunk: false,
+        encrypted: false,
+        payload: Bytes::new(),
     }
 }
 

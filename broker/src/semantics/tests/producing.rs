@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn receipts(out: &[Effect]) -> Vec<(u64, Option<u64>)> {
+pub fn receipts(out: &[Effect]) -> Vec<(u64, Option<u64>)> {
     let receipts = out.iter().filter_map(|effect| match effect {
         Effect::Receipt { sequence_id, position, .. } => Some((*sequence_id, position.map(|position| position.entry))),
         _ => None,
@@ -10,7 +10,7 @@ fn receipts(out: &[Effect]) -> Vec<(u64, Option<u64>)> {
     receipts.collect()
 }
 
-fn errors(out: &[Effect]) -> Vec<u64> {
+pub fn errors(out: &[Effect]) -> Vec<u64> {
     let errors = out.iter().filter_map(|effect| match effect {
         Effect::SendError { sequence_id, .. } => Some(*sequence_id),
         _ => None,
@@ -18,14 +18,14 @@ fn errors(out: &[Effect]) -> Vec<u64> {
     errors.collect()
 }
 
-fn ready(out: &[Effect]) -> Option<bool> {
+pub fn ready(out: &[Effect]) -> Option<bool> {
     out.iter().find_map(|effect| match effect {
         Effect::ProducerReady { ready, .. } => Some(*ready),
         _ => None,
     })
 }
 
-fn refused(out: &[Effect]) -> Option<RefusalKind> {
+pub fn refused(out: &[Effect]) -> Option<RefusalKind> {
     out.iter().find_map(|effect| match effect {
         Effect::Refused { refusal, .. } => Some(refusal.kind),
         _ => None,

@@ -4,7 +4,7 @@ use super::restore::Restore;
 use super::*;
 
 /// Restarts the world from a snapshot (or none) and everything that was stored after it.
-fn restarted(world: &World, snapshot: Option<(Snapshot, usize)>) -> World {
+pub fn restarted(world: &World, snapshot: Option<(Snapshot, usize)>) -> World {
     let (snapshot, covered) = snapshot.unwrap_or((Snapshot::initial(), 0));
     let json = serde_json::to_vec(&snapshot).expect("plain data");
     let mut restore = Restore::new(serde_json::from_slice(&json).expect("plain data"));
