@@ -18,6 +18,7 @@ mod error;
 pub mod semantics;
 pub mod server;
 pub mod storage;
+pub mod timestamp;
 pub mod wire;
 
 pub use embedded::{Embedded, Endpoint, Mode, Options};

@@ -168,8 +168,12 @@ async fn partitioned_stats(State(hub): Shared, domain: In, path: Name) -> Reply 
 
 fn shown(stats: &TopicStats) -> Value {
     let subscription = |subscription: &SubscriptionStats| {
-        let consumers = subscription.consumers.iter().map(|(name, permits, unacked)| {
-            value!({ "consumerName": name, "availablePermits": permits, "unackedMessages": unacked })
+        let consumers = subscription.consumers.iter().map(|consumer| {
+            value!({
+                "consumerName": consumer.name,
+                "availablePermits": consumer.permits,
+                "unackedMessages": consumer.unacked,
+            })
         });
         value!({
             "type": kind(subscription),

@@ -11,12 +11,15 @@ use super::entry::{Entry, Facts, Location, Position};
 use super::produce::{Producer, ProducerKey};
 use super::subscription::{ConsumerKey, Delivery};
 use super::topic::Topic;
-use super::{ConnectionId, TopicId};
+use super::{Client, ConnectionId, TopicId};
 
 /// The broker's state machine; see the [module](super).
 #[derive(Debug, Default)]
 pub struct Broker {
     pub(super) generation: u64,
+    /// The time of the last input that said it.
+    pub(super) now_ms: u64,
+    pub(super) clients: BTreeMap<ConnectionId, Client>,
     pub(super) catalog: Catalog,
     pub(super) topics: HashMap<TopicId, Topic>,
     pub(super) names: BTreeMap<String, TopicId>,
@@ -61,6 +64,16 @@ impl Broker {
     /// How often a broker has been started on this directory.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Says what time it is; for what is only shown, as when a consumer acked last.
+    pub fn handle_now(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
+    /// Says who a connection is of; for what is only shown.
+    pub fn handle_connected(&mut self, connection: ConnectionId, client: Client) {
+        self.clients.insert(connection, client);
     }
 
     pub(super) fn emit(&mut self, effect: Effect) {
@@ -228,6 +241,7 @@ impl Broker {
 
     /// A client is gone, with all its producers and consumers.
     pub fn handle_disconnected(&mut self, connection: ConnectionId) {
+        self.clients.remove(&connection);
         let producers = ProducerKey::all_of(connection);
         let producers: Vec<ProducerKey> = self.producers.range(producers).map(|(key, _)| *key).collect();
         for key in producers {

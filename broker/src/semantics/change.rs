@@ -38,6 +38,8 @@ pub struct SubscriptionState {
     /// First and last position of each acknowledged range above.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub acked: Vec<(Position, Position)>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,10 +1,12 @@
 //! Consumers: subscribing, permits, acks, redelivery, and the end of a subscription.
 
+use std::collections::BTreeMap;
+
 use super::broker::Broker;
 use super::effect::{Effect, Refusal, RefusalKind};
 use super::entry::Position;
 use super::seek::Start;
-use super::subscription::{ConsumerKey, Kind, Subscription};
+use super::subscription::{ConsumerKey, Joining, Kind, Subscription};
 use super::{ConnectionId, TopicId};
 
 #[derive(Debug, Clone, Copy)]
@@ -37,16 +39,10 @@ pub struct Subscribe {
     pub start: Option<Start>,
     pub earliest: bool,
     pub create_topic: bool,
-}
-
-/// What a consumer can be asked about itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConsumerStats {
-    pub name: String,
-    pub kind: Kind,
-    pub permits: u64,
-    pub unacked: u64,
-    pub backlog: u64,
+    /// Of the consumer, shown in the stats.
+    pub metadata: BTreeMap<String, String>,
+    /// Of the subscription, if this makes it.
+    pub properties: BTreeMap<String, String>,
 }
 
 impl Broker {
@@ -88,7 +84,9 @@ impl Broker {
                 // A reader from "latest" that asks for the earliest position gets it, as in the Java broker.
                 let start = if start == Start::Latest && request.earliest { Start::Earliest } else { start };
                 let next = topic.offset_of(start);
-                (topic.add_subscription(Subscription::new(&request.subscription, request.kind, durable, next)), true)
+                let mut subscription = Subscription::new(&request.subscription, request.kind, durable, next);
+                subscription.properties = request.properties;
+                (topic.add_subscription(subscription), true)
             }
         };
         let Some(subscription) = topic.subscriptions.get_mut(&id) else { return Ok(()) };
@@ -116,7 +114,9 @@ impl Broker {
         let name = name.unwrap_or_else(|| format!("c{}-{}", key.connection.0, key.consumer_id));
         let partition = topic.name.partition();
         let before = subscription.active();
-        let slot = subscription.add_consumer(request.kind, key, name, request.priority, partition);
+        let (priority, metadata, now_ms) = (request.priority, request.metadata, self.now_ms);
+        let joining = Joining { key, name, priority, metadata, now_ms };
+        let slot = subscription.add_consumer(request.kind, joining, partition);
         self.consumers.insert(key, ConsumerRef { topic: topic_id, subscription: id, slot });
         if new && durable {
             let name = request.subscription;
@@ -164,13 +164,16 @@ impl Broker {
     }
 
     pub fn handle_flow(&mut self, consumer: ConsumerKey, permits: u32) {
-        self.with_subscription(consumer, |subscription, _, slot| subscription.handle_flow(slot, permits));
+        let now_ms = self.now_ms;
+        self.with_subscription(consumer, |subscription, _, slot| subscription.handle_flow(slot, permits, now_ms));
     }
 
     /// # Errors
     /// There is no such consumer, or cumulative acks on a subscription that several consumers share.
     pub fn handle_ack(&mut self, consumer: ConsumerKey, cumulative: bool, ids: &[MessageId]) -> Result<(), Refusal> {
-        let outcome = self.with_subscription(consumer, |subscription, log, _| {
+        let now_ms = self.now_ms;
+        let outcome = self.with_subscription(consumer, |subscription, log, slot| {
+            subscription.note_ack(slot, now_ms);
             if cumulative {
                 if matches!(subscription.kind, Kind::Shared | Kind::KeyShared) {
                     return Err(Refusal::new(
@@ -237,20 +240,6 @@ impl Broker {
             batch: last.and_then(|last| topic.log.get(last)).map_or(0, |entry| entry.facts.batch),
             partition: topic.partition(),
             mark_delete: next.checked_sub(1).and_then(|offset| topic.log.position(offset)),
-        })
-    }
-
-    pub fn consumer_stats(&self, key: ConsumerKey) -> Option<ConsumerStats> {
-        let at = self.consumers.get(&key)?;
-        let topic = self.topics.get(&at.topic)?;
-        let subscription = topic.subscriptions.get(&at.subscription)?;
-        let consumer = subscription.consumer(at.slot)?;
-        Some(ConsumerStats {
-            name: consumer.name.clone(),
-            kind: subscription.kind,
-            permits: consumer.permits.max(0) as u64,
-            unacked: consumer.unacked.len() as u64,
-            backlog: subscription.cursor().backlog(topic.log.end()),
         })
     }
 

@@ -67,6 +67,20 @@ impl Cursor {
         self.ranges.iter().map(|(start, end)| (*start, *end))
     }
 
+    /// The n-th offset from the mark on that is not acknowledged, counted from one.
+    pub fn nth_unacked(&self, n: u64, end: u64) -> Option<u64> {
+        let mut left = n.checked_sub(1)?;
+        let mut from = self.next;
+        for (start, stop) in self.ranges() {
+            if left < start - from {
+                break;
+            }
+            left -= start - from;
+            from = stop;
+        }
+        from.checked_add(left).filter(|offset| *offset < end)
+    }
+
     /// How many offsets below `end` are not acknowledged.
     pub fn backlog(&self, end: u64) -> u64 {
         let acked: u64 = self.ranges().map(|(start, end)| end - start).sum();
@@ -99,6 +113,9 @@ mod tests {
                     prop_assert_eq!(cursor.is_acked(offset), plain.contains(&offset));
                 }
                 prop_assert_eq!(cursor.backlog(40), 40 - plain.len() as u64);
+                let left: Vec<u64> = (0..40).filter(|offset| !plain.contains(offset)).collect();
+                let nth: Vec<u64> = (1..).map_while(|n| cursor.nth_unacked(n, 40)).collect();
+                prop_assert_eq!(nth, left);
                 let starts: Vec<u64> = cursor.ranges().map(|(start, _)| start).collect();
                 prop_assert!(starts.iter().all(|start| *start > cursor.next()));
             }

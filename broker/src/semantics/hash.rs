@@ -1,16 +1,24 @@
 //! Which consumer of a Key_Shared subscription a key belongs to.
 //!
-//! As the Java broker does it: murmur3 (32 bits, seed 0) of the sticky key without the sign bit, on a ring
-//! where every consumer has 100 points (`ConsistentHashingStickyKeyConsumerSelector`, Apache Pulsar 4.0).
+//! As the Java broker does it: murmur3 (32 bits, seed 0) of the sticky key without the sign bit, cut to 1 to
+//! 65535, on a ring where every consumer has 100 points (`ConsistentHashingStickyKeyConsumerSelector`, Apache
+//! Pulsar 4.0). So consumers of the same names have the same keys on both brokers.
 
 use std::collections::BTreeMap;
 
 const POINTS_PER_CONSUMER: u32 = 100;
 const MASK: u32 = i32::MAX as u32;
+/// The last place on the ring; the first is one.
+pub const RING_END: u32 = 65535;
 
 /// Hash of a sticky key; zero is not used, since it means "not set" in the Java broker.
 pub fn sticky_hash(key: &[u8]) -> u32 {
     (murmur3_32(key) & MASK).max(1)
+}
+
+/// The place of a sticky key's hash on the ring.
+pub fn ring_place(hash: u32) -> u32 {
+    hash % RING_END + 1
 }
 
 /// The points of all consumers of a subscription, each known by a number.
@@ -45,14 +53,32 @@ impl Ring {
         }
     }
 
-    pub fn owner(&self, hash: u32) -> Option<u32> {
-        let point = self.points.range(hash..).next().or_else(|| self.points.first_key_value());
+    /// The consumer of a place on the ring.
+    pub fn owner(&self, place: u32) -> Option<u32> {
+        let point = self.points.range(place..).next().or_else(|| self.points.first_key_value());
         point.and_then(|(_, claims)| claims.first().copied())
+    }
+
+    /// Which places belong to a consumer: first and last of each range.
+    pub fn ranges(&self, consumer: u32) -> Vec<(u32, u32)> {
+        let mut ranges: Vec<(u32, u32)> = Vec::new();
+        let mut start = 1;
+        let ends = self.points.keys().copied().chain([RING_END]);
+        for end in ends.filter(|_| !self.points.is_empty()) {
+            if start <= end && self.owner(start) == Some(consumer) {
+                match ranges.last_mut() {
+                    Some((_, last)) if *last + 1 == start => *last = end,
+                    _ => ranges.push((start, end)),
+                }
+            }
+            start = end + 1;
+        }
+        ranges
     }
 }
 
 fn points(name: &str, index: u32) -> impl Iterator<Item = u32> + '_ {
-    (0..POINTS_PER_CONSUMER).map(move |point| sticky_hash(format!("{name}\0{index}\0{point}").as_bytes()))
+    (0..POINTS_PER_CONSUMER).map(move |point| ring_place(sticky_hash(format!("{name}\0{index}\0{point}").as_bytes())))
 }
 
 /// MurmurHash3 x86 32 with seed 0.
@@ -95,7 +121,7 @@ mod tests {
         let mut ring = Ring::default();
         ring.add(1, "a");
         ring.add(2, "b");
-        let hashes: Vec<u32> = (0..2000u32).map(|key| sticky_hash(&key.to_be_bytes())).collect();
+        let hashes: Vec<u32> = (0..2000u32).map(|key| ring_place(sticky_hash(&key.to_be_bytes()))).collect();
         let before: Vec<_> = hashes.iter().map(|hash| ring.owner(*hash)).collect();
         ring.add(3, "c");
         let mut moved = 0;
@@ -107,6 +133,15 @@ mod tests {
             }
         }
         assert!((400..1000).contains(&moved), "{moved} of 2000 keys moved to the third consumer");
+        let mut places: Vec<u32> = (1..=3)
+            .flat_map(|consumer| ring.ranges(consumer).into_iter().map(move |range| (consumer, range)))
+            .flat_map(|(consumer, (start, end))| {
+                assert!((start..=end).all(|place| ring.owner(place) == Some(consumer)));
+                start..=end
+            })
+            .collect();
+        places.sort_unstable();
+        assert_eq!(places, (1..=RING_END).collect::<Vec<u32>>(), "the ranges cover the ring once");
         ring.remove(3);
         let again: Vec<_> = hashes.iter().map(|hash| ring.owner(*hash)).collect();
         assert_eq!(before, again);

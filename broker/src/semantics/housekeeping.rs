@@ -56,6 +56,7 @@ impl Broker {
             let alive = topic.log.published_since(now_ms.saturating_sub((ttl as u64).saturating_mul(1000)));
             for (id, subscription) in &mut topic.subscriptions {
                 if subscription.durable && subscription.handle_ack_below(alive, &topic.log) {
+                    subscription.last_expired_ms = now_ms;
                     moved.push((topic.id, *id));
                 }
             }

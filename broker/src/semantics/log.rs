@@ -45,6 +45,12 @@ impl Log {
         self.bytes
     }
 
+    /// Bytes on disk from one offset to another (exclusive).
+    pub fn bytes_between(&self, start: u64, end: u64) -> u64 {
+        let at = |offset: u64| (offset.clamp(self.base, self.end()) - self.base) as usize;
+        self.entries.range(at(start)..at(end).max(at(start))).map(|entry| u64::from(entry.location.len)).sum()
+    }
+
     /// Positions must come in ascending order; an entry id other than the next one starts a new span.
     pub fn push(&mut self, position: Position, entry: Entry) {
         let start = self.end();

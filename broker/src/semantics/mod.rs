@@ -51,6 +51,13 @@ pub use subscription::{ConsumerKey, Kind};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
+/// Whose a connection is, as the stats show it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Client {
+    pub address: String,
+    pub version: String,
+}
+
 /// A topic; never reused, so that what a deleted topic left in the log is not taken for its namesake's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct TopicId(pub u64);

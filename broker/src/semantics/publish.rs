@@ -118,10 +118,10 @@ impl Broker {
         let Some(topic) = self.topics.get_mut(&topic) else { return };
         let partition = topic.partition();
         let position = Position { ledger: 0, entry: 0 };
-        let permits = publish.facts.permits();
+        let (permits, bytes) = (publish.facts.permits(), publish.payload.len() as u64);
         let mut deliveries = Vec::new();
         for subscription in topic.subscriptions.values_mut() {
-            if let Some(consumer) = subscription.route_unstored(publish.facts.hash, permits) {
+            if let Some(consumer) = subscription.route_unstored(publish.facts.hash, permits, bytes, self.now_ms) {
                 deliveries.push(Effect::Deliver {
                     consumer,
                     position,

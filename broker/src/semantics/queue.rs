@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::hash::Ring;
+use super::hash::{Ring, ring_place};
 
 /// Messages that any consumer may get, oldest first.
 #[derive(Debug, Default)]
@@ -54,6 +54,17 @@ pub enum Route {
 }
 
 impl KeyQueue {
+    /// How many keys have unacked messages at another consumer than theirs, and how many messages these are.
+    pub fn draining(&self) -> (u64, u64) {
+        let draining = self.held.iter().filter(|(place, held)| self.ring.owner(**place) != Some(held.consumer));
+        draining.fold((0, 0), |(keys, messages), (_, held)| (keys + 1, messages + u64::from(held.count)))
+    }
+
+    /// What a sticky key's hash is to this queue.
+    pub fn place(&self, hash: u32) -> u32 {
+        ring_place(hash)
+    }
+
     pub fn count(&self) -> usize {
         self.count
     }

@@ -135,6 +135,7 @@ impl Restore {
                     })
                     .collect();
                 subscription.restore_cursor(next, acked.into_iter());
+                subscription.properties = state.properties;
                 topic.add_subscription(subscription);
             }
         }

@@ -52,7 +52,7 @@ impl Broker {
         let Some(topic) = self.topics.get_mut(&topic_id) else { return };
         let next = topic.offset_of(start);
         let Some(subscription) = topic.subscriptions.get_mut(&id) else { return };
-        let consumers: Vec<ConsumerKey> = subscription.consumers().map(|consumer| consumer.key).collect();
+        let consumers: Vec<ConsumerKey> = subscription.consumer_keys();
         // A reader's subscription ends with its last consumer. When it comes back it says itself where it
         // starts; but the client's seek decides that, so the subscription is kept for it.
         let (name, durable) = (subscription.name.clone(), subscription.durable);

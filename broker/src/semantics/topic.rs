@@ -78,7 +78,7 @@ impl Topic {
     }
 
     /// The position that stands for an offset, also for the end.
-    fn mark(&self, offset: u64) -> Option<Position> {
+    pub fn mark(&self, offset: u64) -> Option<Position> {
         self.log.position(offset).or(self.last.map(|last| Position { ledger: last.ledger, entry: last.entry + 1 }))
     }
 
@@ -93,6 +93,7 @@ impl Topic {
             kind: subscription.kind,
             next: self.mark(cursor.next()),
             acked: ranges.collect(),
+            properties: subscription.properties.clone(),
         }
     }
 
@@ -265,8 +266,7 @@ impl Broker {
         let topic = self.topic(name)?;
         let mut producers = topic.producers.clone();
         producers.extend(topic.waiting.iter().map(|(key, _)| *key));
-        let consumers = topic.subscriptions.values().flat_map(|subscription| subscription.consumers());
-        let consumers: Vec<_> = consumers.map(|consumer| consumer.key).collect();
+        let consumers: Vec<_> = topic.subscriptions.values().flat_map(Subscription::consumer_keys).collect();
         for key in producers {
             self.remove_producer(key);
             self.emit(Effect::ProducerClosed { connection: key.connection, producer_id: key.producer_id });

@@ -30,8 +30,10 @@ const WRITE_BYTES: usize = 256 * 1024;
 
 pub async fn run(stream: TcpStream, hub: Arc<Hub>) {
     let (id, outbound) = hub.connect();
+    // As the Java broker shows it.
+    let address = stream.peer_addr().map_or_else(|_| String::new(), |address| format!("/{address}"));
     let (reading, writing) = stream.into_split();
-    let session = Session::new(id, outbound.clone(), hub.clone());
+    let session = Session::new(id, address, outbound.clone(), hub.clone());
     let ended = tokio::select! {
         ended = read(reading, session) => ended,
         ended = write(writing, id, &outbound, &hub) => ended,

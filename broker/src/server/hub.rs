@@ -95,6 +95,7 @@ impl Hub {
     /// Acts on the state machine, then does what follows from it.
     pub fn act<R>(&self, act: impl FnOnce(&mut Broker) -> R) -> R {
         let mut state = self.lock();
+        state.broker.handle_now(now_ms());
         let result = act(&mut state.broker);
         self.settle(state);
         result
@@ -116,6 +117,7 @@ impl Hub {
         let (result, stored) = {
             let mut state = self.lock();
             state.broker.check_storage()?;
+            state.broker.handle_now(now_ms());
             let result = act(&mut state.broker);
             let token = state.next_token;
             state.next_token += 1;

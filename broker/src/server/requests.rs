@@ -6,9 +6,10 @@ use super::effects::{UNASKED, message_id, refused, server_error};
 use super::hub::Hub;
 use super::outbound::Outbound;
 use crate::semantics::{
-    Access, Broker, ConnectionId, ConsumerKey, CreateProducer, Facts, Kind, MessageId, Position, Publish, Refusal,
-    RefusalKind, Start, Subscribe, hash::sticky_hash,
+    Access, Broker, Client, ConnectionId, ConsumerKey, CreateProducer, Facts, Kind, MessageId, Position, Publish,
+    Refusal, RefusalKind, Start, Subscribe, hash::sticky_hash,
 };
+use crate::timestamp::iso_8601;
 use crate::wire::messages::*;
 use crate::wire::{EntryHeader, Frame, MESSAGE_BYTES_MAX, PROTOCOL_VERSION, Payload, Request, Response, ServerError};
 
@@ -30,11 +31,13 @@ pub struct Session {
     pub outbound: Arc<Outbound>,
     hub: Arc<Hub>,
     connected: bool,
+    /// Of the client.
+    address: String,
 }
 
 impl Session {
-    pub fn new(id: ConnectionId, outbound: Arc<Outbound>, hub: Arc<Hub>) -> Session {
-        Session { id, outbound, hub, connected: false }
+    pub fn new(id: ConnectionId, address: String, outbound: Arc<Outbound>, hub: Arc<Hub>) -> Session {
+        Session { id, outbound, hub, connected: false, address }
     }
 
     pub fn is_connected(&self) -> bool {
@@ -52,7 +55,7 @@ impl Session {
             for frame in frames {
                 if !self.connected {
                     match frame.request {
-                        Request::Connect(connect) => self.connect(&connect),
+                        Request::Connect(connect) => self.connect(broker, &connect),
                         _ => self.refuse_connection(ServerError::NotAllowed, "The first command must be CONNECT"),
                     }
                     if !self.connected {
@@ -65,7 +68,7 @@ impl Session {
         });
     }
 
-    fn connect(&mut self, connect: &CommandConnect) {
+    fn connect(&mut self, broker: &mut Broker, connect: &CommandConnect) {
         if !self.is_authentic(connect.auth_method_name.as_deref(), connect.auth_data.as_deref()) {
             return self.refuse_connection(ServerError::Authentication, AUTHENTICATION_REQUIRED);
         }
@@ -78,6 +81,8 @@ impl Session {
             return self.refuse_connection(ServerError::NotAllowed, &message);
         }
         self.connected = true;
+        let version = connect.client_version.clone();
+        broker.handle_connected(self.id, Client { address: self.address.clone(), version });
         self.outbound.respond(&Response::Connected(CommandConnected {
             server_version: concat!("Everpulse broker ", env!("CARGO_PKG_VERSION")).into(),
             protocol_version: Some(connect.protocol_version.unwrap_or(0).min(PROTOCOL_VERSION)),
@@ -260,6 +265,8 @@ impl Session {
                 start: since.or(request.start_message_id.as_ref().map(start_after)),
                 earliest: request.initial_position == Some(1),
                 create_topic: request.force_topic_creation.unwrap_or(true),
+                metadata: pairs(request.metadata),
+                properties: pairs(request.subscription_properties),
             },
         );
     }
@@ -340,10 +347,16 @@ impl Session {
             Some(stats) => CommandConsumerStatsResponse {
                 request_id,
                 consumer_name: Some(stats.name),
-                available_permits: Some(stats.permits),
+                msg_rate_out: Some(0.0),
+                msg_throughput_out: Some(0.0),
+                msg_rate_redeliver: Some(0.0),
+                available_permits: Some(stats.permits.max(0) as u64),
                 unacked_messages: Some(stats.unacked),
-                blocked_on_unacked: Some(false),
-                r#type: Some(format!("{:?}", stats.kind)),
+                blocked_on_unacked: Some(stats.blocked_on_unacked),
+                address: Some(stats.address),
+                connected_since: Some(iso_8601(stats.connected_ms)),
+                r#type: Some(kind_name(stats.kind).into()),
+                msg_rate_expired: Some(0.0),
                 backlog: Some(stats.backlog),
                 ..Default::default()
             },
@@ -404,6 +417,20 @@ fn create_producer(request: CommandProducer) -> CreateProducer {
         topic_epoch: request.topic_epoch,
         encrypted: request.encrypted.unwrap_or(false),
         initial_subscription: request.initial_subscription_name.filter(|name| !name.is_empty()),
+    }
+}
+
+fn pairs(pairs: Vec<KeyValue>) -> std::collections::BTreeMap<String, String> {
+    pairs.into_iter().map(|pair| (pair.key, pair.value)).collect()
+}
+
+/// As the Java broker names it.
+fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Exclusive => "Exclusive",
+        Kind::Shared => "Shared",
+        Kind::Failover => "Failover",
+        Kind::KeyShared => "Key_Shared",
     }
 }
 

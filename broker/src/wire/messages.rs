@@ -142,6 +142,8 @@ pub struct CommandSubscribe {
     pub durable: Option<bool>,
     #[prost(message, optional, tag = "9")]
     pub start_message_id: Option<MessageIdData>,
+    #[prost(message, repeated, tag = "10")]
+    pub metadata: Vec<KeyValue>,
     #[prost(bool, optional, tag = "11")]
     pub read_compacted: Option<bool>,
     #[prost(int32, optional, tag = "13")]
@@ -152,6 +154,8 @@ pub struct CommandSubscribe {
     pub start_message_rollback_duration_sec: Option<u64>,
     #[prost(message, optional, tag = "17")]
     pub key_shared_meta: Option<KeySharedMeta>,
+    #[prost(message, repeated, tag = "18")]
+    pub subscription_properties: Vec<KeyValue>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -417,6 +421,12 @@ pub struct CommandConsumerStatsResponse {
     pub error_code: Option<i32>,
     #[prost(string, optional, tag = "3")]
     pub error_message: Option<String>,
+    #[prost(double, optional, tag = "4")]
+    pub msg_rate_out: Option<f64>,
+    #[prost(double, optional, tag = "5")]
+    pub msg_throughput_out: Option<f64>,
+    #[prost(double, optional, tag = "6")]
+    pub msg_rate_redeliver: Option<f64>,
     #[prost(string, optional, tag = "7")]
     pub consumer_name: Option<String>,
     #[prost(uint64, optional, tag = "8")]
@@ -425,8 +435,14 @@ pub struct CommandConsumerStatsResponse {
     pub unacked_messages: Option<u64>,
     #[prost(bool, optional, tag = "10")]
     pub blocked_on_unacked: Option<bool>,
+    #[prost(string, optional, tag = "11")]
+    pub address: Option<String>,
+    #[prost(string, optional, tag = "12")]
+    pub connected_since: Option<String>,
     #[prost(string, optional, tag = "13")]
     pub r#type: Option<String>,
+    #[prost(double, optional, tag = "14")]
+    pub msg_rate_expired: Option<f64>,
     #[prost(uint64, optional, tag = "15")]
     pub backlog: Option<u64>,
 }

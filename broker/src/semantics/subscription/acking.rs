@@ -1,9 +1,16 @@
 //! Acknowledging: the cursor moves, and whatever was known about the message is forgotten.
 
-use super::{Dispatcher, Subscription, UNACKED_PER_CONSUMER_MAX};
+use super::{Dispatcher, Pending, Subscription, UNACKED_PER_CONSUMER_MAX, UNACKED_PER_SUBSCRIPTION_MAX};
 use crate::semantics::log::Log;
 
 impl Subscription {
+    pub fn note_ack(&mut self, slot: u32, now_ms: u64) {
+        self.traffic.last_acked_ms = now_ms;
+        if let Some(consumer) = self.consumers.get_mut(&slot) {
+            consumer.traffic.last_acked_ms = now_ms;
+        }
+    }
+
     /// Any consumer's ack counts, whoever has the message. True if it was news.
     pub fn handle_ack(&mut self, offset: u64, log: &Log) -> bool {
         if offset >= log.end() || !self.cursor.ack(offset) {
@@ -48,25 +55,30 @@ impl Subscription {
             Dispatcher::Shared(queue) => {
                 queue.replay.remove(&offset);
             }
-            Dispatcher::Keys(queue) => queue.remove(offset, entry.facts.hash),
+            Dispatcher::Keys(queue) => queue.remove(offset, queue.place(entry.facts.hash)),
             Dispatcher::Single { .. } => {}
         }
     }
 
     /// The message is no longer with its consumer.
     pub(super) fn take_pending(&mut self, offset: u64, log: &Log) -> bool {
-        let Some(slot) = self.pending.remove(&offset) else { return false };
+        let Some(Pending { slot, messages }) = self.pending.remove(&offset) else { return false };
+        self.unacked_messages -= u64::from(messages);
+        if self.unacked_messages <= UNACKED_PER_SUBSCRIPTION_MAX / 2 {
+            self.blocked = false;
+        }
         let mut feed = false;
         if let Some(consumer) = self.consumers.get_mut(&slot) {
             consumer.unacked.remove(&offset);
-            if consumer.blocked && consumer.unacked.len() <= UNACKED_PER_CONSUMER_MAX / 2 {
+            consumer.unacked_messages -= u64::from(messages);
+            if consumer.blocked && consumer.unacked_messages <= UNACKED_PER_CONSUMER_MAX / 2 {
                 consumer.blocked = false;
                 feed = true;
             }
         }
         if let Dispatcher::Keys(queue) = &mut self.dispatcher {
             if let Some(entry) = log.get(offset) {
-                queue.release(entry.facts.hash);
+                queue.release(queue.place(entry.facts.hash));
             }
             if feed {
                 queue.feed(slot);

@@ -1,6 +1,6 @@
 //! One consumer of a subscription: who it is, what it may take, what it has.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::semantics::ConnectionId;
 
@@ -11,20 +11,77 @@ pub struct ConsumerKey {
     pub consumer_id: u64,
 }
 
+/// What a consumer says of itself when it subscribes.
+#[derive(Debug, Clone)]
+pub struct Joining {
+    pub key: ConsumerKey,
+    pub name: String,
+    pub priority: i32,
+    pub metadata: BTreeMap<String, String>,
+    pub now_ms: u64,
+}
+
 #[derive(Debug)]
 pub struct Consumer {
     pub key: ConsumerKey,
     pub name: String,
+    /// Lower is served first.
     pub priority: i32,
+    pub metadata: BTreeMap<String, String>,
+    pub connected_ms: u64,
     pub permits: i64,
     /// Offsets delivered and not acked; not kept for Exclusive and Failover, whose cursor just rewinds.
     pub unacked: BTreeSet<u64>,
+    /// Messages in these, those of a batch counted singly.
+    pub unacked_messages: u64,
     pub(super) blocked: bool,
-    pub delivered: u64,
+    pub traffic: Traffic,
+}
+
+/// What went to a consumer or a subscription since it was loaded, and when last. Times are zero for "never".
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Traffic {
+    pub messages_out: u64,
+    pub bytes_out: u64,
+    pub redelivered: u64,
+    pub last_delivered_ms: u64,
+    pub last_acked_ms: u64,
+    pub last_flow_ms: u64,
+}
+
+impl Traffic {
+    pub(super) fn delivered(&mut self, messages: u64, bytes: u64, again: bool, now_ms: u64) {
+        self.messages_out += messages;
+        self.bytes_out += bytes;
+        if again {
+            self.redelivered += messages;
+        }
+        self.last_delivered_ms = now_ms;
+    }
 }
 
 impl Consumer {
+    pub(super) fn new(joining: Joining) -> Consumer {
+        Consumer {
+            key: joining.key,
+            name: joining.name,
+            priority: joining.priority,
+            metadata: joining.metadata,
+            connected_ms: joining.now_ms,
+            permits: 0,
+            unacked: BTreeSet::new(),
+            unacked_messages: 0,
+            blocked: false,
+            traffic: Traffic::default(),
+        }
+    }
+
     pub(super) fn can_take(&self) -> bool {
         self.permits > 0 && !self.blocked
+    }
+
+    /// It has acknowledged too little to get more.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked
     }
 }

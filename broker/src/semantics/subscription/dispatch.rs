@@ -1,6 +1,9 @@
 //! Who gets which message when: permits, priorities, keys and delays.
 
-use super::{Consumer, ConsumerKey, Delivery, Dispatcher, KEYS_LOOK_AHEAD_MAX, Subscription, UNACKED_PER_CONSUMER_MAX};
+use super::{
+    Consumer, ConsumerKey, Delivery, Dispatcher, KEYS_LOOK_AHEAD_MAX, Pending, Subscription, UNACKED_PER_CONSUMER_MAX,
+    UNACKED_PER_SUBSCRIPTION_MAX,
+};
 use crate::semantics::entry::Entry;
 use crate::semantics::log::Log;
 use crate::semantics::queue::Route;
@@ -10,7 +13,7 @@ impl Subscription {
     pub fn dispatch(&mut self, log: &Log, now_ms: u64, out: &mut Vec<Delivery>) {
         self.read = self.read.max(log.base());
         match &self.dispatcher {
-            Dispatcher::Single { active } => self.dispatch_single(*active, log, out),
+            Dispatcher::Single { active } => self.dispatch_single(*active, log, now_ms, out),
             Dispatcher::Shared(_) => {
                 self.promote_due(log, now_ms);
                 self.dispatch_shared(log, now_ms, out);
@@ -22,7 +25,7 @@ impl Subscription {
         }
     }
 
-    fn dispatch_single(&mut self, active: Option<u32>, log: &Log, out: &mut Vec<Delivery>) {
+    fn dispatch_single(&mut self, active: Option<u32>, log: &Log, now_ms: u64, out: &mut Vec<Delivery>) {
         let Some(consumer) = active.and_then(|slot| self.consumers.get_mut(&slot)) else { return };
         while consumer.permits > 0 {
             let offset = self.read;
@@ -32,7 +35,9 @@ impl Subscription {
                 continue;
             }
             consumer.permits -= entry.facts.permits();
-            consumer.delivered += 1;
+            let (messages, bytes) = (entry.facts.permits() as u64, u64::from(entry.location.len));
+            consumer.traffic.delivered(messages, bytes, false, now_ms);
+            self.traffic.delivered(messages, bytes, false, now_ms);
             out.push(Delivery { consumer: consumer.key, offset, entry: *entry, redelivery_count: 0 });
         }
     }
@@ -49,7 +54,7 @@ impl Subscription {
                 }
                 Dispatcher::Keys(queue) => {
                     if let Some(entry) = log.get(offset) {
-                        queue.push(offset, entry.facts.hash);
+                        queue.push(offset, queue.place(entry.facts.hash));
                     }
                 }
                 Dispatcher::Single { .. } => {}
@@ -75,7 +80,7 @@ impl Subscription {
     }
 
     fn dispatch_shared(&mut self, log: &Log, now_ms: u64, out: &mut Vec<Delivery>) {
-        loop {
+        while !self.blocked {
             let Dispatcher::Shared(queue) = &mut self.dispatcher else { return };
             let last = queue.last_served;
             let able = |(slot, consumer): (&u32, &Consumer)| consumer.can_take().then_some((consumer.priority, *slot));
@@ -88,12 +93,12 @@ impl Subscription {
             if let Dispatcher::Shared(queue) = &mut self.dispatcher {
                 queue.last_served = slot;
             }
-            self.deliver(slot, offset, entry, out);
+            self.deliver(slot, offset, entry, now_ms, out);
         }
     }
 
     fn dispatch_keys(&mut self, log: &Log, now_ms: u64, out: &mut Vec<Delivery>) {
-        loop {
+        while !self.blocked {
             let Dispatcher::Keys(queue) = &mut self.dispatcher else { return };
             let Some((offset, hash)) = queue.next_ready() else { break };
             let Some(entry) = log.get(offset) else {
@@ -104,26 +109,26 @@ impl Subscription {
                 Route::Nobody | Route::Draining => {}
                 Route::Consumer(slot) if self.consumers.get(&slot).is_some_and(Consumer::can_take) => {
                     queue.remove(offset, hash);
-                    self.deliver(slot, offset, *entry, out);
+                    self.deliver(slot, offset, *entry, now_ms, out);
                 }
                 Route::Consumer(slot) => queue.starve(slot, offset, hash),
             }
         }
-        while self.consumers.values().any(Consumer::can_take) {
+        while !self.blocked && self.consumers.values().any(Consumer::can_take) {
             let Dispatcher::Keys(queue) = &self.dispatcher else { return };
             if queue.count() >= KEYS_LOOK_AHEAD_MAX {
                 return;
             }
             let Some((offset, entry)) = self.read_next(log, now_ms) else { return };
-            let hash = entry.facts.hash;
             let Dispatcher::Keys(queue) = &mut self.dispatcher else { return };
+            let hash = queue.place(entry.facts.hash);
             if queue.has_waiting(hash) {
                 queue.push_behind(offset, hash);
                 continue;
             }
             match queue.route(hash) {
                 Route::Consumer(slot) if self.consumers.get(&slot).is_some_and(Consumer::can_take) => {
-                    self.deliver(slot, offset, entry, out);
+                    self.deliver(slot, offset, entry, now_ms, out);
                 }
                 Route::Consumer(slot) => {
                     queue.push_behind(offset, hash);
@@ -134,25 +139,31 @@ impl Subscription {
         }
     }
 
-    fn deliver(&mut self, slot: u32, offset: u64, entry: Entry, out: &mut Vec<Delivery>) {
+    fn deliver(&mut self, slot: u32, offset: u64, entry: Entry, now_ms: u64, out: &mut Vec<Delivery>) {
         let Some(consumer) = self.consumers.get_mut(&slot) else { return };
-        consumer.permits -= entry.facts.permits();
-        consumer.delivered += 1;
+        let messages = entry.facts.permits() as u32;
+        consumer.permits -= i64::from(messages);
         consumer.unacked.insert(offset);
-        consumer.blocked = consumer.unacked.len() >= UNACKED_PER_CONSUMER_MAX;
-        self.pending.insert(offset, slot);
+        consumer.unacked_messages += u64::from(messages);
+        consumer.blocked = consumer.unacked_messages >= UNACKED_PER_CONSUMER_MAX;
+        self.pending.insert(offset, Pending { slot, messages });
+        self.unacked_messages += u64::from(messages);
+        self.blocked = self.unacked_messages >= UNACKED_PER_SUBSCRIPTION_MAX;
         if let Dispatcher::Keys(queue) = &mut self.dispatcher {
-            queue.hold(entry.facts.hash, slot);
+            queue.hold(queue.place(entry.facts.hash), slot);
         }
         let redelivery_count = self.redeliveries.get(&offset).copied().unwrap_or(0);
+        let (bytes, again) = (u64::from(entry.location.len), redelivery_count > 0);
+        consumer.traffic.delivered(u64::from(messages), bytes, again, now_ms);
+        self.traffic.delivered(u64::from(messages), bytes, again, now_ms);
         out.push(Delivery { consumer: consumer.key, offset, entry, redelivery_count });
     }
 
     /// The consumer that an entry of a non-persistent topic goes to, or `None` if nobody has permits: it is dropped.
-    pub fn route_unstored(&mut self, hash: u32, permits: i64) -> Option<ConsumerKey> {
+    pub fn route_unstored(&mut self, hash: u32, permits: i64, bytes: u64, now_ms: u64) -> Option<ConsumerKey> {
         let slot = match &mut self.dispatcher {
             Dispatcher::Single { active } => (*active)?,
-            Dispatcher::Keys(queue) => queue.ring.owner(hash)?,
+            Dispatcher::Keys(queue) => queue.ring.owner(queue.place(hash))?,
             Dispatcher::Shared(queue) => {
                 let last = queue.last_served;
                 let mut turn = self.consumers.range(last + 1..).chain(self.consumers.range(..=last));
@@ -163,7 +174,8 @@ impl Subscription {
         };
         let consumer = self.consumers.get_mut(&slot).filter(|consumer| consumer.permits > 0)?;
         consumer.permits -= permits;
-        consumer.delivered += 1;
+        consumer.traffic.delivered(permits as u64, bytes, false, now_ms);
+        self.traffic.delivered(permits as u64, bytes, false, now_ms);
         Some(consumer.key)
     }
 }

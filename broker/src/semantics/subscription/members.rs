@@ -1,19 +1,11 @@
 //! Consumers come and go: who is active of an Exclusive or Failover subscription, whose keys are whose.
 
-use std::collections::BTreeSet;
-
-use super::{Consumer, ConsumerKey, Dispatcher, Kind, Subscription};
+use super::{Consumer, Dispatcher, Joining, Kind, Subscription};
 use crate::semantics::log::Log;
 
 impl Subscription {
-    pub fn add_consumer(
-        &mut self,
-        kind: Kind,
-        key: ConsumerKey,
-        name: String,
-        priority: i32,
-        partition: Option<u32>,
-    ) -> u32 {
+    /// Its consumers must be of this kind, if there are any.
+    pub fn add_consumer(&mut self, kind: Kind, joining: Joining, partition: Option<u32>) -> u32 {
         if self.consumers.is_empty() {
             if self.kind != kind {
                 self.kind = kind;
@@ -24,12 +16,10 @@ impl Subscription {
         let slot = self.next_slot;
         self.next_slot += 1;
         if let Dispatcher::Keys(queue) = &mut self.dispatcher {
-            queue.ring.add(slot, &name);
+            queue.ring.add(slot, &joining.name);
             queue.rering();
         }
-        let unacked = BTreeSet::new();
-        let consumer = Consumer { key, name, priority, permits: 0, unacked, blocked: false, delivered: 0 };
-        self.consumers.insert(slot, consumer);
+        self.consumers.insert(slot, Consumer::new(joining));
         self.elect(partition);
         slot
     }
@@ -68,8 +58,10 @@ impl Subscription {
         }
     }
 
-    pub fn handle_flow(&mut self, slot: u32, permits: u32) {
+    pub fn handle_flow(&mut self, slot: u32, permits: u32, now_ms: u64) {
+        self.traffic.last_flow_ms = now_ms;
         if let Some(consumer) = self.consumers.get_mut(&slot) {
+            consumer.traffic.last_flow_ms = now_ms;
             consumer.permits = consumer.permits.saturating_add(i64::from(permits));
             if let Dispatcher::Keys(queue) = &mut self.dispatcher {
                 queue.feed(slot);

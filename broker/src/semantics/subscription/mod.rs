@@ -20,11 +20,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::cursor::Cursor;
 use super::entry::Entry;
 use super::queue::{KeyQueue, SharedQueue};
+use super::stats::KeySharedStats;
 
-pub use consumer::{Consumer, ConsumerKey};
+pub use consumer::{Consumer, ConsumerKey, Joining, Traffic};
 
 /// A consumer with this many unacked messages gets no more until it has acked half of them, as in Apache Pulsar.
-pub const UNACKED_PER_CONSUMER_MAX: usize = 50_000;
+pub const UNACKED_PER_CONSUMER_MAX: u64 = 50_000;
+
+/// Nor do all its consumers, if they have this many together, likewise.
+pub const UNACKED_PER_SUBSCRIPTION_MAX: u64 = 200_000;
 
 /// How far a Key_Shared subscription reads ahead of blocked keys. Only offsets wait, so this is memory of a
 /// few megabytes; Apache Pulsar stops after 2,000 per consumer, since it keeps whole messages.
@@ -47,6 +51,13 @@ pub struct Delivery {
     pub redelivery_count: u32,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    slot: u32,
+    /// Messages that it counts for.
+    messages: u32,
+}
+
 #[derive(Debug)]
 enum Dispatcher {
     /// Exclusive and Failover: one consumer gets everything, in order.
@@ -62,6 +73,12 @@ pub struct Subscription {
     pub name: String,
     pub durable: bool,
     pub kind: Kind,
+    /// Of the user, kept with the cursor (PIP-105).
+    pub properties: BTreeMap<String, String>,
+    pub traffic: Traffic,
+    /// When messages were last skipped because of their age, and when the mark last moved.
+    pub last_expired_ms: u64,
+    pub last_mark_delete_ms: u64,
     cursor: Cursor,
     /// Next offset that has never been looked at since the last rewind.
     read: u64,
@@ -70,7 +87,11 @@ pub struct Subscription {
     next_slot: u32,
     dispatcher: Dispatcher,
     /// Unacked offset to the consumer that has it.
-    pending: HashMap<u64, u32>,
+    pending: HashMap<u64, Pending>,
+    /// Messages that are unacked at consumers, those of a batch counted singly.
+    unacked_messages: u64,
+    /// Too many are; nothing more is delivered until half of them are acked.
+    blocked: bool,
     redeliveries: HashMap<u64, u32>,
     /// Due time and offset.
     delayed: BTreeSet<(u64, u64)>,
@@ -90,12 +111,18 @@ impl Subscription {
             name: name.to_owned(),
             durable,
             kind,
+            properties: BTreeMap::new(),
+            traffic: Traffic::default(),
+            last_expired_ms: 0,
+            last_mark_delete_ms: 0,
             cursor: Cursor::at(next),
             read: next,
             consumers: BTreeMap::new(),
             next_slot: 1,
             dispatcher: Dispatcher::of(kind),
             pending: HashMap::new(),
+            unacked_messages: 0,
+            blocked: false,
             redeliveries: HashMap::new(),
             delayed: BTreeSet::new(),
             unsaved: false,
@@ -109,8 +136,13 @@ impl Subscription {
         &self.cursor
     }
 
-    pub fn consumers(&self) -> impl Iterator<Item = &Consumer> {
-        self.consumers.values()
+    /// With their slots.
+    pub fn consumers(&self) -> impl Iterator<Item = (u32, &Consumer)> {
+        self.consumers.iter().map(|(slot, consumer)| (*slot, consumer))
+    }
+
+    pub fn consumer_keys(&self) -> Vec<ConsumerKey> {
+        self.consumers.values().map(|consumer| consumer.key).collect()
     }
 
     pub fn consumer(&self, slot: u32) -> Option<&Consumer> {
@@ -121,8 +153,33 @@ impl Subscription {
         !self.consumers.is_empty()
     }
 
-    pub fn unacked(&self) -> usize {
-        self.pending.len()
+    /// Messages that consumers have and have not acked; of batches every one.
+    pub fn unacked(&self) -> u64 {
+        self.unacked_messages
+    }
+
+    /// Consumers have so much unacked that nothing more is delivered.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// The hash ranges of a consumer's keys.
+    pub fn key_ranges(&self, slot: u32) -> Vec<(u32, u32)> {
+        match &self.dispatcher {
+            Dispatcher::Keys(queue) => queue.ring.ranges(slot),
+            _ => Vec::new(),
+        }
+    }
+
+    pub fn key_stats(&self) -> Option<KeySharedStats> {
+        let Dispatcher::Keys(queue) = &self.dispatcher else { return None };
+        let (draining, draining_unacked) = queue.draining();
+        Some(KeySharedStats { sticky: false, out_of_order: false, draining, draining_unacked })
+    }
+
+    /// The next offset to be read.
+    pub fn read(&self) -> u64 {
+        self.read
     }
 
     pub fn delayed(&self) -> usize {

@@ -15,7 +15,7 @@ impl Subscription {
             }
             Dispatcher::Keys(queue) => {
                 if let Some(entry) = log.get(offset) {
-                    queue.push(offset, entry.facts.hash);
+                    queue.push(offset, queue.place(entry.facts.hash));
                 }
             }
             Dispatcher::Single { .. } => {}
@@ -62,10 +62,13 @@ impl Subscription {
     pub fn rewind(&mut self) {
         self.read = self.cursor.next();
         self.pending.clear();
+        self.unacked_messages = 0;
+        self.blocked = false;
         self.redeliveries.clear();
         self.delayed.clear();
         for consumer in self.consumers.values_mut() {
             consumer.unacked.clear();
+            consumer.unacked_messages = 0;
             consumer.blocked = false;
         }
         match &mut self.dispatcher {

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use super::*;
 
 /// Keys that belong to each of two consumers named c1 and c2.
-fn keys() -> (String, String) {
+pub fn keys() -> (String, String) {
     let mut ring = hash::Ring::default();
     ring.add(1, "c1");
     ring.add(2, "c2");
     let of = |owner| {
         let mut keys = (0..).map(|n: u32| format!("key-{n}"));
-        keys.find(|key| ring.owner(hash::sticky_hash(key.as_bytes())) == Some(owner)).expect("some key")
+        keys.find(|key| ring.owner(hash::ring_place(hash::sticky_hash(key.as_bytes()))) == Some(owner))
+            .expect("some key")
     };
     (of(1), of(2))
 }

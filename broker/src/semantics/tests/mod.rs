@@ -3,6 +3,7 @@
 mod access;
 mod acking;
 mod admin;
+mod backlog;
 mod keys;
 mod producing;
 mod restoring;
@@ -153,6 +154,8 @@ impl World {
             start: None,
             earliest: true,
             create_topic: true,
+            metadata: std::collections::BTreeMap::new(),
+            properties: std::collections::BTreeMap::new(),
         };
         edit(&mut request);
         self.broker.handle_subscribe(connection, request);

@@ -79,7 +79,7 @@ fn shared_consumers_take_turns() {
 fn a_consumer_with_too_many_unacked_messages_waits() {
     let mut world = world();
     let consumer = world.consumer(1, Kind::Shared, 1_000_000);
-    let limit = subscription::UNACKED_PER_CONSUMER_MAX as u64;
+    let limit = subscription::UNACKED_PER_CONSUMER_MAX;
     for _ in 0..limit + 10 {
         world.send("k", "x");
     }
