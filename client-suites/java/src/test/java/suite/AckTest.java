@@ -143,8 +143,6 @@ class AckTest {
                 consumer.acknowledge(messages.get(1));
                 consumer.acknowledge(messages.get(5));
             }
-            // What is left of the batch outlives the topic's being loaded.
-            Broker.ADMIN.topics().unload(topic);
             try (var consumer = receipts(topic, Shared).enableBatchIndexAcknowledgment(true).subscribe()) {
                 assertEquals(List.of("m-1", "m-5", "m-6", "m-7"), Text.takeAcked(consumer, 4));
             }
