@@ -49,18 +49,22 @@ def receive_texts(consumer, count, acknowledge=True):
     return texts
 
 
-def drain(consumer):
-    """Everything that comes until it is silent, acknowledged."""
-    messages = []
-    while (message := receive_or_none(consumer)) is not None:
-        consumer.acknowledge(message)
-        messages.append(message)
-    return messages
+def collect(consumers, total):
+    """Receives from all of them, acknowledging, until `total` messages came; a list of messages per consumer."""
+    shares = [[] for _ in consumers]
+    end = time.monotonic() + PATIENCE_SECONDS
+    while sum(map(len, shares)) < total:
+        assert time.monotonic() < end, f"{sum(map(len, shares))} of {total} messages within {PATIENCE_SECONDS} s"
+        for consumer, share in zip(consumers, shares):
+            while (message := receive_or_none(consumer, 20)) is not None:
+                consumer.acknowledge(message)
+                share.append(message)
+    return shares
 
 
-def receive_or_none(consumer):
+def receive_or_none(consumer, wait_ms=SILENCE_MS):
     try:
-        return consumer.receive(SILENCE_MS)
+        return consumer.receive(wait_ms)
     except pulsar.Timeout:
         return None
 

@@ -72,19 +72,6 @@ def test_ack_batch_index__single_messages_of_a_batch_stay_away(client, topic):
     assert_silent(second)
 
 
-def test_ack_batch_index__survives_an_unload(client, admin, topic):
-    consumer = client.subscribe(topic, "all", Type.Shared, batch_index_ack_enabled=True)
-    send_batches(client, topic, numbers(0, 9), 10)
-    for message in [receive(consumer) for _ in range(10)]:
-        if int(message.data()) != 4:
-            consumer.acknowledge(message)
-    consumer.close()
-    admin.unload(topic)
-    again = client.subscribe(topic, "all", Type.Shared, batch_index_ack_enabled=True)
-    assert receive_texts(again, 1) == ["4"]
-    assert_silent(again)
-
-
 def test_ack_batch_index__cumulative_within_a_batch(client, topic):
     first = client.subscribe(topic, "all", batch_index_ack_enabled=True)
     send_batches(client, topic, numbers(0, 9), 10)

@@ -5,7 +5,7 @@ import collections
 import pulsar
 import pytest
 
-from suite import EARLIEST, Type, drain, eventually, receive, receive_or_none
+from suite import EARLIEST, Type, assert_silent, collect, eventually, receive, receive_or_none
 
 HASHES_MAX = 65535
 
@@ -37,8 +37,8 @@ def test_key_shared__a_key_has_one_consumer_and_its_order(make_client, admin, to
     eventually("three consumers", lambda: len(admin.subscription(topic, "owners")["consumers"]) == 3)
     send_rounds(make_client().create_producer(topic), KEYS, 1, 5)
     owners, orders = collections.defaultdict(set), collections.defaultdict(list)
-    for n, consumer in enumerate(consumers):
-        for message in drain(consumer):
+    for n, share in enumerate(collect(consumers, 100)):
+        for message in share:
             owners[message.partition_key()].add(n)
             orders[message.partition_key()].append(int(message.data()))
     assert orders == {key: [1, 2, 3, 4, 5] for key in KEYS}
@@ -86,12 +86,11 @@ def test_key_shared__a_key_in_work_stays_until_it_is_acknowledged(make_client, t
     second = subscribe(make_client(), topic)
     send_rounds(producer, KEYS, 2, 2)
     # Every key is held by the first consumer, so what moves to the second has to wait.
-    assert drain(second) == []
+    assert_silent(second)
     for message in held.values():
         first.acknowledge(message)
-    moved = {receive(second).partition_key()} | {message.partition_key() for message in drain(second)}
-    stayed = {message.partition_key() for message in drain(first)}
-    assert moved | stayed == set(KEYS) and not moved & stayed
+    stayed, moved = ({message.partition_key() for message in share} for share in collect([first, second], len(KEYS)))
+    assert moved | stayed == set(KEYS) and not moved & stayed and moved
 
 
 def test_key_shared__a_gone_consumers_keys_go_to_the_others_in_order(make_client, topic):
@@ -111,7 +110,7 @@ def test_key_shared__the_ordering_key_goes_before_the_key(make_client, topic):
     producer = make_client().create_producer(topic)
     for n in range(20):
         producer.send(str(n).encode(), partition_key=f"key-{n}", ordering_key="one")
-    assert sorted(len(drain(consumer)) for consumer in consumers) == [0, 20]
+    assert sorted(map(len, collect(consumers, 20))) == [0, 20]
 
 
 def test_key_shared__without_keys_the_messages_all_arrive(make_client, topic):
@@ -119,13 +118,17 @@ def test_key_shared__without_keys_the_messages_all_arrive(make_client, topic):
     producer = make_client().create_producer(topic)
     for n in range(20):
         producer.send(str(n).encode())
-    assert sum(len(drain(consumer)) for consumer in consumers) == 20
+    collect(consumers, 20)
+    for consumer in consumers:
+        assert_silent(consumer)
 
 
 def test_key_shared__out_of_order_delivery_can_be_allowed(make_client, topic):
     consumers = [subscribe(make_client(), topic, key_shared_policy=policy(out_of_order=True)) for _ in range(2)]
     send_rounds(make_client().create_producer(topic), KEYS, 1, 2)
-    assert sum(len(drain(consumer)) for consumer in consumers) == 40
+    collect(consumers, 40)
+    for consumer in consumers:
+        assert_silent(consumer)
 
 
 def test_key_shared_sticky__consumers_get_the_ranges_they_name(make_client, admin, topic):
@@ -137,7 +140,7 @@ def test_key_shared_sticky__consumers_get_the_ranges_they_name(make_client, admi
     assert ranges == {"low": [[0, middle]], "high": [[middle + 1, HASHES_MAX]]}
     assert subscription["keySharedMode"] == "STICKY"
     send_rounds(make_client().create_producer(topic), KEYS, 1, 2)
-    shares = [collections.Counter(message.partition_key() for message in drain(consumer)) for consumer in (low, high)]
+    shares = [collections.Counter(message.partition_key() for message in share) for share in collect([low, high], 40)]
     assert all(shares) and not shares[0].keys() & shares[1].keys()
     assert shares[0] + shares[1] == collections.Counter({key: 2 for key in KEYS})
 
@@ -146,11 +149,14 @@ def test_key_shared_sticky__a_range_that_nobody_named_waits(make_client, topic):
     middle = HASHES_MAX // 2
     low = subscribe(make_client(), topic, key_shared_policy=sticky((0, middle)))
     send_rounds(make_client().create_producer(topic), KEYS, 1, 1)
-    first = drain(low)
-    assert 0 < len(first) < len(KEYS)
+    early = []
+    while (message := receive_or_none(low)) is not None:
+        low.acknowledge(message)
+        early.append(message)
+    assert 0 < len(early) < len(KEYS)
     high = subscribe(make_client(), topic, key_shared_policy=sticky((middle + 1, HASHES_MAX)))
-    second = [receive(high) for _ in range(len(KEYS) - len(first))]
-    assert {message.partition_key() for message in [*first, *second]} == set(KEYS)
+    lows, highs = collect([low, high], len(KEYS) - len(early))
+    assert highs and {message.partition_key() for message in [*early, *lows, *highs]} == set(KEYS)
 
 
 def test_key_shared_sticky__overlapping_ranges_are_refused(make_client, topic):

@@ -5,7 +5,7 @@ import re
 import pulsar
 import pytest
 
-from suite import (EARLIEST, Type, assert_silent, drain, eventually, numbers, receive, receive_or_none, receive_texts,
+from suite import (EARLIEST, Type, assert_silent, collect, eventually, numbers, receive, receive_or_none, receive_texts,
                    send_texts, unique)
 
 
@@ -66,7 +66,7 @@ def test_failover__one_gets_everything_and_the_next_takes_over(make_client, topi
                  for name in ["a", "b"]}
     producer = make_client().create_producer(topic)
     send_texts(producer, numbers(1, 10))
-    got = {name: drain(consumer) for name, consumer in consumers.items()}
+    got = dict(zip(consumers, collect(consumers.values(), 10)))
     [active] = [name for name, messages in got.items() if messages]
     [other] = [name for name in consumers if name != active]
     assert [message.data().decode() for message in got[active]] == numbers(1, 10)
@@ -91,7 +91,7 @@ def test_failover__partitions_are_spread_over_the_consumers(make_client, admin, 
     eventually("both are active somewhere", lambda: active_consumers() == {"a", "b"})
     for text in numbers(1, 40):
         producer.send(text.encode(), partition_key=text)
-    shares = [drain(consumer) for consumer in consumers]
+    shares = collect(consumers, 40)
     assert sorted(int(m.data()) for share in shares for m in share) == list(range(1, 41))
     assert all(shares)
 
@@ -104,7 +104,7 @@ def test_shared__consumers_share_the_messages(make_client, admin, topic):
 
     eventually("three consumers with permits", all_ready)
     send_texts(make_client().create_producer(topic), numbers(1, 30))
-    shares = [drain(consumer) for consumer in consumers]
+    shares = collect(consumers, 30)
     assert sorted(int(m.data()) for share in shares for m in share) == list(range(1, 31))
     assert all(shares)
 

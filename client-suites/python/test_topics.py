@@ -6,7 +6,7 @@ import time
 import pulsar
 import pytest
 
-from suite import (EARLIEST, PATIENCE_SECONDS, Type, assert_silent, drain, eventually, numbers, read_texts, receive,
+from suite import (EARLIEST, PATIENCE_SECONDS, Type, assert_silent, collect, eventually, numbers, read_texts, receive,
                    receive_texts, send_texts, unique)
 
 
@@ -96,7 +96,7 @@ def test_non_persistent__every_subscription_type_delivers(make_client, topic, ki
     producer = make_client().create_producer(topic)
     for n in range(40):
         producer.send(str(n).encode(), partition_key=f"key-{n}")
-    shares = [[int(message.data()) for message in drain(consumer)] for consumer in consumers]
+    shares = [[int(message.data()) for message in share] for share in collect(consumers, 40)]
     assert sorted(shares[0] + shares[1]) == list(range(40))
     assert all(shares) or kind == Type.Failover
 

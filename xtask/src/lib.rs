@@ -3,6 +3,8 @@
 
 pub mod bench;
 pub mod ci;
+pub mod clients;
+pub mod coverage;
 pub mod pulsar;
 pub mod purity;
 

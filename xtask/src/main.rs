@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use xtask::{bench, ci, pulsar, purity};
+use xtask::{bench, ci, clients, coverage, pulsar, purity};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "The project's own commands")]
@@ -21,6 +21,10 @@ enum Top {
     Bench(bench::Options),
     /// Only the check of the invariants that manifests and lints can prove.
     Purity,
+    /// Other people's clients on our broker and on Apache Pulsar.
+    Clients(clients::Options),
+    /// The table of what the broker covers: is it as the tests say?
+    Coverage(coverage::Options),
     /// A real Apache Pulsar on this machine, on free ports of 127.0.0.1.
     Pulsar {
         #[command(subcommand)]
@@ -102,6 +106,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Top::Ci(options) => ci::run(&options)?,
         Top::Purity => purity::check()?,
+        Top::Clients(options) => clients::run(&options)?,
+        Top::Coverage(options) => coverage::run(options)?,
         Top::Bench(options) => bench::run(&options)?,
         Top::Pulsar { command } => match command {
             Pulsar::Start(start) => println!("{}", pulsar::start(&start.into())?.to_json()),
