@@ -96,8 +96,9 @@ fn start_ours() -> anyhow::Result<Broker> {
     let mut broker = Broker { service_url: String::new(), admin_url: String::new(), kind: Kind::Ours { child, data } };
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line)?;
-    let ready: Value = serde_json::from_str(&line)
-        .with_context(|| format!("the broker did not say that it is ready, but {line:?}; see target/clients/broker.log"))?;
+    let ready: Value = serde_json::from_str(&line).with_context(|| {
+        format!("the broker did not say that it is ready, but {line:?}; see target/clients/broker.log")
+    })?;
     let url = |name: &str| {
         let url = ready.get(name).and_then(Value::as_str).map(str::to_owned);
         url.with_context(|| format!("the broker did not say its {name}"))

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::Claims;
+use super::claims::Suite;
 use super::rows::{Row, Rows, Status};
-use super::tests::Suite;
 
 pub(super) fn render(rows: &Rows, claims: &Claims<'_>) -> String {
     let mut text = String::from(HEAD);
@@ -50,8 +50,7 @@ Written by `cargo xtask coverage --write` from the rows in `broker/coverage` and
 tests of the suites in other languages run unchanged on our broker and on Apache Pulsar (`cargo xtask clients`), the Rust tests
 on ours. *Refused* means: answered with an error that says \"not supported\". The numbers are numbers of tests.
 ";
-const FEATURES: &str =
-    "| feature | what | python | node | java | tools | Rust |\n|---|---|---:|---:|---:|---:|---:|\n";
+const FEATURES: &str = "| feature | what | python | node | java | tools | Rust |\n|---|---|---:|---:|---:|---:|---:|\n";
 const COMMANDS: &str = "| number | command | status | shown by |\n|---:|---|---|---|\n";
 const REST: &str =
     "| group | paths | what | python | node | java | tools | Rust |\n|---|---|---|---:|---:|---:|---:|---:|\n";

@@ -2,9 +2,9 @@
 //! document. The rows stand in `broker/coverage/*.toml`; tests claim them by their names (`client-suites/README.md`). This
 //! module joins the two and fails on a row without a test or a claim without a row. It runs no test.
 
+mod claims;
 mod document;
 mod rows;
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,8 +12,8 @@ use std::fs;
 use anyhow::{Context as _, bail};
 
 use crate::root;
+use claims::Test;
 use rows::{Rows, Status};
-use tests::Test;
 
 /// What to do with the document.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
@@ -31,8 +31,8 @@ const DOCUMENT: &str = "docs/broker-coverage.md";
 /// When a claim names no row, a supported row has no test, or the document is stale; everything wrong is listed.
 pub fn run(options: Options) -> anyhow::Result<()> {
     let rows = Rows::read(&root().join("broker/coverage"))?;
-    let tests = tests::find(&root())?;
-    let claims = claims(&tests);
+    let tests = claims::find(&root())?;
+    let claims = by_row(&tests);
     let wrong = wrong(&rows, &tests, &claims);
     if !wrong.is_empty() {
         bail!("the coverage table does not hold:\n  {}", wrong.join("\n  "));
@@ -50,7 +50,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 /// The tests of each row, in the order of suites and names.
 type Claims<'a> = BTreeMap<&'a str, BTreeSet<&'a Test>>;
 
-fn claims(tests: &[Test]) -> Claims<'_> {
+fn by_row(tests: &[Test]) -> Claims<'_> {
     let mut claims = Claims::new();
     for test in tests {
         for row in &test.rows {
@@ -76,7 +76,9 @@ fn wrong(rows: &Rows, tests: &[Test], claims: &Claims<'_>) -> Vec<String> {
             Status::Supported | Status::Refused if !shown => {
                 wrong.push(format!("`{}` is said to be {}, and no test claims it", row.id, row.status));
             }
-            Status::Unsupported if shown => wrong.push(format!("`{}` is said to be unsupported, and has tests", row.id)),
+            Status::Unsupported if shown => {
+                wrong.push(format!("`{}` is said to be unsupported, and has tests", row.id))
+            }
             _ => {}
         }
     }
