@@ -31,8 +31,10 @@ impl Broker {
         if !state.name.is_persistent() {
             return Err(Refusal::new(RefusalKind::NotAllowed, "A non-persistent topic has no durable subscriptions"));
         }
-        let next = state.offset_of(start);
-        state.add_subscription(Subscription::new(name, Kind::Shared, true, next));
+        let target = state.target(start);
+        let mut subscription = Subscription::new(name, Kind::Shared, true, target.offset);
+        subscription.seek(target);
+        state.add_subscription(subscription);
         self.log_subscription(id, name);
         Ok(())
     }

@@ -7,7 +7,7 @@ use super::catalog::Catalog;
 use super::change::Change;
 use super::consume::ConsumerRef;
 use super::effect::{Effect, Refusal, RefusalKind, Source};
-use super::entry::{Entry, Facts, Location, Position};
+use super::entry::{Facts, Location, Position};
 use super::produce::{Producer, ProducerKey};
 use super::subscription::{ConsumerKey, Delivery};
 use super::topic::Topic;
@@ -224,14 +224,16 @@ impl Broker {
             }
             let partition = topic.partition();
             for delivery in self.deliveries.drain(..) {
-                let Entry { location, facts } = delivery.entry;
+                let location = delivery.entry.location;
                 let Some(position) = topic.log.position(delivery.offset) else { continue };
                 self.effects.push(Effect::Deliver {
                     consumer: delivery.consumer,
                     position,
                     partition,
                     redelivery_count: delivery.redelivery_count,
-                    permits: facts.permits() as u32,
+                    permits: delivery.messages,
+                    ack_set: delivery.ack_set,
+                    epoch: delivery.epoch,
                     source: Source::Stored(location),
                 });
             }

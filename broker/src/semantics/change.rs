@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::TopicId;
+use super::batch::Unacked;
 use super::entry::Position;
 use super::policies::Policies;
 use super::subscription::Kind;
@@ -28,6 +29,10 @@ pub enum Change {
     SubscriptionDeleted { topic: TopicId, name: String },
 }
 
+/// Of so many batches a subscription remembers over a restart that a part is acknowledged, as in Apache Pulsar's
+/// default; the messages of the others come again.
+pub const PARTIAL_MAX: usize = 10_000;
+
 /// A durable subscription and what it has acknowledged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SubscriptionState {
@@ -38,6 +43,9 @@ pub struct SubscriptionState {
     /// First and last position of each acknowledged range above.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub acked: Vec<(Position, Position)>,
+    /// Batches of which a part is acknowledged, with what is not. No more than [`PARTIAL_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partial: Vec<(Position, Unacked)>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
 }

@@ -17,12 +17,11 @@ pub(super) struct ConsumerRef {
 }
 
 /// A message as an ack or a redelivery names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageId {
     pub position: Position,
-    /// Only some messages of the batch are meant. Such acks are ignored, as in Apache Pulsar's default
-    /// configuration: the batch stays unacknowledged until it is acknowledged as a whole.
-    pub partial: bool,
+    /// Only a part of the batch is acknowledged: a bit for each message that is not. Empty for all.
+    pub ack_set: Vec<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -43,6 +42,8 @@ pub struct Subscribe {
     pub metadata: BTreeMap<String, String>,
     /// Of the subscription, if this makes it.
     pub properties: BTreeMap<String, String>,
+    /// How often the client threw away what it had and asked again (PIP-84).
+    pub epoch: Option<u64>,
 }
 
 impl Broker {
@@ -83,8 +84,9 @@ impl Broker {
                 };
                 // A reader from "latest" that asks for the earliest position gets it, as in the Java broker.
                 let start = if start == Start::Latest && request.earliest { Start::Earliest } else { start };
-                let next = topic.offset_of(start);
-                let mut subscription = Subscription::new(&request.subscription, request.kind, durable, next);
+                let target = topic.target(start);
+                let mut subscription = Subscription::new(&request.subscription, request.kind, durable, target.offset);
+                subscription.seek(target);
                 subscription.properties = request.properties;
                 (topic.add_subscription(subscription), true)
             }
@@ -115,7 +117,8 @@ impl Broker {
         let partition = topic.name.partition();
         let before = subscription.active();
         let (priority, metadata, now_ms) = (request.priority, request.metadata, self.now_ms);
-        let joining = Joining { key, name, priority, metadata, now_ms };
+        let epoch = request.epoch;
+        let joining = Joining { key, name, priority, metadata, epoch, now_ms };
         let slot = subscription.add_consumer(request.kind, joining, partition);
         self.consumers.insert(key, ConsumerRef { topic: topic_id, subscription: id, slot });
         if new && durable {
@@ -182,17 +185,28 @@ impl Broker {
                     ));
                 }
                 for id in ids {
-                    let below = match log.find(id.position) {
-                        Some(offset) if !id.partial => offset + 1,
-                        _ => log.ceiling(id.position),
-                    };
-                    subscription.handle_ack_below(below, log);
+                    let part = !id.ack_set.is_empty();
+                    match log.find(id.position) {
+                        Some(offset) if part => {
+                            subscription.handle_ack_below(offset, log);
+                            subscription.handle_ack_part(offset, &id.ack_set, log);
+                        }
+                        Some(offset) => {
+                            subscription.handle_ack_below(offset + 1, log);
+                        }
+                        None => {
+                            subscription.handle_ack_below(log.ceiling(id.position), log);
+                        }
+                    }
                 }
                 return Ok(());
             }
-            for id in ids.iter().filter(|id| !id.partial) {
-                if let Some(offset) = log.find(id.position) {
+            for id in ids {
+                let Some(offset) = log.find(id.position) else { continue };
+                if id.ack_set.is_empty() {
                     subscription.handle_ack(offset, log);
+                } else {
+                    subscription.handle_ack_part(offset, &id.ack_set, log);
                 }
             }
             Ok(())
@@ -201,10 +215,12 @@ impl Broker {
     }
 
     /// The consumer wants these messages again, or all that it has not acked if none are named.
-    pub fn handle_redeliver(&mut self, consumer: ConsumerKey, ids: &[MessageId]) {
+    /// `epoch` is the client's count of such requests, if it counts.
+    pub fn handle_redeliver(&mut self, consumer: ConsumerKey, positions: &[Position], epoch: Option<u64>) {
         self.with_subscription(consumer, |subscription, log, slot| {
-            let offsets = (!ids.is_empty()).then(|| ids.iter().filter_map(|id| log.find(id.position)).collect());
-            subscription.handle_redeliver(slot, offsets, log);
+            let offsets = positions.iter().filter_map(|position| log.find(*position));
+            let offsets = (!positions.is_empty()).then(|| offsets.collect());
+            subscription.handle_redeliver(slot, offsets, epoch, log);
         });
     }
 

@@ -1,6 +1,8 @@
-//! What a subscription has acknowledged: everything below a mark, and ranges above it.
+//! What a subscription has acknowledged: everything below a mark, ranges above it, and parts of batches.
 
 use std::collections::BTreeMap;
+
+use super::batch::Unacked;
 
 #[derive(Debug, Default, Clone)]
 pub struct Cursor {
@@ -8,11 +10,13 @@ pub struct Cursor {
     next: u64,
     /// Acknowledged ranges above, start to end (exclusive), never touching each other or `next`.
     ranges: BTreeMap<u64, u64>,
+    /// Batches of which a part is acknowledged, with what is not; never empty, never of acknowledged offsets.
+    partial: BTreeMap<u64, Unacked>,
 }
 
 impl Cursor {
     pub fn at(next: u64) -> Cursor {
-        Cursor { next, ranges: BTreeMap::new() }
+        Cursor { next, ..Cursor::default() }
     }
 
     /// The first offset that is not acknowledged.
@@ -29,6 +33,7 @@ impl Cursor {
         if self.is_acked(offset) {
             return false;
         }
+        self.partial.remove(&offset);
         if offset == self.next {
             self.next += 1;
             if let Some(end) = self.ranges.remove(&self.next) {
@@ -52,6 +57,9 @@ impl Cursor {
             return false;
         }
         self.next = offset;
+        while self.partial.first_key_value().is_some_and(|(first, _)| *first < offset) {
+            self.partial.pop_first();
+        }
         while let Some((&start, &end)) = self.ranges.first_key_value() {
             if start > self.next {
                 break;
@@ -60,6 +68,31 @@ impl Cursor {
             self.next = self.next.max(end);
         }
         true
+    }
+
+    /// Acknowledges all but these messages of a batch. Says how many are left; none if the batch was acknowledged
+    /// as a whole before.
+    pub fn ack_part(&mut self, offset: u64, unacked: &Unacked) -> Option<u32> {
+        if self.is_acked(offset) {
+            return None;
+        }
+        let left = self.partial.entry(offset).or_insert_with(|| unacked.clone());
+        left.intersect(unacked);
+        let count = left.count();
+        if count == 0 {
+            self.ack(offset);
+        }
+        Some(count)
+    }
+
+    /// What is not acknowledged of a batch, if a part of it is.
+    pub fn unacked(&self, offset: u64) -> Option<&Unacked> {
+        self.partial.get(&offset)
+    }
+
+    /// Batches of which a part is acknowledged, with what is not.
+    pub fn partial(&self) -> impl Iterator<Item = (u64, &Unacked)> {
+        self.partial.iter().map(|(offset, unacked)| (*offset, unacked))
     }
 
     /// Acknowledged ranges above the mark, start to end (exclusive).

@@ -58,6 +58,10 @@ pub enum Effect {
         redelivery_count: u32,
         /// Permits to give back if it cannot be delivered.
         permits: u32,
+        /// What is not acknowledged of a batch, if a part of it is; bits as in commands.
+        ack_set: Vec<u64>,
+        /// The consumer's epoch, if it has one (PIP-84).
+        epoch: Option<u64>,
         source: Source,
     },
     Success {

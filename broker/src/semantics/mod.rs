@@ -12,6 +12,7 @@
 //! Payloads pass through and are never kept; what stays per message is an index entry of 40 bytes.
 
 pub mod backlog;
+pub mod batch;
 mod broker;
 pub mod catalog;
 pub mod change;

@@ -128,6 +128,8 @@ impl Broker {
                     partition,
                     redelivery_count: 0,
                     permits: permits as u32,
+                    ack_set: Vec::new(),
+                    epoch: None,
                     source: Source::Inline(publish.payload.clone()),
                 });
             }

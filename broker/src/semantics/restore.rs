@@ -134,7 +134,9 @@ impl Restore {
                         topic.log.ceiling(*first)..end
                     })
                     .collect();
-                subscription.restore_cursor(next, acked.into_iter());
+                let partial = state.partial.into_iter();
+                let partial = partial.filter_map(|(position, unacked)| Some((topic.log.find(position)?, unacked)));
+                subscription.restore_cursor(next, acked.into_iter(), partial);
                 subscription.properties = state.properties;
                 topic.add_subscription(subscription);
             }

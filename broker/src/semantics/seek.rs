@@ -1,7 +1,9 @@
 //! Where a cursor starts, and moving it.
 
 use super::TopicId;
+use super::batch::Unacked;
 use super::broker::Broker;
+use super::cursor::Cursor;
 use super::effect::{Effect, Refusal, RefusalKind};
 use super::entry::Position;
 use super::subscription::ConsumerKey;
@@ -16,16 +18,54 @@ pub enum Start {
     At(Position),
     /// The first message after this one is the first.
     After(Position),
+    /// The message of this index in this batch is the first.
+    Within(Position, u32),
     /// The first message published at or after this time.
     Since(u64),
 }
 
+/// The place in a topic that a [`Start`] means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    pub offset: u64,
+    /// What of the entry there is still to come, if it is a batch that is entered in its middle.
+    pub unacked: Option<Unacked>,
+}
+
+impl Target {
+    pub fn cursor(&self) -> Cursor {
+        let mut cursor = Cursor::at(self.offset);
+        if let Some(unacked) = &self.unacked {
+            cursor.ack_part(self.offset, unacked);
+        }
+        cursor
+    }
+}
+
 impl Topic {
-    pub fn offset_of(&self, start: Start) -> u64 {
+    pub fn target(&self, start: Start) -> Target {
+        let unacked = None;
+        match start {
+            Start::Within(position, index) => match self.log.find(position) {
+                Some(offset) => {
+                    let batch = self.log.get(offset).map_or(1, |entry| entry.facts.batch.max(1));
+                    if index >= batch {
+                        return Target { offset: offset + 1, unacked };
+                    }
+                    let part = (index > 0).then(|| Unacked::since(index, batch)).flatten();
+                    Target { offset, unacked: part }
+                }
+                None => Target { offset: self.log.ceiling(position), unacked },
+            },
+            start => Target { offset: self.offset_of(start), unacked },
+        }
+    }
+
+    fn offset_of(&self, start: Start) -> u64 {
         match start {
             Start::Earliest => self.log.base(),
             Start::Latest => self.log.end(),
-            Start::At(position) => self.log.ceiling(position),
+            Start::At(position) | Start::Within(position, _) => self.log.ceiling(position),
             Start::After(position) => match self.log.find(position) {
                 Some(offset) => offset + 1,
                 None => self.log.ceiling(position),
@@ -50,7 +90,7 @@ impl Broker {
 
     pub(super) fn seek(&mut self, topic_id: TopicId, id: u32, start: Start) {
         let Some(topic) = self.topics.get_mut(&topic_id) else { return };
-        let next = topic.offset_of(start);
+        let target = topic.target(start);
         let Some(subscription) = topic.subscriptions.get_mut(&id) else { return };
         let consumers: Vec<ConsumerKey> = subscription.consumer_keys();
         // A reader's subscription ends with its last consumer. When it comes back it says itself where it
@@ -68,7 +108,7 @@ impl Broker {
             return;
         };
         subscription.durable = durable;
-        subscription.seek(next);
+        subscription.seek(target);
         if durable {
             self.log_subscription(topic_id, &name);
         }

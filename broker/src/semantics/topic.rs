@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::TopicId;
 use super::broker::Broker;
-use super::change::{Change, SubscriptionState, TopicMeta, TopicState};
+use super::change::{Change, PARTIAL_MAX, SubscriptionState, TopicMeta, TopicState};
 use super::effect::{Effect, Refusal, RefusalKind};
 use super::entry::{Entry, Position};
 use super::log::Log;
@@ -88,11 +88,14 @@ impl Topic {
             let first = self.log.position(start)?;
             Some((first, self.log.position(end - 1)?))
         });
+        let partial =
+            cursor.partial().filter_map(|(offset, unacked)| Some((self.log.position(offset)?, unacked.clone())));
         SubscriptionState {
             name: subscription.name.clone(),
             kind: subscription.kind,
             next: self.mark(cursor.next()),
             acked: ranges.collect(),
+            partial: partial.take(PARTIAL_MAX).collect(),
             properties: subscription.properties.clone(),
         }
     }

@@ -164,6 +164,8 @@ fn encode(buffer: &mut BytesMut, message: &OutMessage, payload: &Bytes) {
         consumer_id: message.consumer_id,
         message_id: message_id(Some(message.position), message.partition),
         redelivery_count: (message.redelivery_count > 0).then_some(message.redelivery_count),
+        ack_set: message.ack_set.iter().map(|word| *word as i64).collect(),
+        consumer_epoch: message.epoch,
     };
     encode_message_head(buffer, &command, payload.len());
     buffer.extend_from_slice(payload);

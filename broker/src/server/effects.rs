@@ -86,10 +86,11 @@ impl State {
                     outbound.answered(bytes);
                 }
             }
-            Effect::Deliver { consumer, position, partition, redelivery_count, permits, source } => {
+            Effect::Deliver { consumer, position, partition, redelivery_count, permits, ack_set, epoch, source } => {
                 let stored = matches!(source, Source::Stored(_));
                 let consumer_id = consumer.consumer_id;
-                let message = OutMessage { consumer_id, position, partition, redelivery_count, permits, source };
+                let message =
+                    OutMessage { consumer_id, position, partition, redelivery_count, permits, ack_set, epoch, source };
                 let outbound = self.connections.get(&consumer.connection);
                 let taken = outbound.is_some_and(|outbound| outbound.deliver(message));
                 if !taken && !stored {

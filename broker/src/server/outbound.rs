@@ -46,6 +46,8 @@ pub struct OutMessage {
     pub partition: i32,
     pub redelivery_count: u32,
     pub permits: u32,
+    pub ack_set: Vec<u64>,
+    pub epoch: Option<u64>,
     pub source: Source,
 }
 

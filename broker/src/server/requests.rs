@@ -7,7 +7,7 @@ use super::hub::Hub;
 use super::outbound::Outbound;
 use crate::semantics::{
     Access, Broker, Client, ConnectionId, ConsumerKey, CreateProducer, Facts, Kind, MessageId, Position, Publish,
-    Refusal, RefusalKind, Start, Subscribe, hash::sticky_hash,
+    Refusal, RefusalKind, Start, Subscribe, batch::first_index, hash::sticky_hash,
 };
 use crate::timestamp::iso_8601;
 use crate::wire::messages::*;
@@ -134,8 +134,8 @@ impl Session {
                 broker.handle_unsubscribe(self.consumer(unsubscribe.target_id), unsubscribe.request_id);
             }
             Request::Redeliver(redeliver) => {
-                let ids: Vec<MessageId> = redeliver.message_ids.iter().map(id_of).collect();
-                broker.handle_redeliver(self.consumer(redeliver.consumer_id), &ids);
+                let positions: Vec<Position> = redeliver.message_ids.iter().map(position_of).collect();
+                broker.handle_redeliver(self.consumer(redeliver.consumer_id), &positions, redeliver.consumer_epoch);
             }
             Request::Seek(seek) => self.seek(broker, &seek),
             Request::PartitionedMetadata(request) => self.partitioned_metadata(broker, &request),
@@ -267,6 +267,7 @@ impl Session {
                 create_topic: request.force_topic_creation.unwrap_or(true),
                 metadata: pairs(request.metadata),
                 properties: pairs(request.subscription_properties),
+                epoch: request.consumer_epoch,
             },
         );
     }
@@ -274,6 +275,10 @@ impl Session {
     fn seek(&self, broker: &mut Broker, seek: &CommandSeek) {
         let start = match (&seek.message_id, seek.message_publish_time) {
             (Some(id), _) => match start_after(id) {
+                // The client says by its bits which messages of the batch come before the one that it means.
+                Start::After(position) | Start::At(position) if !id.ack_set.is_empty() => {
+                    Start::Within(position, first_index(&words(&id.ack_set)).unwrap_or(u32::MAX))
+                }
                 // A seek names the first message to come, not the last one that is known.
                 Start::After(position) => Start::At(position),
                 start => start,
@@ -435,9 +440,21 @@ fn kind_name(kind: Kind) -> &'static str {
 }
 
 fn id_of(id: &MessageIdData) -> MessageId {
-    // A set bit is a message of the batch that is not acknowledged yet.
-    let partial = id.ack_set.iter().any(|word| *word != 0);
-    MessageId { position: Position { ledger: id.ledger_id, entry: id.entry_id }, partial }
+    let mut ack_set = words(&id.ack_set);
+    // A set bit is a message of the batch that is not acknowledged yet; without one it is acknowledged as a whole.
+    if ack_set.iter().all(|word| *word == 0) {
+        ack_set.clear();
+    }
+    MessageId { position: position_of(id), ack_set }
+}
+
+fn position_of(id: &MessageIdData) -> Position {
+    Position { ledger: id.ledger_id, entry: id.entry_id }
+}
+
+/// Bits travel in signed numbers.
+fn words(ack_set: &[i64]) -> Vec<u64> {
+    ack_set.iter().map(|word| *word as u64).collect()
 }
 
 /// What a start message id means: the signed -1:-1 is the earliest message, the largest number the latest; one

@@ -156,6 +156,8 @@ pub struct CommandSubscribe {
     pub key_shared_meta: Option<KeySharedMeta>,
     #[prost(message, repeated, tag = "18")]
     pub subscription_properties: Vec<KeyValue>,
+    #[prost(uint64, optional, tag = "19")]
+    pub consumer_epoch: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -306,6 +308,10 @@ pub struct CommandMessage {
     pub message_id: MessageIdData,
     #[prost(uint32, optional, tag = "3")]
     pub redelivery_count: Option<u32>,
+    #[prost(int64, repeated, packed = "false", tag = "4")]
+    pub ack_set: Vec<i64>,
+    #[prost(uint64, optional, tag = "5")]
+    pub consumer_epoch: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -18,6 +18,7 @@ pub struct Joining {
     pub name: String,
     pub priority: i32,
     pub metadata: BTreeMap<String, String>,
+    pub epoch: Option<u64>,
     pub now_ms: u64,
 }
 
@@ -29,6 +30,8 @@ pub struct Consumer {
     pub priority: i32,
     pub metadata: BTreeMap<String, String>,
     pub connected_ms: u64,
+    /// Counts the times that its client threw away what it had and asked again (PIP-84).
+    pub epoch: Option<u64>,
     pub permits: i64,
     /// Offsets delivered and not acked; not kept for Exclusive and Failover, whose cursor just rewinds.
     pub unacked: BTreeSet<u64>,
@@ -68,6 +71,7 @@ impl Consumer {
             priority: joining.priority,
             metadata: joining.metadata,
             connected_ms: joining.now_ms,
+            epoch: joining.epoch,
             permits: 0,
             unacked: BTreeSet::new(),
             unacked_messages: 0,

@@ -4,6 +4,7 @@ use super::{
     Consumer, ConsumerKey, Delivery, Dispatcher, KEYS_LOOK_AHEAD_MAX, Pending, Subscription, UNACKED_PER_CONSUMER_MAX,
     UNACKED_PER_SUBSCRIPTION_MAX,
 };
+use crate::semantics::batch::Unacked;
 use crate::semantics::entry::Entry;
 use crate::semantics::log::Log;
 use crate::semantics::queue::Route;
@@ -34,11 +35,12 @@ impl Subscription {
             if self.cursor.is_acked(offset) {
                 continue;
             }
-            consumer.permits -= entry.facts.permits();
-            let (messages, bytes) = (entry.facts.permits() as u64, u64::from(entry.location.len));
+            let delivery = Delivery::new(consumer, offset, *entry, 0, self.cursor.unacked(offset), consumer.epoch);
+            consumer.permits -= i64::from(delivery.messages);
+            let (messages, bytes) = (u64::from(delivery.messages), u64::from(entry.location.len));
             consumer.traffic.delivered(messages, bytes, false, now_ms);
             self.traffic.delivered(messages, bytes, false, now_ms);
-            out.push(Delivery { consumer: consumer.key, offset, entry: *entry, redelivery_count: 0 });
+            out.push(delivery);
         }
     }
 
@@ -141,7 +143,9 @@ impl Subscription {
 
     fn deliver(&mut self, slot: u32, offset: u64, entry: Entry, now_ms: u64, out: &mut Vec<Delivery>) {
         let Some(consumer) = self.consumers.get_mut(&slot) else { return };
-        let messages = entry.facts.permits() as u32;
+        let redelivery_count = self.redeliveries.get(&offset).copied().unwrap_or(0);
+        let delivery = Delivery::new(consumer, offset, entry, redelivery_count, self.cursor.unacked(offset), None);
+        let messages = delivery.messages;
         consumer.permits -= i64::from(messages);
         consumer.unacked.insert(offset);
         consumer.unacked_messages += u64::from(messages);
@@ -152,11 +156,10 @@ impl Subscription {
         if let Dispatcher::Keys(queue) = &mut self.dispatcher {
             queue.hold(queue.place(entry.facts.hash), slot);
         }
-        let redelivery_count = self.redeliveries.get(&offset).copied().unwrap_or(0);
         let (bytes, again) = (u64::from(entry.location.len), redelivery_count > 0);
         consumer.traffic.delivered(u64::from(messages), bytes, again, now_ms);
         self.traffic.delivered(u64::from(messages), bytes, again, now_ms);
-        out.push(Delivery { consumer: consumer.key, offset, entry, redelivery_count });
+        out.push(delivery);
     }
 
     /// The consumer that an entry of a non-persistent topic goes to, or `None` if nobody has permits: it is dropped.
@@ -177,5 +180,20 @@ impl Subscription {
         consumer.traffic.delivered(permits as u64, bytes, false, now_ms);
         self.traffic.delivered(permits as u64, bytes, false, now_ms);
         Some(consumer.key)
+    }
+}
+
+impl Delivery {
+    fn new(
+        consumer: &Consumer,
+        offset: u64,
+        entry: Entry,
+        redelivery_count: u32,
+        unacked: Option<&Unacked>,
+        epoch: Option<u64>,
+    ) -> Delivery {
+        let messages = unacked.map_or(entry.facts.permits() as u32, Unacked::count);
+        let ack_set = unacked.map_or_else(Vec::new, |unacked| unacked.words().to_vec());
+        Delivery { consumer: consumer.key, offset, entry, redelivery_count, messages, ack_set, epoch }
     }
 }

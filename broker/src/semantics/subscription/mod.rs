@@ -43,12 +43,18 @@ pub enum Kind {
 }
 
 /// One message on its way to one consumer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     pub consumer: ConsumerKey,
     pub offset: u64,
     pub entry: Entry,
     pub redelivery_count: u32,
+    /// Messages that it counts for.
+    pub messages: u32,
+    /// What is not acknowledged of a batch, if a part of it is.
+    pub ack_set: Vec<u64>,
+    /// For Exclusive and Failover.
+    pub epoch: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]

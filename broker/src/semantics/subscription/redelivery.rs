@@ -1,8 +1,10 @@
 //! Messages that come again: asked for, left behind by a consumer, or because the cursor was moved.
 
 use super::{Dispatcher, Subscription};
+use crate::semantics::batch::Unacked;
 use crate::semantics::cursor::Cursor;
 use crate::semantics::log::Log;
+use crate::semantics::seek::Target;
 
 impl Subscription {
     pub(super) fn requeue(&mut self, offset: u64, log: &Log) {
@@ -23,9 +25,13 @@ impl Subscription {
     }
 
     /// The consumer wants messages again: these, or all that it has. An Exclusive or Failover subscription
-    /// repeats everything unacked, since single messages would break its order.
-    pub fn handle_redeliver(&mut self, slot: u32, offsets: Option<Vec<u64>>, log: &Log) {
+    /// repeats everything unacked, since single messages would break its order. What it delivers from now on
+    /// bears the new epoch, so that the client knows what it has thrown away from what comes again (PIP-84).
+    pub fn handle_redeliver(&mut self, slot: u32, offsets: Option<Vec<u64>>, epoch: Option<u64>, log: &Log) {
         if self.is_single() {
+            if let Some(consumer) = self.consumers.get_mut(&slot) {
+                consumer.epoch = consumer.epoch.max(epoch);
+            }
             if self.active() == Some(slot) {
                 self.read = self.cursor.next();
             }
@@ -43,17 +49,25 @@ impl Subscription {
     }
 
     /// Moves the cursor; everything from there on comes again. Consumers must have been disconnected.
-    pub fn seek(&mut self, next: u64) {
-        self.cursor = Cursor::at(next);
+    pub fn seek(&mut self, to: Target) {
+        self.cursor = to.cursor();
         self.unsaved = true;
         self.rewind();
     }
 
     /// Used while a topic is loaded: what was acknowledged before.
-    pub fn restore_cursor(&mut self, next: u64, acked: impl Iterator<Item = u64>) {
+    pub fn restore_cursor(
+        &mut self,
+        next: u64,
+        acked: impl Iterator<Item = u64>,
+        partial: impl Iterator<Item = (u64, Unacked)>,
+    ) {
         self.cursor = Cursor::at(next);
         for offset in acked {
             self.cursor.ack(offset);
+        }
+        for (offset, unacked) in partial {
+            self.cursor.ack_part(offset, &unacked);
         }
         self.rewind();
     }

@@ -40,18 +40,10 @@ fn a_cumulative_ack_on_a_shared_subscription_is_refused() {
 }
 
 #[test]
-fn an_ack_of_a_part_of_a_batch_acks_nothing() {
-    let (mut world, consumer) = sent(Kind::Shared, 1);
-    let id = MessageId { partial: true, ..world.id(0) };
-    world.broker.handle_ack(consumer, false, &[id]).expect("ignored");
-    assert_eq!(world.backlog(), 1);
-}
-
-#[test]
 fn an_ack_of_what_does_not_exist_is_ignored() {
     let (mut world, consumer) = sent(Kind::Shared, 1);
     for (ledger, entry) in [(1, 7), (9, 0), (u64::MAX, u64::MAX)] {
-        let id = MessageId { position: Position { ledger, entry }, partial: false };
+        let id = MessageId { position: Position { ledger, entry }, ack_set: Vec::new() };
         world.broker.handle_ack(consumer, false, &[id]).expect("ignored");
     }
     assert_eq!(world.backlog(), 1);
@@ -61,8 +53,8 @@ fn an_ack_of_what_does_not_exist_is_ignored() {
 fn a_message_asked_for_again_comes_with_its_count() {
     let (mut world, consumer) = sent(Kind::Shared, 3);
     for count in 1..4 {
-        let id = world.id(1);
-        world.broker.handle_redeliver(consumer, &[id]);
+        let id = world.id(1).position;
+        world.broker.handle_redeliver(consumer, &[id], None);
         assert_eq!(world.delivered(), [(1, 1, count)]);
     }
 }
@@ -71,7 +63,7 @@ fn a_message_asked_for_again_comes_with_its_count() {
 fn asking_for_no_message_in_particular_repeats_all_that_is_unacked() {
     let (mut world, consumer) = sent(Kind::Shared, 4);
     world.ack(consumer, &[1]);
-    world.broker.handle_redeliver(consumer, &[]);
+    world.broker.handle_redeliver(consumer, &[], None);
     assert_eq!(world.entries(), [0, 2, 3]);
 }
 
@@ -79,25 +71,61 @@ fn asking_for_no_message_in_particular_repeats_all_that_is_unacked() {
 fn an_exclusive_consumer_gets_everything_unacked_again_in_order() {
     let (mut world, consumer) = sent(Kind::Exclusive, 4);
     world.ack(consumer, &[0, 2]);
-    let id = world.id(3);
-    world.broker.handle_redeliver(consumer, &[id]);
+    let id = world.id(3).position;
+    world.broker.handle_redeliver(consumer, &[id], None);
     assert_eq!(world.entries(), [1, 3]);
+}
+
+/// The epoch of everything that comes.
+fn epochs(world: &mut World) -> Vec<Option<u64>> {
+    let delivered = world.take().into_iter().filter_map(|effect| match effect {
+        Effect::Deliver { epoch, .. } => Some(epoch),
+        _ => None,
+    });
+    delivered.collect()
+}
+
+#[test]
+fn what_comes_again_bears_the_clients_epoch() {
+    let mut world = world();
+    world.subscribe_as(CLIENT, 1, |request| {
+        request.kind = Kind::Failover;
+        request.epoch = Some(3);
+    });
+    let consumer = ConsumerKey { connection: CLIENT, consumer_id: 1 };
+    world.broker.handle_flow(consumer, 10);
+    world.send("k", "x");
+    assert_eq!(epochs(&mut world), [Some(3)]);
+    world.broker.handle_redeliver(consumer, &[], Some(4));
+    assert_eq!(epochs(&mut world), [Some(4)]);
+    // A request that was overtaken by a later one does not lower it.
+    world.broker.handle_redeliver(consumer, &[], Some(2));
+    assert_eq!(epochs(&mut world), [Some(4)]);
+}
+
+#[test]
+fn shared_consumers_have_no_epoch() {
+    let mut world = world();
+    world.subscribe_as(CLIENT, 1, |request| request.epoch = Some(3));
+    world.broker.handle_flow(ConsumerKey { connection: CLIENT, consumer_id: 1 }, 10);
+    world.send("k", "x");
+    assert_eq!(epochs(&mut world), [None]);
 }
 
 #[test]
 fn a_redelivery_of_what_another_consumer_has_is_ignored() {
     let (mut world, _) = sent(Kind::Shared, 2);
     let other = world.consumer(2, Kind::Shared, 100);
-    let id = world.id(0);
-    world.broker.handle_redeliver(other, &[id]);
+    let id = world.id(0).position;
+    world.broker.handle_redeliver(other, &[id], None);
     assert!(world.delivered().is_empty());
 }
 
 #[test]
 fn after_the_last_consumer_left_unacked_messages_come_with_count_zero() {
     let (mut world, consumer) = sent(Kind::Shared, 2);
-    let id = world.id(1);
-    world.broker.handle_redeliver(consumer, &[id]);
+    let id = world.id(1).position;
+    world.broker.handle_redeliver(consumer, &[id], None);
     world.delivered();
     world.broker.handle_disconnected(CLIENT);
     world.consumer(1, Kind::Shared, 100);

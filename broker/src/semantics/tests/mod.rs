@@ -4,6 +4,7 @@ mod access;
 mod acking;
 mod admin;
 mod backlog;
+mod batches;
 mod keys;
 mod producing;
 mod restoring;
@@ -156,6 +157,7 @@ impl World {
             create_topic: true,
             metadata: std::collections::BTreeMap::new(),
             properties: std::collections::BTreeMap::new(),
+            epoch: None,
         };
         edit(&mut request);
         self.broker.handle_subscribe(connection, request);
@@ -194,7 +196,7 @@ impl World {
 
     /// Of the first ledger.
     pub fn id(&self, entry: u64) -> MessageId {
-        MessageId { position: Position { ledger: 1, entry }, partial: false }
+        MessageId { position: Position { ledger: 1, entry }, ack_set: Vec::new() }
     }
 
     pub fn backlog(&self) -> u64 {
