@@ -43,7 +43,8 @@ impl From<Refusal> for Failure {
             | RefusalKind::TenantNotFound
             | RefusalKind::SubscriptionNotFound
             | RefusalKind::ConsumerNotFound => StatusCode::NOT_FOUND,
-            RefusalKind::AlreadyExists => StatusCode::CONFLICT,
+            RefusalKind::AlreadyExists | RefusalKind::IncompatibleSchema => StatusCode::CONFLICT,
+            RefusalKind::InvalidSchema => StatusCode::UNPROCESSABLE_ENTITY,
             RefusalKind::InvalidName
             | RefusalKind::Busy
             | RefusalKind::ConsumerBusy

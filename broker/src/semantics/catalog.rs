@@ -7,6 +7,7 @@ use super::change::Change;
 use super::effect::{Refusal, RefusalKind};
 use super::name::{self, TopicName};
 use super::policies::Policies;
+use super::schema::SchemaVersion;
 
 #[derive(Debug, Default)]
 pub struct Catalog {
@@ -14,6 +15,8 @@ pub struct Catalog {
     pub namespaces: BTreeMap<String, Policies>,
     /// Full name of the partitioned topic, and how many partitions it has.
     pub partitioned: BTreeMap<String, u32>,
+    /// By `tenant/namespace/topic`.
+    pub schemas: BTreeMap<String, Vec<SchemaVersion>>,
 }
 
 impl Catalog {
@@ -184,6 +187,7 @@ impl Broker {
         }
         self.catalog.partitioned.remove(topic.as_str());
         self.log(Change::PartitionedDeleted { topic: topic.to_string() });
+        self.forget_schemas(topic);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use super::TopicId;
 use super::batch::Unacked;
 use super::entry::Position;
 use super::policies::Policies;
+use super::schema::SchemaVersion;
 use super::subscription::Kind;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,8 @@ pub enum Change {
     NamespaceDeleted { namespace: String },
     Partitioned { topic: String, partitions: u32 },
     PartitionedDeleted { topic: String },
+    Schema { topic: String, version: SchemaVersion },
+    SchemasForgotten { topic: String },
     Topic { id: TopicId, name: String },
     TopicMeta { id: TopicId, meta: Box<TopicMeta> },
     TopicDeleted { id: TopicId },
@@ -82,6 +85,8 @@ pub struct Snapshot {
     pub tenants: Vec<String>,
     pub namespaces: BTreeMap<String, Policies>,
     pub partitioned: BTreeMap<String, u32>,
+    #[serde(default)]
+    pub schemas: BTreeMap<String, Vec<SchemaVersion>>,
     pub topics: Vec<TopicState>,
 }
 
@@ -95,6 +100,7 @@ impl Snapshot {
             tenants: vec!["public".into()],
             namespaces: BTreeMap::from([("public/default".into(), Policies::default())]),
             partitioned: BTreeMap::new(),
+            schemas: BTreeMap::new(),
             topics: Vec::new(),
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::broker::Broker;
 use super::effect::{Effect, Refusal, RefusalKind};
 use super::entry::Position;
+use super::schema::{Schema, SchemaKind};
 use super::seek::Start;
 use super::subscription::{ConsumerKey, Joining, Kind, Subscription};
 use super::{ConnectionId, TopicId};
@@ -14,6 +15,8 @@ pub(super) struct ConsumerRef {
     pub topic: TopicId,
     pub subscription: u32,
     pub slot: u32,
+    /// It takes messages of any schema.
+    pub any_schema: bool,
 }
 
 /// A message as an ack or a redelivery names it.
@@ -44,6 +47,8 @@ pub struct Subscribe {
     pub properties: BTreeMap<String, String>,
     /// How often the client threw away what it had and asked again (PIP-84).
     pub epoch: Option<u64>,
+    /// What it can read.
+    pub schema: Option<Schema>,
 }
 
 impl Broker {
@@ -67,6 +72,8 @@ impl Broker {
             }
             self.remove_consumer(key);
         }
+        let any_schema = request.schema.as_ref().is_some_and(|schema| schema.kind == SchemaKind::AutoConsume);
+        self.check_consumer_schema(topic_id, request.schema)?;
         let known = self.topics.get(&topic_id).and_then(|topic| topic.subscription_id(&request.subscription));
         if known.is_none() {
             self.check_storage()?;
@@ -120,7 +127,7 @@ impl Broker {
         let epoch = request.epoch;
         let joining = Joining { key, name, priority, metadata, epoch, now_ms };
         let slot = subscription.add_consumer(request.kind, joining, partition);
-        self.consumers.insert(key, ConsumerRef { topic: topic_id, subscription: id, slot });
+        self.consumers.insert(key, ConsumerRef { topic: topic_id, subscription: id, slot, any_schema });
         if new && durable {
             let name = request.subscription;
             self.log_subscription(topic_id, &name);

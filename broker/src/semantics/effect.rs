@@ -79,8 +79,15 @@ pub enum Effect {
         name: String,
         last_sequence_id: i64,
         topic_epoch: Option<u64>,
+        schema_version: Option<u64>,
         /// False: wait for another `ProducerReady` of the same request.
         ready: bool,
+    },
+    /// The version of a schema that a client asked to be made, if it brought one.
+    SchemaReady {
+        connection: ConnectionId,
+        request_id: u64,
+        outcome: Result<Option<u64>, Refusal>,
     },
     /// The broker closed it; the client should connect anew.
     ProducerClosed {
@@ -120,6 +127,10 @@ pub enum RefusalKind {
     ConsumerBusy,
     ProducerBusy,
     ProducerFenced,
+    /// The schema does not fit what the topic has.
+    IncompatibleSchema,
+    /// The definition is none of its type.
+    InvalidSchema,
     /// The namespace requires encryption.
     Unencrypted,
     NotAllowed,
@@ -151,6 +162,9 @@ impl Effect {
             }
             Effect::Receipt { connection, producer_id, sequence_id, bytes, .. } => {
                 Some(Effect::SendError { connection, producer_id, sequence_id, refusal, bytes })
+            }
+            Effect::SchemaReady { connection, request_id, .. } => {
+                Some(Effect::SchemaReady { connection, request_id, outcome: Err(refusal) })
             }
             Effect::Synced { token, .. } => Some(Effect::Synced { token, outcome: Err(refusal) }),
             other => Some(other),

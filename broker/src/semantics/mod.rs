@@ -29,6 +29,7 @@ pub mod produce;
 pub mod publish;
 pub mod queue;
 pub mod restore;
+pub mod schema;
 pub mod seek;
 pub mod stats;
 pub mod subscription;
@@ -45,6 +46,7 @@ pub use name::TopicName;
 pub use policies::Policies;
 pub use produce::{Access, CreateProducer};
 pub use publish::Publish;
+pub use schema::{Schema, SchemaKind};
 pub use seek::Start;
 pub use subscription::{ConsumerKey, Kind};
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::broker::Broker;
 use super::effect::{Effect, Refusal, RefusalKind};
+use super::schema::Schema;
 use super::subscription::{Kind, Subscription};
 use super::topic::Topic;
 use super::{ConnectionId, TopicId};
@@ -35,6 +36,8 @@ pub(super) struct Producer {
     topic_epoch: Option<u64>,
     /// Says that it encrypts, and is held to it.
     pub encrypted: bool,
+    /// Of its schema, if it has one.
+    schema_version: Option<u64>,
     /// Waits for exclusive access.
     pub waiting: bool,
     /// A message of it could not be stored; it must be created again.
@@ -62,6 +65,8 @@ pub struct CreateProducer {
     pub access: Access,
     pub topic_epoch: Option<u64>,
     pub encrypted: bool,
+    /// What its messages are of.
+    pub schema: Option<Schema>,
     /// A durable subscription to make, at the earliest message, before the first message is sent.
     pub initial_subscription: Option<String>,
 }
@@ -91,6 +96,7 @@ impl Broker {
             Some(name) => name.into(),
             None => format!("everpulse-{}-{}", self.generation, self.next_serial).into(),
         };
+        let schema_version = self.take_schema(topic_id, request.schema)?;
         self.take_name(topic_id, &name, &request.user_named, request.epoch)?;
         let access = request.access;
         let waiting = self.take_access(topic_id, access, request.topic_epoch)?;
@@ -104,6 +110,7 @@ impl Broker {
             access,
             topic_epoch: request.topic_epoch,
             encrypted: request.encrypted,
+            schema_version,
             waiting,
             failed: false,
         };
@@ -134,6 +141,11 @@ impl Broker {
             return Err(Refusal::new(RefusalKind::ProducerBusy, message));
         }
         Ok(())
+    }
+
+    fn take_schema(&mut self, topic: TopicId, schema: Option<Schema>) -> Result<Option<u64>, Refusal> {
+        let Some(name) = self.topics.get(&topic).map(|topic| topic.name.clone()) else { return Ok(None) };
+        self.schema_of_producer(&name, schema)
     }
 
     /// Whether the topic can be had this way; true if it must be waited for. A fencing producer ends all others.
@@ -228,6 +240,7 @@ impl Broker {
             name: producer.name.to_string(),
             last_sequence_id: last.map_or(-1, |last| last as i64),
             topic_epoch: topic.meta.epoch.filter(|_| ready),
+            schema_version: producer.schema_version,
             ready,
         };
         self.answer(effect);

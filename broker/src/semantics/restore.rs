@@ -27,6 +27,7 @@ impl Restore {
         broker.catalog.tenants.extend(snapshot.tenants);
         broker.catalog.namespaces.extend(snapshot.namespaces);
         broker.catalog.partitioned.extend(snapshot.partitioned);
+        broker.catalog.schemas.extend(snapshot.schemas);
         let mut restore = Restore { broker, cursors: HashMap::new() };
         for state in snapshot.topics {
             restore.topic(state);
@@ -70,6 +71,14 @@ impl Restore {
             }
             Change::PartitionedDeleted { topic } => {
                 catalog.partitioned.remove(&topic);
+            }
+            Change::Schema { topic, version } => {
+                let versions = catalog.schemas.entry(topic).or_default();
+                versions.retain(|other| other.version < version.version);
+                versions.push(version);
+            }
+            Change::SchemasForgotten { topic } => {
+                catalog.schemas.remove(&topic);
             }
             Change::Topic { id, name } => {
                 if !self.broker.topics.contains_key(&id) {
@@ -157,6 +166,7 @@ impl Broker {
             tenants: self.catalog.tenants.iter().cloned().collect(),
             namespaces: self.catalog.namespaces.clone(),
             partitioned: self.catalog.partitioned.clone(),
+            schemas: self.catalog.schemas.clone(),
             topics: topics.map(Topic::state).collect(),
         }
     }

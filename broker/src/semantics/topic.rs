@@ -230,6 +230,9 @@ impl Broker {
         if name.is_persistent() {
             self.log(Change::TopicDeleted { id });
         }
+        if !self.catalog.partitioned.contains_key(name.base()) {
+            self.forget_schemas(name);
+        }
         Ok(())
     }
 

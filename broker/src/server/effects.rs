@@ -1,5 +1,7 @@
 //! Carrying out effects: to the storage, to connections, to whoever waits for a change.
 
+use bytes::Bytes;
+
 use super::hub::State;
 use super::outbound::OutMessage;
 use crate::semantics::{ConnectionId, Effect, Position, Refusal, RefusalKind, Source};
@@ -27,6 +29,7 @@ pub fn server_error(kind: RefusalKind) -> ServerError {
         RefusalKind::ConsumerBusy => ServerError::ConsumerBusy,
         RefusalKind::ProducerBusy => ServerError::ProducerBusy,
         RefusalKind::ProducerFenced => ServerError::ProducerFenced,
+        RefusalKind::IncompatibleSchema | RefusalKind::InvalidSchema => ServerError::IncompatibleSchema,
         RefusalKind::Storage => ServerError::Persistence,
     }
 }
@@ -38,6 +41,26 @@ pub fn refused(request_id: u64, refusal: &Refusal) -> Response {
         kind => server_error(kind),
     };
     Response::error(request_id, error, &refusal.message)
+}
+
+pub fn schema_version_bytes(version: u64) -> Bytes {
+    Bytes::copy_from_slice(&version.to_be_bytes())
+}
+
+fn created_schema(request_id: u64, outcome: Result<Option<u64>, Refusal>) -> CommandGetOrCreateSchemaResponse {
+    match outcome {
+        Ok(version) => CommandGetOrCreateSchemaResponse {
+            request_id,
+            schema_version: Some(version.map(schema_version_bytes).unwrap_or_default()),
+            ..Default::default()
+        },
+        Err(refusal) => CommandGetOrCreateSchemaResponse {
+            request_id,
+            error_code: Some(server_error(refusal.kind) as i32),
+            error_message: Some(refusal.message),
+            ..Default::default()
+        },
+    }
 }
 
 pub fn message_id(position: Option<Position>, partition: i32) -> MessageIdData {
@@ -101,16 +124,28 @@ impl State {
             Effect::Refused { connection, request_id, refusal } => {
                 self.respond(connection, &refused(request_id, &refusal));
             }
-            Effect::ProducerReady { connection, request_id, name, last_sequence_id, topic_epoch, ready } => {
+            Effect::ProducerReady {
+                connection,
+                request_id,
+                name,
+                last_sequence_id,
+                topic_epoch,
+                schema_version,
+                ready,
+            } => {
                 let success = CommandProducerSuccess {
                     request_id,
                     producer_name: name,
                     last_sequence_id: Some(last_sequence_id),
-                    schema_version: Some(bytes::Bytes::new()),
+                    // Empty: no schema.
+                    schema_version: Some(schema_version.map(schema_version_bytes).unwrap_or_default()),
                     topic_epoch,
                     producer_ready: Some(ready),
                 };
                 self.respond(connection, &Response::ProducerSuccess(success));
+            }
+            Effect::SchemaReady { connection, request_id, outcome } => {
+                self.respond(connection, &Response::GetOrCreateSchema(created_schema(request_id, outcome)));
             }
             Effect::ProducerClosed { connection, producer_id } => {
                 let close = CommandTargeted { target_id: producer_id, request_id: UNASKED };

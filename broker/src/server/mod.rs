@@ -16,6 +16,7 @@ mod effects;
 mod hub;
 mod outbound;
 mod requests;
+mod schemas;
 
 pub use hub::{Hub, Settings, now_ms};
 pub(crate) use requests::same;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::effects::{UNASKED, message_id, refused, server_error};
 use super::hub::Hub;
 use super::outbound::Outbound;
+use super::schemas;
 use crate::semantics::{
     Access, Broker, Client, ConnectionId, ConsumerKey, CreateProducer, Facts, Kind, MessageId, Position, Publish,
     Refusal, RefusalKind, Start, Subscribe, batch::first_index, hash::sticky_hash,
@@ -27,7 +28,7 @@ const FEATURES: FeatureFlags = FeatureFlags {
 /// A connection's side of the conversation.
 #[derive(Debug)]
 pub struct Session {
-    id: ConnectionId,
+    pub(super) id: ConnectionId,
     pub outbound: Arc<Outbound>,
     hub: Arc<Hub>,
     connected: bool,
@@ -124,7 +125,7 @@ impl Session {
             Request::Pong => {}
             Request::AuthResponse(response) => self.authenticate_again(&response),
             Request::Connect(_) => self.refuse_connection(ServerError::NotAllowed, "Already connected"),
-            Request::Producer(producer) => broker.handle_create_producer(self.id, create_producer(producer)),
+            Request::Producer(producer) => self.producer(broker, producer),
             Request::Subscribe(subscribe) => self.subscribe(broker, subscribe),
             Request::CloseProducer(close) => broker.handle_close_producer(self.id, close.target_id, close.request_id),
             Request::CloseConsumer(close) => {
@@ -143,20 +144,8 @@ impl Session {
             Request::ConsumerStats(request) => self.consumer_stats(broker, &request),
             Request::GetLastMessageId(request) => self.last_message_id(broker, &request),
             Request::GetTopicsOfNamespace(request) => self.topics(broker, &request),
-            Request::GetSchema(request) => self.outbound.respond(&Response::GetSchema(CommandGetSchemaResponse {
-                request_id: request.request_id,
-                error_code: Some(ServerError::TopicNotFound as i32),
-                error_message: Some("Topic not found or no-schema".into()),
-            })),
-            Request::GetOrCreateSchema(request) => {
-                let (request_id, message) = (request.request_id, "This broker has no schema registry".to_owned());
-                self.outbound.respond(&Response::GetOrCreateSchema(CommandGetOrCreateSchemaResponse {
-                    request_id,
-                    error_code: Some(ServerError::NotAllowed as i32),
-                    error_message: Some(message),
-                    schema_version: None,
-                }));
-            }
+            Request::GetSchema(request) => self.get_schema(broker, &request),
+            Request::GetOrCreateSchema(request) => self.get_or_create_schema(broker, request),
             Request::Transaction(transaction) => {
                 let refusal = transaction.refused(ServerError::NotAllowed, "Transactions are not supported");
                 self.outbound.respond(&Response::Transaction(refusal));
@@ -171,6 +160,14 @@ impl Session {
                 let request_id = request_id.unwrap_or(UNASKED);
                 self.outbound.respond(&Response::error(request_id, ServerError::NotAllowed, message));
             }
+        }
+    }
+
+    fn producer(&self, broker: &mut Broker, request: CommandProducer) {
+        let request_id = request.request_id;
+        match create_producer(request) {
+            Ok(request) => broker.handle_create_producer(self.id, request),
+            Err(refusal) => self.outbound.respond(&refused(request_id, &refusal)),
         }
     }
 
@@ -248,6 +245,10 @@ impl Session {
             let message = format!("{what} is not supported by this broker");
             return self.outbound.respond(&Response::error(request.request_id, ServerError::NotAllowed, message));
         }
+        let schema = match schemas::given(request.schema) {
+            Ok(schema) => schema,
+            Err(refusal) => return self.outbound.respond(&refused(request.request_id, &refusal)),
+        };
         let rollback_s = request.start_message_rollback_duration_sec.unwrap_or(0);
         let since =
             (rollback_s > 0).then(|| Start::Since(super::now_ms().saturating_sub(rollback_s.saturating_mul(1000))));
@@ -268,6 +269,7 @@ impl Session {
                 metadata: pairs(request.metadata),
                 properties: pairs(request.subscription_properties),
                 epoch: request.consumer_epoch,
+                schema,
             },
         );
     }
@@ -405,8 +407,8 @@ impl Session {
     }
 }
 
-fn create_producer(request: CommandProducer) -> CreateProducer {
-    CreateProducer {
+fn create_producer(request: CommandProducer) -> Result<CreateProducer, Refusal> {
+    Ok(CreateProducer {
         topic: request.topic,
         producer_id: request.producer_id,
         request_id: request.request_id,
@@ -421,8 +423,9 @@ fn create_producer(request: CommandProducer) -> CreateProducer {
         },
         topic_epoch: request.topic_epoch,
         encrypted: request.encrypted.unwrap_or(false),
+        schema: schemas::given(request.schema)?,
         initial_subscription: request.initial_subscription_name.filter(|name| !name.is_empty()),
-    }
+    })
 }
 
 fn pairs(pairs: Vec<KeyValue>) -> std::collections::BTreeMap<String, String> {

@@ -28,6 +28,7 @@ pub enum ServerError {
     ConsumerNotFound = 13,
     ProducerBusy = 16,
     InvalidTopicName = 17,
+    IncompatibleSchema = 18,
     NotAllowed = 22,
     ProducerFenced = 25,
 }

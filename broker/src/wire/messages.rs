@@ -146,6 +146,8 @@ pub struct CommandSubscribe {
     pub metadata: Vec<KeyValue>,
     #[prost(bool, optional, tag = "11")]
     pub read_compacted: Option<bool>,
+    #[prost(message, optional, tag = "12")]
+    pub schema: Option<Schema>,
     #[prost(int32, optional, tag = "13")]
     pub initial_position: Option<i32>,
     #[prost(bool, optional, tag = "15")]
@@ -230,6 +232,8 @@ pub struct CommandProducer {
     pub producer_name: Option<String>,
     #[prost(bool, optional, tag = "5")]
     pub encrypted: Option<bool>,
+    #[prost(message, optional, tag = "7")]
+    pub schema: Option<Schema>,
     #[prost(uint64, optional, tag = "8")]
     pub epoch: Option<u64>,
     #[prost(bool, optional, tag = "9")]
@@ -495,6 +499,21 @@ pub struct CommandGetSchema {
     pub request_id: u64,
     #[prost(string, required, tag = "2")]
     pub topic: String,
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    pub schema_version: Option<Bytes>,
+}
+
+/// Its type is one of [`crate::semantics::SchemaKind`].
+#[derive(Clone, PartialEq, Message)]
+pub struct Schema {
+    #[prost(string, required, tag = "1")]
+    pub name: String,
+    #[prost(bytes = "bytes", required, tag = "3")]
+    pub schema_data: Bytes,
+    #[prost(int32, required, tag = "4")]
+    pub r#type: i32,
+    #[prost(message, repeated, tag = "5")]
+    pub properties: Vec<KeyValue>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -505,6 +524,10 @@ pub struct CommandGetSchemaResponse {
     pub error_code: Option<i32>,
     #[prost(string, optional, tag = "3")]
     pub error_message: Option<String>,
+    #[prost(message, optional, tag = "4")]
+    pub schema: Option<Schema>,
+    #[prost(bytes = "bytes", optional, tag = "5")]
+    pub schema_version: Option<Bytes>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -513,6 +536,8 @@ pub struct CommandGetOrCreateSchema {
     pub request_id: u64,
     #[prost(string, required, tag = "2")]
     pub topic: String,
+    #[prost(message, optional, tag = "3")]
+    pub schema: Option<Schema>,
 }
 
 #[derive(Clone, PartialEq, Message)]

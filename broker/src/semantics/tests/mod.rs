@@ -8,6 +8,7 @@ mod batches;
 mod keys;
 mod producing;
 mod restoring;
+mod schemas;
 mod subscribing;
 
 use std::collections::VecDeque;
@@ -158,6 +159,7 @@ impl World {
             metadata: std::collections::BTreeMap::new(),
             properties: std::collections::BTreeMap::new(),
             epoch: None,
+            schema: None,
         };
         edit(&mut request);
         self.broker.handle_subscribe(connection, request);
