@@ -60,19 +60,21 @@ function schemas(topic, which) {
   return admin.call('GET', `schemas/${topic.split('://')[1]}/${which}`);
 }
 
-for (const [claim, schemaType] of [['schema_json__', 'Json'], ['schema_avro__', 'Avro']]) {
-  test(`${claim}the_topic_knows_the_schema_of_its_producer`, async () => {
-    const topic = newTopic();
-    const consumer = await client.subscribe({ topic, subscription: 'all', schema: schema(schemaType, PERSON) });
-    await send(await client.createProducer({ topic, schema: schema(schemaType, PERSON) }), '{"name":"Ada","age":36}');
-    assert.equal(text(await receive(consumer)), '{"name":"Ada","age":36}');
-    const stored = await schemas(topic, 'schema');
-    assert.equal(stored.type, schemaType.toUpperCase());
-    assert.equal(stored.version, 0);
-    assert.deepEqual(JSON.parse(stored.data), PERSON);
-    assert.equal(stored.properties.origin, 'suite');
-  });
+async function topicKnowsSchemaOfProducer(schemaType) {
+  const topic = newTopic();
+  const consumer = await client.subscribe({ topic, subscription: 'all', schema: schema(schemaType, PERSON) });
+  await send(await client.createProducer({ topic, schema: schema(schemaType, PERSON) }), 'any bytes');
+  assert.equal(text(await receive(consumer)), 'any bytes');
+  const stored = await schemas(topic, 'schema');
+  assert.equal(stored.type, schemaType.toUpperCase());
+  assert.equal(stored.version, 0);
+  assert.deepEqual(JSON.parse(stored.data), PERSON);
+  assert.equal(stored.properties.origin, 'suite');
 }
+
+test('schema_json__the_topic_knows_the_schema_of_its_producer', () => topicKnowsSchemaOfProducer('Json'));
+
+test('schema_avro__the_topic_knows_the_schema_of_its_producer', () => topicKnowsSchemaOfProducer('Avro'));
 
 test('schema_string__is_what_it_was', async () => {
   const topic = newTopic();

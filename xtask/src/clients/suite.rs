@@ -51,7 +51,7 @@ impl Suite {
             Suite::Python => Command::new(python("pytest")),
             Suite::Node => {
                 let mut command = Command::new("npm");
-                command.args(["--silent", "test"]).env("PULSAR_CLIENT_FOLDER", node());
+                command.args(["--silent", "test"]).env("NODE_PATH", node().join("node_modules"));
                 command
             }
             Suite::Java => {
@@ -97,7 +97,8 @@ fn install_python() -> anyhow::Result<()> {
 
 fn install_node() -> anyhow::Result<()> {
     let folder = Suite::Node.folder();
-    let pinned = [folder.join("package-lock.json"), folder.join("build.sh"), folder.join("include/pulsar/c.h")];
+    let pinned = ["package-lock.json", "build.sh", "include/pulsar/c.h", "../python/requirements.txt"];
+    let pinned = pinned.map(|file| folder.join(file));
     let pinned: Vec<&Path> = pinned.iter().map(PathBuf::as_path).collect();
     let installed = node().join("installed.txt");
     if same(&pinned, &installed) {
