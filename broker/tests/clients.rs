@@ -185,6 +185,7 @@ async fn non_persistent_messages_reach_who_is_there() {
     while text(&mut consumer).await != "then" {}
 }
 
+// covers: durable_cursor
 #[tokio::test]
 async fn acks_and_messages_survive_a_clean_restart() {
     let mut broker = Broker::start().await;
@@ -220,6 +221,7 @@ async fn acks_and_messages_survive_a_clean_restart() {
     assert_eq!(text(&mut consumer).await, "new");
 }
 
+// covers: unload
 #[tokio::test]
 async fn clients_reconnect_after_an_unload_and_lose_nothing() {
     let broker = Broker::start().await;

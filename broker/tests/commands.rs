@@ -47,6 +47,7 @@ async fn still_serves(raw: &mut Raw) {
     assert_eq!(raw.call(18, &CommandEmpty {}).await.kind, 19);
 }
 
+// covers: connect, max_message_size
 #[tokio::test]
 async fn connected_tells_version_limit_and_features() {
     let broker = Broker::start().await;
@@ -56,6 +57,7 @@ async fn connected_tells_version_limit_and_features() {
     assert!(connected.feature_flags.is_some());
 }
 
+// covers: transactions
 #[tokio::test]
 async fn commands_of_transactions_are_refused_by_their_own_responses() {
     let broker = Broker::start().await;
@@ -73,6 +75,7 @@ async fn commands_of_transactions_are_refused_by_their_own_responses() {
     still_serves(&mut raw).await;
 }
 
+// covers: errors
 #[tokio::test]
 async fn an_unknown_command_is_answered_with_its_request_id() {
     let broker = Broker::start().await;
@@ -85,6 +88,7 @@ async fn an_unknown_command_is_answered_with_its_request_id() {
     still_serves(&mut raw).await;
 }
 
+// covers: errors
 #[tokio::test]
 async fn a_malformed_command_costs_an_error_and_not_the_connection() {
     let broker = Broker::start().await;
@@ -105,6 +109,7 @@ async fn a_malformed_command_costs_an_error_and_not_the_connection() {
     still_serves(&mut raw).await;
 }
 
+// covers: lookup
 #[tokio::test]
 async fn whoever_asks_for_another_broker_is_told_where_this_one_is() {
     let broker = Broker::start().await;
@@ -120,6 +125,7 @@ async fn whoever_asks_for_another_broker_is_told_where_this_one_is() {
     assert!(raw.try_receive().await.is_none());
 }
 
+// covers: lookup
 #[tokio::test]
 async fn a_lookup_for_a_listener_that_is_not_there_fails() {
     let broker = Broker::start().await;

@@ -54,6 +54,7 @@ impl Drop for Program {
     }
 }
 
+// covers: send
 #[tokio::test]
 async fn every_receipt_survives_kill_9_in_order() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -173,6 +174,7 @@ async fn errors_say_what_to_do() {
     Embedded::open(Options::new(file)).await.expect_err("a file is no directory");
 }
 
+// covers: send_errors
 #[tokio::test]
 async fn a_full_disk_is_told_and_sending_goes_on_when_there_is_space() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -200,6 +202,7 @@ async fn a_full_disk_is_told_and_sending_goes_on_when_there_is_space() {
     assert_eq!(text(&mut consumer).await.len(), 100_000);
 }
 
+// covers: retention
 #[tokio::test]
 async fn disk_space_comes_back_when_messages_are_acknowledged() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -234,6 +237,7 @@ async fn disk_space_comes_back_when_messages_are_acknowledged() {
     assert!(embedded.is_holder());
 }
 
+// covers: token
 #[tokio::test]
 async fn a_token_is_asked_for() {
     let dir = tempfile::tempdir().expect("a directory");

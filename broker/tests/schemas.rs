@@ -29,6 +29,7 @@ fn version(number: u64) -> Option<bytes::Bytes> {
     Some(bytes::Bytes::copy_from_slice(&number.to_be_bytes()))
 }
 
+// covers: schema_versions
 #[tokio::test]
 async fn producers_are_told_the_version_of_their_schema_and_anybody_can_read_it() {
     let broker = Broker::start().await;
@@ -55,6 +56,7 @@ async fn producers_are_told_the_version_of_their_schema_and_anybody_can_read_it(
     assert_eq!((missing.request_id, missing.error_code), (4, Some(TOPIC_NOT_FOUND)));
 }
 
+// covers: schema_versions, schema_auto_produce
 #[tokio::test]
 async fn a_schema_can_be_asked_for_without_a_producer() {
     let broker = Broker::start().await;
@@ -79,6 +81,7 @@ async fn a_schema_can_be_asked_for_without_a_producer() {
     assert_eq!(refused.error_code, Some(INCOMPATIBLE_SCHEMA));
 }
 
+// covers: schema_compatibility
 #[tokio::test]
 async fn consumers_that_cannot_read_are_refused() {
     let broker = Broker::start().await;

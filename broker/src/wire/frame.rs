@@ -152,6 +152,7 @@ mod tests {
         }
     }
 
+    // covers: checksum
     #[test]
     fn a_flipped_bit_of_the_payload_is_seen() {
         let mut frame = send_frame(b"hello");
@@ -161,6 +162,7 @@ mod tests {
         assert!(!frame.payload.expect("payload").intact);
     }
 
+    // covers: limits
     #[test]
     fn a_huge_length_is_refused_before_its_bytes_arrive() {
         let mut buffer = BytesMut::from(&u32::MAX.to_be_bytes()[..]);

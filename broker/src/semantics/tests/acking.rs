@@ -12,6 +12,7 @@ fn sent(kind: Kind, count: usize) -> (World, ConsumerKey) {
     (world, consumer)
 }
 
+// covers: ack
 #[test]
 fn any_consumers_ack_counts() {
     let (mut world, holder) = sent(Kind::Shared, 3);
@@ -22,6 +23,7 @@ fn any_consumers_ack_counts() {
     assert!(world.delivered().is_empty(), "nothing acknowledged comes again");
 }
 
+// covers: ack_cumulative
 #[test]
 fn a_cumulative_ack_covers_everything_before() {
     let (mut world, consumer) = sent(Kind::Exclusive, 5);
@@ -49,6 +51,7 @@ fn an_ack_of_what_does_not_exist_is_ignored() {
     assert_eq!(world.backlog(), 1);
 }
 
+// covers: negative_ack, redelivery_count
 #[test]
 fn a_message_asked_for_again_comes_with_its_count() {
     let (mut world, consumer) = sent(Kind::Shared, 3);
@@ -132,6 +135,7 @@ fn after_the_last_consumer_left_unacked_messages_come_with_count_zero() {
     assert_eq!(world.delivered(), [(1, 0, 0), (1, 1, 0)]);
 }
 
+// covers: seek_by_id
 #[test]
 fn a_seek_disconnects_and_the_named_message_is_the_next() {
     let (mut world, consumer) = sent(Kind::Shared, 5);
@@ -163,6 +167,7 @@ fn a_reader_can_seek_and_come_back() {
     assert_eq!(world.entries(), [0, 1, 2, 3, 4]);
 }
 
+// covers: seek_by_time
 #[test]
 fn a_seek_by_time_starts_at_the_first_message_since() {
     let mut world = world();
@@ -182,6 +187,7 @@ fn retained(world: &World) -> u64 {
     world.broker.topic_stats(&TopicName::parse("t").expect("valid")).expect("exists").entries
 }
 
+// covers: retention
 #[test]
 fn acked_messages_go_when_their_segment_is_closed() {
     let (mut world, consumer) = sent(Kind::Shared, 4);
@@ -196,6 +202,7 @@ fn acked_messages_go_when_their_segment_is_closed() {
     assert_eq!(world.backlog(), 1);
 }
 
+// covers: retention
 #[test]
 fn retention_keeps_acked_messages_by_time_and_size() {
     for (minutes, size_mb, kept) in [(-1, -1, 4), (10, -1, 4), (1, -1, 0), (-1, 0, 0), (0, 0, 0)] {
@@ -220,6 +227,7 @@ fn a_reader_does_not_hold_messages() {
     assert_eq!(retained(&world), 0);
 }
 
+// covers: ttl
 #[test]
 fn messages_beyond_their_time_to_live_are_skipped() {
     let (mut world, _) = sent(Kind::Shared, 2);

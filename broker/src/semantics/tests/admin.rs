@@ -19,6 +19,7 @@ fn namespaces_need_their_tenant_and_topics_their_namespace() {
     broker.resolve("acme/shop/t").expect("exists");
 }
 
+// covers: partitioned_topics
 #[test]
 fn partitions_are_created_grown_and_never_taken_away() {
     let mut world = World::new();
@@ -46,6 +47,7 @@ fn a_partitioned_topic_and_partitions_beyond_its_count_cannot_be_used() {
     }
 }
 
+// covers: delete_topic
 #[test]
 fn a_topic_with_clients_is_deleted_by_force_only() {
     let mut world = world();

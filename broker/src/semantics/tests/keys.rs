@@ -33,6 +33,7 @@ fn a_key_goes_to_one_consumer() {
     assert!(owners.values().any(|owner| *owner == 1) && owners.values().any(|owner| *owner == 2));
 }
 
+// covers: key_shared
 #[test]
 fn key_does_not_move_while_a_message_of_it_is_unacked() {
     let (_, key) = keys();
@@ -49,6 +50,7 @@ fn key_does_not_move_while_a_message_of_it_is_unacked() {
     assert_eq!(world.delivered(), [(2, 1, 0), (2, 2, 0)]);
 }
 
+// covers: key_shared
 #[test]
 fn a_draining_key_moves_in_order_when_its_holder_closes() {
     let (_, key) = keys();
@@ -129,6 +131,7 @@ fn a_consumer_that_comes_back_has_its_keys_again() {
     assert_eq!(owners(&mut world), before);
 }
 
+// covers: key_shared
 #[test]
 fn order_within_keys_holds_whatever_happens() {
     // A fixed mixture of joins, leaves, redeliveries and acks; the sequence is arbitrary but always the same.

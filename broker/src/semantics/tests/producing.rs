@@ -53,6 +53,7 @@ fn a_receipt_comes_after_storing_and_delivery_too() {
     assert!(out.iter().any(|effect| matches!(effect, Effect::Deliver { .. })));
 }
 
+// covers: deduplication
 #[test]
 fn a_duplicate_gets_a_receipt_without_position_and_is_not_stored() {
     let mut world = deduplicating();
@@ -74,6 +75,7 @@ fn a_duplicate_of_what_is_still_being_stored_waits_for_it() {
     assert_eq!(receipts(&world.take()), [(0, Some(0)), (0, None)]);
 }
 
+// covers: deduplication
 #[test]
 fn deduplication_knows_a_producer_by_its_name_across_connections() {
     let mut world = deduplicating();
@@ -94,6 +96,7 @@ fn without_the_policy_nothing_is_a_duplicate() {
     assert_eq!(receipts(&world.take()), [(0, Some(0)), (0, Some(1))]);
 }
 
+// covers: producer_name
 #[test]
 fn a_producer_name_is_used_once() {
     let mut world = world();
@@ -116,6 +119,7 @@ fn made_up_names_differ() {
     assert_ne!(names[0], names[1]);
 }
 
+// covers: access_modes
 #[test]
 fn an_exclusive_producer_has_the_topic_for_itself() {
     let mut world = World::new();
@@ -124,6 +128,7 @@ fn an_exclusive_producer_has_the_topic_for_itself() {
     assert_eq!(refused(&world.producer(OTHER, "t", "b", Access::Exclusive)), Some(RefusalKind::ProducerFenced));
 }
 
+// covers: access_modes
 #[test]
 fn a_waiting_producer_gets_the_topic_when_it_is_free() {
     let mut world = World::new();
@@ -133,6 +138,7 @@ fn a_waiting_producer_gets_the_topic_when_it_is_free() {
     assert_eq!(ready(&world.take()), Some(true));
 }
 
+// covers: access_modes
 #[test]
 fn a_fencing_producer_closes_the_others() {
     let mut world = World::new();
@@ -182,6 +188,7 @@ fn nothing_is_stored_behind_a_message_that_could_not_be() {
     assert_eq!(receipts(&out), [(4, Some(0))], "in a new ledger");
 }
 
+// covers: deduplication
 #[test]
 fn a_failed_message_is_no_duplicate_when_it_is_sent_again() {
     let mut world = deduplicating();
@@ -196,6 +203,7 @@ fn a_failed_message_is_no_duplicate_when_it_is_sent_again() {
     assert_eq!(receipts(&world.take()), [(0, Some(0))]);
 }
 
+// covers: send_errors
 #[test]
 fn while_changes_cannot_be_stored_nothing_is_accepted_and_then_everything_is() {
     let mut world = world();

@@ -56,6 +56,7 @@ fn check(mut world: World) {
     assert!(new.ledger > 1 && new.entry == 0, "{new}");
 }
 
+// covers: durable_cursor
 #[test]
 fn everything_comes_back_from_the_log_alone() {
     let mut world = busy();
@@ -64,6 +65,7 @@ fn everything_comes_back_from_the_log_alone() {
     check(restarted(&world, None));
 }
 
+// covers: durable_cursor
 #[test]
 fn everything_comes_back_from_a_snapshot_at_any_point() {
     let mut world = busy();

@@ -38,6 +38,7 @@ fn subscribing_is_answered_when_it_is_stored() {
     assert!(matches!(world.take()[..], [Effect::Success { .. }]));
 }
 
+// covers: flow
 #[test]
 fn nothing_is_delivered_without_permits() {
     let mut world = world();
@@ -52,6 +53,7 @@ fn nothing_is_delivered_without_permits() {
     assert_eq!(world.entries(), [2]);
 }
 
+// covers: flow
 #[test]
 fn a_batch_takes_a_permit_per_message() {
     let mut world = world();
@@ -62,6 +64,7 @@ fn a_batch_takes_a_permit_per_message() {
     assert_eq!(world.entries(), [0, 1], "the second overdraws, the third waits");
 }
 
+// covers: shared
 #[test]
 fn shared_consumers_take_turns() {
     let mut world = world();
@@ -75,6 +78,7 @@ fn shared_consumers_take_turns() {
     assert_eq!(got, [1, 2, 1, 2, 1, 2]);
 }
 
+// covers: flow
 #[test]
 fn a_consumer_with_too_many_unacked_messages_waits() {
     let mut world = world();
@@ -89,6 +93,7 @@ fn a_consumer_with_too_many_unacked_messages_waits() {
     assert_eq!(world.entries().len(), 10);
 }
 
+// covers: failover
 #[test]
 fn failover_goes_to_one_and_when_it_leaves_to_the_next() {
     let mut world = world();
@@ -106,6 +111,7 @@ fn failover_goes_to_one_and_when_it_leaves_to_the_next() {
     assert_eq!(delivered.count(), 1);
 }
 
+// covers: delayed_delivery
 #[test]
 fn a_delayed_message_is_delivered_when_it_is_due_and_passed_by_others() {
     for kind in [Kind::Shared, Kind::KeyShared] {
@@ -126,6 +132,7 @@ fn a_delayed_message_is_delivered_when_it_is_due_and_passed_by_others() {
     }
 }
 
+// covers: delayed_delivery
 #[test]
 fn an_exclusive_subscription_does_not_delay() {
     let mut world = world();
@@ -209,6 +216,7 @@ fn unsubscribing_forgets() {
     assert_eq!(world.backlog(), 0);
 }
 
+// covers: unsubscribe
 #[test]
 fn unsubscribing_is_refused_while_others_consume() {
     let mut world = world();
@@ -218,6 +226,7 @@ fn unsubscribing_is_refused_while_others_consume() {
     assert_eq!(refusal(&world.take()), Some(RefusalKind::Busy));
 }
 
+// covers: last_message_id
 #[test]
 fn the_last_message_id_is_none_on_an_empty_topic_and_survives_acks() {
     let mut world = world();
@@ -231,6 +240,7 @@ fn the_last_message_id_is_none_on_an_empty_topic_and_survives_acks() {
     assert_eq!((last.position, last.batch, last.mark_delete), (position, 3, position));
 }
 
+// covers: non_persistent
 #[test]
 fn non_persistent_messages_go_to_who_has_permits_and_are_dropped_otherwise() {
     let mut world = World::new();
