@@ -47,6 +47,7 @@ impl Host {
         let tasks = [
             tokio::spawn(server::complete(completions, hub.clone())),
             tokio::spawn(server::keep_time(hub.clone())),
+            tokio::spawn(server::compact(hub.clone())),
             tokio::spawn(server::accept(service, hub.clone())),
             tokio::spawn(admin::serve(admin, hub.clone())),
         ];

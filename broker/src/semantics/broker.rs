@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::catalog::Catalog;
 use super::change::Change;
+use super::compaction::Keeping;
 use super::consume::ConsumerRef;
 use super::effect::{Effect, Refusal, RefusalKind, Source};
 use super::entry::{Facts, Location, Position};
 use super::produce::{Producer, ProducerKey};
-use super::subscription::{ConsumerKey, Delivery};
+use super::subscription::{ConsumerKey, Delivery, Kept};
 use super::topic::Topic;
 use super::{Client, ConnectionId, TopicId};
 
@@ -36,12 +37,15 @@ pub struct Broker {
     scheduled: Vec<(TopicId, u32)>,
     timers: BTreeSet<(u64, TopicId, u32)>,
     deliveries: Vec<Delivery>,
+    compacted_deliveries: Vec<(Position, Delivery)>,
 }
 
 /// What the storage has been given and has not answered, in order, with the answers that wait for it.
 #[derive(Debug)]
 pub(super) enum Inflight {
     Message(Box<StoringMessage>),
+    /// Counts as a change: answers wait for it.
+    Kept(Keeping),
     Change(Change),
     Answer(Effect),
 }
@@ -91,6 +95,12 @@ impl Broker {
         self.emit(effect);
     }
 
+    pub(super) fn store_kept(&mut self, keeping: Keeping, effect: Effect) {
+        self.changes_inflight += 1;
+        self.inflight.push_back(Inflight::Kept(keeping));
+        self.emit(effect);
+    }
+
     /// Answers once all changes so far are stored.
     pub(super) fn answer(&mut self, effect: Effect) {
         if self.changes_inflight == 0 { self.emit(effect) } else { self.inflight.push_back(Inflight::Answer(effect)) }
@@ -122,6 +132,10 @@ impl Broker {
     pub fn handle_appended(&mut self, now_ms: u64, location: Location) {
         match self.inflight.pop_front() {
             Some(Inflight::Message(message)) => self.message_stored(now_ms, *message, location),
+            Some(Inflight::Kept(keeping)) => {
+                self.changes_inflight -= 1;
+                self.kept_stored(&keeping, location);
+            }
             Some(Inflight::Change(_)) => self.changes_inflight -= 1,
             Some(Inflight::Answer(effect)) => self.emit(effect),
             None => {}
@@ -139,6 +153,10 @@ impl Broker {
         let refusal = Refusal::new(RefusalKind::Storage, format!("the broker could not store this: {reason}"));
         match self.inflight.pop_front() {
             Some(Inflight::Message(message)) => self.message_failed(*message, &refusal),
+            Some(Inflight::Kept(keeping)) => {
+                self.changes_inflight -= 1;
+                self.kept_failed(&keeping, reason);
+            }
             Some(Inflight::Change(change)) => {
                 self.changes_inflight -= 1;
                 self.unsaved.push_back(change);
@@ -211,7 +229,13 @@ impl Broker {
             let Some(topic) = self.topics.get_mut(&topic_id) else { continue };
             let Some(state) = topic.subscriptions.get_mut(&subscription) else { continue };
             state.scheduled = false;
-            state.dispatch(&topic.log, now_ms, &mut self.deliveries);
+            if state.compacted.wanted {
+                let compaction = topic.meta.compaction;
+                let kept = compaction.map(|meta| Kept { log: &topic.compaction.kept, horizon: meta.horizon });
+                state.dispatch_compacted(kept, &topic.log, now_ms, &mut self.compacted_deliveries);
+            } else {
+                state.dispatch(&topic.log, now_ms, &mut self.deliveries);
+            }
             let due = state.next_due_ms();
             if due != state.timer {
                 if let Some(before) = state.timer {
@@ -223,9 +247,10 @@ impl Broker {
                 state.timer = due;
             }
             let partition = topic.partition();
-            for delivery in self.deliveries.drain(..) {
+            let offset_deliveries =
+                self.deliveries.drain(..).filter_map(|delivery| Some((topic.log.position(delivery.offset)?, delivery)));
+            for (position, delivery) in self.compacted_deliveries.drain(..).chain(offset_deliveries) {
                 let location = delivery.entry.location;
-                let Some(position) = topic.log.position(delivery.offset) else { continue };
                 self.effects.push(Effect::Deliver {
                     consumer: delivery.consumer,
                     position,

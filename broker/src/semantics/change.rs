@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TopicId;
 use super::batch::Unacked;
+use super::compaction::CompactionMeta;
 use super::entry::Position;
 use super::policies::Policies;
 use super::schema::SchemaVersion;
@@ -74,6 +75,11 @@ pub struct TopicMeta {
     /// (PIP-68).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compaction: Option<CompactionMeta>,
+    /// Under which id a compaction is storing what it keeps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compacting: Option<TopicId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -47,6 +47,8 @@ pub struct Subscribe {
     pub properties: BTreeMap<String, String>,
     /// How often the client threw away what it had and asked again (PIP-84).
     pub epoch: Option<u64>,
+    /// It wants what compaction kept, instead of everything.
+    pub read_compacted: bool,
     /// What it can read.
     pub schema: Option<Schema>,
 }
@@ -72,6 +74,9 @@ impl Broker {
             }
             self.remove_consumer(key);
         }
+        if request.read_compacted {
+            self.check_read_compacted(topic_id, request.kind)?;
+        }
         let any_schema = request.schema.as_ref().is_some_and(|schema| schema.kind == SchemaKind::AutoConsume);
         self.check_consumer_schema(topic_id, request.schema)?;
         let known = self.topics.get(&topic_id).and_then(|topic| topic.subscription_id(&request.subscription));
@@ -95,6 +100,7 @@ impl Broker {
                 let mut subscription = Subscription::new(&request.subscription, request.kind, durable, target.offset);
                 subscription.seek(target);
                 subscription.properties = request.properties;
+                subscription.compacted.start_at(start);
                 (topic.add_subscription(subscription), true)
             }
         };
@@ -122,6 +128,7 @@ impl Broker {
         let name = request.name.filter(|name| !name.is_empty());
         let name = name.unwrap_or_else(|| format!("c{}-{}", key.connection.0, key.consumer_id));
         let partition = topic.name.partition();
+        subscription.compacted.wanted = request.read_compacted;
         let before = subscription.active();
         let (priority, metadata, now_ms) = (request.priority, request.metadata, self.now_ms);
         let epoch = request.epoch;
@@ -193,6 +200,9 @@ impl Broker {
                 }
                 for id in ids {
                     let part = !id.ack_set.is_empty();
+                    if !part {
+                        subscription.compacted.handle_ack(id.position, true);
+                    }
                     match log.find(id.position) {
                         Some(offset) if part => {
                             subscription.handle_ack_below(offset, log);
@@ -209,6 +219,9 @@ impl Broker {
                 return Ok(());
             }
             for id in ids {
+                if id.ack_set.is_empty() {
+                    subscription.compacted.handle_ack(id.position, false);
+                }
                 let Some(offset) = log.find(id.position) else { continue };
                 if id.ack_set.is_empty() {
                     subscription.handle_ack(offset, log);
@@ -256,11 +269,17 @@ impl Broker {
     pub fn last_message_id(&self, consumer: ConsumerKey) -> Option<LastMessageId> {
         let at = self.consumers.get(&consumer)?;
         let topic = self.topics.get(&at.topic)?;
-        let next = topic.subscriptions.get(&at.subscription)?.cursor().next();
+        let subscription = topic.subscriptions.get(&at.subscription)?;
+        let next = subscription.cursor().next();
         let last = topic.log.end().checked_sub(1);
+        let batch = last.and_then(|last| topic.log.get(last)).map_or(0, |entry| entry.facts.batch);
+        let last = (topic.log.last_position(), batch);
+        let kept = self.last_kept(topic).filter(|_| subscription.compacted.wanted);
+        let (position, batch) =
+            kept.map_or(last, |(position, index)| (Some(position), index.map_or(0, |index| index + 1)));
         Some(LastMessageId {
-            position: topic.log.last_position(),
-            batch: last.and_then(|last| topic.log.get(last)).map_or(0, |entry| entry.facts.batch),
+            position,
+            batch,
             partition: topic.partition(),
             mark_delete: next.checked_sub(1).and_then(|offset| topic.log.position(offset)),
         })

@@ -106,6 +106,10 @@ pub enum Effect {
         token: u64,
         outcome: Result<(), Refusal>,
     },
+    /// Somebody who can read payloads should compact this topic; see [`super::compaction`].
+    Compact {
+        topic: TopicId,
+    },
     /// So many entries in a segment are not needed any more.
     Released {
         segment: u32,

@@ -9,6 +9,13 @@ pub struct Position {
     pub entry: u64,
 }
 
+impl Position {
+    /// The smallest position behind this one.
+    pub fn next(self) -> Position {
+        Position { entry: self.entry.saturating_add(1), ..self }
+    }
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.ledger, self.entry)

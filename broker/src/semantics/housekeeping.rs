@@ -18,6 +18,7 @@ impl Broker {
     /// and messages beyond their time to live are skipped.
     pub fn handle_tick(&mut self, now_ms: u64) {
         self.expire(now_ms);
+        self.compact_by_threshold();
         // While the disk refuses changes, cursors stay marked as moved instead of piling up behind them.
         if self.check_storage().is_ok() {
             self.save_cursors();
@@ -75,6 +76,8 @@ impl Broker {
             let durable = topic.subscriptions.values().filter(|subscription| subscription.durable);
             let acked = durable.map(|subscription| subscription.cursor().next()).min().unwrap_or(end).min(end);
             let policies = self.catalog.namespaces.get(topic.name.namespace());
+            let threshold = policies.and_then(|policies| policies.compaction_threshold);
+            let acked = if topic.holds_for_compaction(threshold) { acked.min(topic.uncompacted_from()) } else { acked };
             let retention = policies.and_then(|policies| policies.retention);
             let to = trim_point(&topic.log, acked, retention, now_ms, open_segment);
             if to > topic.log.base() {
@@ -92,7 +95,8 @@ impl Broker {
     pub fn entries_per_segment(&self) -> std::collections::BTreeMap<u32, u64> {
         let mut segments = std::collections::BTreeMap::new();
         for topic in self.topics.values() {
-            for (_, entry) in topic.log.iter() {
+            let kept = topic.compaction.entries();
+            for entry in topic.log.iter().map(|(_, entry)| entry).chain(kept) {
                 *segments.entry(entry.location.segment).or_insert(0) += 1;
             }
         }

@@ -16,6 +16,7 @@ pub mod batch;
 mod broker;
 pub mod catalog;
 pub mod change;
+pub mod compaction;
 pub mod consume;
 pub mod cursor;
 pub mod effect;

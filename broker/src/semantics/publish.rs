@@ -154,6 +154,7 @@ impl Broker {
             Some(topic) => {
                 partition = topic.partition();
                 topic.log.push(message.position, Entry { location, facts: message.facts });
+                topic.compaction.fresh_bytes += u64::from(location.len);
                 topic.last = Some(message.position);
                 if let Some(name) = message.deduplicated {
                     let sequence = topic.deduplication.entry(name).or_default();

@@ -6,6 +6,7 @@ use super::TopicId;
 use super::broker::Broker;
 use super::change::{Change, Snapshot, SubscriptionState, TopicMeta, TopicState};
 use super::entry::{Entry, Position};
+use super::log::Log;
 use super::name::TopicName;
 use super::subscription::Subscription;
 use super::topic::{Sequence, Topic};
@@ -16,6 +17,8 @@ pub struct Restore {
     broker: Broker,
     /// Cursors are positions; they become offsets when all entries are known.
     cursors: HashMap<TopicId, Vec<SubscriptionState>>,
+    /// What compactions keep or kept, by the id under which it is stored.
+    kept: HashMap<TopicId, Log>,
 }
 
 impl Restore {
@@ -28,7 +31,7 @@ impl Restore {
         broker.catalog.namespaces.extend(snapshot.namespaces);
         broker.catalog.partitioned.extend(snapshot.partitioned);
         broker.catalog.schemas.extend(snapshot.schemas);
-        let mut restore = Restore { broker, cursors: HashMap::new() };
+        let mut restore = Restore { broker, cursors: HashMap::new(), kept: HashMap::new() };
         for state in snapshot.topics {
             restore.topic(state);
         }
@@ -42,6 +45,7 @@ impl Restore {
         self.broker.names.insert(name.as_str().to_owned(), state.id);
         let mut topic = Topic::new(state.id, name);
         topic.last = state.last;
+        self.expect_kept(&state.meta);
         topic.meta = state.meta;
         for (name, sequence, active_ms) in state.producers {
             let stored = Some(sequence);
@@ -87,6 +91,7 @@ impl Restore {
                 }
             }
             Change::TopicMeta { id, meta } => {
+                self.expect_kept(&meta);
                 if let Some(topic) = self.broker.topics.get_mut(&id) {
                     topic.meta = *meta;
                 }
@@ -111,9 +116,20 @@ impl Restore {
         }
     }
 
+    /// Messages of these ids are what a compaction keeps.
+    fn expect_kept(&mut self, meta: &TopicMeta) {
+        for id in meta.compaction.map(|compaction| compaction.kept).into_iter().chain(meta.compacting) {
+            self.broker.next_topic = self.broker.next_topic.max(id.0 + 1);
+            self.kept.entry(id).or_default();
+        }
+    }
+
     /// A stored message; one of a topic that does not exist (any more) is passed over.
     pub fn message(&mut self, topic: TopicId, position: Position, entry: Entry, origin: Option<(&str, u64)>) {
         self.broker.next_ledger = self.broker.next_ledger.max(position.ledger + 1);
+        if let Some(kept) = self.kept.get_mut(&topic) {
+            return kept.push(position, entry);
+        }
         let Some(topic) = self.broker.topics.get_mut(&topic) else { return };
         topic.log.push(position, entry);
         topic.last = topic.last.max(Some(position));
@@ -130,6 +146,15 @@ impl Restore {
     }
 
     pub fn finish(mut self) -> Broker {
+        for topic in self.broker.topics.values_mut() {
+            // A compaction that did not end has never been.
+            topic.meta.compacting = None;
+            let kept = topic.meta.compaction.and_then(|compaction| self.kept.remove(&compaction.kept));
+            topic.compaction.kept = kept.unwrap_or_default();
+            let from = topic.uncompacted_from();
+            let fresh = topic.log.iter().filter(|(offset, _)| *offset >= from);
+            topic.compaction.fresh_bytes = fresh.map(|(_, entry)| u64::from(entry.location.len)).sum();
+        }
         for (id, cursors) in self.cursors {
             let Some(topic) = self.broker.topics.get_mut(&id) else { continue };
             for state in cursors {
@@ -146,6 +171,7 @@ impl Restore {
                 let partial = state.partial.into_iter();
                 let partial = partial.filter_map(|(position, unacked)| Some((topic.log.find(position)?, unacked)));
                 subscription.restore_cursor(next, acked.into_iter(), partial);
+                subscription.compacted.next = state.next;
                 subscription.properties = state.properties;
                 topic.add_subscription(subscription);
             }

@@ -109,6 +109,7 @@ impl Broker {
         };
         subscription.durable = durable;
         subscription.seek(target);
+        subscription.compacted.start_at(start);
         if durable {
             self.log_subscription(topic_id, &name);
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::TopicId;
 use super::broker::Broker;
 use super::change::{Change, PARTIAL_MAX, SubscriptionState, TopicMeta, TopicState};
+use super::compaction::Compaction;
 use super::effect::{Effect, Refusal, RefusalKind};
 use super::entry::{Entry, Position};
 use super::log::Log;
@@ -30,6 +31,7 @@ pub(super) struct Topic {
     /// Producers that wait to have it, with the request to answer.
     pub waiting: VecDeque<(ProducerKey, u64)>,
     pub meta: TopicMeta,
+    pub compaction: Compaction,
     pub deduplication: HashMap<Arc<str>, Sequence>,
 }
 
@@ -57,6 +59,7 @@ impl Topic {
             exclusive: None,
             waiting: VecDeque::new(),
             meta: TopicMeta::default(),
+            compaction: Compaction::default(),
             deduplication: HashMap::new(),
         }
     }
@@ -93,7 +96,7 @@ impl Topic {
         SubscriptionState {
             name: subscription.name.clone(),
             kind: subscription.kind,
-            next: self.mark(cursor.next()),
+            next: subscription.lost(&self.log).or_else(|| self.mark(cursor.next())),
             acked: ranges.collect(),
             partial: partial.take(PARTIAL_MAX).collect(),
             properties: subscription.properties.clone(),
@@ -224,7 +227,9 @@ impl Broker {
         let Some(id) = self.names.remove(name.as_str()) else { return Ok(()) };
         if let Some(mut topic) = self.topics.remove(&id) {
             let end = topic.log.end();
-            let gone = topic.log.trim_to(end);
+            let mut gone = topic.log.trim_to(end);
+            gone.extend(topic.compaction.entries());
+            gone.sort_by_key(|entry| entry.location.segment);
             self.release(&gone);
         }
         if name.is_persistent() {

@@ -165,6 +165,7 @@ impl State {
                     let _ = waiting.send(outcome);
                 }
             }
+            Effect::Compact { topic } => self.compactions.push_back(topic),
             Effect::Released { segment, entries } => {
                 if let Some(storage) = &mut self.storage {
                     storage.release(segment, entries);

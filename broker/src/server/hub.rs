@@ -1,13 +1,13 @@
 //! What connections, storage, admin and clock have in common: the state machine and the way out of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, oneshot};
 
 use super::outbound::Outbound;
-use crate::semantics::{Broker, ConnectionId, Effect, Refusal, RefusalKind};
+use crate::semantics::{Broker, ConnectionId, Effect, Refusal, RefusalKind, TopicId};
 use crate::storage::writer::Item;
 use crate::storage::{Completion, Reader, Storage};
 
@@ -26,6 +26,8 @@ pub struct Hub {
     pub reader: Reader,
     state: Mutex<State>,
     rearmed: Notify,
+    /// A topic should be compacted.
+    compaction: Notify,
 }
 
 #[derive(Debug)]
@@ -40,6 +42,7 @@ pub(super) struct State {
     next_connection: u64,
     next_token: u64,
     snapshot_wanted: bool,
+    pub compactions: VecDeque<TopicId>,
     /// When the timer will ring, as far as the state knows.
     armed_for: Option<u64>,
 }
@@ -63,9 +66,10 @@ impl Hub {
             next_token: 1,
             // The count of starts must not be used twice: producers' names are made of it.
             snapshot_wanted: true,
+            compactions: VecDeque::new(),
             armed_for: None,
         };
-        let hub = Hub { settings, reader, state: Mutex::new(state), rearmed: Notify::new() };
+        let hub = Hub { settings, reader, state: Mutex::new(state), rearmed: Notify::new(), compaction: Notify::new() };
         hub.settle(hub.lock());
         hub
     }
@@ -158,6 +162,17 @@ impl Hub {
         self.settle(state);
     }
 
+    /// The next topic that should be compacted.
+    pub(super) async fn next_compaction(&self) -> TopicId {
+        loop {
+            let next = self.lock().compactions.pop_front();
+            match next {
+                Some(topic) => return topic,
+                None => self.compaction.notified().await,
+            }
+        }
+    }
+
     pub(super) fn rearmed(&self) -> impl Future<Output = ()> + '_ {
         self.rearmed.notified()
     }
@@ -225,6 +240,9 @@ impl Hub {
             if std::mem::take(&mut state.snapshot_wanted) {
                 storage.store_snapshot(&state.broker.snapshot());
             }
+        }
+        if !state.compactions.is_empty() {
+            self.compaction.notify_one();
         }
         let due = state.broker.poll_timeout();
         if due.is_some() && (state.armed_for.is_none() || due < state.armed_for) {

@@ -11,6 +11,7 @@
 //!                               writer thread
 //! ```
 
+mod compaction;
 mod connection;
 mod effects;
 mod hub;
@@ -18,6 +19,7 @@ mod outbound;
 mod requests;
 mod schemas;
 
+pub use compaction::compact;
 pub use hub::{Hub, Settings, now_ms};
 pub(crate) use requests::same;
 

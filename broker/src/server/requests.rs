@@ -238,7 +238,6 @@ impl Session {
         };
         let unsupported = match &request.key_shared_meta {
             Some(meta) if kind == Kind::KeyShared && meta.mode != 0 => Some("Key_Shared with sticky ranges"),
-            _ if request.read_compacted == Some(true) => Some("Reading compacted topics"),
             _ => None,
         };
         if let Some(what) = unsupported {
@@ -269,6 +268,7 @@ impl Session {
                 metadata: pairs(request.metadata),
                 properties: pairs(request.subscription_properties),
                 epoch: request.consumer_epoch,
+                read_compacted: request.read_compacted.unwrap_or(false),
                 schema,
             },
         );

@@ -14,7 +14,7 @@ use super::command::Request;
 
 /// Room for the command and the framing beside the largest message (Apache Pulsar allows 10 KiB; so do we).
 const OVERHEAD_BYTES_MAX: usize = 10 * 1024;
-const CHECKSUM_MAGIC: u16 = 0x0e01;
+pub(super) const CHECKSUM_MAGIC: u16 = 0x0e01;
 
 /// Why bytes were refused. The connection cannot go on after any of these.
 #[derive(Debug, thiserror::Error)]

@@ -10,6 +10,8 @@
 //! ```
 
 pub mod command;
+pub mod compression;
+pub mod contents;
 pub mod frame;
 pub mod messages;
 pub mod metadata;

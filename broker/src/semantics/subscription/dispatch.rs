@@ -184,7 +184,7 @@ impl Subscription {
 }
 
 impl Delivery {
-    fn new(
+    pub(super) fn new(
         consumer: &Consumer,
         offset: u64,
         entry: Entry,

@@ -55,6 +55,7 @@ impl Subscription {
             self.dispatcher = Dispatcher::Single { active: chosen };
             // What the one before had unacked comes again.
             self.read = self.cursor.next();
+            self.compacted.rewind();
         }
     }
 

@@ -10,6 +10,7 @@
 //! ```
 
 mod acking;
+mod compacted;
 mod consumer;
 mod dispatch;
 mod members;
@@ -22,6 +23,7 @@ use super::entry::Entry;
 use super::queue::{KeyQueue, SharedQueue};
 use super::stats::KeySharedStats;
 
+pub use compacted::{CompactedReading, Kept};
 pub use consumer::{Consumer, ConsumerKey, Joining, Traffic};
 
 /// A consumer with this many unacked messages gets no more until it has acked half of them, as in Apache Pulsar.
@@ -86,6 +88,7 @@ pub struct Subscription {
     pub last_expired_ms: u64,
     pub last_mark_delete_ms: u64,
     cursor: Cursor,
+    pub compacted: CompactedReading,
     /// Next offset that has never been looked at since the last rewind.
     read: u64,
     /// By a number that is never reused within the subscription.
@@ -122,6 +125,7 @@ impl Subscription {
             last_expired_ms: 0,
             last_mark_delete_ms: 0,
             cursor: Cursor::at(next),
+            compacted: CompactedReading::default(),
             read: next,
             consumers: BTreeMap::new(),
             next_slot: 1,

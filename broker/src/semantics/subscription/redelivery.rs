@@ -34,6 +34,7 @@ impl Subscription {
             }
             if self.active() == Some(slot) {
                 self.read = self.cursor.next();
+                self.compacted.rewind();
             }
             return;
         }
@@ -75,6 +76,7 @@ impl Subscription {
     /// Starts again at the first unacknowledged message, with nothing delivered.
     pub fn rewind(&mut self) {
         self.read = self.cursor.next();
+        self.compacted.rewind();
         self.pending.clear();
         self.unacked_messages = 0;
         self.blocked = false;

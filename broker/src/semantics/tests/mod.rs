@@ -5,6 +5,7 @@ mod acking;
 mod admin;
 mod backlog;
 mod batches;
+mod compacting;
 mod keys;
 mod producing;
 mod restoring;
@@ -159,6 +160,7 @@ impl World {
             metadata: std::collections::BTreeMap::new(),
             properties: std::collections::BTreeMap::new(),
             epoch: None,
+            read_compacted: false,
             schema: None,
         };
         edit(&mut request);
