@@ -54,7 +54,7 @@ async fn connected_tells_version_limit_and_features() {
     let (_, connected) = Raw::connect(&broker.embedded.endpoint().service_url).await;
     assert_eq!(connected.protocol_version, Some(21));
     assert_eq!(connected.max_message_size, Some(5 * 1024 * 1024));
-    assert!(connected.feature_flags.is_some());
+    assert_eq!(connected.feature_flags.and_then(|flags| flags.topic_watchers), Some(true));
 }
 
 // covers: transactions

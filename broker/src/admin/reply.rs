@@ -50,6 +50,9 @@ impl From<Refusal> for Failure {
             | RefusalKind::ConsumerBusy
             | RefusalKind::ProducerBusy
             | RefusalKind::ProducerFenced
+            | RefusalKind::TopicTerminated
+            | RefusalKind::BacklogHold
+            | RefusalKind::BacklogFull
             | RefusalKind::Unencrypted => StatusCode::PRECONDITION_FAILED,
             RefusalKind::NotAllowed => StatusCode::NOT_ACCEPTABLE,
             RefusalKind::Storage => StatusCode::INTERNAL_SERVER_ERROR,

@@ -9,6 +9,7 @@ use super::compaction::Keeping;
 use super::consume::ConsumerRef;
 use super::effect::{Effect, Refusal, RefusalKind, Source};
 use super::entry::{Facts, Location, Position};
+use super::listing::Watchers;
 use super::produce::{Producer, ProducerKey};
 use super::subscription::{ConsumerKey, Delivery, Kept};
 use super::topic::Topic;
@@ -35,6 +36,7 @@ pub struct Broker {
     unsaved: VecDeque<Change>,
     effects: Vec<Effect>,
     scheduled: Vec<(TopicId, u32)>,
+    pub(super) watchers: Watchers,
     timers: BTreeSet<(u64, TopicId, u32)>,
     deliveries: Vec<Delivery>,
     compacted_deliveries: Vec<(Position, Delivery)>,
@@ -262,13 +264,16 @@ impl Broker {
                     source: Source::Stored(location),
                 });
             }
+            self.announce_end(topic_id, subscription);
         }
+        self.tell_watchers();
         std::mem::swap(out, &mut self.effects);
     }
 
     /// A client is gone, with all its producers and consumers.
     pub fn handle_disconnected(&mut self, connection: ConnectionId) {
         self.clients.remove(&connection);
+        self.unwatch_all(connection);
         let producers = ProducerKey::all_of(connection);
         let producers: Vec<ProducerKey> = self.producers.range(producers).map(|(key, _)| *key).collect();
         for key in producers {

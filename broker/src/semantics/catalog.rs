@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::ConnectionId;
 use super::broker::Broker;
 use super::change::Change;
-use super::effect::{Refusal, RefusalKind};
+use super::effect::{Effect, Refusal, RefusalKind};
 use super::name::{self, TopicName};
-use super::policies::Policies;
+use super::policies::{AutoTopicCreation, Policies, TopicKind};
 use super::schema::SchemaVersion;
+use super::subscription::Subscription;
 
 #[derive(Debug, Default)]
 pub struct Catalog {
@@ -15,6 +17,8 @@ pub struct Catalog {
     pub namespaces: BTreeMap<String, Policies>,
     /// Full name of the partitioned topic, and how many partitions it has.
     pub partitioned: BTreeMap<String, u32>,
+    /// What the user notes about partitioned topics.
+    pub partitioned_properties: BTreeMap<String, BTreeMap<String, String>>,
     /// By `tenant/namespace/topic`.
     pub schemas: BTreeMap<String, Vec<SchemaVersion>>,
 }
@@ -105,6 +109,7 @@ impl Broker {
         let partitioned = self.partitioned_of(namespace);
         for topic in partitioned {
             self.catalog.partitioned.remove(topic.as_str());
+            self.catalog.partitioned_properties.remove(topic.as_str());
             self.log(Change::PartitionedDeleted { topic: topic.to_string() });
         }
         self.catalog.namespaces.remove(namespace);
@@ -162,10 +167,83 @@ impl Broker {
         }
         self.catalog.partitioned.insert(topic.as_str().to_owned(), partitions);
         self.log(Change::Partitioned { topic: topic.to_string(), partitions });
-        for partition in self.partition_names(topic, partitions) {
-            self.create_topic(&partition);
-        }
+        self.create_partitions(topic, partitions);
         Ok(())
+    }
+
+    /// Makes the partitions that are not there, with the durable subscriptions of the first one.
+    fn create_partitions(&mut self, topic: &TopicName, count: u32) {
+        let partitions = self.partition_names(topic, count);
+        let first = partitions.first().and_then(|first| self.topic(first).ok());
+        let subscriptions = first.map(|first| first.subscriptions.values());
+        let subscriptions: Vec<_> = subscriptions
+            .into_iter()
+            .flatten()
+            .filter(|subscription| subscription.durable)
+            .map(|subscription| (subscription.name.clone(), subscription.kind, subscription.properties.clone()))
+            .collect();
+        for partition in partitions {
+            if self.topic_id(&partition).is_some() {
+                continue;
+            }
+            let id = self.create_topic(&partition);
+            for (name, kind, properties) in &subscriptions {
+                let Some(state) = self.topics.get_mut(&id).filter(|state| state.name.is_persistent()) else { break };
+                let mut subscription = Subscription::new(name, *kind, true, 0);
+                subscription.properties = properties.clone();
+                state.add_subscription(subscription);
+                self.log_subscription(id, name);
+            }
+        }
+    }
+
+    /// Makes partitions again that were deleted singly.
+    ///
+    /// # Errors
+    /// No such partitioned topic.
+    pub fn handle_create_missed_partitions(&mut self, topic: &TopicName) -> Result<(), Refusal> {
+        let Some(count) = self.catalog.partitioned.get(topic.as_str()).copied() else {
+            return Err(Refusal::new(RefusalKind::TopicNotFound, format!("Partitioned topic {topic} not found")));
+        };
+        self.create_partitions(topic, count);
+        Ok(())
+    }
+
+    /// A client asks how many partitions a topic has, and may want it made if it is not there.
+    pub fn handle_partitioned_metadata(
+        &mut self,
+        connection: ConnectionId,
+        request_id: u64,
+        topic: &str,
+        creates: bool,
+    ) {
+        let outcome = self.partitioned_metadata(topic, creates);
+        self.answer(Effect::Partitions { connection, request_id, outcome });
+    }
+
+    fn partitioned_metadata(&mut self, topic: &str, creates: bool) -> Result<u32, Refusal> {
+        let name = self.resolve(topic)?;
+        let count = self.partitions(&name)?;
+        if count > 0 || self.topic_id(&name).is_some() {
+            return Ok(count);
+        }
+        let creation = self.auto_creation(&name);
+        if !creates || !creation.allow {
+            return Err(Refusal::new(RefusalKind::TopicNotFound, format!("Topic {name} not found")));
+        }
+        if creation.kind != TopicKind::Partitioned || name.partition().is_some() {
+            // It is made when it is used.
+            return Ok(0);
+        }
+        self.check_storage()?;
+        let count = creation.partitions.unwrap_or(1);
+        self.handle_set_partitions(&name, count, false).map(|()| count)
+    }
+
+    /// What the topic's namespace says about topics that clients name and that are not there.
+    pub(super) fn auto_creation(&self, topic: &TopicName) -> AutoTopicCreation {
+        let policies = self.catalog.namespaces.get(topic.namespace());
+        policies.and_then(|policies| policies.auto_topic_creation).unwrap_or_default()
     }
 
     /// Deletes a partitioned topic with its partitions.
@@ -186,6 +264,7 @@ impl Broker {
             }
         }
         self.catalog.partitioned.remove(topic.as_str());
+        self.catalog.partitioned_properties.remove(topic.as_str());
         self.log(Change::PartitionedDeleted { topic: topic.to_string() });
         self.forget_schemas(topic);
         Ok(())

@@ -24,6 +24,7 @@ pub enum Change {
     NamespaceDeleted { namespace: String },
     Partitioned { topic: String, partitions: u32 },
     PartitionedDeleted { topic: String },
+    PartitionedProperties { topic: String, properties: BTreeMap<String, String> },
     Schema { topic: String, version: SchemaVersion },
     SchemasForgotten { topic: String },
     Topic { id: TopicId, name: String },
@@ -52,6 +53,9 @@ pub struct SubscriptionState {
     pub partial: Vec<(Position, Unacked)>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
+    /// It reads what compaction kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub compacted: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -80,6 +84,12 @@ pub struct TopicMeta {
     /// Under which id a compaction is storing what it keeps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compacting: Option<TopicId>,
+    /// It takes no more messages.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub terminated: bool,
+    /// Of the user.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -91,6 +101,8 @@ pub struct Snapshot {
     pub tenants: Vec<String>,
     pub namespaces: BTreeMap<String, Policies>,
     pub partitioned: BTreeMap<String, u32>,
+    #[serde(default)]
+    pub partitioned_properties: BTreeMap<String, BTreeMap<String, String>>,
     #[serde(default)]
     pub schemas: BTreeMap<String, Vec<SchemaVersion>>,
     pub topics: Vec<TopicState>,
@@ -106,6 +118,7 @@ impl Snapshot {
             tenants: vec!["public".into()],
             namespaces: BTreeMap::from([("public/default".into(), Policies::default())]),
             partitioned: BTreeMap::new(),
+            partitioned_properties: BTreeMap::new(),
             schemas: BTreeMap::new(),
             topics: Vec::new(),
         }

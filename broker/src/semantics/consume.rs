@@ -17,6 +17,8 @@ pub(super) struct ConsumerRef {
     pub slot: u32,
     /// It takes messages of any schema.
     pub any_schema: bool,
+    /// It knows that its topic is terminated and nothing more comes.
+    pub told_end: bool,
 }
 
 /// A message as an ack or a redelivery names it.
@@ -67,7 +69,7 @@ impl Broker {
         if request.subscription.is_empty() || request.subscription.chars().any(char::is_control) {
             return Err(Refusal::new(RefusalKind::NotAllowed, "Empty subscription name, or control characters in it"));
         }
-        let topic_id = self.ensure_topic(&request.topic, request.create_topic)?;
+        let topic_id = self.client_topic(&request.topic, request.create_topic)?;
         if let Some(existing) = self.consumers.get(&key) {
             if existing.topic == topic_id {
                 return Ok(());
@@ -134,7 +136,8 @@ impl Broker {
         let epoch = request.epoch;
         let joining = Joining { key, name, priority, metadata, epoch, now_ms };
         let slot = subscription.add_consumer(request.kind, joining, partition);
-        self.consumers.insert(key, ConsumerRef { topic: topic_id, subscription: id, slot, any_schema });
+        self.consumers
+            .insert(key, ConsumerRef { topic: topic_id, subscription: id, slot, any_schema, told_end: false });
         if new && durable {
             let name = request.subscription;
             self.log_subscription(topic_id, &name);

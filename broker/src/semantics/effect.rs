@@ -106,6 +106,25 @@ pub enum Effect {
         token: u64,
         outcome: Result<(), Refusal>,
     },
+    /// How many partitions a topic has.
+    Partitions {
+        connection: ConnectionId,
+        request_id: u64,
+        outcome: Result<u32, Refusal>,
+    },
+    /// The topic is terminated, and the consumer has acknowledged everything.
+    EndOfTopic {
+        consumer: ConsumerKey,
+    },
+    /// Topics that a watcher asked for came or went.
+    TopicsChanged {
+        connection: ConnectionId,
+        watcher_id: u64,
+        created: Vec<String>,
+        deleted: Vec<String>,
+        /// Of all that match now.
+        hash: String,
+    },
     /// Somebody who can read payloads should compact this topic; see [`super::compaction`].
     Compact {
         topic: TopicId,
@@ -131,6 +150,12 @@ pub enum RefusalKind {
     ConsumerBusy,
     ProducerBusy,
     ProducerFenced,
+    /// The topic takes no more messages.
+    TopicTerminated,
+    /// Too much waits; the producer should wait, too.
+    BacklogHold,
+    /// Too much waits; what the producer has sent fails.
+    BacklogFull,
     /// The schema does not fit what the topic has.
     IncompatibleSchema,
     /// The definition is none of its type.
@@ -166,6 +191,9 @@ impl Effect {
             }
             Effect::Receipt { connection, producer_id, sequence_id, bytes, .. } => {
                 Some(Effect::SendError { connection, producer_id, sequence_id, refusal, bytes })
+            }
+            Effect::Partitions { connection, request_id, .. } => {
+                Some(Effect::Partitions { connection, request_id, outcome: Err(refusal) })
             }
             Effect::SchemaReady { connection, request_id, .. } => {
                 Some(Effect::SchemaReady { connection, request_id, outcome: Err(refusal) })

@@ -17,8 +17,11 @@ impl Broker {
     /// To be called about once a second: what was not stored is tried again, cursors that moved are persisted,
     /// and messages beyond their time to live are skipped.
     pub fn handle_tick(&mut self, now_ms: u64) {
+        self.handle_now(now_ms);
         self.expire(now_ms);
         self.compact_by_threshold();
+        self.enforce_quotas(now_ms);
+        self.delete_idle(now_ms);
         // While the disk refuses changes, cursors stay marked as moved instead of piling up behind them.
         if self.check_storage().is_ok() {
             self.save_cursors();
@@ -56,7 +59,7 @@ impl Broker {
             };
             let alive = topic.log.published_since(now_ms.saturating_sub((ttl as u64).saturating_mul(1000)));
             for (id, subscription) in &mut topic.subscriptions {
-                if subscription.durable && subscription.handle_ack_below(alive, &topic.log) {
+                if subscription.handle_ack_below(alive, &topic.log) {
                     subscription.last_expired_ms = now_ms;
                     moved.push((topic.id, *id));
                 }

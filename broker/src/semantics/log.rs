@@ -104,6 +104,20 @@ impl Log {
         self.base + self.entries.partition_point(|entry| entry.facts.publish_time_ms < time_ms) as u64
     }
 
+    /// Bytes on disk of the entries from this offset on.
+    pub fn bytes_from(&self, offset: u64) -> u64 {
+        let before = offset.saturating_sub(self.base).min(self.entries.len() as u64) as usize;
+        let bytes = |entries: &mut dyn Iterator<Item = &Entry>| -> u64 {
+            entries.map(|entry| u64::from(entry.location.len)).sum()
+        };
+        // Whichever is shorter.
+        if before <= self.entries.len() / 2 {
+            self.bytes - bytes(&mut self.entries.range(..before))
+        } else {
+            bytes(&mut self.entries.range(before..))
+        }
+    }
+
     /// Forgets all entries before the offset and says which they were.
     pub fn trim_to(&mut self, offset: u64) -> Vec<Entry> {
         let count = offset.min(self.end()).saturating_sub(self.base) as usize;

@@ -81,7 +81,7 @@ impl Broker {
 
     fn create_producer(&mut self, connection: ConnectionId, request: CreateProducer) -> Result<(), Refusal> {
         let key = ProducerKey { connection, producer_id: request.producer_id };
-        let topic_id = self.ensure_topic(&request.topic, true)?;
+        let topic_id = self.client_topic(&request.topic, true)?;
         match self.producers.get(&key) {
             // Asked again on the same connection: it is there.
             Some(existing) if !existing.failed && existing.topic == topic_id && !existing.waiting => {
@@ -131,6 +131,11 @@ impl Broker {
     /// What the namespace asks of its producers.
     fn check_policies(&self, topic: TopicId, request: &CreateProducer) -> Result<(), Refusal> {
         let Some(topic) = self.topics.get(&topic) else { return Ok(()) };
+        if topic.meta.terminated {
+            let message = format!("Topic {} was terminated: it takes no more messages", topic.name);
+            return Err(Refusal::new(RefusalKind::TopicTerminated, message));
+        }
+        self.check_backlog(topic)?;
         let Some(policies) = self.catalog.namespaces.get(topic.name.namespace()) else { return Ok(()) };
         if policies.encryption_required && !request.encrypted {
             return Err(Refusal::new(RefusalKind::Unencrypted, format!("Encryption is required in {}", topic.name)));

@@ -30,6 +30,7 @@ impl Restore {
         broker.catalog.tenants.extend(snapshot.tenants);
         broker.catalog.namespaces.extend(snapshot.namespaces);
         broker.catalog.partitioned.extend(snapshot.partitioned);
+        broker.catalog.partitioned_properties.extend(snapshot.partitioned_properties);
         broker.catalog.schemas.extend(snapshot.schemas);
         let mut restore = Restore { broker, cursors: HashMap::new(), kept: HashMap::new() };
         for state in snapshot.topics {
@@ -75,6 +76,10 @@ impl Restore {
             }
             Change::PartitionedDeleted { topic } => {
                 catalog.partitioned.remove(&topic);
+                catalog.partitioned_properties.remove(&topic);
+            }
+            Change::PartitionedProperties { topic, properties } => {
+                catalog.partitioned_properties.insert(topic, properties);
             }
             Change::Schema { topic, version } => {
                 let versions = catalog.schemas.entry(topic).or_default();
@@ -171,6 +176,7 @@ impl Restore {
                 let partial = state.partial.into_iter();
                 let partial = partial.filter_map(|(position, unacked)| Some((topic.log.find(position)?, unacked)));
                 subscription.restore_cursor(next, acked.into_iter(), partial);
+                subscription.compacted.wanted = state.compacted;
                 subscription.compacted.next = state.next;
                 subscription.properties = state.properties;
                 topic.add_subscription(subscription);
@@ -192,6 +198,7 @@ impl Broker {
             tenants: self.catalog.tenants.iter().cloned().collect(),
             namespaces: self.catalog.namespaces.clone(),
             partitioned: self.catalog.partitioned.clone(),
+            partitioned_properties: self.catalog.partitioned_properties.clone(),
             schemas: self.catalog.schemas.clone(),
             topics: topics.map(Topic::state).collect(),
         }

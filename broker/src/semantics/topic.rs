@@ -32,6 +32,8 @@ pub(super) struct Topic {
     pub waiting: VecDeque<(ProducerKey, u64)>,
     pub meta: TopicMeta,
     pub compaction: Compaction,
+    /// Since when it has had no clients, as far as has been noticed.
+    pub idle_since_ms: Option<u64>,
     pub deduplication: HashMap<Arc<str>, Sequence>,
 }
 
@@ -60,6 +62,7 @@ impl Topic {
             waiting: VecDeque::new(),
             meta: TopicMeta::default(),
             compaction: Compaction::default(),
+            idle_since_ms: None,
             deduplication: HashMap::new(),
         }
     }
@@ -67,6 +70,11 @@ impl Topic {
     /// As it travels in message ids.
     pub fn partition(&self) -> i32 {
         self.name.partition().map_or(-1, |partition| partition as i32)
+    }
+
+    /// Its producers, also those that wait.
+    pub fn clients_that_write(&self) -> Vec<ProducerKey> {
+        self.producers.iter().copied().chain(self.waiting.iter().map(|(key, _)| *key)).collect()
     }
 
     pub fn subscription_id(&self, name: &str) -> Option<u32> {
@@ -100,6 +108,7 @@ impl Topic {
             acked: ranges.collect(),
             partial: partial.take(PARTIAL_MAX).collect(),
             properties: subscription.properties.clone(),
+            compacted: subscription.compacted.wanted,
         }
     }
 
@@ -160,7 +169,13 @@ impl Broker {
         Ok(name)
     }
 
-    /// The topic that a client wants to use, made if need be.
+    /// The topic that a client wants to use, made if need be and allowed.
+    pub(super) fn client_topic(&mut self, name: &str, create: bool) -> Result<TopicId, Refusal> {
+        let create = create && TopicName::parse(name).is_ok_and(|name| self.auto_creation(&name).allow);
+        self.ensure_topic(name, create)
+    }
+
+    /// The topic of this name, made if need be.
     pub(super) fn ensure_topic(&mut self, name: &str, create: bool) -> Result<TopicId, Refusal> {
         let name = self.resolve(name)?;
         if self.catalog.partitioned.contains_key(name.as_str()) {
@@ -191,6 +206,7 @@ impl Broker {
         self.next_topic += 1;
         self.topics.insert(id, Topic::new(id, name.clone()));
         self.names.insert(name.as_str().to_owned(), id);
+        self.listing_changed(name);
         if name.is_persistent() {
             self.log(Change::Topic { id, name: name.to_string() });
         }
@@ -225,6 +241,7 @@ impl Broker {
         self.check_deletable(name, force)?;
         self.disconnect_clients(name)?;
         let Some(id) = self.names.remove(name.as_str()) else { return Ok(()) };
+        self.listing_changed(name);
         if let Some(mut topic) = self.topics.remove(&id) {
             let end = topic.log.end();
             let mut gone = topic.log.trim_to(end);
@@ -275,8 +292,7 @@ impl Broker {
 
     fn disconnect_clients(&mut self, name: &TopicName) -> Result<(), Refusal> {
         let topic = self.topic(name)?;
-        let mut producers = topic.producers.clone();
-        producers.extend(topic.waiting.iter().map(|(key, _)| *key));
+        let producers = topic.clients_that_write();
         let consumers: Vec<_> = topic.subscriptions.values().flat_map(Subscription::consumer_keys).collect();
         for key in producers {
             self.remove_producer(key);

@@ -3,10 +3,12 @@
 use bytes::Bytes;
 
 use super::hub::State;
+use super::listing;
 use super::outbound::OutMessage;
 use crate::semantics::{ConnectionId, Effect, Position, Refusal, RefusalKind, Source};
 use crate::storage::record::Message;
 use crate::storage::writer::Item;
+use crate::wire::listing::CommandWatchTopicUpdate;
 use crate::wire::messages::*;
 use crate::wire::{Response, ServerError};
 
@@ -29,6 +31,9 @@ pub fn server_error(kind: RefusalKind) -> ServerError {
         RefusalKind::ConsumerBusy => ServerError::ConsumerBusy,
         RefusalKind::ProducerBusy => ServerError::ProducerBusy,
         RefusalKind::ProducerFenced => ServerError::ProducerFenced,
+        RefusalKind::TopicTerminated => ServerError::TopicTerminated,
+        RefusalKind::BacklogHold => ServerError::BacklogQuotaExceededHold,
+        RefusalKind::BacklogFull => ServerError::BacklogQuotaExceededFail,
         RefusalKind::IncompatibleSchema | RefusalKind::InvalidSchema => ServerError::IncompatibleSchema,
         RefusalKind::Storage => ServerError::Persistence,
     }
@@ -164,6 +169,22 @@ impl State {
                     // Whoever asked may have gone.
                     let _ = waiting.send(outcome);
                 }
+            }
+            Effect::Partitions { connection, request_id, outcome } => {
+                self.respond(connection, &listing::partitions(request_id, outcome));
+            }
+            Effect::EndOfTopic { consumer } => {
+                let end = CommandReachedEndOfTopic { consumer_id: consumer.consumer_id };
+                self.respond(consumer.connection, &Response::ReachedEndOfTopic(end));
+            }
+            Effect::TopicsChanged { connection, watcher_id, created, deleted, hash } => {
+                let update = CommandWatchTopicUpdate {
+                    watcher_id,
+                    new_topics: created,
+                    deleted_topics: deleted,
+                    topics_hash: hash,
+                };
+                self.respond(connection, &Response::WatchTopicUpdate(update));
             }
             Effect::Compact { topic } => self.compactions.push_back(topic),
             Effect::Released { segment, entries } => {

@@ -15,6 +15,7 @@ mod compaction;
 mod connection;
 mod effects;
 mod hub;
+mod listing;
 mod outbound;
 mod requests;
 mod schemas;

@@ -21,8 +21,8 @@ const FEATURES: FeatureFlags = FeatureFlags {
     auth_refresh: None,
     broker_entry_metadata: None,
     partial_producer: None,
-    topic_watchers: None,
-    partitioned_metadata_without_auto_creation: None,
+    topic_watchers: Some(true),
+    partitioned_metadata_without_auto_creation: Some(true),
 };
 
 /// A connection's side of the conversation.
@@ -30,7 +30,7 @@ const FEATURES: FeatureFlags = FeatureFlags {
 pub struct Session {
     pub(super) id: ConnectionId,
     pub outbound: Arc<Outbound>,
-    hub: Arc<Hub>,
+    pub(super) hub: Arc<Hub>,
     connected: bool,
     /// Of the client.
     address: String,
@@ -144,6 +144,8 @@ impl Session {
             Request::ConsumerStats(request) => self.consumer_stats(broker, &request),
             Request::GetLastMessageId(request) => self.last_message_id(broker, &request),
             Request::GetTopicsOfNamespace(request) => self.topics(broker, &request),
+            Request::WatchTopicList(request) => self.watch(broker, &request),
+            Request::WatchTopicListClose(request) => self.unwatch(broker, request),
             Request::GetSchema(request) => self.get_schema(broker, &request),
             Request::GetOrCreateSchema(request) => self.get_or_create_schema(broker, request),
             Request::Transaction(transaction) => {
@@ -294,60 +296,6 @@ impl Session {
         broker.handle_seek(self.consumer(seek.consumer_id), seek.request_id, start);
     }
 
-    fn partitioned_metadata(&self, broker: &Broker, request: &CommandPartitionedTopicMetadata) {
-        let outcome = broker.resolve(&request.topic).and_then(|topic| broker.partitions(&topic));
-        let request_id = request.request_id;
-        let response = match outcome {
-            Ok(partitions) => CommandPartitionedTopicMetadataResponse {
-                partitions: Some(partitions),
-                request_id,
-                response: Some(0),
-                ..Default::default()
-            },
-            Err(refusal) => CommandPartitionedTopicMetadataResponse {
-                request_id,
-                response: Some(1),
-                error: Some(server_error(refusal.kind) as i32),
-                message: Some(refusal.message),
-                ..Default::default()
-            },
-        };
-        self.outbound.respond(&Response::PartitionedMetadata(response));
-    }
-
-    fn lookup(&self, broker: &Broker, request: &CommandLookupTopic) {
-        let request_id = request.request_id;
-        if let Some(listener) = request.advertised_listener_name.as_ref().filter(|name| !name.is_empty()) {
-            let message = format!("The broker does not have a listener `{}`: leave it out", listener.escape_debug());
-            return self.outbound.respond(&Response::Lookup(CommandLookupTopicResponse {
-                response: Some(2),
-                request_id,
-                // As Apache Pulsar 4.0.8 answers.
-                error: Some(ServerError::ServiceNotReady as i32),
-                message: Some(message),
-                ..Default::default()
-            }));
-        }
-        let response = match broker.resolve(&request.topic) {
-            Ok(_) => CommandLookupTopicResponse {
-                broker_service_url: Some(self.hub.settings.service_url.clone()),
-                response: Some(1),
-                request_id,
-                authoritative: Some(true),
-                proxy_through_service_url: Some(false),
-                ..Default::default()
-            },
-            Err(refusal) => CommandLookupTopicResponse {
-                response: Some(2),
-                request_id,
-                error: Some(server_error(refusal.kind) as i32),
-                message: Some(refusal.message),
-                ..Default::default()
-            },
-        };
-        self.outbound.respond(&Response::Lookup(response));
-    }
-
     fn consumer_stats(&self, broker: &Broker, request: &CommandConsumerStats) {
         let request_id = request.request_id;
         let response = match broker.consumer_stats(self.consumer(request.consumer_id)) {
@@ -391,18 +339,6 @@ impl Session {
             last_message_id: id,
             request_id,
             consumer_mark_delete_position: Some(message_id(last.mark_delete, -1)),
-        }));
-    }
-
-    fn topics(&self, broker: &Broker, request: &CommandGetTopicsOfNamespace) {
-        let topics = broker.topics_of(&request.namespace).into_iter().filter(|topic| match request.mode.unwrap_or(0) {
-            0 => topic.is_persistent(),
-            1 => !topic.is_persistent(),
-            _ => true,
-        });
-        self.outbound.respond(&Response::GetTopicsOfNamespace(CommandGetTopicsOfNamespaceResponse {
-            request_id: request.request_id,
-            topics: topics.map(|topic| topic.to_string()).collect(),
         }));
     }
 }

@@ -8,6 +8,7 @@ use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint};
 
 use super::frame::WireError;
+use super::listing::*;
 use super::messages::*;
 use super::transaction::{TransactionRequest, TransactionResponse};
 
@@ -21,11 +22,14 @@ pub enum ServerError {
     Authentication = 3,
     ConsumerBusy = 5,
     ServiceNotReady = 6,
+    BacklogQuotaExceededHold = 7,
+    BacklogQuotaExceededFail = 8,
     Checksum = 9,
     UnsupportedVersion = 10,
     TopicNotFound = 11,
     SubscriptionNotFound = 12,
     ConsumerNotFound = 13,
+    TopicTerminated = 15,
     ProducerBusy = 16,
     InvalidTopicName = 17,
     IncompatibleSchema = 18,
@@ -55,6 +59,8 @@ pub enum Request {
     Seek(CommandSeek),
     GetLastMessageId(CommandGetLastMessageId),
     GetTopicsOfNamespace(CommandGetTopicsOfNamespace),
+    WatchTopicList(CommandWatchTopicList),
+    WatchTopicListClose(CommandWatchTopicListClose),
     GetSchema(CommandGetSchema),
     GetOrCreateSchema(CommandGetOrCreateSchema),
     Transaction(TransactionRequest),
@@ -118,6 +124,8 @@ impl Request {
             34 => Request::GetSchema(Message::decode(body)?),
             37 => Request::AuthResponse(Message::decode(body)?),
             39 => Request::GetOrCreateSchema(Message::decode(body)?),
+            64 => Request::WatchTopicList(Message::decode(body)?),
+            67 => Request::WatchTopicListClose(Message::decode(body)?),
             kind => return Ok(TransactionRequest::decode(kind, body)?.map(Request::Transaction)),
         }))
     }
@@ -190,6 +198,9 @@ pub enum Response {
     GetLastMessageId(CommandGetLastMessageIdResponse),
     ActiveConsumerChange(CommandActiveConsumerChange),
     GetTopicsOfNamespace(CommandGetTopicsOfNamespaceResponse),
+    ReachedEndOfTopic(CommandReachedEndOfTopic),
+    WatchTopicListSuccess(CommandWatchTopicListSuccess),
+    WatchTopicUpdate(CommandWatchTopicUpdate),
     GetSchema(CommandGetSchemaResponse),
     GetOrCreateSchema(CommandGetOrCreateSchemaResponse),
     AckResponse(CommandAckResponse),
@@ -224,6 +235,9 @@ impl Response {
             Response::GetLastMessageId(body) => encode_frame(out, 30, body),
             Response::ActiveConsumerChange(body) => encode_frame(out, 31, body),
             Response::GetTopicsOfNamespace(body) => encode_frame(out, 33, body),
+            Response::ReachedEndOfTopic(body) => encode_frame(out, 27, body),
+            Response::WatchTopicListSuccess(body) => encode_frame(out, 65, body),
+            Response::WatchTopicUpdate(body) => encode_frame(out, 66, body),
             Response::GetSchema(body) => encode_frame(out, 35, body),
             Response::AckResponse(body) => encode_frame(out, 38, body),
             Response::Transaction(response) => response.encode(out),

@@ -176,6 +176,9 @@ pub struct CommandPartitionedTopicMetadata {
     pub topic: String,
     #[prost(uint64, required, tag = "2")]
     pub request_id: u64,
+    /// PIP-344; none is yes.
+    #[prost(bool, optional, tag = "6")]
+    pub metadata_auto_creation_enabled: Option<bool>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -476,21 +479,9 @@ pub struct CommandGetLastMessageIdResponse {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub struct CommandGetTopicsOfNamespace {
+pub struct CommandReachedEndOfTopic {
     #[prost(uint64, required, tag = "1")]
-    pub request_id: u64,
-    #[prost(string, required, tag = "2")]
-    pub namespace: String,
-    #[prost(int32, optional, tag = "3")]
-    pub mode: Option<i32>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct CommandGetTopicsOfNamespaceResponse {
-    #[prost(uint64, required, tag = "1")]
-    pub request_id: u64,
-    #[prost(string, repeated, tag = "2")]
-    pub topics: Vec<String>,
+    pub consumer_id: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

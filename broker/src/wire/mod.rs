@@ -13,6 +13,7 @@ pub mod command;
 pub mod compression;
 pub mod contents;
 pub mod frame;
+pub mod listing;
 pub mod messages;
 pub mod metadata;
 pub mod transaction;

@@ -69,7 +69,7 @@ impl Subscription {
     /// The first message that is not acknowledged, if it is one that only compaction has.
     pub fn lost(&self, log: &Log) -> Option<Position> {
         let base = log.position(log.base());
-        let next = self.compacted.next.filter(|_| self.cursor.next() <= log.base());
+        let next = self.compacted.next.filter(|_| self.compacted.wanted && self.cursor.next() <= log.base());
         next.filter(|next| base.is_none_or(|base| *next < base))
     }
 

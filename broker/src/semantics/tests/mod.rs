@@ -7,6 +7,8 @@ mod backlog;
 mod batches;
 mod compacting;
 mod keys;
+mod lists;
+mod namespaces;
 mod producing;
 mod restoring;
 mod schemas;
