@@ -3,19 +3,17 @@ package suite;
 import static org.apache.pulsar.client.api.SubscriptionType.Exclusive;
 import static org.apache.pulsar.client.api.SubscriptionType.Shared;
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 
 import java.util.List;
 import java.util.Set;
-import java.util.TreeSet;
 import java.util.concurrent.TimeUnit;
 import java.util.regex.Pattern;
-import org.apache.pulsar.client.api.Consumer;
 import org.apache.pulsar.client.api.ConsumerBuilder;
-import org.apache.pulsar.client.api.MultiTopicConsumerStats;
 import org.apache.pulsar.client.api.RegexSubscriptionMode;
 import org.apache.pulsar.client.api.SubscriptionInitialPosition;
-import org.apache.pulsar.common.policies.data.AutoTopicCreationOverride;
+import org.apache.pulsar.common.api.proto.BaseCommand;
+import org.apache.pulsar.common.protocol.Commands;
 import org.junit.jupiter.api.Test;
 
 /** One consumer on many topics: named, or found by a pattern, also when they come and go (PIP-145). */
@@ -33,11 +31,6 @@ class PatternTest {
                 .subscriptionName("s")
                 .subscriptionType(Shared)
                 .subscriptionInitialPosition(SubscriptionInitialPosition.Earliest);
-    }
-
-    /** The topics that it reads now. */
-    private static Set<String> topics(Consumer<byte[]> consumer) {
-        return new TreeSet<>(((MultiTopicConsumerStats) consumer.getStats()).getPartitionStats().keySet());
     }
 
     @Test
@@ -116,21 +109,31 @@ class PatternTest {
     }
 
     @Test
-    void topic_list_watcher__a_deleted_topic_is_told() throws Exception {
-        String namespace = Broker.namespace("gone");
+    void topic_list_watcher__tells_what_comes_and_goes() throws Exception {
+        String namespace = Broker.namespace("told");
         String prefix = "persistent://" + namespace + "/";
-        put(prefix + "t-0", "zero");
-        put(prefix + "t-1", "one");
-        try (var consumer = matching(prefix + "t-.*").patternAutoDiscoveryPeriod(1, TimeUnit.HOURS).subscribe()) {
-            assertEquals(Set.of("zero", "one"), Set.copyOf(Text.takeAcked(consumer, 2)));
-            assertTrue(topics(consumer).contains(prefix + "t-1"));
-            // Otherwise the consumer, which comes back when the topic ends under it, makes it anew.
-            Broker.ADMIN.namespaces().setAutoTopicCreation(
-                    namespace, AutoTopicCreationOverride.builder().allowAutoTopicCreation(false).build());
-            Broker.ADMIN.topics().delete(prefix + "t-1", true);
-            Await.until("it is left", () -> topics(consumer), left -> !left.contains(prefix + "t-1"));
-            put(prefix + "t-0", "still there");
-            assertEquals(List.of("still there"), Text.takeAcked(consumer, 1));
+        Broker.ADMIN.topics().createNonPartitionedTopic(prefix + "t-0");
+        Broker.ADMIN.topics().createNonPartitionedTopic(prefix + "other");
+        // The client forgets a topic's consumer in its own time, so the broker is asked itself.
+        try (var raw = new Raw()) {
+            raw.connect(21);
+            raw.send(Commands.serializeWithSize(
+                    Commands.newWatchTopicList(1, 7, namespace, prefix + "t-.*", null)));
+            BaseCommand answer = raw.next();
+            assertEquals(BaseCommand.Type.WATCH_TOPIC_LIST_SUCCESS, answer.getType());
+            var list = answer.getWatchTopicListSuccess();
+            assertEquals(7, list.getWatcherId());
+            assertEquals(List.of(prefix + "t-0"), list.getTopicsList());
+            Broker.ADMIN.topics().createNonPartitionedTopic(prefix + "other-2");
+            Broker.ADMIN.topics().createNonPartitionedTopic(prefix + "t-1");
+            var born = raw.next().getWatchTopicUpdate();
+            assertEquals(List.of(prefix + "t-1"), born.getNewTopicsList());
+            assertEquals(0, born.getDeletedTopicsCount());
+            Broker.ADMIN.topics().delete(prefix + "t-0");
+            var gone = raw.next().getWatchTopicUpdate();
+            assertEquals(7, gone.getWatcherId());
+            assertEquals(List.of(prefix + "t-0"), gone.getDeletedTopicsList());
+            assertNotEquals(list.getTopicsHash(), gone.getTopicsHash());
         }
     }
 }

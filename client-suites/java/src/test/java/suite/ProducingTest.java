@@ -12,6 +12,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeSet;
+import java.util.concurrent.TimeUnit;
 import org.apache.pulsar.client.api.Message;
 import org.apache.pulsar.client.api.MessageId;
 import org.apache.pulsar.client.api.MessageIdAdv;
@@ -184,7 +185,7 @@ class ProducingTest {
                 var producer = Broker.CLIENT.newProducer()
                         .topic(topic)
                         .producerName("p")
-                        .batchingMaxPublishDelay(1, java.util.concurrent.TimeUnit.HOURS)
+                        .batchingMaxPublishDelay(1, TimeUnit.HOURS)
                         .create()) {
             // The second batch repeats the first's sequence ids, the third is new.
             for (int start : new int[] {0, 0, 3}) {

@@ -6,9 +6,13 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import java.math.BigInteger;
+import java.time.Instant;
 import java.util.List;
+import java.util.Map;
 import java.util.Objects;
+import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
+import org.apache.pulsar.client.admin.PulsarAdminException;
 import org.apache.pulsar.client.api.Consumer;
 import org.apache.pulsar.client.api.Message;
 import org.apache.pulsar.client.api.Producer;
@@ -16,9 +20,11 @@ import org.apache.pulsar.client.api.PulsarClientException;
 import org.apache.pulsar.client.api.Schema;
 import org.apache.pulsar.client.api.SubscriptionInitialPosition;
 import org.apache.pulsar.client.api.schema.GenericRecord;
+import org.apache.pulsar.client.api.schema.GenericSchema;
 import org.apache.pulsar.client.api.schema.RecordSchemaBuilder;
 import org.apache.pulsar.client.api.schema.SchemaBuilder;
 import org.apache.pulsar.common.policies.data.SchemaCompatibilityStrategy;
+import org.apache.pulsar.common.protocol.schema.PostSchemaPayload;
 import org.apache.pulsar.common.schema.KeyValue;
 import org.apache.pulsar.common.schema.KeyValueEncodingType;
 import org.apache.pulsar.common.schema.SchemaInfo;
@@ -26,6 +32,7 @@ import org.apache.pulsar.common.schema.SchemaType;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.Arguments;
+import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /** The schema registry, as the client uses it. */
@@ -76,7 +83,7 @@ class SchemaTest {
     }
 
     private static <T> Message<T> next(Consumer<T> consumer) throws Exception {
-        return consumer.receiveAsync().get(Await.PATIENCE.toSeconds(), java.util.concurrent.TimeUnit.SECONDS);
+        return consumer.receiveAsync().get(Await.PATIENCE.toSeconds(), TimeUnit.SECONDS);
     }
 
     private static <T> void roundTrip(String topic, Schema<T> schema, T value) throws Exception {
@@ -96,7 +103,7 @@ class SchemaTest {
         String topic = Broker.topic("schema-bytes");
         roundTrip(topic, Schema.BYTES, new byte[] {1, 2, 3});
         assertThrows(
-                org.apache.pulsar.client.admin.PulsarAdminException.NotFoundException.class,
+                PulsarAdminException.NotFoundException.class,
                 () -> Broker.ADMIN.schemas().getSchemaInfo(topic));
     }
 
@@ -113,7 +120,7 @@ class SchemaTest {
                 Arguments.of(Schema.INT64, 7L),
                 Arguments.of(Schema.BOOL, true),
                 Arguments.of(Schema.DOUBLE, 0.5),
-                Arguments.of(Schema.INSTANT, java.time.Instant.ofEpochSecond(1234)));
+                Arguments.of(Schema.INSTANT, Instant.ofEpochSecond(1234)));
     }
 
     @ParameterizedTest
@@ -148,9 +155,9 @@ class SchemaTest {
         Schema<GenericRecord> first = generic("id");
         Schema<GenericRecord> second = generic("id", "note");
         try (var old = producer(topic, first); var young = producer(topic, second)) {
-            old.send(((org.apache.pulsar.client.api.schema.GenericSchema<GenericRecord>) first)
+            old.send(((GenericSchema<GenericRecord>) first)
                     .newRecordBuilder().set("id", "1").build());
-            young.send(((org.apache.pulsar.client.api.schema.GenericSchema<GenericRecord>) second)
+            young.send(((GenericSchema<GenericRecord>) second)
                     .newRecordBuilder().set("id", "2").set("note", "new").build());
             try (var consumer = consumer(topic, Schema.AUTO_CONSUME())) {
                 Message<GenericRecord> one = next(consumer);
@@ -181,7 +188,7 @@ class SchemaTest {
     }
 
     @ParameterizedTest
-    @org.junit.jupiter.params.provider.EnumSource(KeyValueEncodingType.class)
+    @EnumSource(KeyValueEncodingType.class)
     void schema_key_value__pairs(KeyValueEncodingType encoding) throws Exception {
         String topic = Broker.topic("schema-pair");
         var schema = Schema.KeyValue(Schema.STRING, Schema.JSON(Person.class), encoding);
@@ -241,8 +248,9 @@ class SchemaTest {
                 Broker.ADMIN.schemas().getSchemaInfo(topic, 1).getSchemaDefinition());
         Broker.ADMIN.topics().unload(topic);
         assertEquals(2, Broker.ADMIN.schemas().getSchemaInfoWithVersion(topic).getVersion());
-        assertEquals(1, Broker.ADMIN.schemas().getVersionBySchema(topic, new org.apache.pulsar.common.protocol.schema
-                .PostSchemaPayload("AVRO", generic("a", "b").getSchemaInfo().getSchemaDefinition(), java.util.Map.of())));
+        String second = generic("a", "b").getSchemaInfo().getSchemaDefinition();
+        var payload = new PostSchemaPayload("AVRO", second, Map.of());
+        assertEquals(1, Broker.ADMIN.schemas().getVersionBySchema(topic, payload));
     }
 
     @Test

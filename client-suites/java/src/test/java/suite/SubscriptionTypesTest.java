@@ -12,8 +12,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeSet;
-import java.util.concurrent.BlockingQueue;
-import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 import org.apache.pulsar.client.api.Consumer;
 import org.apache.pulsar.client.api.ConsumerEventListener;
@@ -92,16 +91,19 @@ class SubscriptionTypesTest {
         var events = new Events();
         try (var producer = Broker.producer(topic)) {
             Consumer<byte[]> a = failover(topic, "a", 0, events);
-            events.await("a", true);
             Consumer<byte[]> b = failover(topic, "b", 0, events);
-            events.await("b", false);
+            // Which of the two it is, the topic's name decides.
+            Await.until("one of them is active", () -> events.states().equals(Map.of("a", true, "b", false))
+                    || events.states().equals(Map.of("a", false, "b", true)));
+            Consumer<byte[]> active = events.states().get("a") ? a : b;
+            Consumer<byte[]> waiting = active == a ? b : a;
             Text.send(producer, Text.numbered(0, 10));
-            assertEquals(Text.numbered(0, 4), Text.takeAcked(a, 4));
-            Text.assertSilent(b);
-            a.close();
-            events.await("b", true);
-            assertEquals(Text.numbered(4, 10), Text.takeAcked(b, 6));
-            b.close();
+            assertEquals(Text.numbered(0, 4), Text.takeAcked(active, 4));
+            Text.assertSilent(waiting);
+            active.close();
+            events.await(waiting.getConsumerName(), true);
+            assertEquals(Text.numbered(4, 10), Text.takeAcked(waiting, 6));
+            waiting.close();
         }
     }
 
@@ -228,24 +230,27 @@ class SubscriptionTypesTest {
         }
     }
 
-    /** Who became active or inactive, in the order in which it was told. */
+    /** Who was told last to be active, or not. */
     private static final class Events implements ConsumerEventListener {
         private static final long serialVersionUID = 1L;
-        private final BlockingQueue<String> told = new LinkedBlockingQueue<>();
+        private final Map<String, Boolean> states = new ConcurrentHashMap<>();
 
         @Override
         public void becameActive(Consumer<?> consumer, int partition) {
-            told.add(consumer.getConsumerName() + " " + true);
+            states.put(consumer.getConsumerName(), true);
         }
 
         @Override
         public void becameInactive(Consumer<?> consumer, int partition) {
-            told.add(consumer.getConsumerName() + " " + false);
+            states.put(consumer.getConsumerName(), false);
         }
 
-        /** Events of others stay where they are. */
+        Map<String, Boolean> states() {
+            return Map.copyOf(states);
+        }
+
         void await(String name, boolean active) {
-            Await.until(name + " is told that active = " + active, () -> told.remove(name + " " + active));
+            Await.until(name + " is told: " + active, this::states, all -> Boolean.valueOf(active).equals(all.get(name)));
         }
     }
 }
