@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 
 use super::arm::Broker;
-use crate::root;
+use crate::{pulsar, root};
 
 /// A folder of `client-suites`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
@@ -19,10 +19,12 @@ pub enum Suite {
     Node,
     /// The Java client and its admin client.
     Java,
+    /// `pulsar-admin`, `pulsar-perf` and `pulsar-client` of Apache Pulsar's distribution.
+    Tools,
 }
 
 impl Suite {
-    pub const ALL: [Suite; 3] = [Suite::Python, Suite::Node, Suite::Java];
+    pub const ALL: [Suite; 4] = [Suite::Python, Suite::Node, Suite::Java, Suite::Tools];
 
     fn folder(self) -> PathBuf {
         root().join("client-suites").join(self.to_string())
@@ -39,6 +41,7 @@ impl Suite {
             Suite::Node => install_python().and_then(|()| install_node()),
             // Maven fetches what is missing when it runs.
             Suite::Java => Ok(()),
+            Suite::Tools => pulsar::distribution().map(drop),
         }
     }
 
@@ -57,6 +60,12 @@ impl Suite {
             Suite::Java => {
                 let mut command = Command::new("mvn");
                 command.args(["--batch-mode", "--no-transfer-progress", "test"]);
+                command
+            }
+            Suite::Tools => {
+                // What they need is in the standard library.
+                let mut command = Command::new("python3");
+                command.args(["-m", "unittest"]).env("PULSAR_HOME", pulsar::distribution()?);
                 command
             }
         };
@@ -136,6 +145,7 @@ impl fmt::Display for Suite {
             Suite::Python => "python",
             Suite::Node => "node",
             Suite::Java => "java",
+            Suite::Tools => "tools",
         })
     }
 }

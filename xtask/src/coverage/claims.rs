@@ -77,7 +77,10 @@ fn in_text(suite: Suite, file: &str, text: &str) -> Vec<Test> {
                     tests.extend(name.map(named));
                 }
             }
-            Suite::Tools => tests.extend(claims_in(line).into_iter().map(named)),
+            Suite::Tools => {
+                let claims = claims_in(line).into_iter();
+                tests.extend(claims.map(|name| named(name.strip_prefix("test_").unwrap_or(name))));
+            }
             Suite::Rust => {
                 if let Some(rows) = line.strip_prefix("// covers: ") {
                     let name = lines[at..].iter().find_map(|line| Some(word(line.split_once("fn ")?.1)));
@@ -170,6 +173,7 @@ mod tests {
         check(Suite::Python, "async def test_nothing():", &[(&[], "nothing")]);
         check(Suite::Node, "test('ack__is_kept', async () => {", &[(&["ack"], "is_kept")]);
         check(Suite::Java, "@Test\n@Timeout(9)\nvoid ack__is_kept() {\nvoid help() {", &[(&["ack"], "is_kept")]);
+        check(Suite::Tools, "def test_ack__is_kept(self):", &[(&["ack"], "is_kept")]);
         check(Suite::Tools, "case \"ack__is_kept\" def __init__(self) a__", &[(&["ack"], "is_kept")]);
     }
 

@@ -104,7 +104,7 @@ pub fn start(options: &Options) -> anyhow::Result<Instance> {
         }
         process::end(running.pid, process::Way::Stop)?;
     }
-    let home = distribution::prepare(&crate::root().join("target/pulsar"))?;
+    let home = distribution()?;
     if options.fresh && place.dir.exists() {
         fs::remove_dir_all(&place.dir).with_context(|| format!("cannot remove {}", place.dir.display()))?;
     }
@@ -135,6 +135,14 @@ pub fn start(options: &Options) -> anyhow::Result<Instance> {
         }
     }
     bail!("pulsar did not start")
+}
+
+/// Where the distribution is unpacked; fetched when it is not there.
+///
+/// # Errors
+/// When it cannot be fetched, or Java is missing.
+pub fn distribution() -> anyhow::Result<PathBuf> {
+    distribution::prepare(&crate::root().join("target/pulsar"))
 }
 
 /// Ends the broker called `name`, if it runs; its data stay.

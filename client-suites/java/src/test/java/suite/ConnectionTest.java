@@ -12,11 +12,8 @@ import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import org.apache.pulsar.client.api.PulsarClientException;
 import org.apache.pulsar.common.api.proto.BaseCommand;
-import org.apache.pulsar.common.api.proto.MessageMetadata;
 import org.apache.pulsar.common.api.proto.ServerError;
 import org.apache.pulsar.common.protocol.Commands;
-import org.apache.pulsar.shade.io.netty.buffer.ByteBuf;
-import org.apache.pulsar.shade.io.netty.buffer.Unpooled;
 import org.junit.jupiter.api.Test;
 
 /** Connections: what is agreed on, how they are kept, and what becomes of requests that cannot be served. */
@@ -123,25 +120,32 @@ class ConnectionTest {
             raw.connect(21);
             raw.send(Commands.newProducer(topic, 1, 2, "p", Map.of(), false));
             assertEquals(BaseCommand.Type.PRODUCER_SUCCESS, raw.next().getType());
-            raw.send(message(0, "damaged", true));
+            raw.send(Raw.message(1, 0, "damaged", true));
             BaseCommand refusal = raw.next();
             assertEquals(BaseCommand.Type.SEND_ERROR, refusal.getType());
             assertEquals(ServerError.ChecksumError, refusal.getSendError().getError());
-            raw.send(message(1, "sound", false));
+            raw.send(Raw.message(1, 1, "sound", false));
             assertEquals(BaseCommand.Type.SEND_RECEIPT, raw.next().getType());
             assertEquals(List.of("sound"), Text.takeAcked(consumer, 1));
         }
     }
 
-    private static ByteBuf message(long sequenceId, String text, boolean damaged) {
-        var metadata = new MessageMetadata().setProducerName("p").setSequenceId(sequenceId).setPublishTime(1);
-        var pair = Commands.newSend(
-                1, sequenceId, 1, Commands.ChecksumType.Crc32c, metadata, Unpooled.copiedBuffer(Text.bytes(text)));
-        ByteBuf frame = Unpooled.copiedBuffer(pair.getFirst(), pair.getSecond());
-        if (damaged) {
-            int last = frame.writerIndex() - 1;
-            frame.setByte(last, frame.getByte(last) ^ 1);
+    @Test
+    void send_errors__a_message_in_the_clear_where_encryption_is_required() throws Exception {
+        String namespace = Broker.namespace("encrypted");
+        String topic = "persistent://" + namespace + "/t";
+        Broker.ADMIN.namespaces().setEncryptionRequiredStatus(namespace, true);
+        assertThrows(PulsarClientException.class, () -> Broker.producer(topic));
+        try (var raw = new Raw()) {
+            raw.connect(21);
+            // A producer that says that it encrypts, and does not.
+            raw.send(Commands.newProducer(topic, 1, 2, "p", true, Map.of(), false));
+            assertEquals(BaseCommand.Type.PRODUCER_SUCCESS, raw.next().getType());
+            raw.send(Raw.message(1, 5, "in the clear", false));
+            BaseCommand refusal = raw.next();
+            assertEquals(BaseCommand.Type.SEND_ERROR, refusal.getType());
+            assertEquals(5, refusal.getSendError().getSequenceId());
+            assertEquals(ServerError.MetadataError, refusal.getSendError().getError());
         }
-        return frame;
     }
 }

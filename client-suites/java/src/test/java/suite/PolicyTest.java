@@ -5,7 +5,9 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import java.util.List;
+import java.util.Set;
 import java.util.concurrent.TimeUnit;
+import org.apache.pulsar.client.admin.PulsarAdminException;
 import org.apache.pulsar.client.api.MessageId;
 import org.apache.pulsar.client.api.PulsarClientException;
 import org.apache.pulsar.client.api.transaction.Transaction;
@@ -64,6 +66,15 @@ class PolicyTest {
                 .get(BacklogQuota.BacklogQuotaType.destination_storage);
         assertEquals(10_000, shown.getLimitSize());
         assertEquals(BacklogQuota.RetentionPolicy.producer_exception, shown.getPolicy());
+    }
+
+    @Test
+    void geo_replication__to_a_cluster_that_is_not_there_is_refused() throws Exception {
+        String namespace = Broker.namespace("geo");
+        assertThrows(
+                PulsarAdminException.class,
+                () -> Broker.ADMIN.namespaces()
+                        .setNamespaceReplicationClusters(namespace, Set.of(Broker.cluster(), "elsewhere")));
     }
 
     @Test

@@ -7,8 +7,10 @@ import java.net.URI;
 import java.nio.ByteBuffer;
 import java.util.Arrays;
 import org.apache.pulsar.common.api.proto.BaseCommand;
+import org.apache.pulsar.common.api.proto.MessageMetadata;
 import org.apache.pulsar.common.protocol.Commands;
 import org.apache.pulsar.shade.io.netty.buffer.ByteBuf;
+import org.apache.pulsar.shade.io.netty.buffer.Unpooled;
 
 /** A connection without a client: frames of the test's making, for what the client never sends or never shows. */
 final class Raw implements AutoCloseable {
@@ -53,6 +55,19 @@ final class Raw implements AutoCloseable {
     BaseCommand connect(int protocolVersion) throws IOException {
         send(Commands.newConnect("none", "", protocolVersion, "raw", null, null, null, null));
         return next();
+    }
+
+    /** A message of the producer `p`; a damaged one differs from its checksum. */
+    static ByteBuf message(long producerId, long sequenceId, String text, boolean damaged) {
+        var metadata = new MessageMetadata().setProducerName("p").setSequenceId(sequenceId).setPublishTime(1);
+        ByteBuf payload = Unpooled.copiedBuffer(Text.bytes(text));
+        var pair = Commands.newSend(producerId, sequenceId, 1, Commands.ChecksumType.Crc32c, metadata, payload);
+        ByteBuf frame = Unpooled.copiedBuffer(pair.getFirst(), pair.getSecond());
+        if (damaged) {
+            int last = frame.writerIndex() - 1;
+            frame.setByte(last, frame.getByte(last) ^ 1);
+        }
+        return frame;
     }
 
     @Override

@@ -175,7 +175,7 @@ class ReaderTest {
     }
 
     @Test
-    void read_compacted__keys_within_batches() throws Exception {
+    void compaction__looks_into_batches() throws Exception {
         String topic = Broker.topic("compacted-batch");
         try (var producer = PayloadTest.batching(topic).create()) {
             put(producer, "a", "1");

@@ -250,7 +250,7 @@ class SubscriptionTypesTest {
         }
 
         void await(String name, boolean active) {
-            Await.until(name + " is told: " + active, this::states, all -> Boolean.valueOf(active).equals(all.get(name)));
+            Await.until(name + " is told: " + active, () -> states.get(name), told -> told != null && told == active);
         }
     }
 }
