@@ -22,6 +22,8 @@ pub fn validate(schema: &Schema) -> Result<(), Refusal> {
         // Former clients describe JSON by a JSON Schema, which is JSON and more than we ask.
         SchemaKind::Json if serde_json::from_slice::<serde_json::Value>(&schema.data).is_ok() => Ok(()),
         kind if kind.is_avro() => Avro::parse(&schema.data).map(|_| ()).or_else(invalid),
+        // The Python client's word for no definition.
+        SchemaKind::String if &*schema.data == b"null" => Ok(()),
         kind if kind.is_primitive() && !schema.data.is_empty() => invalid("it has none".into()),
         SchemaKind::KeyValue => {
             let Some((key, value)) = key_value(schema) else { return invalid("no key and value".into()) };

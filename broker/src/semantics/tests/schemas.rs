@@ -117,6 +117,15 @@ fn what_is_no_schema_is_refused() {
 }
 
 #[test]
+fn the_python_clients_string_schema_is_one() {
+    let mut world = World::new();
+    let null = Schema { data: b"null".to_vec(), ..plain(SchemaKind::String) };
+    assert!(produce(&mut world, Some(null)).is_ok());
+    let number = Schema { data: b"null".to_vec(), ..plain(SchemaKind::Int64) };
+    assert_eq!(produce(&mut world, Some(number)), Err(RefusalKind::InvalidSchema));
+}
+
+#[test]
 fn keys_and_values_are_checked_each_by_its_own_rules() {
     let pair = |value: &Schema| {
         let mut data = 0u32.to_be_bytes().to_vec();
