@@ -48,6 +48,7 @@ impl From<Refusal> for Failure {
             RefusalKind::InvalidName
             | RefusalKind::Busy
             | RefusalKind::ConsumerBusy
+            | RefusalKind::ConsumerAssign
             | RefusalKind::ProducerBusy
             | RefusalKind::ProducerFenced
             | RefusalKind::TopicTerminated

@@ -7,6 +7,7 @@ use super::effect::{Effect, Refusal, RefusalKind};
 use super::entry::Position;
 use super::schema::{Schema, SchemaKind};
 use super::seek::Start;
+use super::selector::KeyPolicy;
 use super::subscription::{ConsumerKey, Joining, Kind, Subscription};
 use super::{ConnectionId, TopicId};
 
@@ -53,6 +54,10 @@ pub struct Subscribe {
     pub read_compacted: bool,
     /// What it can read.
     pub schema: Option<Schema>,
+    /// For Key_Shared.
+    pub keys: KeyPolicy,
+    /// First and last hash of the ranges of keys that it wants, for Key_Shared with ranges and for readers.
+    pub ranges: Vec<(u32, u32)>,
 }
 
 impl Broker {
@@ -110,32 +115,27 @@ impl Broker {
         if !new && subscription.durable != durable {
             return Err(Refusal::new(
                 RefusalKind::NotAllowed,
-                format!(
-                    "Subscription {} exists and is {}durable",
-                    subscription.name,
-                    if durable { "not " } else { "" }
-                ),
+                if durable {
+                    "NonDurable subscription with the same name already exists."
+                } else {
+                    "Durable subscription with the same name already exists."
+                },
             ));
-        }
-        let taken = subscription.has_consumers();
-        if taken && subscription.kind != request.kind {
-            return Err(Refusal::new(
-                RefusalKind::ConsumerBusy,
-                format!("Subscription {} is of different type: {:?}", subscription.name, subscription.kind),
-            ));
-        }
-        if taken && request.kind == Kind::Exclusive {
-            return Err(Refusal::new(RefusalKind::ConsumerBusy, "Exclusive consumer is already connected"));
         }
         let name = request.name.filter(|name| !name.is_empty());
         let name = name.unwrap_or_else(|| format!("c{}-{}", key.connection.0, key.consumer_id));
-        let partition = topic.name.partition();
+        let (priority, metadata, epoch) = (request.priority, request.metadata, request.epoch);
+        let (keys, ranges, now_ms) = (request.keys, request.ranges, self.now_ms);
+        let joining = Joining { key, name, priority, metadata, epoch, keys, ranges, now_ms };
+        if let Err(refusal) = subscription.check_joining(request.kind, &joining) {
+            if new {
+                topic.subscriptions.remove(&id);
+            }
+            return Err(refusal);
+        }
         subscription.compacted.wanted = request.read_compacted;
         let before = subscription.active();
-        let (priority, metadata, now_ms) = (request.priority, request.metadata, self.now_ms);
-        let epoch = request.epoch;
-        let joining = Joining { key, name, priority, metadata, epoch, now_ms };
-        let slot = subscription.add_consumer(request.kind, joining, partition);
+        let slot = subscription.add_consumer(request.kind, joining, &topic.name);
         self.consumers
             .insert(key, ConsumerRef { topic: topic_id, subscription: id, slot, any_schema, told_end: false });
         if new && durable {
@@ -147,7 +147,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Tells the consumers of a Failover subscription who is active now.
+    /// Tells the consumers of a Failover subscription who is active now: all of them if that has changed, else
+    /// the one that joined.
     fn announce_active(&mut self, topic: TopicId, subscription: u32, before: Option<u32>, joined: Option<u32>) {
         let Some(state) = self.topics.get(&topic).and_then(|topic| topic.subscriptions.get(&subscription)) else {
             return;
@@ -156,17 +157,10 @@ impl Broker {
             return;
         }
         let active = state.active();
-        let mut told = Vec::new();
-        if active != before {
-            let consumers = [before, active].into_iter().flatten().chain(joined);
-            told.extend(consumers);
-        } else {
-            told.extend(joined);
-        }
-        told.dedup();
-        let told: Vec<_> = told.into_iter().filter_map(|slot| Some((slot, state.consumer(slot)?.key))).collect();
-        for (slot, consumer) in told {
-            self.answer(Effect::ActiveConsumer { consumer, active: active == Some(slot) });
+        let told = state.consumers().filter(|(slot, _)| active != before || joined == Some(*slot));
+        let told: Vec<_> = told.map(|(slot, consumer)| (consumer.key, active == Some(slot))).collect();
+        for (consumer, active) in told {
+            self.answer(Effect::ActiveConsumer { consumer, active });
         }
     }
 
@@ -255,10 +249,9 @@ impl Broker {
     pub(super) fn remove_consumer(&mut self, key: ConsumerKey) {
         let Some(consumer) = self.consumers.remove(&key) else { return };
         let Some(topic) = self.topics.get_mut(&consumer.topic) else { return };
-        let partition = topic.name.partition();
         let Some(subscription) = topic.subscriptions.get_mut(&consumer.subscription) else { return };
         let before = subscription.active();
-        subscription.remove_consumer(consumer.slot, &topic.log, partition);
+        subscription.remove_consumer(consumer.slot, &topic.log, &topic.name);
         if !subscription.durable && !subscription.has_consumers() {
             topic.subscriptions.remove(&consumer.subscription);
             return;
@@ -288,20 +281,25 @@ impl Broker {
         })
     }
 
-    /// Deletes the consumer's subscription.
-    pub fn handle_unsubscribe(&mut self, consumer: ConsumerKey, request_id: u64) {
+    /// Deletes the consumer's subscription; one with other consumers only by `force`, which closes these.
+    pub fn handle_unsubscribe(&mut self, consumer: ConsumerKey, request_id: u64, force: bool) {
         let connection = consumer.connection;
+        let refused = |kind, message| Effect::Refused { connection, request_id, refusal: Refusal::new(kind, message) };
         let Some(at) = self.consumers.get(&consumer).copied() else {
-            let refusal = Refusal::new(RefusalKind::ConsumerNotFound, "Consumer not found");
-            return self.emit(Effect::Refused { connection, request_id, refusal });
+            return self.emit(refused(RefusalKind::ConsumerNotFound, "Consumer not found"));
         };
-        let topic = self.topics.get(&at.topic);
-        let others = topic.and_then(|topic| topic.subscriptions.get(&at.subscription));
-        if others.is_some_and(|subscription| subscription.consumers().count() > 1) {
-            let refusal = Refusal::new(RefusalKind::Busy, "Subscription has other consumers");
-            return self.emit(Effect::Refused { connection, request_id, refusal });
+        let subscription = self.topics.get(&at.topic).and_then(|topic| topic.subscriptions.get(&at.subscription));
+        let consumers = subscription.map(Subscription::consumer_keys).unwrap_or_default();
+        if consumers.len() > 1 && !force {
+            let message = "Unconnected or shared consumer attempting to unsubscribe";
+            return self.emit(refused(RefusalKind::Busy, message));
         }
-        self.remove_consumer(consumer);
+        for other in consumers {
+            self.remove_consumer(other);
+            if other != consumer {
+                self.emit(Effect::ConsumerClosed { consumer: other });
+            }
+        }
         self.delete_subscription(at.topic, at.subscription);
         self.answer(Effect::Success { connection, request_id });
     }

@@ -148,6 +148,8 @@ pub enum RefusalKind {
     /// Clients or subscriptions stand in the way.
     Busy,
     ConsumerBusy,
+    /// The hash ranges that a consumer brings cannot be its own.
+    ConsumerAssign,
     ProducerBusy,
     ProducerFenced,
     /// The topic takes no more messages.

@@ -81,6 +81,19 @@ fn points(name: &str, index: u32) -> impl Iterator<Item = u32> + '_ {
     (0..POINTS_PER_CONSUMER).map(move |point| ring_place(sticky_hash(format!("{name}\0{index}\0{point}").as_bytes())))
 }
 
+/// Which of these consumers is active on a topic without partitions: a ring of their own, with other points.
+pub fn elected<'a>(topic: &str, names: impl Iterator<Item = &'a str>) -> usize {
+    let mut ring = BTreeMap::new();
+    for (index, name) in names.enumerate() {
+        for point in 0..POINTS_PER_CONSUMER {
+            // Who comes last has a point that several claim.
+            ring.insert(murmur3_32(format!("{name}{point}").as_bytes()) & MASK, index);
+        }
+    }
+    let hash = murmur3_32(topic.as_bytes()) & MASK;
+    ring.range(hash..).next().or_else(|| ring.first_key_value()).map_or(0, |(_, index)| *index)
+}
+
 /// MurmurHash3 x86 32 with seed 0.
 fn murmur3_32(bytes: &[u8]) -> u32 {
     fn mixed(block: u32) -> u32 {

@@ -35,6 +35,7 @@ mod quota;
 pub mod restore;
 pub mod schema;
 pub mod seek;
+pub mod selector;
 pub mod stats;
 pub mod subscription;
 mod terminate;

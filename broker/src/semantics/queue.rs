@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::hash::{Ring, ring_place};
+use super::selector::{KeyPolicy, Selector};
 
 /// Messages that any consumer may get, oldest first.
 #[derive(Debug, Default)]
@@ -26,7 +26,8 @@ pub struct SharedQueue {
 /// acked or that consumer is gone, and blocks no other key meanwhile.
 #[derive(Debug, Default)]
 pub struct KeyQueue {
-    pub ring: Ring,
+    pub selector: Selector,
+    policy: KeyPolicy,
     /// Every offset that waits, by key hash.
     waiting: HashMap<u32, BTreeSet<u64>>,
     count: usize,
@@ -54,15 +55,23 @@ pub enum Route {
 }
 
 impl KeyQueue {
+    pub fn new(policy: KeyPolicy) -> KeyQueue {
+        KeyQueue { selector: Selector::of(policy), policy, ..KeyQueue::default() }
+    }
+
+    pub fn policy(&self) -> KeyPolicy {
+        self.policy
+    }
+
     /// How many keys have unacked messages at another consumer than theirs, and how many messages these are.
     pub fn draining(&self) -> (u64, u64) {
-        let draining = self.held.iter().filter(|(place, held)| self.ring.owner(**place) != Some(held.consumer));
+        let draining = self.held.iter().filter(|(place, held)| self.selector.owner(**place) != Some(held.consumer));
         draining.fold((0, 0), |(keys, messages), (_, held)| (keys + 1, messages + u64::from(held.count)))
     }
 
     /// What a sticky key's hash is to this queue.
     pub fn place(&self, hash: u32) -> u32 {
-        ring_place(hash)
+        self.selector.place(hash)
     }
 
     pub fn count(&self) -> usize {
@@ -113,7 +122,7 @@ impl KeyQueue {
     }
 
     pub fn route(&self, hash: u32) -> Route {
-        match (self.ring.owner(hash), self.held.get(&hash)) {
+        match (self.selector.owner(hash), self.held.get(&hash)) {
             (None, _) => Route::Nobody,
             (Some(owner), Some(held)) if held.consumer != owner => Route::Draining,
             (Some(owner), _) => Route::Consumer(owner),
@@ -131,7 +140,11 @@ impl KeyQueue {
         }
     }
 
+    /// One message of the key more is unacked at its consumer. Not kept if keys need no order.
     pub fn hold(&mut self, hash: u32, consumer: u32) {
+        if self.policy.out_of_order {
+            return;
+        }
         self.held.entry(hash).or_insert(Held { consumer, count: 0 }).count += 1;
     }
 

@@ -76,8 +76,8 @@ impl Topic {
 }
 
 impl Broker {
-    /// Moves the subscription's cursor. All its consumers are disconnected and come back by themselves, as
-    /// with Apache Pulsar.
+    /// Moves the subscription's cursor. Its consumers are disconnected and come back by themselves, as with
+    /// Apache Pulsar; of a Failover subscription only the active one.
     pub fn handle_seek(&mut self, consumer: ConsumerKey, request_id: u64, start: Start) {
         let connection = consumer.connection;
         let Some(at) = self.consumers.get(&consumer).copied() else {
@@ -92,7 +92,11 @@ impl Broker {
         let Some(topic) = self.topics.get_mut(&topic_id) else { return };
         let target = topic.target(start);
         let Some(subscription) = topic.subscriptions.get_mut(&id) else { return };
-        let consumers: Vec<ConsumerKey> = subscription.consumer_keys();
+        // Those of a Failover subscription that only wait have received nothing that would have to be forgotten.
+        let consumers = match subscription.active() {
+            Some(active) => subscription.consumer(active).map(|consumer| consumer.key).into_iter().collect(),
+            None => subscription.consumer_keys(),
+        };
         // A reader's subscription ends with its last consumer. When it comes back it says itself where it
         // starts; but the client's seek decides that, so the subscription is kept for it.
         let (name, durable) = (subscription.name.clone(), subscription.durable);
@@ -113,5 +117,6 @@ impl Broker {
         if durable {
             self.log_subscription(topic_id, &name);
         }
+        self.schedule(topic_id, id);
     }
 }

@@ -6,6 +6,7 @@ use super::broker::Broker;
 use super::effect::Refusal;
 use super::entry::Position;
 use super::name::TopicName;
+use super::selector::KeyPolicy;
 use super::subscription::{Consumer, ConsumerKey, Kind, Subscription, Traffic};
 use super::topic::Topic;
 
@@ -54,9 +55,7 @@ pub struct SubscriptionStats {
 /// What a Key_Shared subscription has beside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeySharedStats {
-    /// Ranges are given by the consumers, rather than split among them.
-    pub sticky: bool,
-    pub out_of_order: bool,
+    pub policy: KeyPolicy,
     /// Keys that wait until another consumer has acknowledged what it has of them.
     pub draining: u64,
     /// Unacknowledged messages of these keys.

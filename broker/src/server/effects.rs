@@ -29,6 +29,7 @@ pub fn server_error(kind: RefusalKind) -> ServerError {
         RefusalKind::AlreadyExists | RefusalKind::NotAllowed => ServerError::NotAllowed,
         RefusalKind::Busy | RefusalKind::Unencrypted => ServerError::Metadata,
         RefusalKind::ConsumerBusy => ServerError::ConsumerBusy,
+        RefusalKind::ConsumerAssign => ServerError::ConsumerAssign,
         RefusalKind::ProducerBusy => ServerError::ProducerBusy,
         RefusalKind::ProducerFenced => ServerError::ProducerFenced,
         RefusalKind::TopicTerminated => ServerError::TopicTerminated,

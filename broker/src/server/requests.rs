@@ -8,7 +8,7 @@ use super::outbound::Outbound;
 use super::schemas;
 use crate::semantics::{
     Access, Broker, Client, ConnectionId, ConsumerKey, CreateProducer, Facts, Kind, MessageId, Position, Publish,
-    Refusal, RefusalKind, Start, Subscribe, batch::first_index, hash::sticky_hash,
+    Refusal, RefusalKind, Start, Subscribe, batch::first_index, hash::sticky_hash, selector::KeyPolicy,
 };
 use crate::timestamp::iso_8601;
 use crate::wire::messages::*;
@@ -132,7 +132,8 @@ impl Session {
                 broker.handle_close_consumer(self.consumer(close.target_id), close.request_id);
             }
             Request::Unsubscribe(unsubscribe) => {
-                broker.handle_unsubscribe(self.consumer(unsubscribe.target_id), unsubscribe.request_id);
+                let consumer = self.consumer(unsubscribe.consumer_id);
+                broker.handle_unsubscribe(consumer, unsubscribe.request_id, unsubscribe.force.unwrap_or(false));
             }
             Request::Redeliver(redeliver) => {
                 let positions: Vec<Position> = redeliver.message_ids.iter().map(position_of).collect();
@@ -238,14 +239,19 @@ impl Session {
                 return self.outbound.respond(&error);
             }
         };
-        let unsupported = match &request.key_shared_meta {
-            Some(meta) if kind == Kind::KeyShared && meta.mode != 0 => Some("Key_Shared with sticky ranges"),
-            _ => None,
+        let (keys, ranges) = match request.key_shared_meta {
+            Some(meta) if matches!(kind, Kind::KeyShared | Kind::Exclusive) => {
+                let keys = KeyPolicy {
+                    sticky: meta.mode == 1,
+                    out_of_order: meta.allow_out_of_order_delivery.unwrap_or(false),
+                };
+                // Nothing is below zero, so a range that ends there is none and one that begins there begins at zero.
+                let ranges = meta.hash_ranges.iter().filter(|range| range.end >= 0);
+                let ranges = ranges.map(|range| (range.start.max(0) as u32, range.end as u32));
+                (keys, if keys.sticky { ranges.collect() } else { Vec::new() })
+            }
+            _ => Default::default(),
         };
-        if let Some(what) = unsupported {
-            let message = format!("{what} is not supported by this broker");
-            return self.outbound.respond(&Response::error(request.request_id, ServerError::NotAllowed, message));
-        }
         let schema = match schemas::given(request.schema) {
             Ok(schema) => schema,
             Err(refusal) => return self.outbound.respond(&refused(request.request_id, &refusal)),
@@ -272,6 +278,8 @@ impl Session {
                 epoch: request.consumer_epoch,
                 read_compacted: request.read_compacted.unwrap_or(false),
                 schema,
+                keys,
+                ranges,
             },
         );
     }
@@ -310,7 +318,7 @@ impl Session {
                 blocked_on_unacked: Some(stats.blocked_on_unacked),
                 address: Some(stats.address),
                 connected_since: Some(iso_8601(stats.connected_ms)),
-                r#type: Some(kind_name(stats.kind).into()),
+                r#type: Some(stats.kind.name().into()),
                 msg_rate_expired: Some(0.0),
                 backlog: Some(stats.backlog),
                 ..Default::default()
@@ -366,16 +374,6 @@ fn create_producer(request: CommandProducer) -> Result<CreateProducer, Refusal> 
 
 fn pairs(pairs: Vec<KeyValue>) -> std::collections::BTreeMap<String, String> {
     pairs.into_iter().map(|pair| (pair.key, pair.value)).collect()
-}
-
-/// As the Java broker names it.
-fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Exclusive => "Exclusive",
-        Kind::Shared => "Shared",
-        Kind::Failover => "Failover",
-        Kind::KeyShared => "Key_Shared",
-    }
 }
 
 fn id_of(id: &MessageIdData) -> MessageId {

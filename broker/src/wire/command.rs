@@ -34,6 +34,7 @@ pub enum ServerError {
     InvalidTopicName = 17,
     IncompatibleSchema = 18,
     NotAllowed = 22,
+    ConsumerAssign = 23,
     ProducerFenced = 25,
 }
 
@@ -47,7 +48,7 @@ pub enum Request {
     Send(CommandSend),
     Ack(CommandAck),
     Flow(CommandFlow),
-    Unsubscribe(CommandTargeted),
+    Unsubscribe(CommandUnsubscribe),
     CloseProducer(CommandTargeted),
     CloseConsumer(CommandTargeted),
     Ping,

@@ -162,10 +162,21 @@ pub struct CommandSubscribe {
     pub consumer_epoch: Option<u64>,
 }
 
+/// Both ends belong to it.
+#[derive(Clone, PartialEq, Message)]
+pub struct IntRange {
+    #[prost(int32, required, tag = "1")]
+    pub start: i32,
+    #[prost(int32, required, tag = "2")]
+    pub end: i32,
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub struct KeySharedMeta {
     #[prost(int32, required, tag = "1")]
     pub mode: i32,
+    #[prost(message, repeated, tag = "3")]
+    pub hash_ranges: Vec<IntRange>,
     #[prost(bool, optional, tag = "4")]
     pub allow_out_of_order_delivery: Option<bool>,
 }
@@ -368,13 +379,23 @@ pub struct CommandFlow {
 }
 
 /// The many requests that consist of the id of a producer or consumer and the request's id:
-/// unsubscribe, close producer, close consumer.
+/// close producer, close consumer.
 #[derive(Clone, PartialEq, Message)]
 pub struct CommandTargeted {
     #[prost(uint64, required, tag = "1")]
     pub target_id: u64,
     #[prost(uint64, required, tag = "2")]
     pub request_id: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct CommandUnsubscribe {
+    #[prost(uint64, required, tag = "1")]
+    pub consumer_id: u64,
+    #[prost(uint64, required, tag = "2")]
+    pub request_id: u64,
+    #[prost(bool, optional, tag = "3")]
+    pub force: Option<bool>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::semantics::ConnectionId;
+use crate::semantics::selector::{KeyPolicy, range_place};
 
 /// A consumer as its connection knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,6 +20,9 @@ pub struct Joining {
     pub priority: i32,
     pub metadata: BTreeMap<String, String>,
     pub epoch: Option<u64>,
+    pub keys: KeyPolicy,
+    /// First and last hash of the ranges of keys that it wants: of Key_Shared with ranges, and of a reader.
+    pub ranges: Vec<(u32, u32)>,
     pub now_ms: u64,
 }
 
@@ -33,6 +37,8 @@ pub struct Consumer {
     /// Counts the times that its client threw away what it had and asked again (PIP-84).
     pub epoch: Option<u64>,
     pub permits: i64,
+    /// Of a reader that wants only some keys; else empty.
+    filter: Vec<(u32, u32)>,
     /// Offsets delivered and not acked; not kept for Exclusive and Failover, whose cursor just rewinds.
     pub unacked: BTreeSet<u64>,
     /// Messages in these, those of a batch counted singly.
@@ -73,6 +79,7 @@ impl Consumer {
             connected_ms: joining.now_ms,
             epoch: joining.epoch,
             permits: 0,
+            filter: joining.ranges,
             unacked: BTreeSet::new(),
             unacked_messages: 0,
             blocked: false,
@@ -82,6 +89,12 @@ impl Consumer {
 
     pub(super) fn can_take(&self) -> bool {
         self.permits > 0 && !self.blocked
+    }
+
+    /// Whether a reader wants messages with such a key.
+    pub(super) fn wants(&self, hash: u32) -> bool {
+        let place = range_place(hash);
+        self.filter.is_empty() || self.filter.iter().any(|(start, end)| (start..=end).contains(&&place))
     }
 
     /// It has acknowledged too little to get more.

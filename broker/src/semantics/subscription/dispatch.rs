@@ -32,7 +32,7 @@ impl Subscription {
             let offset = self.read;
             let Some(entry) = log.get(offset) else { return };
             self.read += 1;
-            if self.cursor.is_acked(offset) {
+            if self.cursor.is_acked(offset) || !consumer.wants(entry.facts.hash) {
                 continue;
             }
             let delivery = Delivery::new(consumer, offset, *entry, 0, self.cursor.unacked(offset), consumer.epoch);
@@ -166,7 +166,7 @@ impl Subscription {
     pub fn route_unstored(&mut self, hash: u32, permits: i64, bytes: u64, now_ms: u64) -> Option<ConsumerKey> {
         let slot = match &mut self.dispatcher {
             Dispatcher::Single { active } => (*active)?,
-            Dispatcher::Keys(queue) => queue.ring.owner(queue.place(hash))?,
+            Dispatcher::Keys(queue) => queue.selector.owner(queue.place(hash))?,
             Dispatcher::Shared(queue) => {
                 let last = queue.last_served;
                 let mut turn = self.consumers.range(last + 1..).chain(self.consumers.range(..=last));

@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::cursor::Cursor;
 use super::entry::Entry;
 use super::queue::{KeyQueue, SharedQueue};
+use super::selector::KeyPolicy;
 use super::stats::KeySharedStats;
 
 pub use compacted::{CompactedReading, Kept};
@@ -42,6 +43,18 @@ pub enum Kind {
     Shared,
     Failover,
     KeyShared,
+}
+
+impl Kind {
+    /// As Apache Pulsar names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Exclusive => "Exclusive",
+            Kind::Shared => "Shared",
+            Kind::Failover => "Failover",
+            Kind::KeyShared => "Key_Shared",
+        }
+    }
 }
 
 /// One message on its way to one consumer.
@@ -129,7 +142,7 @@ impl Subscription {
             read: next,
             consumers: BTreeMap::new(),
             next_slot: 1,
-            dispatcher: Dispatcher::of(kind),
+            dispatcher: Dispatcher::of(kind, KeyPolicy::default()),
             pending: HashMap::new(),
             unacked_messages: 0,
             blocked: false,
@@ -176,7 +189,7 @@ impl Subscription {
     /// The hash ranges of a consumer's keys.
     pub fn key_ranges(&self, slot: u32) -> Vec<(u32, u32)> {
         match &self.dispatcher {
-            Dispatcher::Keys(queue) => queue.ring.ranges(slot),
+            Dispatcher::Keys(queue) => queue.selector.ranges(slot),
             _ => Vec::new(),
         }
     }
@@ -184,7 +197,7 @@ impl Subscription {
     pub fn key_stats(&self) -> Option<KeySharedStats> {
         let Dispatcher::Keys(queue) = &self.dispatcher else { return None };
         let (draining, draining_unacked) = queue.draining();
-        Some(KeySharedStats { sticky: false, out_of_order: false, draining, draining_unacked })
+        Some(KeySharedStats { policy: queue.policy(), draining, draining_unacked })
     }
 
     /// The next offset to be read.
@@ -214,11 +227,11 @@ impl Subscription {
 }
 
 impl Dispatcher {
-    fn of(kind: Kind) -> Dispatcher {
+    fn of(kind: Kind, keys: KeyPolicy) -> Dispatcher {
         match kind {
             Kind::Exclusive | Kind::Failover => Dispatcher::Single { active: None },
             Kind::Shared => Dispatcher::Shared(SharedQueue::default()),
-            Kind::KeyShared => Dispatcher::Keys(Box::default()),
+            Kind::KeyShared => Dispatcher::Keys(Box::new(KeyQueue::new(keys))),
         }
     }
 }

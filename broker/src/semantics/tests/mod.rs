@@ -6,12 +6,14 @@ mod admin;
 mod backlog;
 mod batches;
 mod compacting;
+mod failover;
 mod keys;
 mod lists;
 mod namespaces;
 mod producing;
 mod restoring;
 mod schemas;
+mod sticky;
 mod subscribing;
 
 use std::collections::VecDeque;
@@ -164,6 +166,8 @@ impl World {
             epoch: None,
             read_compacted: false,
             schema: None,
+            keys: selector::KeyPolicy::default(),
+            ranges: Vec::new(),
         };
         edit(&mut request);
         self.broker.handle_subscribe(connection, request);

@@ -210,7 +210,7 @@ fn unsubscribing_forgets() {
     let consumer = world.consumer(1, Kind::Shared, 1);
     world.send("k", "0");
     world.delivered();
-    world.broker.handle_unsubscribe(consumer, 9);
+    world.broker.handle_unsubscribe(consumer, 9, false);
     world.take();
     world.subscribe_as(CLIENT, 2, |request| request.earliest = false);
     assert_eq!(world.backlog(), 0);
@@ -222,11 +222,65 @@ fn unsubscribing_is_refused_while_others_consume() {
     let mut world = world();
     let consumer = world.consumer(1, Kind::Shared, 1);
     world.consumer(2, Kind::Shared, 1);
-    world.broker.handle_unsubscribe(consumer, 9);
+    world.broker.handle_unsubscribe(consumer, 9, false);
     assert_eq!(refusal(&world.take()), Some(RefusalKind::Busy));
 }
 
 // covers: last_message_id
+#[test]
+fn unsubscribing_by_force_closes_the_others() {
+    let mut world = world();
+    let consumer = world.consumer(1, Kind::Shared, 1);
+    let other = world.consumer(2, Kind::Shared, 1);
+    world.broker.handle_unsubscribe(consumer, 9, true);
+    let out = world.take();
+    assert!(out.contains(&Effect::ConsumerClosed { consumer: other }), "{out:?}");
+    assert!(!out.contains(&Effect::ConsumerClosed { consumer }), "its client knows");
+    assert!(out.contains(&Effect::Success { connection: CLIENT, request_id: 9 }));
+    let stats = world.broker.topic_stats(&TopicName::parse("t").expect("valid")).expect("exists");
+    assert!(stats.subscriptions.is_empty());
+    let mut again = restoring::restarted(&world, None);
+    again.consumer(1, Kind::Shared, 1);
+    assert_eq!(again.backlog(), 0);
+}
+
+#[test]
+fn shared_consumers_of_a_worse_priority_wait_until_the_better_have_no_permits() {
+    let mut world = world();
+    for (id, priority, permits) in [(1, 1, 100), (2, 0, 2), (3, 0, 1)] {
+        world.subscribe_as(CLIENT, id, |request| request.priority = priority);
+        world.broker.handle_flow(ConsumerKey { connection: CLIENT, consumer_id: id }, permits);
+    }
+    for _ in 0..5 {
+        world.send("k", "x");
+    }
+    let mut got: Vec<u64> = world.delivered().into_iter().map(|(consumer, ..)| consumer).collect();
+    got[..3].sort_unstable();
+    assert_eq!(got, [2, 2, 3, 1, 1]);
+}
+
+#[test]
+fn a_subscription_with_too_many_unacked_messages_waits() {
+    let mut world = world();
+    let batch = 1000;
+    for id in 1..=10 {
+        world.consumer(id, Kind::Shared, 1_000_000);
+    }
+    let limit = u64::from(subscription::UNACKED_PER_SUBSCRIPTION_MAX as u32 / batch);
+    for _ in 0..limit + 10 {
+        world.send_as(Facts { batch, ..Facts::default() }, "x");
+    }
+    let entries = world.entries();
+    assert_eq!(entries.len() as u64, limit);
+    assert!(backlog::stats(&world).blocked_on_unacked);
+    let any = ConsumerKey { connection: CLIENT, consumer_id: 1 };
+    world.ack(any, &entries[..entries.len() / 2 - 1]);
+    assert!(world.entries().is_empty(), "not yet half of them");
+    world.ack(any, &entries[entries.len() / 2 - 1..entries.len() / 2]);
+    assert_eq!(world.entries().len(), 10);
+    assert!(!backlog::stats(&world).blocked_on_unacked);
+}
+
 #[test]
 fn the_last_message_id_is_none_on_an_empty_topic_and_survives_acks() {
     let mut world = world();
