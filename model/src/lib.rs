@@ -123,7 +123,7 @@ impl Model {
             weakening: None,
             frames: 5,
             crashes: 1,
-            losses: 1,
+            losses: 0,
             carries: 2,
             signal: false,
             effects: false,
