@@ -45,6 +45,15 @@ pub enum CompactionStatus {
     Error(String),
 }
 
+/// What the admin can see of a compacted topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compacted {
+    /// The last position that was looked at.
+    pub horizon: Position,
+    pub entries: u64,
+    pub bytes: u64,
+}
+
 /// The result of the last compaction, and the one that is being made.
 #[derive(Debug, Default)]
 pub(super) struct Compaction {
@@ -142,6 +151,19 @@ impl Broker {
     /// No such topic.
     pub fn compaction_status(&self, name: &TopicName) -> Result<CompactionStatus, Refusal> {
         self.topic(name).map(|topic| topic.compaction.status.clone())
+    }
+
+    /// What compaction has kept of a topic, if it was ever compacted.
+    ///
+    /// # Errors
+    /// No such topic.
+    pub fn compacted(&self, name: &TopicName) -> Result<Option<Compacted>, Refusal> {
+        let topic = self.topic(name)?;
+        Ok(topic.meta.compaction.map(|meta| Compacted {
+            horizon: meta.horizon,
+            entries: topic.compaction.kept.count() as u64,
+            bytes: topic.compaction.kept.bytes(),
+        }))
     }
 
     /// Begins: what was kept before, and all that came since. None if there is nothing new.

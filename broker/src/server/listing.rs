@@ -17,18 +17,14 @@ impl Session {
             _ => Domain::All,
         };
         let (pattern, hash) = (request.topics_pattern.as_deref(), request.topics_hash.as_deref());
-        let response = match broker.list_topics(&request.namespace, domain, pattern, hash) {
-            Ok(TopicList { topics, filtered, hash }) => {
-                Response::GetTopicsOfNamespace(CommandGetTopicsOfNamespaceResponse {
-                    request_id,
-                    changed: Some(topics.is_some()),
-                    topics: topics.unwrap_or_default(),
-                    filtered: Some(filtered),
-                    topics_hash: Some(hash),
-                })
-            }
-            Err(refusal) => refused(request_id, &refusal),
-        };
+        let TopicList { topics, filtered, hash } = broker.list_topics(&request.namespace, domain, pattern, hash);
+        let response = Response::GetTopicsOfNamespace(CommandGetTopicsOfNamespaceResponse {
+            request_id,
+            changed: Some(topics.is_some()),
+            topics: topics.unwrap_or_default(),
+            filtered: Some(filtered),
+            topics_hash: Some(hash),
+        });
         self.outbound.respond(&response);
     }
 

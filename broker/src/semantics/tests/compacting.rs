@@ -113,6 +113,8 @@ fn what_was_kept_outlives_the_log() {
     let mut world = sent(6);
     compact(&mut world, &[2, 5]);
     trim(&mut world);
+    let compacted = world.broker.compacted(&topic()).expect("exists").expect("compacted");
+    assert_eq!((compacted.entries, compacted.horizon), (2, Position { ledger: 1, entry: 5 }));
     let stats = world.broker.topic_stats(&topic()).expect("exists");
     assert_eq!(stats.entries, 0, "the log has let go of everything");
     assert_eq!(read(&mut world, 1), [2, 5]);
