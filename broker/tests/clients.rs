@@ -127,7 +127,7 @@ async fn readers_start_where_they_are_told() {
     for n in 0..10 {
         positions.push(send(&mut producer, plain(n.to_string())).await);
     }
-    for (from, expected) in [(None, 0), (Some(3), 4)] {
+    for (from, expected) in [(None, 0), (Some(3), 3)] {
         let mut options = ConsumerOptions::default().durable(false).with_initial_position(InitialPosition::Earliest);
         if let Some(from) = from {
             let (ledger_id, entry_id): (u64, u64) = positions[from];

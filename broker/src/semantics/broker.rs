@@ -22,6 +22,8 @@ pub struct Broker {
     /// The time of the last input that said it.
     pub(super) now_ms: u64,
     pub(super) clients: BTreeMap<ConnectionId, Client>,
+    /// Connections that do not take what is delivered.
+    pub(super) congested: BTreeSet<ConnectionId>,
     pub(super) catalog: Catalog,
     pub(super) topics: HashMap<TopicId, Topic>,
     pub(super) names: BTreeMap<String, TopicId>,
@@ -80,6 +82,24 @@ impl Broker {
     /// Says who a connection is of; for what is only shown.
     pub fn handle_connected(&mut self, connection: ConnectionId, client: Client) {
         self.clients.insert(connection, client);
+    }
+
+    /// A connection does not take what is delivered to it, so it gets nothing more; or it takes it again.
+    pub fn handle_congestion(&mut self, connection: ConnectionId, congested: bool) {
+        if congested {
+            self.congested.insert(connection);
+        } else {
+            self.congested.remove(&connection);
+        }
+        let consumers: Vec<ConsumerRef> =
+            self.consumers.range(ConsumerKey::all_of(connection)).map(|(_, consumer)| *consumer).collect();
+        for at in consumers {
+            let topic = self.topics.get_mut(&at.topic);
+            if let Some(state) = topic.and_then(|topic| topic.subscriptions.get_mut(&at.subscription)) {
+                state.handle_congestion(at.slot, congested);
+            }
+            self.schedule(at.topic, at.subscription);
+        }
     }
 
     pub(super) fn emit(&mut self, effect: Effect) {
@@ -227,6 +247,7 @@ impl Broker {
     /// Takes all effects of the inputs so far, after handing out what can be delivered. `out` must be empty;
     /// its allocation is reused.
     pub fn poll_effects(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+        let mut again = Vec::new();
         while let Some((topic_id, subscription)) = self.scheduled.pop() {
             let Some(topic) = self.topics.get_mut(&topic_id) else { continue };
             let Some(state) = topic.subscriptions.get_mut(&subscription) else { continue };
@@ -236,7 +257,10 @@ impl Broker {
                 let kept = compaction.map(|meta| Kept { log: &topic.compaction.kept, horizon: meta.horizon });
                 state.dispatch_compacted(kept, &topic.log, now_ms, &mut self.compacted_deliveries);
             } else {
-                state.dispatch(&topic.log, now_ms, &mut self.deliveries);
+                let more = state.dispatch(&topic.log, now_ms, &mut self.deliveries);
+                if more {
+                    again.push((topic_id, subscription));
+                }
             }
             let due = state.next_due_ms();
             if due != state.timer {
@@ -267,19 +291,23 @@ impl Broker {
             self.announce_end(topic_id, subscription);
         }
         self.tell_watchers();
+        for (topic, subscription) in again {
+            self.schedule(topic, subscription);
+        }
         std::mem::swap(out, &mut self.effects);
     }
 
     /// A client is gone, with all its producers and consumers.
     pub fn handle_disconnected(&mut self, connection: ConnectionId) {
         self.clients.remove(&connection);
+        self.congested.remove(&connection);
         self.unwatch_all(connection);
         let producers = ProducerKey::all_of(connection);
         let producers: Vec<ProducerKey> = self.producers.range(producers).map(|(key, _)| *key).collect();
         for key in producers {
             self.remove_producer(key);
         }
-        let all = ConsumerKey { connection, consumer_id: 0 }..=ConsumerKey { connection, consumer_id: u64::MAX };
+        let all = ConsumerKey::all_of(connection);
         let consumers: Vec<ConsumerKey> = self.consumers.range(all).map(|(key, _)| *key).collect();
         for key in consumers {
             self.remove_consumer(key);

@@ -142,6 +142,9 @@ impl Broker {
             let name = request.subscription;
             self.log_subscription(topic_id, &name);
         }
+        if self.congested.contains(&connection) {
+            self.handle_congestion(connection, true);
+        }
         self.announce_active(topic_id, id, before, Some(slot));
         self.schedule(topic_id, id);
         Ok(())

@@ -92,6 +92,14 @@ async fn write(mut socket: OwnedWriteHalf, id: ConnectionId, outbound: &Outbound
                 hub.act(|broker| broker.handle_flow(consumer, message.permits));
             }
         }
+        if outbound.is_congested() {
+            // Whether it still is is decided while the state machine cannot deliver.
+            hub.act(|broker| {
+                if outbound.relieve() {
+                    broker.handle_congestion(id, false);
+                }
+            });
+        }
         if buffer.capacity() > 4 * WRITE_BYTES {
             buffer = BytesMut::with_capacity(READ_BYTES);
         }

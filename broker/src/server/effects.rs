@@ -122,6 +122,9 @@ impl State {
                     OutMessage { consumer_id, position, partition, redelivery_count, permits, ack_set, epoch, source };
                 let outbound = self.connections.get(&consumer.connection);
                 let taken = outbound.is_some_and(|outbound| outbound.deliver(message));
+                if outbound.is_some_and(|outbound| outbound.has_become_congested()) {
+                    self.broker.handle_congestion(consumer.connection, true);
+                }
                 if !taken && !stored {
                     self.broker.handle_flow(consumer, permits);
                 }

@@ -14,6 +14,9 @@ const UNANSWERED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A connection whose client does not take its answers is not read either.
 const QUEUED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// A connection for which so many messages wait gets no more until they are written.
+const QUEUED_MESSAGES_MAX: usize = 4 * 1024;
+
 #[derive(Debug, Default)]
 pub struct Outbound {
     queue: Mutex<Queue>,
@@ -27,6 +30,8 @@ struct Queue {
     /// Encoded bytes and payloads that are kept in memory for it.
     bytes: usize,
     unanswered: usize,
+    /// Its client does not take its messages; it gets none until they are written.
+    congested: bool,
     /// Close when all is written.
     finished: bool,
 }
@@ -84,6 +89,21 @@ impl Outbound {
         drop(queue);
         self.filled.notify_one();
         true
+    }
+
+    /// True if it has become full of messages; no more should come until [`Outbound::relieve`] says so.
+    pub fn has_become_congested(&self) -> bool {
+        let mut queue = self.queue();
+        queue.items.len() >= QUEUED_MESSAGES_MAX && !std::mem::replace(&mut queue.congested, true)
+    }
+
+    pub fn is_congested(&self) -> bool {
+        self.queue().congested
+    }
+
+    /// What waited is written. True if messages had been held back.
+    pub fn relieve(&self) -> bool {
+        std::mem::take(&mut self.queue().congested)
     }
 
     pub fn count_unanswered(&self, bytes: usize) {

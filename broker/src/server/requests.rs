@@ -270,7 +270,7 @@ impl Session {
                 name: request.consumer_name,
                 priority: request.priority_level.unwrap_or(0),
                 durable: request.durable.unwrap_or(true),
-                start: since.or(request.start_message_id.as_ref().map(start_after)),
+                start: since.or(request.start_message_id.as_ref().map(start_of)),
                 earliest: request.initial_position == Some(1),
                 create_topic: request.force_topic_creation.unwrap_or(true),
                 metadata: pairs(request.metadata),
@@ -286,13 +286,11 @@ impl Session {
 
     fn seek(&self, broker: &mut Broker, seek: &CommandSeek) {
         let start = match (&seek.message_id, seek.message_publish_time) {
-            (Some(id), _) => match start_after(id) {
+            (Some(id), _) => match start_of(id) {
                 // The client says by its bits which messages of the batch come before the one that it means.
-                Start::After(position) | Start::At(position) if !id.ack_set.is_empty() => {
+                Start::At(position) if !id.ack_set.is_empty() => {
                     Start::Within(position, first_index(&words(&id.ack_set)).unwrap_or(u32::MAX))
                 }
-                // A seek names the first message to come, not the last one that is known.
-                Start::After(position) => Start::At(position),
                 start => start,
             },
             (None, Some(time_ms)) => Start::Since(time_ms),
@@ -394,16 +392,15 @@ fn words(ack_set: &[i64]) -> Vec<u64> {
     ack_set.iter().map(|word| *word as u64).collect()
 }
 
-/// What a start message id means: the signed -1:-1 is the earliest message, the largest number the latest; one
-/// within a batch stands for its whole entry, of which the client skips what it has.
-fn start_after(id: &MessageIdData) -> Start {
-    let position = Position { ledger: id.ledger_id, entry: id.entry_id };
+/// What a message id as the start of a reader or the target of a seek means: -1:-1 is the earliest message, the
+/// largest number the latest; else that message itself, of which the client leaves out what it has.
+fn start_of(id: &MessageIdData) -> Start {
+    let position = position_of(id);
     match (id.ledger_id as i64, id.entry_id as i64) {
         (..0, _) => Start::Earliest,
         (i64::MAX, _) => Start::Latest,
         (_, ..0) => Start::At(Position { entry: 0, ..position }),
-        _ if id.batch_index.is_some_and(|index| index >= 0) => Start::At(position),
-        _ => Start::After(position),
+        _ => Start::At(position),
     }
 }
 

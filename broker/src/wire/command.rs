@@ -33,8 +33,8 @@ pub enum ServerError {
     ProducerBusy = 16,
     InvalidTopicName = 17,
     IncompatibleSchema = 18,
+    ConsumerAssign = 19,
     NotAllowed = 22,
-    ConsumerAssign = 23,
     ProducerFenced = 25,
 }
 

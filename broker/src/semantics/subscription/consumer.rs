@@ -12,6 +12,12 @@ pub struct ConsumerKey {
     pub consumer_id: u64,
 }
 
+impl ConsumerKey {
+    pub(in crate::semantics) fn all_of(connection: ConnectionId) -> std::ops::RangeInclusive<ConsumerKey> {
+        ConsumerKey { connection, consumer_id: 0 }..=ConsumerKey { connection, consumer_id: u64::MAX }
+    }
+}
+
 /// What a consumer says of itself when it subscribes.
 #[derive(Debug, Clone)]
 pub struct Joining {
@@ -44,6 +50,8 @@ pub struct Consumer {
     /// Messages in these, those of a batch counted singly.
     pub unacked_messages: u64,
     pub(super) blocked: bool,
+    /// Its connection does not take what was delivered.
+    pub(super) congested: bool,
     pub traffic: Traffic,
 }
 
@@ -83,12 +91,13 @@ impl Consumer {
             unacked: BTreeSet::new(),
             unacked_messages: 0,
             blocked: false,
+            congested: false,
             traffic: Traffic::default(),
         }
     }
 
     pub(super) fn can_take(&self) -> bool {
-        self.permits > 0 && !self.blocked
+        self.permits > 0 && !self.blocked && !self.congested
     }
 
     /// Whether a reader wants messages with such a key.

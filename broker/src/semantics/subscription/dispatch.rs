@@ -1,8 +1,8 @@
 //! Who gets which message when: permits, priorities, keys and delays.
 
 use super::{
-    Consumer, ConsumerKey, Delivery, Dispatcher, KEYS_LOOK_AHEAD_MAX, Pending, Subscription, UNACKED_PER_CONSUMER_MAX,
-    UNACKED_PER_SUBSCRIPTION_MAX,
+    Consumer, ConsumerKey, DISPATCH_MAX, Delivery, Dispatcher, KEYS_LOOK_AHEAD_MAX, Pending, Subscription,
+    UNACKED_PER_CONSUMER_MAX, UNACKED_PER_SUBSCRIPTION_MAX,
 };
 use crate::semantics::batch::Unacked;
 use crate::semantics::entry::Entry;
@@ -10,8 +10,9 @@ use crate::semantics::log::Log;
 use crate::semantics::queue::Route;
 
 impl Subscription {
-    /// Hands out whatever can go now.
-    pub fn dispatch(&mut self, log: &Log, now_ms: u64, out: &mut Vec<Delivery>) {
+    /// Hands out what can go now, but not more than [`DISPATCH_MAX`]. True if there may be more.
+    pub fn dispatch(&mut self, log: &Log, now_ms: u64, out: &mut Vec<Delivery>) -> bool {
+        debug_assert!(out.is_empty(), "what was handed out before is on its way");
         self.read = self.read.max(log.base());
         match &self.dispatcher {
             Dispatcher::Single { active } => self.dispatch_single(*active, log, now_ms, out),
@@ -24,11 +25,12 @@ impl Subscription {
                 self.dispatch_keys(log, now_ms, out);
             }
         }
+        out.len() >= DISPATCH_MAX
     }
 
     fn dispatch_single(&mut self, active: Option<u32>, log: &Log, now_ms: u64, out: &mut Vec<Delivery>) {
         let Some(consumer) = active.and_then(|slot| self.consumers.get_mut(&slot)) else { return };
-        while consumer.permits > 0 {
+        while consumer.can_take() && out.len() < DISPATCH_MAX {
             let offset = self.read;
             let Some(entry) = log.get(offset) else { return };
             self.read += 1;
@@ -82,7 +84,7 @@ impl Subscription {
     }
 
     fn dispatch_shared(&mut self, log: &Log, now_ms: u64, out: &mut Vec<Delivery>) {
-        while !self.blocked {
+        while !self.blocked && out.len() < DISPATCH_MAX {
             let Dispatcher::Shared(queue) = &mut self.dispatcher else { return };
             let last = queue.last_served;
             let able = |(slot, consumer): (&u32, &Consumer)| consumer.can_take().then_some((consumer.priority, *slot));
@@ -100,7 +102,7 @@ impl Subscription {
     }
 
     fn dispatch_keys(&mut self, log: &Log, now_ms: u64, out: &mut Vec<Delivery>) {
-        while !self.blocked {
+        while !self.blocked && out.len() < DISPATCH_MAX {
             let Dispatcher::Keys(queue) = &mut self.dispatcher else { return };
             let Some((offset, hash)) = queue.next_ready() else { break };
             let Some(entry) = log.get(offset) else {
@@ -116,7 +118,7 @@ impl Subscription {
                 Route::Consumer(slot) => queue.starve(slot, offset, hash),
             }
         }
-        while !self.blocked && self.consumers.values().any(Consumer::can_take) {
+        while !self.blocked && out.len() < DISPATCH_MAX && self.consumers.values().any(Consumer::can_take) {
             let Dispatcher::Keys(queue) = &self.dispatcher else { return };
             if queue.count() >= KEYS_LOOK_AHEAD_MAX {
                 return;

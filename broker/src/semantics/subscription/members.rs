@@ -127,6 +127,17 @@ impl Subscription {
         }
     }
 
+    /// Its connection takes nothing at present, or takes it again.
+    pub fn handle_congestion(&mut self, slot: u32, congested: bool) {
+        let Some(consumer) = self.consumers.get_mut(&slot) else { return };
+        consumer.congested = congested;
+        if let Dispatcher::Keys(queue) = &mut self.dispatcher
+            && !congested
+        {
+            queue.feed(slot);
+        }
+    }
+
     pub fn handle_flow(&mut self, slot: u32, permits: u32, now_ms: u64) {
         self.traffic.last_flow_ms = now_ms;
         if let Some(consumer) = self.consumers.get_mut(&slot) {

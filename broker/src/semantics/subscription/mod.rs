@@ -33,6 +33,10 @@ pub const UNACKED_PER_CONSUMER_MAX: u64 = 50_000;
 /// Nor do all its consumers, if they have this many together, likewise.
 pub const UNACKED_PER_SUBSCRIPTION_MAX: u64 = 200_000;
 
+/// So many messages are handed out at once; the rest follows when these are on their way, so that neither a large
+/// backlog nor a client that grants any number of permits takes memory.
+pub const DISPATCH_MAX: usize = 1000;
+
 /// How far a Key_Shared subscription reads ahead of blocked keys. Only offsets wait, so this is memory of a
 /// few megabytes; Apache Pulsar stops after 2,000 per consumer, since it keeps whole messages.
 pub const KEYS_LOOK_AHEAD_MAX: usize = 100_000;

@@ -7,6 +7,7 @@ mod backlog;
 mod batches;
 mod compacting;
 mod failover;
+mod interleavings;
 mod keys;
 mod lists;
 mod namespaces;

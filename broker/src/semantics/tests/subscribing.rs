@@ -282,6 +282,54 @@ fn a_subscription_with_too_many_unacked_messages_waits() {
 }
 
 #[test]
+fn a_connection_that_takes_nothing_gets_nothing_until_it_does() {
+    for kind in [Kind::Exclusive, Kind::Shared, Kind::KeyShared] {
+        let mut world = world();
+        let consumer = world.consumer(1, kind, 1_000_000);
+        world.broker.handle_congestion(CLIENT, true);
+        for _ in 0..3 {
+            world.send("k", "x");
+        }
+        assert!(world.entries().is_empty());
+        world.broker.handle_flow(consumer, 10);
+        assert!(world.entries().is_empty(), "permits are not what it lacks");
+        world.broker.handle_congestion(CLIENT, false);
+        assert_eq!(world.entries(), [0, 1, 2]);
+        // Who joins on a congested connection waits likewise.
+        world.broker.handle_congestion(CLIENT, true);
+        world.broker.handle_close_consumer(consumer, 9);
+        world.consumer(2, kind, 100);
+        assert!(world.entries().is_empty());
+        world.broker.handle_congestion(CLIENT, false);
+        assert_eq!(world.entries(), [0, 1, 2]);
+    }
+}
+
+#[test]
+fn a_large_backlog_is_handed_out_piece_by_piece() {
+    for kind in [Kind::Exclusive, Kind::Shared, Kind::KeyShared] {
+        let mut world = world();
+        world.consumer(1, kind, 0);
+        let count = 2 * subscription::DISPATCH_MAX + 5;
+        for _ in 0..count {
+            world.send("k", "x");
+        }
+        world.settle();
+        world.broker.handle_flow(ConsumerKey { connection: CLIENT, consumer_id: 1 }, u32::MAX);
+        let mut pieces = Vec::new();
+        loop {
+            let mut effects = Vec::new();
+            world.broker.poll_effects(world.now_ms, &mut effects);
+            match effects.len() {
+                0 => break,
+                piece => pieces.push(piece),
+            }
+        }
+        assert_eq!(pieces, [subscription::DISPATCH_MAX, subscription::DISPATCH_MAX, 5]);
+    }
+}
+
+#[test]
 fn the_last_message_id_is_none_on_an_empty_topic_and_survives_acks() {
     let mut world = world();
     let consumer = world.consumer(1, Kind::Shared, 10);
