@@ -15,12 +15,18 @@ import java.util.concurrent.TimeUnit;
 import org.apache.pulsar.client.admin.LongRunningProcessStatus;
 import org.apache.pulsar.client.api.Message;
 import org.apache.pulsar.client.api.MessageId;
+import org.apache.pulsar.client.api.MessageIdAdv;
 import org.apache.pulsar.client.api.Producer;
 import org.apache.pulsar.client.api.PulsarClientException;
 import org.apache.pulsar.client.api.Reader;
 import org.apache.pulsar.client.api.ReaderBuilder;
 import org.apache.pulsar.client.api.Schema;
 import org.apache.pulsar.client.api.SubscriptionType;
+import org.apache.pulsar.common.api.proto.BaseCommand;
+import org.apache.pulsar.common.api.proto.CommandSubscribe.InitialPosition;
+import org.apache.pulsar.common.api.proto.CommandSubscribe.SubType;
+import org.apache.pulsar.common.api.proto.MessageIdData;
+import org.apache.pulsar.common.protocol.Commands;
 import org.junit.jupiter.api.Test;
 
 /** Readers, and what is left to read after a compaction. */
@@ -58,6 +64,22 @@ class ReaderTest {
                     assertFalse(reader.hasMessageAvailable());
                 }
             }
+        }
+    }
+
+    @Test
+    void reader__is_sent_the_entry_that_it_starts_from() throws Exception {
+        String topic = Broker.topic("reader-raw");
+        try (var producer = Broker.producer(topic); var raw = new Raw()) {
+            var id = (MessageIdAdv) Text.send(producer, Text.numbered(0, 3)).get(1);
+            raw.connect(21);
+            var start = new MessageIdData().setLedgerId(id.getLedgerId()).setEntryId(id.getEntryId());
+            raw.send(Commands.newSubscribe(topic, "s", 1, 2, SubType.Exclusive, 0, "c", false, start, Map.of(),
+                    false, true, InitialPosition.Latest, 0, null, true));
+            assertEquals(BaseCommand.Type.SUCCESS, raw.next().getType());
+            raw.send(Commands.newFlow(1, 10));
+            // Whether it comes before or after the entry's messages is the client's business.
+            assertEquals(id.getEntryId(), raw.next().getMessage().getMessageId().getEntryId());
         }
     }
 
