@@ -1,23 +1,46 @@
-//! The admin REST API: the part of Apache Pulsar's `/admin/v2` that this project and common clients use.
+//! The admin REST API: the paths of Apache Pulsar 4.0 that `pulsar-admin`, clients and common tools use.
 //!
-//! Owns paths, verbs, bodies and status codes, as those of Apache Pulsar 4.0; what they do is the state
-//! machine's. Errors are JSON, `{"reason": ".."}`.
+//! Owns paths, verbs, bodies and status codes, as those of Apache Pulsar; what they do is the state machine's.
+//! Failures are JSON, `{"reason": ".."}`. [`covered`] lists all paths, with what is refused and why.
+//!
+//! ```text
+//! request ──token?──► routes ──► path (names) ──► a subject's module ──► Hub ──► reply
+//! ```
 
+mod clusters;
+mod internal;
+mod messages;
+mod metrics;
 mod namespaces;
+mod partitions;
+mod path;
+mod policies;
 mod reply;
+mod routes;
+mod stats;
+mod subscriptions;
+mod tenants;
 mod topics;
+mod unsupported;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
-use axum::response::Response;
-use axum::routing::{get, put};
+use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
 
 use crate::server::{Hub, same};
-use reply::{Failure, json};
+use reply::Failure;
+pub use routes::Covered;
+use routes::Routes;
+
+/// Policies and schemas are far smaller.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// What a load balancer or a supervisor asks without a token.
+const OPEN: [&str; 3] = ["/status.html", "/admin/v2/brokers/health", "/admin/v2/brokers/ready"];
 
 /// Serves until it is dropped.
 pub async fn serve(listener: TcpListener, hub: Arc<Hub>) {
@@ -26,35 +49,51 @@ pub async fn serve(listener: TcpListener, hub: Arc<Hub>) {
     }
 }
 
+fn routes() -> Routes {
+    clusters::routes()
+        .merge(tenants::routes())
+        .merge(namespaces::routes())
+        .merge(topics::routes())
+        .merge(metrics::routes())
+        .merge(unsupported::elsewhere())
+}
+
+/// Every path and method that has an answer of its own, sorted.
+pub fn covered() -> Vec<Covered> {
+    routes().into_covered()
+}
+
 fn router(hub: Arc<Hub>) -> Router {
-    Router::new()
-        .route("/admin/v2/clusters", get(async || json(["standalone"])))
-        .route("/admin/v2/clusters/{cluster}", get(namespaces::cluster))
-        .route("/admin/v2/brokers/health", get(async || "ok"))
-        .route("/admin/v2/brokers/ready", get(async || "ok"))
-        .route("/admin/v2/brokers/version", get(async || env!("CARGO_PKG_VERSION")))
-        .route("/admin/v2/tenants", get(namespaces::tenants))
-        .route(
-            "/admin/v2/tenants/{tenant}",
-            put(namespaces::create_tenant).get(namespaces::tenant).delete(namespaces::delete_tenant),
-        )
-        .route("/admin/v2/namespaces/{tenant}", get(namespaces::list))
-        .nest("/admin/v2/namespaces/{tenant}/{namespace}", namespaces::router())
-        .nest("/admin/v2/persistent", topics::router("persistent"))
-        .nest("/admin/v2/non-persistent", topics::router("non-persistent"))
-        .route("/lookup/v2/topic/{domain}/{tenant}/{namespace}/{topic}", get(topics::lookup))
-        .fallback(async || Failure::not_found("There is nothing at this path"))
+    routes()
+        .into_router()
+        .fallback(async || Failure::nothing_here())
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(hub.clone(), authenticate))
+        .layer(middleware::map_response(reply::with_reason))
         .with_state(hub)
 }
 
-async fn authenticate(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> Result<Response, Failure> {
-    if let Some(token) = &hub.settings.token {
+async fn authenticate(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> Response {
+    if let Some(token) = &hub.settings.token
+        && !OPEN.contains(&request.uri().path())
+    {
         let header = request.headers().get("authorization").and_then(|value| value.to_str().ok());
         let given = header.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
         if !same(given.as_bytes(), token.as_bytes()) {
-            return Err(Failure::unauthorized());
+            return Failure::unauthorized().into_response();
         }
     }
-    Ok(next.run(request).await)
+    next.run(request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_paths_do_not_contradict_each_other() {
+        let covered = covered();
+        assert!(covered.iter().any(|path| path.refused.is_none()));
+        assert!(covered.windows(2).all(|pair| (&pair[0].path, pair[0].method) != (&pair[1].path, pair[1].method)));
+    }
 }

@@ -1,7 +1,8 @@
 //! Answers of the admin API.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::body::{Body, to_bytes};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -16,22 +17,62 @@ pub struct Failure {
 
 pub type Reply = Result<Response, Failure>;
 
+/// Words of a framework's own refusal are not longer than this.
+const REASON_BYTES_MAX: usize = 64 * 1024;
+
 impl Failure {
+    fn new(status: StatusCode, reason: impl Into<String>) -> Failure {
+        Failure { status, reason: reason.into() }
+    }
+
     pub fn not_found(reason: impl Into<String>) -> Failure {
-        Failure { status: StatusCode::NOT_FOUND, reason: reason.into() }
+        Failure::new(StatusCode::NOT_FOUND, reason)
+    }
+
+    pub fn nothing_here() -> Failure {
+        Failure::not_found("There is nothing at this path")
     }
 
     pub fn invalid(reason: impl Into<String>) -> Failure {
-        Failure { status: StatusCode::BAD_REQUEST, reason: reason.into() }
+        Failure::new(StatusCode::BAD_REQUEST, reason)
     }
 
     pub fn precondition(reason: impl Into<String>) -> Failure {
-        Failure { status: StatusCode::PRECONDITION_FAILED, reason: reason.into() }
+        Failure::new(StatusCode::PRECONDITION_FAILED, reason)
+    }
+
+    pub fn conflict(reason: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::CONFLICT, reason)
+    }
+
+    pub fn forbidden(reason: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::FORBIDDEN, reason)
+    }
+
+    pub fn not_allowed(reason: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::METHOD_NOT_ALLOWED, reason)
+    }
+
+    /// What Apache Pulsar can do and this broker cannot; nothing was changed.
+    pub fn not_supported(reason: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::NOT_IMPLEMENTED, reason)
+    }
+
+    pub fn internal(reason: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, reason)
     }
 
     pub fn unauthorized() -> Failure {
-        let reason = "Authentication required: send the broker's token as `Authorization: Bearer TOKEN`".into();
-        Failure { status: StatusCode::UNAUTHORIZED, reason }
+        let reason = "Authentication required: send the broker's token as `Authorization: Bearer TOKEN`";
+        Failure::new(StatusCode::UNAUTHORIZED, reason)
+    }
+
+    /// Says something else where this is the status, since Apache Pulsar does.
+    pub fn instead_of(mut self, status: u16, other: u16) -> Failure {
+        if self.status.as_u16() == status {
+            self.status = StatusCode::from_u16(other).unwrap_or(self.status);
+        }
+        self
     }
 }
 
@@ -64,8 +105,32 @@ impl From<Refusal> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        (self.status, Json(serde_json::json!({ "reason": self.reason }))).into_response()
+        let body = (self.status, Json(serde_json::json!({ "reason": self.reason }))).into_response();
+        if self.status != StatusCode::UNAUTHORIZED {
+            return body;
+        }
+        ([(header::WWW_AUTHENTICATE, "Bearer")], body).into_response()
     }
+}
+
+/// Gives every failure a JSON reason, also those that the framework answers by itself.
+pub async fn with_reason(response: Response) -> Response {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if !(status.is_client_error() || status.is_server_error())
+        || kind.is_some_and(|kind| kind.starts_with("application/json"))
+    {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let words = to_bytes(body, REASON_BYTES_MAX).await.unwrap_or_default();
+    let words = String::from_utf8_lossy(&words);
+    let reason = if words.is_empty() { format!("HTTP {status}") } else { words.into_owned() };
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let json = Failure { status, reason }.into_response();
+    let (json_parts, body): (_, Body) = json.into_parts();
+    parts.headers.extend(json_parts.headers);
+    Response::from_parts(parts, body)
 }
 
 pub fn json(body: impl Serialize) -> Response {
@@ -76,7 +141,7 @@ pub fn json(body: impl Serialize) -> Response {
 pub fn maybe(body: Option<impl Serialize>) -> Response {
     match body {
         Some(body) => json(body),
-        None => done(),
+        None => StatusCode::OK.into_response(),
     }
 }
 
@@ -85,6 +150,9 @@ pub fn done() -> Response {
 }
 
 /// Reads a JSON body whatever its content type says.
+///
+/// # Errors
+/// It is something else.
 pub fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(body).map_err(|error| Failure::invalid(format!("The body cannot be understood: {error}")))
 }

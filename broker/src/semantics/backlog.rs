@@ -31,6 +31,8 @@ impl Broker {
         if !state.name.is_persistent() {
             return Err(Refusal::new(RefusalKind::NotAllowed, "A non-persistent topic has no durable subscriptions"));
         }
+        self.check_new_subscription(topic, true)?;
+        let Some(state) = self.topics.get_mut(&id) else { return Ok(()) };
         let target = state.target(start);
         let mut subscription = Subscription::new(name, Kind::Shared, true, target.offset);
         subscription.seek(target);

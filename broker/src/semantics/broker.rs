@@ -21,6 +21,8 @@ pub struct Broker {
     pub(super) generation: u64,
     /// The time of the last input that said it.
     pub(super) now_ms: u64,
+    /// When the present window of the rates began.
+    pub(super) rolled_ms: u64,
     pub(super) clients: BTreeMap<ConnectionId, Client>,
     /// Connections that do not take what is delivered.
     pub(super) congested: BTreeSet<ConnectionId>,

@@ -15,6 +15,8 @@ use super::subscription::Subscription;
 pub struct Catalog {
     pub tenants: BTreeSet<String>,
     pub namespaces: BTreeMap<String, Policies>,
+    /// What a topic has of its own, by its name without the number of a partition.
+    pub topic_policies: BTreeMap<String, Policies>,
     /// Full name of the partitioned topic, and how many partitions it has.
     pub partitioned: BTreeMap<String, u32>,
     /// What the user notes about partitioned topics.
@@ -31,6 +33,14 @@ impl Catalog {
                 format!("Namespace {namespace} does not exist: create it first"),
             )
         })
+    }
+}
+
+impl Catalog {
+    /// What a topic obeys: its own policy, else that of its namespace.
+    pub fn policy<T>(&self, topic: &TopicName, field: impl Fn(&Policies) -> Option<T>) -> Option<T> {
+        let own = if self.topic_policies.is_empty() { None } else { self.topic_policies.get(topic.base()) };
+        own.and_then(&field).or_else(|| self.namespaces.get(topic.namespace()).and_then(&field))
     }
 }
 
@@ -110,6 +120,7 @@ impl Broker {
         for topic in partitioned {
             self.catalog.partitioned.remove(topic.as_str());
             self.catalog.partitioned_properties.remove(topic.as_str());
+            self.forget_topic_policies(&topic);
             self.log(Change::PartitionedDeleted { topic: topic.to_string() });
         }
         self.catalog.namespaces.remove(namespace);
@@ -129,6 +140,43 @@ impl Broker {
             self.log(Change::Namespace { namespace: namespace.to_owned(), policies });
         }
         Ok(())
+    }
+
+    /// Changes what a topic, or a partitioned one, has of its own.
+    ///
+    /// # Errors
+    /// There is no such topic.
+    pub fn handle_set_topic_policies(
+        &mut self,
+        topic: &TopicName,
+        edit: impl FnOnce(&mut Policies),
+    ) -> Result<(), Refusal> {
+        if !self.has_topic(topic) && !self.catalog.partitioned.contains_key(topic.base()) {
+            return Err(Refusal::new(RefusalKind::TopicNotFound, format!("Topic {topic} not found")));
+        }
+        let before = self.catalog.topic_policies.get(topic.base()).cloned().unwrap_or_default();
+        let mut policies = before.clone();
+        edit(&mut policies);
+        if policies != before {
+            self.store_topic_policies(topic.base().to_owned(), policies);
+        }
+        Ok(())
+    }
+
+    /// A deleted topic's namesake begins without policies.
+    pub(super) fn forget_topic_policies(&mut self, topic: &TopicName) {
+        if self.catalog.topic_policies.contains_key(topic.as_str()) {
+            self.store_topic_policies(topic.to_string(), Policies::default());
+        }
+    }
+
+    fn store_topic_policies(&mut self, topic: String, policies: Policies) {
+        let kept = (policies != Policies::default()).then(|| Box::new(policies));
+        match &kept {
+            Some(policies) => self.catalog.topic_policies.insert(topic.clone(), Policies::clone(policies)),
+            None => self.catalog.topic_policies.remove(&topic),
+        };
+        self.log(Change::TopicPolicies { topic, policies: kept });
     }
 
     /// Creates a partitioned topic with all its partitions, or adds partitions to one.
@@ -165,6 +213,8 @@ impl Broker {
             }
             _ => {}
         }
+        let present = existing.unwrap_or(0);
+        self.check_new_topics(topic, (partitions - present.min(partitions)) as usize)?;
         self.catalog.partitioned.insert(topic.as_str().to_owned(), partitions);
         self.log(Change::Partitioned { topic: topic.to_string(), partitions });
         self.create_partitions(topic, partitions);
@@ -265,6 +315,7 @@ impl Broker {
         }
         self.catalog.partitioned.remove(topic.as_str());
         self.catalog.partitioned_properties.remove(topic.as_str());
+        self.forget_topic_policies(topic);
         self.log(Change::PartitionedDeleted { topic: topic.to_string() });
         self.forget_schemas(topic);
         Ok(())

@@ -22,6 +22,7 @@ pub enum Change {
     TenantDeleted { tenant: String },
     Namespace { namespace: String, policies: Box<Policies> },
     NamespaceDeleted { namespace: String },
+    TopicPolicies { topic: String, policies: Option<Box<Policies>> },
     Partitioned { topic: String, partitions: u32 },
     PartitionedDeleted { topic: String },
     PartitionedProperties { topic: String, properties: BTreeMap<String, String> },
@@ -100,6 +101,8 @@ pub struct Snapshot {
     pub next_ledger: u64,
     pub tenants: Vec<String>,
     pub namespaces: BTreeMap<String, Policies>,
+    #[serde(default)]
+    pub topic_policies: BTreeMap<String, Policies>,
     pub partitioned: BTreeMap<String, u32>,
     #[serde(default)]
     pub partitioned_properties: BTreeMap<String, BTreeMap<String, String>>,
@@ -117,6 +120,7 @@ impl Snapshot {
             next_ledger: 1,
             tenants: vec!["public".into()],
             namespaces: BTreeMap::from([("public/default".into(), Policies::default())]),
+            topic_policies: BTreeMap::new(),
             partitioned: BTreeMap::new(),
             partitioned_properties: BTreeMap::new(),
             schemas: BTreeMap::new(),

@@ -84,6 +84,7 @@ impl Broker {
         if request.read_compacted {
             self.check_read_compacted(topic_id, request.kind)?;
         }
+        self.check_joining(topic_id, &request)?;
         let any_schema = request.schema.as_ref().is_some_and(|schema| schema.kind == SchemaKind::AutoConsume);
         self.check_consumer_schema(topic_id, request.schema)?;
         let known = self.topics.get(&topic_id).and_then(|topic| topic.subscription_id(&request.subscription));

@@ -4,6 +4,7 @@ use super::TopicId;
 use super::broker::Broker;
 use super::entry::Entry;
 use super::log::Log;
+use super::meter::WINDOW_MS;
 use super::policies::Retention;
 use super::produce::subscription_change;
 
@@ -27,6 +28,29 @@ impl Broker {
             self.save_cursors();
         }
         self.retry_unsaved();
+        self.roll_meters(now_ms);
+    }
+
+    /// Takes rates anew when a window is over.
+    fn roll_meters(&mut self, now_ms: u64) {
+        let elapsed_ms = now_ms.saturating_sub(self.rolled_ms);
+        if elapsed_ms < WINDOW_MS {
+            return;
+        }
+        // The first tick only begins a window: what came before it was restored, not received.
+        let first = std::mem::replace(&mut self.rolled_ms, now_ms) == 0;
+        if first {
+            return;
+        }
+        for topic in self.topics.values_mut() {
+            topic.received.roll(elapsed_ms);
+            for subscription in topic.subscriptions.values_mut() {
+                subscription.roll(elapsed_ms);
+            }
+        }
+        for producer in self.producers.values_mut() {
+            producer.sent.roll(elapsed_ms);
+        }
     }
 
     /// Persists every cursor that moved.
@@ -53,8 +77,8 @@ impl Broker {
                 subscription.idle_ticks = if subscription.has_consumers() { 0 } else { subscription.idle_ticks + 1 };
                 subscription.durable || subscription.idle_ticks < READER_MEMORY_TICKS
             });
-            let policies = self.catalog.namespaces.get(topic.name.namespace());
-            let Some(ttl) = policies.and_then(|policies| policies.message_ttl_seconds).filter(|ttl| *ttl > 0) else {
+            let ttl = self.catalog.policy(&topic.name, |policies| policies.message_ttl_seconds);
+            let Some(ttl) = ttl.filter(|ttl| *ttl > 0) else {
                 continue;
             };
             let alive = topic.log.published_since(now_ms.saturating_sub((ttl as u64).saturating_mul(1000)));
@@ -78,10 +102,9 @@ impl Broker {
             let end = topic.log.end();
             let durable = topic.subscriptions.values().filter(|subscription| subscription.durable);
             let acked = durable.map(|subscription| subscription.cursor().next()).min().unwrap_or(end).min(end);
-            let policies = self.catalog.namespaces.get(topic.name.namespace());
-            let threshold = policies.and_then(|policies| policies.compaction_threshold);
+            let threshold = self.catalog.policy(&topic.name, |policies| policies.compaction_threshold);
             let acked = if topic.holds_for_compaction(threshold) { acked.min(topic.uncompacted_from()) } else { acked };
-            let retention = policies.and_then(|policies| policies.retention);
+            let retention = self.catalog.policy(&topic.name, |policies| policies.retention);
             let to = trim_point(&topic.log, acked, retention, now_ms, open_segment);
             if to > topic.log.base() {
                 gone.extend(topic.log.trim_to(to));

@@ -37,6 +37,20 @@ pub struct Policies {
     /// More producers of a topic are refused; zero or none is without limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_producers_per_topic: Option<u32>,
+    /// Like the former for consumers, durable subscriptions and topics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_consumers_per_topic: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_consumers_per_subscription: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_subscriptions_per_topic: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_topics_per_namespace: Option<u32>,
+    /// The kinds of subscription that may be used; none or no kind is all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscription_types: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auto_subscription_creation: Option<AutoSubscriptionCreation>,
     /// A topic with more bytes than this that nobody has compacted yet is compacted; zero or none is never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compaction_threshold: Option<u64>,
@@ -66,6 +80,13 @@ pub enum SchemaCompatibility {
     BackwardTransitive,
     ForwardTransitive,
     FullTransitive,
+}
+
+/// Whether a client's consumer makes the subscription that it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AutoSubscriptionCreation {
+    #[serde(rename = "allowAutoSubscriptionCreation")]
+    pub allow: bool,
 }
 
 /// What becomes of a topic that a client names and that is not there.

@@ -1,10 +1,12 @@
 //! Producers: who may write to a topic, alone or with others (PIP-68), and under which name.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::broker::Broker;
 use super::effect::{Effect, Refusal, RefusalKind};
+use super::meter::Meter;
 use super::schema::Schema;
 use super::subscription::{Kind, Subscription};
 use super::topic::Topic;
@@ -31,7 +33,7 @@ pub(super) struct Producer {
     pub serial: u64,
     epoch: u64,
     user_named: bool,
-    access: Access,
+    pub access: Access,
     /// What it knew of the topic's epoch when it came.
     topic_epoch: Option<u64>,
     /// Says that it encrypts, and is held to it.
@@ -42,6 +44,9 @@ pub(super) struct Producer {
     pub waiting: bool,
     /// A message of it could not be stored; it must be created again.
     pub failed: bool,
+    pub metadata: BTreeMap<String, String>,
+    pub connected_ms: u64,
+    pub sent: Meter,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,6 +74,8 @@ pub struct CreateProducer {
     pub schema: Option<Schema>,
     /// A durable subscription to make, at the earliest message, before the first message is sent.
     pub initial_subscription: Option<String>,
+    /// What its client says of it, for the stats.
+    pub metadata: BTreeMap<String, String>,
 }
 
 impl Broker {
@@ -113,6 +120,9 @@ impl Broker {
             schema_version,
             waiting,
             failed: false,
+            metadata: request.metadata,
+            connected_ms: self.now_ms,
+            sent: Meter::default(),
         };
         self.producers.insert(key, producer);
         if let Some(topic) = self.topics.get_mut(&topic_id) {
@@ -140,7 +150,7 @@ impl Broker {
         if policies.encryption_required && !request.encrypted {
             return Err(Refusal::new(RefusalKind::Unencrypted, format!("Encryption is required in {}", topic.name)));
         }
-        let max = policies.max_producers_per_topic.unwrap_or(0) as usize;
+        let max = self.catalog.policy(&topic.name, |policies| policies.max_producers_per_topic).unwrap_or(0) as usize;
         if max > 0 && topic.producers.len() + topic.waiting.len() >= max {
             let message = format!("Topic {} has reached its limit of {max} producers", topic.name);
             return Err(Refusal::new(RefusalKind::ProducerBusy, message));

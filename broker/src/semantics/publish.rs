@@ -68,7 +68,7 @@ impl Broker {
             return self.publish_unstored(key, topic_id, publish);
         }
         let highest = publish.highest_sequence_id.max(publish.sequence_id);
-        let deduplicates = policies.and_then(|policies| policies.deduplication).unwrap_or(false);
+        let deduplicates = self.catalog.policy(&topic.name, |policies| policies.deduplication).unwrap_or(false);
         let deduplicated = (deduplicates && !publish.partial_chunk).then(|| name.clone());
         let partition = topic.partition();
         if let Some(name) = &deduplicated {
@@ -119,6 +119,10 @@ impl Broker {
         let partition = topic.partition();
         let position = Position { ledger: 0, entry: 0 };
         let (permits, bytes) = (publish.facts.permits(), publish.payload.len() as u64);
+        topic.received.count(permits as u64, bytes);
+        if let Some(producer) = self.producers.get_mut(&key) {
+            producer.sent.count(permits as u64, bytes);
+        }
         let mut deliveries = Vec::new();
         for subscription in topic.subscriptions.values_mut() {
             if let Some(consumer) = subscription.route_unstored(publish.facts.hash, permits, bytes, self.now_ms) {
@@ -153,6 +157,7 @@ impl Broker {
         match self.topics.get_mut(&message.topic) {
             Some(topic) => {
                 partition = topic.partition();
+                topic.received.count(message.facts.permits() as u64, message.bytes as u64);
                 topic.log.push(message.position, Entry { location, facts: message.facts });
                 topic.compaction.fresh_bytes += u64::from(location.len);
                 topic.last = Some(message.position);
@@ -168,11 +173,12 @@ impl Broker {
             // The topic was deleted meanwhile.
             None => self.emit(Effect::Released { segment: location.segment, entries: 1 }),
         }
-        let known = self.producers.get(&message.producer).is_some_and(|producer| producer.serial == message.serial);
         let (connection, bytes) = (message.producer.connection, message.bytes);
-        if !known {
+        let producer = self.producers.get_mut(&message.producer).filter(|producer| producer.serial == message.serial);
+        let Some(producer) = producer else {
             return self.emit(Effect::Unanswered { connection, bytes });
-        }
+        };
+        producer.sent.count(message.facts.permits() as u64, bytes as u64);
         self.emit(Effect::Receipt {
             connection,
             producer_id: message.producer.producer_id,

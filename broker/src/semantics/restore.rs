@@ -29,6 +29,7 @@ impl Restore {
         broker.next_ledger = snapshot.next_ledger;
         broker.catalog.tenants.extend(snapshot.tenants);
         broker.catalog.namespaces.extend(snapshot.namespaces);
+        broker.catalog.topic_policies.extend(snapshot.topic_policies);
         broker.catalog.partitioned.extend(snapshot.partitioned);
         broker.catalog.partitioned_properties.extend(snapshot.partitioned_properties);
         broker.catalog.schemas.extend(snapshot.schemas);
@@ -70,6 +71,12 @@ impl Restore {
             }
             Change::NamespaceDeleted { namespace } => {
                 catalog.namespaces.remove(&namespace);
+            }
+            Change::TopicPolicies { topic, policies: Some(policies) } => {
+                catalog.topic_policies.insert(topic, *policies);
+            }
+            Change::TopicPolicies { topic, policies: None } => {
+                catalog.topic_policies.remove(&topic);
             }
             Change::Partitioned { topic, partitions } => {
                 catalog.partitioned.insert(topic, partitions);
@@ -197,6 +204,7 @@ impl Broker {
             next_ledger: self.next_ledger,
             tenants: self.catalog.tenants.iter().cloned().collect(),
             namespaces: self.catalog.namespaces.clone(),
+            topic_policies: self.catalog.topic_policies.clone(),
             partitioned: self.catalog.partitioned.clone(),
             partitioned_properties: self.catalog.partitioned_properties.clone(),
             schemas: self.catalog.schemas.clone(),

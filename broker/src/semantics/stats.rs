@@ -5,14 +5,21 @@ use std::collections::BTreeMap;
 use super::broker::Broker;
 use super::effect::Refusal;
 use super::entry::Position;
+use super::meter::Meter;
 use super::name::TopicName;
+use super::produce::{Access, Producer, ProducerKey};
 use super::selector::KeyPolicy;
 use super::subscription::{Consumer, ConsumerKey, Kind, Subscription, Traffic};
 use super::topic::Topic;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TopicStats {
-    pub producers: Vec<String>,
+    pub producers: Vec<ProducerStats>,
+    /// How many producers wait for exclusive access.
+    pub waiting_producers: u64,
+    /// Since the topic was loaded.
+    pub received: Meter,
+    pub deduplicates: bool,
     pub subscriptions: Vec<SubscriptionStats>,
     pub entries: u64,
     pub bytes: u64,
@@ -20,8 +27,22 @@ pub struct TopicStats {
     pub ledgers: Vec<(u64, u64)>,
 }
 
+/// One producer that may send.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProducerStats {
+    pub key: ProducerKey,
+    pub name: String,
+    pub access: Access,
+    pub connected_ms: u64,
+    /// Of its client.
+    pub address: String,
+    pub client_version: String,
+    pub metadata: BTreeMap<String, String>,
+    pub sent: Meter,
+}
+
 /// One subscription. Times are milliseconds since 1970, zero for "never".
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SubscriptionStats {
     pub name: String,
     pub kind: Kind,
@@ -62,7 +83,7 @@ pub struct KeySharedStats {
     pub draining_unacked: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ConsumerStats {
     pub key: ConsumerKey,
     pub name: String,
@@ -90,16 +111,33 @@ impl Broker {
     /// No such topic.
     pub fn topic_stats(&self, name: &TopicName) -> Result<TopicStats, Refusal> {
         let topic = self.topic(name)?;
-        let producers = topic.producers.iter().filter_map(|key| self.producers.get(key));
+        let producers = topic.producers.iter().filter_map(|key| Some((key, self.producers.get(key)?)));
         let subscriptions = topic.subscriptions.values();
         Ok(TopicStats {
-            producers: producers.map(|producer| producer.name.to_string()).collect(),
+            producers: producers.map(|(key, producer)| self.producer_stats(*key, producer)).collect(),
+            waiting_producers: topic.waiting.len() as u64,
+            received: topic.received,
+            deduplicates: self.catalog.policy(name, |policies| policies.deduplication).unwrap_or(false),
             subscriptions: subscriptions.map(|subscription| self.subscription_stats(topic, subscription)).collect(),
             entries: topic.log.count() as u64,
             bytes: topic.log.bytes(),
             last: topic.log.last_position(),
             ledgers: topic.log.ledgers().collect(),
         })
+    }
+
+    fn producer_stats(&self, key: ProducerKey, producer: &Producer) -> ProducerStats {
+        let client = self.clients.get(&key.connection).cloned().unwrap_or_default();
+        ProducerStats {
+            key,
+            name: producer.name.to_string(),
+            access: producer.access,
+            connected_ms: producer.connected_ms,
+            address: client.address,
+            client_version: client.version,
+            metadata: producer.metadata.clone(),
+            sent: producer.sent,
+        }
     }
 
     fn subscription_stats(&self, topic: &Topic, subscription: &Subscription) -> SubscriptionStats {

@@ -10,6 +10,7 @@ use super::compaction::Compaction;
 use super::effect::{Effect, Refusal, RefusalKind};
 use super::entry::{Entry, Position};
 use super::log::Log;
+use super::meter::Meter;
 use super::name::TopicName;
 use super::produce::ProducerKey;
 use super::subscription::Subscription;
@@ -19,6 +20,8 @@ pub(super) struct Topic {
     pub id: TopicId,
     pub name: TopicName,
     pub log: Log,
+    /// What came in since the topic was loaded.
+    pub received: Meter,
     /// The last position ever stored, even if it is gone.
     pub last: Option<Position>,
     /// Where the next message goes; none before the first one since the topic was loaded.
@@ -53,6 +56,7 @@ impl Topic {
             id,
             name,
             log: Log::default(),
+            received: Meter::default(),
             last: None,
             next: None,
             subscriptions: BTreeMap::new(),
@@ -144,6 +148,11 @@ impl Broker {
         self.names.get(name.as_str()).copied()
     }
 
+    /// Whether there is exactly this topic, or partition.
+    pub fn has_topic(&self, name: &TopicName) -> bool {
+        self.topic_id(name).is_some()
+    }
+
     /// # Errors
     /// There is no such topic.
     pub(super) fn topic(&self, name: &TopicName) -> Result<&Topic, Refusal> {
@@ -195,6 +204,7 @@ impl Broker {
             return Err(Refusal::new(RefusalKind::TopicNotFound, format!("Topic {name} does not exist")));
         }
         self.check_storage()?;
+        self.check_new_topics(&name, 1)?;
         Ok(self.create_topic(&name))
     }
 
@@ -239,6 +249,7 @@ impl Broker {
     pub fn handle_delete_topic(&mut self, name: &TopicName, force: bool) -> Result<(), Refusal> {
         self.topic(name)?;
         self.check_deletable(name, force)?;
+        self.forget_topic_policies(name);
         self.disconnect_clients(name)?;
         let Some(id) = self.names.remove(name.as_str()) else { return Ok(()) };
         self.listing_changed(name);

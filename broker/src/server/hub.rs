@@ -96,6 +96,11 @@ impl Hub {
         self.settle(state);
     }
 
+    /// How many clients are connected.
+    pub fn connections(&self) -> usize {
+        self.lock().connections.len()
+    }
+
     /// Acts on the state machine, then does what follows from it.
     pub fn act<R>(&self, act: impl FnOnce(&mut Broker) -> R) -> R {
         let mut state = self.lock();

@@ -367,6 +367,7 @@ fn create_producer(request: CommandProducer) -> Result<CreateProducer, Refusal> 
         encrypted: request.encrypted.unwrap_or(false),
         schema: schemas::given(request.schema)?,
         initial_subscription: request.initial_subscription_name.filter(|name| !name.is_empty()),
+        metadata: pairs(request.metadata),
     })
 }
 

@@ -90,8 +90,13 @@ pub fn is_intact(entry: &[u8]) -> bool {
     }
 }
 
-/// The metadata and the payload of an entry, without its checksum; `None` if the lengths do not fit.
+/// The metadata of an entry; `None` if the lengths do not fit.
 pub fn metadata_of(entry: &Bytes) -> Option<Bytes> {
+    split_entry(entry).map(|(metadata, _)| metadata)
+}
+
+/// The metadata and the payload of an entry, without its checksum; `None` if the lengths do not fit.
+pub fn split_entry(entry: &Bytes) -> Option<(Bytes, Bytes)> {
     let start = match checksum_of(entry) {
         Some((_, rest)) => entry.len() - rest.len(),
         None => 0,
@@ -99,7 +104,8 @@ pub fn metadata_of(entry: &Bytes) -> Option<Bytes> {
     let size = entry.get(start..start + 4)?;
     let size = u32::from_be_bytes([size[0], size[1], size[2], size[3]]) as usize;
     let metadata = start + 4;
-    (metadata.checked_add(size)? <= entry.len()).then(|| entry.slice(metadata..metadata + size))
+    let payload = metadata.checked_add(size)?;
+    (payload <= entry.len()).then(|| (entry.slice(metadata..payload), entry.slice(payload..)))
 }
 
 fn checksum_of(entry: &[u8]) -> Option<(u32, &[u8])> {

@@ -246,6 +246,8 @@ pub struct CommandProducer {
     pub producer_name: Option<String>,
     #[prost(bool, optional, tag = "5")]
     pub encrypted: Option<bool>,
+    #[prost(message, repeated, tag = "6")]
+    pub metadata: Vec<KeyValue>,
     #[prost(message, optional, tag = "7")]
     pub schema: Option<Schema>,
     #[prost(uint64, optional, tag = "8")]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::semantics::ConnectionId;
+use crate::semantics::meter::Rate;
 use crate::semantics::selector::{KeyPolicy, range_place};
 
 /// A consumer as its connection knows it.
@@ -56,11 +57,15 @@ pub struct Consumer {
 }
 
 /// What went to a consumer or a subscription since it was loaded, and when last. Times are zero for "never".
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
 pub struct Traffic {
     pub messages_out: u64,
     pub bytes_out: u64,
     pub redelivered: u64,
+    /// Messages and bytes per second, and messages delivered again.
+    pub rate_out: Rate,
+    pub throughput_out: Rate,
+    pub rate_redelivered: Rate,
     pub last_delivered_ms: u64,
     pub last_acked_ms: u64,
     pub last_flow_ms: u64,
@@ -74,6 +79,12 @@ impl Traffic {
             self.redelivered += messages;
         }
         self.last_delivered_ms = now_ms;
+    }
+
+    pub(super) fn roll(&mut self, elapsed_ms: u64) {
+        self.rate_out.roll(self.messages_out, elapsed_ms);
+        self.throughput_out.roll(self.bytes_out, elapsed_ms);
+        self.rate_redelivered.roll(self.redelivered, elapsed_ms);
     }
 }
 

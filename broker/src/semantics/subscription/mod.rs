@@ -159,6 +159,14 @@ impl Subscription {
         }
     }
 
+    /// A window of the rates has ended.
+    pub fn roll(&mut self, elapsed_ms: u64) {
+        self.traffic.roll(elapsed_ms);
+        for consumer in self.consumers.values_mut() {
+            consumer.traffic.roll(elapsed_ms);
+        }
+    }
+
     pub fn cursor(&self) -> &Cursor {
         &self.cursor
     }

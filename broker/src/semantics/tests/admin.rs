@@ -70,3 +70,69 @@ fn an_admins_subscription_starts_where_it_says() {
     let stats = world.broker.topic_stats(&topic).expect("exists");
     assert_eq!(stats.subscriptions.iter().map(|subscription| subscription.backlog).collect::<Vec<_>>(), [1, 0]);
 }
+
+#[test]
+fn rates_are_measured_over_a_window() {
+    let mut world = world();
+    let topic = TopicName::parse("t").expect("valid");
+    let consumer = world.consumer(1, Kind::Shared, 100);
+    world.broker.handle_tick(world.now_ms);
+    for _ in 0..20 {
+        world.send("k", "0123456789");
+    }
+    assert_eq!(world.entries().len(), 20);
+    world.ack(consumer, &(0..20).collect::<Vec<_>>());
+    world.now_ms += meter::WINDOW_MS;
+    world.broker.handle_tick(world.now_ms);
+    let stats = world.broker.topic_stats(&topic).expect("exists");
+    assert_eq!((stats.received.messages, stats.received.bytes), (20, 200));
+    assert_eq!((stats.received.rate.per_second(), stats.received.throughput.per_second()), (2.0, 20.0));
+    assert_eq!(stats.producers[0].sent.rate.per_second(), 2.0);
+    let subscription = &stats.subscriptions[0];
+    assert_eq!(subscription.traffic.rate_out.per_second(), 2.0);
+    assert_eq!(subscription.consumers[0].traffic.rate_out.per_second(), 2.0);
+    world.now_ms += meter::WINDOW_MS;
+    world.broker.handle_tick(world.now_ms);
+    let stats = world.broker.topic_stats(&topic).expect("exists");
+    assert_eq!((stats.received.messages, stats.received.rate.per_second()), (20, 0.0));
+}
+
+#[test]
+fn a_topics_policy_goes_before_that_of_its_namespace_and_goes_with_the_topic() {
+    let mut world = world();
+    let topic = TopicName::parse("t").expect("valid");
+    let ttl = |world: &World| world.broker.catalog().policy(&topic, |policies| policies.message_ttl_seconds);
+    world.broker.handle_set_policies("public/default", |all| all.message_ttl_seconds = Some(1)).expect("set");
+    assert_eq!(ttl(&world), Some(1));
+    world.broker.handle_set_topic_policies(&topic, |all| all.message_ttl_seconds = Some(2)).expect("set");
+    assert_eq!(ttl(&world), Some(2));
+    world.broker.handle_delete_topic(&topic, true).expect("deleted");
+    assert_eq!(ttl(&world), Some(1));
+    let missing = world.broker.handle_set_topic_policies(&topic, |all| all.message_ttl_seconds = Some(2));
+    assert_eq!(kind(missing), RefusalKind::TopicNotFound);
+}
+
+#[test]
+fn consumers_and_kinds_of_subscription_are_limited_by_policy() {
+    let mut world = world();
+    let refused = |out: Vec<Effect>| match &out[..] {
+        [Effect::Refused { refusal, .. }] => refusal.kind,
+        other => panic!("{other:?}"),
+    };
+    world
+        .broker
+        .handle_set_policies("public/default", |all| all.max_consumers_per_subscription = Some(1))
+        .expect("set");
+    world.consumer(1, Kind::Shared, 1);
+    assert_eq!(refused(world.subscribe_as(CLIENT, 2, |_| ())), RefusalKind::ConsumerBusy);
+    let other = |request: &mut Subscribe| request.subscription = "other".into();
+    world.broker.handle_set_policies("public/default", |all| all.max_consumers_per_topic = Some(1)).expect("set");
+    assert_eq!(refused(world.subscribe_as(CLIENT, 3, other)), RefusalKind::ConsumerBusy);
+    world
+        .broker
+        .handle_set_policies("public/default", |all| {
+            *all = Policies { subscription_types: Some(vec!["Exclusive".into()]), ..Policies::default() };
+        })
+        .expect("set");
+    assert_eq!(refused(world.subscribe_as(CLIENT, 4, other)), RefusalKind::NotAllowed);
+}

@@ -1,0 +1,246 @@
+//! Single messages: peeked, found by position or by place, with their metadata in headers as Apache Pulsar does.
+
+use std::collections::BTreeMap;
+
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use prost::Message as _;
+use serde_json::json as value;
+
+use super::path::{Subscription, Topic};
+use super::reply::{Failure, Reply, json};
+use super::routes::Routes;
+use super::subscriptions::number;
+use super::topics::Shared;
+use crate::semantics::backlog::Peeked;
+use crate::semantics::{Position, Refusal, TopicName};
+use crate::server::Hub;
+use crate::timestamp::iso_8601;
+use crate::wire::frame::split_entry;
+
+pub(super) fn routes(topic: &str) -> Routes {
+    Routes::default()
+        .get(&format!("{topic}/subscription/{{subscription}}/position/{{position}}"), peek)
+        .get(&format!("{topic}/examinemessage"), examine)
+        .get(&format!("{topic}/ledger/{{ledger}}/entry/{{entry}}"), by_id)
+        .get(&format!("{topic}/messageid/{{timestamp}}"), id_by_time)
+        .get(&format!("{topic}/lastMessageId"), last_id)
+}
+
+type Parts = Path<BTreeMap<String, String>>;
+
+fn persistent(topic: &TopicName) -> Result<(), Failure> {
+    if topic.is_persistent() {
+        return Ok(());
+    }
+    Err(Failure::not_allowed("Messages of a non-persistent topic are kept nowhere"))
+}
+
+async fn peek(State(hub): Shared, Subscription { topic, name }: Subscription, Path(path): Parts) -> Reply {
+    persistent(&topic)?;
+    let n = number(&path, "position")?;
+    if n == 0 {
+        return Err(Failure::precondition("Messages are counted from 1"));
+    }
+    let found = hub.look(|broker| broker.peek(&topic, &name, n))?;
+    shown(&hub, found, "Message not found").await
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Place {
+    initial_position: String,
+    message_position: u64,
+}
+
+impl Default for Place {
+    fn default() -> Place {
+        Place { initial_position: "latest".into(), message_position: 1 }
+    }
+}
+
+async fn examine(State(hub): Shared, Topic(topic): Topic, Query(place): Query<Place>) -> Reply {
+    persistent(&topic)?;
+    let from_last = place.initial_position != "earliest";
+    let (any, found) = hub.look(|broker| {
+        let any = broker.examine(&topic, false, 1)?;
+        Ok::<_, Refusal>((any, broker.examine(&topic, from_last, place.message_position)?))
+    })?;
+    if any.is_none() {
+        return Err(Failure::precondition("Could not examine messages due to the total message is zero"));
+    }
+    shown(&hub, found, "Message not found").await
+}
+
+async fn by_id(State(hub): Shared, Topic(topic): Topic, Path(path): Parts) -> Reply {
+    persistent(&topic)?;
+    let position = Position { ledger: number(&path, "ledger")?, entry: number(&path, "entry")? };
+    let found = hub.look(|broker| broker.entry_at(&topic, position))?;
+    shown(&hub, found, "Message id not found").await
+}
+
+async fn id_by_time(State(hub): Shared, Topic(topic): Topic, Path(path): Parts) -> Reply {
+    persistent(&topic)?;
+    let time_ms = number(&path, "timestamp")?;
+    let position = hub.look(|broker| {
+        // When nothing is that new, the place of the next message.
+        let next = || {
+            broker.topic_stats(&topic).map(|stats| stats.last.map(|last| Position { entry: last.entry + 1, ..last }))
+        };
+        broker.entry_since(&topic, time_ms)?.map_or_else(next, |found| Ok(Some(found.position)))
+    })?;
+    Ok(json(id(position, -1)))
+}
+
+async fn last_id(State(hub): Shared, Topic(topic): Topic) -> Reply {
+    persistent(&topic)?;
+    let last = hub.look(|broker| broker.topic_stats(&topic))?.last;
+    Ok(json(id(last, topic.partition().map_or(-1, i64::from))))
+}
+
+/// A message id as the Java client reads it; -1:-1 is that of no message.
+pub(super) fn id(position: Option<Position>, partition: i64) -> serde_json::Value {
+    let (ledger, entry) = position.map_or((-1, -1), |at| (at.ledger as i64, at.entry as i64));
+    value!({ "ledgerId": ledger, "entryId": entry, "partitionIndex": partition, "batchIndex": -1, "batchSize": 0 })
+}
+
+/// The part of a message's metadata that is shown; field numbers of PulsarApi.proto.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Metadata {
+    #[prost(string, required, tag = "1")]
+    producer_name: String,
+    #[prost(uint64, required, tag = "2")]
+    sequence_id: u64,
+    #[prost(uint64, required, tag = "3")]
+    publish_time: u64,
+    #[prost(message, repeated, tag = "4")]
+    properties: Vec<Property>,
+    #[prost(string, optional, tag = "6")]
+    partition_key: Option<String>,
+    #[prost(int32, optional, tag = "8")]
+    compression: Option<i32>,
+    #[prost(uint32, optional, tag = "9")]
+    uncompressed_size: Option<u32>,
+    #[prost(int32, optional, tag = "11")]
+    num_messages_in_batch: Option<i32>,
+    #[prost(uint64, optional, tag = "12")]
+    event_time: Option<u64>,
+    #[prost(string, optional, tag = "14")]
+    encryption_algo: Option<String>,
+    #[prost(bytes = "bytes", optional, tag = "16")]
+    schema_version: Option<Bytes>,
+    #[prost(bool, optional, tag = "17")]
+    partition_key_b64_encoded: Option<bool>,
+    #[prost(bytes = "bytes", optional, tag = "18")]
+    ordering_key: Option<Bytes>,
+    #[prost(int64, optional, tag = "19")]
+    deliver_at_time: Option<i64>,
+    #[prost(uint64, optional, tag = "24")]
+    highest_sequence_id: Option<u64>,
+    #[prost(bool, optional, tag = "25")]
+    null_value: Option<bool>,
+    #[prost(string, optional, tag = "26")]
+    uuid: Option<String>,
+    #[prost(int32, optional, tag = "27")]
+    num_chunks: Option<i32>,
+    #[prost(int32, optional, tag = "28")]
+    total_chunk_bytes: Option<i32>,
+    #[prost(int32, optional, tag = "29")]
+    chunk_id: Option<i32>,
+    #[prost(bool, optional, tag = "30")]
+    null_partition_key: Option<bool>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Property {
+    #[prost(string, required, tag = "1")]
+    key: String,
+    #[prost(string, required, tag = "2")]
+    value: String,
+}
+
+const COMPRESSIONS: [&str; 5] = ["NONE", "LZ4", "ZLIB", "ZSTD", "SNAPPY"];
+
+async fn shown(hub: &Hub, found: Option<Peeked>, otherwise: &str) -> Reply {
+    let Some(Peeked { position, entry }) = found else { return Err(Failure::not_found(otherwise)) };
+    let reader = hub.reader.clone();
+    let read = tokio::task::spawn_blocking(move || reader.read(entry.location)).await;
+    let entry = match read.map_err(std::io::Error::other).and_then(|read| read) {
+        Ok(entry) => entry,
+        // It was acknowledged and given back while it was looked for.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Failure::not_found(otherwise)),
+        Err(error) => return Err(Failure::internal(format!("Could not read message {position}: {error}"))),
+    };
+    message(position, &entry)
+}
+
+/// The payload, decompressed or refused, with everything else in headers.
+fn message(position: Position, entry: &Bytes) -> Reply {
+    let unreadable = || Failure::internal(format!("The metadata of message {position} cannot be read"));
+    let (metadata, payload) = split_entry(entry).ok_or_else(unreadable)?;
+    let metadata = Metadata::decode(metadata).map_err(|_| unreadable())?;
+    let compression = metadata.compression.unwrap_or(0);
+    let mut headers = Headers::default();
+    headers.add("message-id", position);
+    let properties: BTreeMap<&str, &str> =
+        metadata.properties.iter().map(|property| (property.key.as_str(), property.value.as_str())).collect();
+    headers.add("property", value!(properties));
+    headers.add("publish-time", iso_8601(metadata.publish_time));
+    headers.maybe("event-time", metadata.event_time.filter(|at| *at != 0).map(iso_8601));
+    headers.maybe("deliver-at-time", metadata.deliver_at_time.filter(|at| *at > 0).map(|at| iso_8601(at as u64)));
+    if let Some(count) = metadata.num_messages_in_batch {
+        headers.add("num-batch-message", count);
+        headers.add("batch-size", metadata.uncompressed_size.unwrap_or(payload.len() as u32));
+    }
+    headers.maybe("null-value", metadata.null_value);
+    headers.maybe("null-partition-key", metadata.null_partition_key);
+    headers.maybe("num-chunks-from-msg", metadata.num_chunks);
+    headers.maybe("chunk-id", metadata.chunk_id);
+    headers.maybe("total-chunk-msg-size", metadata.total_chunk_bytes);
+    headers.maybe("uuid", metadata.uuid);
+    headers.add("is-encrypted", metadata.encryption_algo.is_some());
+    headers.maybe("encryption-algo", metadata.encryption_algo.clone());
+    headers.add("producer-name", &metadata.producer_name);
+    headers.add("sequence-id", metadata.sequence_id);
+    headers.maybe("highest-sequence-id", metadata.highest_sequence_id.filter(|id| *id > 0));
+    headers.maybe("partition-key", metadata.partition_key);
+    headers.maybe("partition-key-b64-encoded", metadata.partition_key_b64_encoded);
+    headers.maybe("base64-ordering-key", metadata.ordering_key.map(|key| BASE64.encode(key)));
+    headers.maybe("base64-schema-version-b64encoded", metadata.schema_version.map(|version| BASE64.encode(version)));
+    headers.maybe("uncompressed-size", metadata.uncompressed_size.filter(|_| compression != 0));
+    if compression != 0 {
+        let name = usize::try_from(compression).ok().and_then(|at| COMPRESSIONS.get(at)).unwrap_or(&"?");
+        return Err(Failure::not_supported(format!(
+            "Message {position} is compressed with {name}; this broker shows uncompressed messages only: read it with a client"
+        )));
+    }
+    Ok(headers.with(payload))
+}
+
+#[derive(Debug, Default)]
+struct Headers(HeaderMap);
+
+impl Headers {
+    /// `X-Pulsar-..`; what cannot be in a header is left out rather than losing the message.
+    fn add(&mut self, name: &'static str, value: impl ToString) {
+        let name = HeaderName::try_from(format!("x-pulsar-{name}"));
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value.to_string().as_bytes())) {
+            self.0.insert(name, value);
+        }
+    }
+
+    fn maybe(&mut self, name: &'static str, value: Option<impl ToString>) {
+        if let Some(value) = value {
+            self.add(name, value);
+        }
+    }
+
+    fn with(mut self, payload: Bytes) -> Response {
+        self.add("txn-uncommitted", false);
+        ([(header::CONTENT_TYPE, "application/octet-stream")], self.0, payload).into_response()
+    }
+}
