@@ -20,6 +20,7 @@ use crate::semantics::backlog::Peeked;
 use crate::semantics::{Position, Refusal, TopicName};
 use crate::server::Hub;
 use crate::timestamp::iso_8601;
+use crate::wire::compression::unpack;
 use crate::wire::frame::split_entry;
 
 pub(super) fn routes(topic: &str) -> Routes {
@@ -163,8 +164,6 @@ struct Property {
     value: String,
 }
 
-const COMPRESSIONS: [&str; 5] = ["NONE", "LZ4", "ZLIB", "ZSTD", "SNAPPY"];
-
 async fn shown(hub: &Hub, found: Option<Peeked>, otherwise: &str) -> Reply {
     let Some(Peeked { position, entry }) = found else { return Err(Failure::not_found(otherwise)) };
     let reader = hub.reader.clone();
@@ -212,13 +211,13 @@ fn message(position: Position, entry: &Bytes) -> Reply {
     headers.maybe("base64-ordering-key", metadata.ordering_key.map(|key| BASE64.encode(key)));
     headers.maybe("base64-schema-version-b64encoded", metadata.schema_version.map(|version| BASE64.encode(version)));
     headers.maybe("uncompressed-size", metadata.uncompressed_size.filter(|_| compression != 0));
-    if compression != 0 {
-        let name = usize::try_from(compression).ok().and_then(|at| COMPRESSIONS.get(at)).unwrap_or(&"?");
-        return Err(Failure::not_supported(format!(
-            "Message {position} is compressed with {name}; this broker shows uncompressed messages only: read it with a client"
-        )));
+    // What is encrypted was compressed before.
+    if compression == 0 || metadata.encryption_algo.is_some() {
+        return Ok(headers.with(payload));
     }
-    Ok(headers.with(payload))
+    let unpacked = unpack(compression, &payload, metadata.uncompressed_size.unwrap_or(0) as usize);
+    let unpacked = unpacked.ok_or_else(|| Failure::internal(format!("Message {position} cannot be decompressed")))?;
+    Ok(headers.with(unpacked.into()))
 }
 
 #[derive(Debug, Default)]

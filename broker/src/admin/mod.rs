@@ -9,6 +9,7 @@
 
 mod clusters;
 mod internal;
+mod lifecycle;
 mod messages;
 mod metrics;
 mod namespaces;
@@ -17,6 +18,7 @@ mod path;
 mod policies;
 mod reply;
 mod routes;
+mod schemas;
 mod stats;
 mod subscriptions;
 mod tenants;
@@ -54,6 +56,7 @@ fn routes() -> Routes {
         .merge(tenants::routes())
         .merge(namespaces::routes())
         .merge(topics::routes())
+        .merge(schemas::routes())
         .merge(metrics::routes())
         .merge(unsupported::elsewhere())
 }

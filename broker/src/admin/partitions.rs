@@ -11,7 +11,6 @@ use super::reply::{Failure, Reply, done, json, parse};
 use super::routes::Routes;
 use super::tenants::Force;
 use super::topics::Shared;
-use crate::semantics::{Refusal, RefusalKind};
 
 pub(super) fn routes(topic: &str) -> Routes {
     let path = format!("{topic}/partitions");
@@ -31,17 +30,12 @@ struct Asked {
 }
 
 async fn get(State(hub): Shared, Topic(topic): Topic, Query(asked): Query<Asked>) -> Reply {
-    let (partitions, properties) = hub.look(|broker| {
-        let partitions = broker.partitions(&topic)?;
-        if partitions == 0 && !asked.check_allow_auto_creation && !broker.has_topic(&topic) {
-            return Err(Refusal::new(RefusalKind::TopicNotFound, format!("Topic {topic} not found")));
-        }
-        let own = broker.catalog().topic_policies.get(topic.as_str());
-        let properties = own.map(|policies| policies.properties.clone()).filter(|properties| !properties.is_empty());
-        Ok((partitions, properties.filter(|_| partitions > 0)))
-    })?;
+    // What a client may use it may also create, as the namespace says.
+    let partitions =
+        hub.change(|broker| broker.partitioned_metadata(topic.as_str(), asked.check_allow_auto_creation)).await?;
+    let properties = hub.look(|broker| broker.topic_properties(&topic)).unwrap_or_default();
     let mut metadata = value!({ "partitions": partitions, "deleted": false });
-    if let Some(properties) = properties {
+    if partitions > 0 && !properties.is_empty() {
         metadata["properties"] = value!(properties);
     }
     Ok(json(metadata))
@@ -54,7 +48,7 @@ async fn create(State(hub): Shared, Topic(topic): Topic, body: Bytes) -> Reply {
     }
     hub.change(|broker| {
         broker.handle_set_partitions(&topic, count, false)?;
-        broker.handle_set_topic_policies(&topic, |policies| policies.properties = properties)
+        broker.handle_edit_topic_properties(&topic, |all| all.extend(properties))
     })
     .await?;
     Ok(done())
@@ -77,7 +71,7 @@ async fn create_missed(State(hub): Shared, Topic(topic): Topic) -> Reply {
     if count == 0 {
         return Err(Failure::not_found(format!("Topic {topic} does not exist")));
     }
-    hub.change(|broker| broker.handle_set_partitions(&topic, count, true)).await?;
+    hub.change(|broker| broker.handle_create_missed_partitions(&topic)).await?;
     Ok(done())
 }
 

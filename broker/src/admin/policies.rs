@@ -10,7 +10,6 @@ use axum::http::request::Parts;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json as value};
-use std::collections::BTreeMap;
 
 use super::path::{Namespace, Topic};
 use super::reply::{Failure, Reply, done, json, maybe, parse};
@@ -28,7 +27,12 @@ type Check<T> = fn(&T) -> Result<(), Failure>;
 /// Below a namespace.
 pub(super) fn of_namespaces(base: &str) -> Routes {
     let of = |rest: &str| format!("{base}/{rest}");
-    let mut routes = of_both::<Namespace>(base);
+    let mut routes = of_both::<Namespace>(base)
+        .get(&of("backlogQuotaMap"), backlog_quotas)
+        .post(&of("backlogQuota"), set_backlog_quota)
+        .delete(&of("backlogQuota"), clear_backlog_quota);
+    routes =
+        policy::<Namespace, _>(routes, &of("inactiveTopicPolicies"), "POST", |all| &mut all.inactive_topics, inactive);
     routes = policy::<Namespace, _>(routes, &of("deduplication"), "POST", |all| &mut all.deduplication, anything);
     routes = policy::<Namespace, _>(
         routes,
@@ -74,38 +78,18 @@ pub(super) fn of_topics(base: &str) -> Routes {
     let mut routes = of_both::<Topic>(base);
     routes = policy::<Topic, _>(routes, &of("deduplicationEnabled"), "POST", |all| &mut all.deduplication, anything);
     routes = policy::<Topic, _>(routes, &of("maxProducers"), "POST", max_producers, anything);
+    routes =
+        policy::<Topic, _>(routes, &of("compactionThreshold"), "POST", |all| &mut all.compaction_threshold, anything);
     routes = policy::<Topic, _>(routes, &of("maxConsumers"), "POST", max_consumers, anything);
-    routes
-        .get(&of("properties"), async |State(hub): Shared, at: Topic| -> Reply {
-            Ok(json(at.look(&hub, false, |all| all.properties.clone())?))
-        })
-        .put(&of("properties"), async |State(hub): Shared, at: Topic, body: Bytes| -> Reply {
-            let properties: BTreeMap<String, String> = parse(&body)?;
-            at.edit(&hub, |all| all.properties.extend(properties)).await
-        })
-        .delete(&of("properties"), async |State(hub): Shared, at: Topic, Query(Key { key }): Query<Key>| -> Reply {
-            at.edit(&hub, |all| {
-                key.map(|key| all.properties.remove(&key));
-            })
-            .await
-        })
-        .delete(&of("policies"), async |State(hub): Shared, at: Topic| -> Reply {
-            at.edit(&hub, |all| *all = Policies { properties: all.properties.clone(), ..Policies::default() }).await
-        })
-}
-
-#[derive(Debug, serde::Deserialize)]
-struct Key {
-    key: Option<String>,
+    routes.delete(&of("policies"), async |State(hub): Shared, at: Topic| -> Reply {
+        at.edit(&hub, |all| *all = Policies::default()).await
+    })
 }
 
 /// What namespaces and topics have at the same paths.
 fn of_both<At: Holder>(base: &str) -> Routes {
     let of = |rest: &str| format!("{base}/{rest}");
-    let mut routes = Routes::default()
-        .get(&of("backlogQuotaMap"), backlog_quotas::<At>)
-        .post(&of("backlogQuota"), set_backlog_quota::<At>)
-        .delete(&of("backlogQuota"), clear_backlog_quota::<At>);
+    let mut routes = Routes::default();
     routes = policy::<At, _>(routes, &of("retention"), "POST", |all| &mut all.retention, retention);
     routes = policy::<At, _>(routes, &of("messageTTL"), "POST", |all| &mut all.message_ttl_seconds, ttl);
     routes = policy::<At, _>(
@@ -142,7 +126,7 @@ fn of_both<At: Holder>(base: &str) -> Routes {
             at.edit(&hub, |all| all.subscription_types = None).await
         });
     routes = policy::<At, _>(routes, &of("persistence"), "POST", |all| &mut all.persistence, persistence);
-    policy::<At, _>(routes, &of("inactiveTopicPolicies"), "POST", |all| &mut all.inactive_topics, inactive)
+    routes
 }
 
 /// Who has policies.
@@ -192,15 +176,14 @@ fn over(own: Policies, namespace: &Policies) -> Policies {
         retention: own.retention.or(namespace.retention),
         deduplication: own.deduplication.or(namespace.deduplication),
         message_ttl_seconds: own.message_ttl_seconds.or(namespace.message_ttl_seconds),
-        inactive_topics: own.inactive_topics.or_else(|| namespace.inactive_topics.clone()),
         persistence: own.persistence.or_else(|| namespace.persistence.clone()),
+        compaction_threshold: own.compaction_threshold.or(namespace.compaction_threshold),
         max_producers_per_topic: own.max_producers_per_topic.or(namespace.max_producers_per_topic),
         max_consumers_per_topic: own.max_consumers_per_topic.or(namespace.max_consumers_per_topic),
         max_consumers_per_subscription: own.max_consumers_per_subscription.or(namespace.max_consumers_per_subscription),
         max_subscriptions_per_topic: own.max_subscriptions_per_topic.or(namespace.max_subscriptions_per_topic),
         subscription_types: own.subscription_types.or_else(|| namespace.subscription_types.clone()),
         auto_subscription_creation: own.auto_subscription_creation.or(namespace.auto_subscription_creation),
-        properties: own.properties,
         ..namespace.clone()
     }
 }
@@ -332,10 +315,13 @@ fn persistence(wish: &Value) -> Result<(), Failure> {
 }
 
 fn inactive(policy: &Value) -> Result<(), Failure> {
-    if policy.get("deleteWhileInactive").and_then(Value::as_bool) == Some(true) {
-        return Err(Failure::not_supported("Inactive topics are not deleted by this broker: delete them"));
+    let modes = ["delete_when_no_subscriptions", "delete_when_subscriptions_caught_up"];
+    let mode = policy.get("inactiveTopicDeleteMode").and_then(Value::as_str).unwrap_or(modes[0]);
+    let seconds = policy.get("maxInactiveDurationSeconds").and_then(Value::as_i64).unwrap_or(0);
+    if modes.contains(&mode) && seconds >= 0 {
+        return Ok(());
     }
-    Ok(())
+    Err(Failure::precondition("Invalid policies of inactive topics: an unknown mode, or a time below zero"))
 }
 
 #[derive(Debug, serde::Deserialize)]
@@ -348,7 +334,7 @@ fn storage_quota() -> String {
     "destination_storage".into()
 }
 
-async fn backlog_quotas<At: Holder>(State(hub): Shared, at: At) -> Reply {
+async fn backlog_quotas(State(hub): Shared, at: Namespace) -> Reply {
     Ok(json(at.look(&hub, false, |all| all.backlog_quotas.clone())?))
 }
 
@@ -360,18 +346,10 @@ fn quota(body: &Value) -> Result<Value, Failure> {
         return Err(Failure::invalid("The backlog quota's attribute policy cannot be null"));
     }
     let (size, time) = (number("limitSize").or(number("limit")).unwrap_or(0), number("limitTime").unwrap_or(-1));
-    if size > 0 || time > 0 {
-        return Err(Failure::not_supported("Backlogs are not limited by this broker"));
-    }
     Ok(value!({ "limit": size, "limitSize": size, "limitTime": time, "policy": policy }))
 }
 
-async fn set_backlog_quota<At: Holder>(
-    State(hub): Shared,
-    at: At,
-    Query(query): Query<QuotaKind>,
-    body: Bytes,
-) -> Reply {
+async fn set_backlog_quota(State(hub): Shared, at: Namespace, Query(query): Query<QuotaKind>, body: Bytes) -> Reply {
     let quota = quota(&parse(&body)?)?;
     at.edit(&hub, |all| {
         all.backlog_quotas.insert(query.kind, quota);
@@ -379,7 +357,7 @@ async fn set_backlog_quota<At: Holder>(
     .await
 }
 
-async fn clear_backlog_quota<At: Holder>(State(hub): Shared, at: At, Query(query): Query<QuotaKind>) -> Reply {
+async fn clear_backlog_quota(State(hub): Shared, at: Namespace, Query(query): Query<QuotaKind>) -> Reply {
     at.edit(&hub, |all| {
         all.backlog_quotas.remove(&query.kind);
     })

@@ -30,6 +30,7 @@ pub(super) fn routes() -> Routes {
             .put(&of("unload"), unload)
             .delete(&of("truncate"), truncate)
             .get(&of("permissions"), async |_: Topic| json(value!({})))
+            .merge(super::lifecycle::routes(&topic))
             .merge(super::partitions::routes(&topic))
             .merge(super::subscriptions::routes(&topic))
             .merge(super::stats::routes(&topic))
@@ -70,7 +71,7 @@ async fn create(State(hub): Shared, Topic(topic): Topic, body: Bytes) -> Reply {
     }
     hub.change(|broker| {
         broker.handle_create_topic(&topic)?;
-        broker.handle_set_topic_policies(&topic, |policies| policies.properties = properties.unwrap_or_default())
+        broker.handle_edit_topic_properties(&topic, |all| all.extend(properties.unwrap_or_default()))
     })
     .await?;
     Ok(done())

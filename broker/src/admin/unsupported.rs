@@ -35,6 +35,7 @@ const SNAPSHOTS: &str = "Deduplication takes no snapshots of its own: its state 
 const PAUSE: &str = "Dispatch does not pause in this broker: the state of acknowledgements is always stored";
 const OLD_STRATEGY: &str = "Use schemaCompatibilityStrategy";
 const DELAYS: &str = "Delayed delivery cannot be switched off in this broker";
+const OF_NAMESPACE: &str = "This policy is a namespace's in this broker: set it there";
 const SIZE: &str = "The largest message size is an option of the broker, not of a topic";
 const SHADOWS: &str = "Shadow topics are not supported";
 const FUNCTIONS: &str = "Functions and connectors are not part of this broker";
@@ -119,6 +120,23 @@ const OF_TOPICS: &[Policy] = &[
         asks_nothing: Value::is_null,
         reason: UNACKED,
     },
+    Policy {
+        path: "inactiveTopicPolicies",
+        set: "POST",
+        reads: "",
+        asks_nothing: Value::is_null,
+        reason: OF_NAMESPACE,
+    },
+    Policy { path: "backlogQuotaMap", set: "POST", reads: "{}", asks_nothing: Value::is_null, reason: OF_NAMESPACE },
+    Policy { path: "backlogQuota", set: "POST", reads: "", asks_nothing: Value::is_null, reason: OF_NAMESPACE },
+    Policy {
+        path: "schemaCompatibilityStrategy",
+        set: "PUT",
+        reads: "",
+        asks_nothing: Value::is_null,
+        reason: OF_NAMESPACE,
+    },
+    Policy { path: "schemaValidationEnforced", set: "POST", reads: "false", asks_nothing: off, reason: OF_NAMESPACE },
     Policy { path: "maxMessageSize", set: "POST", reads: "", asks_nothing: no_limit, reason: SIZE },
     Policy { path: "shadowTopics", set: "PUT", reads: "[]", asks_nothing: nothing_in_it, reason: SHADOWS },
 ];
@@ -197,6 +215,9 @@ pub(super) fn of_topics(base: &str) -> Routes {
         .iter()
         .chain(OF_TOPICS)
         .fold(Routes::default(), |routes, policy| add(routes, base, policy))
+        .refuse("POST", &of("trim"), "Acknowledged messages are given back by themselves")
+        .refuse("GET", &of("backlog"), "Backlogs are in the stats")
+        .refuse("PUT", &of("backlogSize"), "Backlogs are in the stats")
         .refuse("PUT", &of("offload"), OFFLOAD)
         .refuse("GET", &of("offload"), OFFLOAD)
         .refuse("POST", &of("permissions/{role}"), ROLES)

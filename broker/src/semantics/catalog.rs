@@ -271,7 +271,11 @@ impl Broker {
         self.answer(Effect::Partitions { connection, request_id, outcome });
     }
 
-    fn partitioned_metadata(&mut self, topic: &str, creates: bool) -> Result<u32, Refusal> {
+    /// How many partitions a topic has, for a client that may want it made.
+    ///
+    /// # Errors
+    /// There is no such topic, and it is not to be made.
+    pub fn partitioned_metadata(&mut self, topic: &str, creates: bool) -> Result<u32, Refusal> {
         let name = self.resolve(topic)?;
         let count = self.partitions(&name)?;
         if count > 0 || self.topic_id(&name).is_some() {

@@ -136,8 +136,7 @@ impl Broker {
     pub(super) fn compact_by_threshold(&mut self) {
         let mut due = Vec::new();
         for topic in self.topics.values() {
-            let policies = self.catalog.namespaces.get(topic.name.namespace());
-            let threshold = policies.and_then(|policies| policies.compaction_threshold).unwrap_or(0);
+            let threshold = self.catalog.policy(&topic.name, |policies| policies.compaction_threshold).unwrap_or(0);
             if threshold > 0 && topic.compaction.fresh_bytes > threshold {
                 due.push(topic.id);
             }

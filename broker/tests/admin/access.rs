@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::*;
 
+// covers: admin_token
 #[tokio::test]
 async fn with_a_token_everything_but_health_needs_it() {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -36,6 +37,7 @@ async fn with_a_token_everything_but_health_needs_it() {
     broker.close().await;
 }
 
+// covers: admin_errors
 #[tokio::test]
 async fn what_is_not_understood_is_refused_in_words() {
     let (_broker, admin) = shop().await;
@@ -50,6 +52,7 @@ async fn what_is_not_understood_is_refused_in_words() {
     assert_eq!(admin.refused("POST", "namespaces/acme/shop/messageTTL", Some(&long)).await.0, 413);
 }
 
+// covers: admin_errors
 #[tokio::test]
 async fn names_come_percent_encoded() {
     let (_broker, admin) = shop().await;

@@ -5,11 +5,13 @@ mod support;
 
 mod access;
 mod clusters;
+mod lifecycle;
 mod limits;
 mod messages;
 mod metrics;
 mod namespaces;
 mod policies;
+mod schemas;
 mod stats;
 mod subscriptions;
 mod tenants;

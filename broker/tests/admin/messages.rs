@@ -20,6 +20,7 @@ async fn look(admin: &Admin, path: &str) -> (u16, String, HashMap<String, String
     (status, response.text().await.expect("a body"), headers)
 }
 
+// covers: admin_peek
 #[tokio::test]
 async fn a_message_is_peeked_by_its_place_in_the_backlog() {
     let (broker, admin) = shop().await;
@@ -48,6 +49,7 @@ async fn a_message_is_peeked_by_its_place_in_the_backlog() {
     assert_eq!(look(&admin, "subscription/none/position/1").await.0, 404);
 }
 
+// covers: admin_peek, admin_last_message_id
 #[tokio::test]
 async fn a_message_is_found_by_id_by_place_and_by_time() {
     let (broker, admin) = shop().await;

@@ -29,7 +29,7 @@ async fn each_policy_is_read_set_kept_and_removed() {
         (
             "inactiveTopicPolicies",
             "POST",
-            r#"{"inactiveTopicDeleteMode":"delete_when_no_subscriptions","maxInactiveDurationSeconds":60,"deleteWhileInactive":false}"#,
+            r#"{"inactiveTopicDeleteMode":"delete_when_no_subscriptions","maxInactiveDurationSeconds":60,"deleteWhileInactive":true}"#,
         ),
         (
             "persistence",
@@ -103,6 +103,25 @@ async fn impossible_values_are_refused() {
         assert_eq!(admin.refused(method, &format!("{BASE}/{policy}"), Some(value)).await.0, status, "{policy} {value}");
     }
     assert_eq!(admin.status("POST", &format!("{BASE}/retention"), None).await, 204, "an empty body unsets");
+}
+
+// covers: admin_policies
+#[tokio::test]
+async fn backlog_quotas_are_kept_by_their_type() {
+    let (_broker, admin) = shop().await;
+    let path = format!("{BASE}/backlogQuota");
+    assert_eq!(admin.get(&format!("{BASE}/backlogQuotaMap")).await, json!({}));
+    let size = r#"{"limitSize":1000,"limitTime":-1,"policy":"producer_request_hold"}"#;
+    assert_eq!(admin.status("POST", &path, Some(size)).await, 204);
+    let age = r#"{"limitTime":3600,"policy":"consumer_backlog_eviction"}"#;
+    assert_eq!(admin.status("POST", &format!("{path}?backlogQuotaType=message_age"), Some(age)).await, 204);
+    let both = json!({
+        "destination_storage": { "limit": 1000, "limitSize": 1000, "limitTime": -1, "policy": "producer_request_hold" },
+        "message_age": { "limit": 0, "limitSize": 0, "limitTime": 3600, "policy": "consumer_backlog_eviction" },
+    });
+    assert_eq!(admin.get(&format!("{BASE}/backlogQuotaMap")).await, both);
+    assert_eq!(admin.status("DELETE", &path, None).await, 204);
+    assert_eq!(admin.get(&format!("{BASE}/backlogQuotaMap")).await.as_object().map(serde_json::Map::len), Some(1));
 }
 
 // covers: admin_policies_refused

@@ -69,6 +69,7 @@ async fn subscriptions_have_properties() {
     assert_eq!(admin.refused("GET", &format!("{BASE}/subscription/none/properties"), None).await.0, 404);
 }
 
+// covers: admin_skip, admin_expire, admin_reset_cursor
 #[tokio::test]
 async fn messages_are_skipped_expired_and_brought_back() {
     let (broker, admin) = shop().await;
@@ -105,6 +106,7 @@ async fn messages_are_skipped_expired_and_brought_back() {
     assert_eq!(admin.refused("POST", &format!("{path}/skip/many"), None).await.0, 404);
 }
 
+// covers: admin_subscriptions
 #[tokio::test]
 async fn an_admins_earliest_subscription_gets_what_is_sent_before_its_consumer() {
     let (broker, admin) = shop().await;
