@@ -54,8 +54,14 @@ async fn list(State(hub): Shared, Topic(topic): Topic) -> Reply {
 struct At {
     ledger_id: i64,
     entry_id: i64,
-    #[serde(default, alias = "excluded")]
+    /// Of a message in a batch.
+    #[serde(default)]
+    batch_index: Option<i32>,
+    #[serde(default)]
     is_excluded: bool,
+    /// What some versions of the Java client call the same.
+    #[serde(default)]
+    excluded: bool,
     #[serde(default)]
     properties: Option<BTreeMap<String, String>>,
 }
@@ -67,7 +73,12 @@ impl At {
             (i64::MAX, _) => Start::Latest,
             (ledger, entry) => {
                 let position = Position { ledger: ledger as u64, entry: entry.max(0) as u64 };
-                if self.is_excluded { Start::After(position) } else { Start::At(position) }
+                let excluded = self.is_excluded || self.excluded;
+                match self.batch_index.and_then(|index| u32::try_from(index).ok()) {
+                    Some(index) => Start::Within(position, index + u32::from(excluded)),
+                    None if excluded => Start::After(position),
+                    None => Start::At(position),
+                }
             }
         }
     }
@@ -179,7 +190,7 @@ enum Until {
     #[serde(rename_all = "camelCase")]
     Field {
         message_id: At,
-        #[serde(default, alias = "excluded")]
+        #[serde(default)]
         is_excluded: bool,
     },
     Plain(At),
@@ -189,7 +200,7 @@ async fn expire_to_position(State(hub): Shared, Subscription { topic, name }: Su
     let (at, excluded) = match parse(&body)? {
         Until::Field { message_id, is_excluded } => (message_id, is_excluded),
         Until::Plain(at) => {
-            let excluded = at.is_excluded;
+            let excluded = at.is_excluded || at.excluded;
             (at, excluded)
         }
     };

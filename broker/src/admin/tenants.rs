@@ -1,5 +1,7 @@
-//! Tenants. All belong to the one cluster; there are no roles, since there is one token for everything.
+//! Tenants. All belong to the one cluster. Roles are kept as they were given and grant nothing: whoever has the
+//! broker's token may do everything, and without a token everybody may.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -36,7 +38,7 @@ pub(super) struct Force {
 #[serde(rename_all = "camelCase")]
 struct TenantInfo {
     #[serde(default)]
-    admin_roles: Option<Vec<String>>,
+    admin_roles: Option<BTreeSet<String>>,
     allowed_clusters: Option<Vec<String>>,
 }
 
@@ -46,21 +48,26 @@ async fn list(State(hub): Shared) -> Reply {
 
 async fn get(State(hub): Shared, Path(tenant): Path<String>) -> Reply {
     exists(&hub, &tenant, "Tenant does not exist")?;
-    Ok(json(value!({ "adminRoles": [], "allowedClusters": [CLUSTER] })))
+    let roles = hub.look(|broker| broker.catalog().tenant_roles.get(&tenant).cloned().unwrap_or_default());
+    Ok(json(value!({ "adminRoles": roles, "allowedClusters": [CLUSTER] })))
 }
 
 async fn create(State(hub): Shared, Path(tenant): Path<String>, body: Bytes) -> Reply {
     if !is_part(&tenant) {
         return Err(Failure::precondition("Tenant name is not valid"));
     }
-    check(&body)?;
-    hub.change(|broker| broker.handle_create_tenant(&tenant)).await?;
+    let roles = roles_in(&body)?;
+    hub.change(|broker| {
+        broker.handle_create_tenant(&tenant)?;
+        broker.handle_set_tenant_roles(&tenant, roles)
+    })
+    .await?;
     Ok(done())
 }
 
 async fn update(State(hub): Shared, Path(tenant): Path<String>, body: Bytes) -> Reply {
-    check(&body)?;
-    exists(&hub, &tenant, "Tenant not found")?;
+    let roles = roles_in(&body)?;
+    hub.change(|broker| broker.handle_set_tenant_roles(&tenant, roles)).await?;
     Ok(done())
 }
 
@@ -86,7 +93,7 @@ fn exists(hub: &Hub, tenant: &str, otherwise: &str) -> Result<(), Failure> {
     exists.then_some(()).ok_or_else(|| Failure::not_found(otherwise))
 }
 
-fn check(body: &[u8]) -> Result<(), Failure> {
+fn roles_in(body: &[u8]) -> Result<BTreeSet<String>, Failure> {
     if body.is_empty() {
         return Err(Failure::precondition("TenantInfo is null"));
     }
@@ -98,8 +105,5 @@ fn check(body: &[u8]) -> Result<(), Failure> {
     if clusters.iter().any(|cluster| cluster != CLUSTER) {
         return Err(Failure::precondition("Clusters do not exist"));
     }
-    if info.admin_roles.is_some_and(|roles| !roles.is_empty()) {
-        return Err(Failure::not_supported("Admin roles are not supported: this broker has one token for everything"));
-    }
-    Ok(())
+    Ok(info.admin_roles.unwrap_or_default())
 }

@@ -14,6 +14,8 @@ use super::subscription::Subscription;
 #[derive(Debug, Default)]
 pub struct Catalog {
     pub tenants: BTreeSet<String>,
+    /// Who the user says administers a tenant. They are kept and shown; the broker's token is above them all.
+    pub tenant_roles: BTreeMap<String, BTreeSet<String>>,
     pub namespaces: BTreeMap<String, Policies>,
     /// What a topic has of its own, by its name without the number of a partition.
     pub topic_policies: BTreeMap<String, Policies>,
@@ -69,6 +71,19 @@ impl Broker {
     }
 
     /// # Errors
+    /// No such tenant.
+    pub fn handle_set_tenant_roles(&mut self, tenant: &str, roles: BTreeSet<String>) -> Result<(), Refusal> {
+        if !self.catalog.tenants.contains(tenant) {
+            return Err(Refusal::new(RefusalKind::TenantNotFound, format!("Tenant {tenant} not found")));
+        }
+        if self.catalog.tenant_roles.get(tenant).cloned().unwrap_or_default() != roles {
+            self.catalog.tenant_roles.insert(tenant.to_owned(), roles.clone());
+            self.log(Change::TenantRoles { tenant: tenant.to_owned(), roles });
+        }
+        Ok(())
+    }
+
+    /// # Errors
     /// It does not exist or has namespaces.
     pub fn handle_delete_tenant(&mut self, tenant: &str) -> Result<(), Refusal> {
         let prefix = format!("{tenant}/");
@@ -78,6 +93,7 @@ impl Broker {
         if !self.catalog.tenants.remove(tenant) {
             return Err(Refusal::new(RefusalKind::TenantNotFound, format!("Tenant {tenant} does not exist")));
         }
+        self.catalog.tenant_roles.remove(tenant);
         self.log(Change::TenantDeleted { tenant: tenant.to_owned() });
         Ok(())
     }

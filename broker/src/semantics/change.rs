@@ -3,7 +3,7 @@
 //! Every change says what is, not what to add, so that applying some again in their order ends in the same
 //! state. Cursors are positions, since offsets do not outlive the process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,7 @@ use super::subscription::Kind;
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum Change {
     Tenant { tenant: String },
+    TenantRoles { tenant: String, roles: BTreeSet<String> },
     TenantDeleted { tenant: String },
     Namespace { namespace: String, policies: Box<Policies> },
     NamespaceDeleted { namespace: String },
@@ -100,6 +101,8 @@ pub struct Snapshot {
     pub next_topic: u64,
     pub next_ledger: u64,
     pub tenants: Vec<String>,
+    #[serde(default)]
+    pub tenant_roles: BTreeMap<String, BTreeSet<String>>,
     pub namespaces: BTreeMap<String, Policies>,
     #[serde(default)]
     pub topic_policies: BTreeMap<String, Policies>,
@@ -119,6 +122,7 @@ impl Snapshot {
             next_topic: 1,
             next_ledger: 1,
             tenants: vec!["public".into()],
+            tenant_roles: BTreeMap::new(),
             namespaces: BTreeMap::from([("public/default".into(), Policies::default())]),
             topic_policies: BTreeMap::new(),
             partitioned: BTreeMap::new(),

@@ -28,6 +28,7 @@ impl Restore {
         broker.next_topic = snapshot.next_topic;
         broker.next_ledger = snapshot.next_ledger;
         broker.catalog.tenants.extend(snapshot.tenants);
+        broker.catalog.tenant_roles.extend(snapshot.tenant_roles);
         broker.catalog.namespaces.extend(snapshot.namespaces);
         broker.catalog.topic_policies.extend(snapshot.topic_policies);
         broker.catalog.partitioned.extend(snapshot.partitioned);
@@ -63,8 +64,12 @@ impl Restore {
             Change::Tenant { tenant } => {
                 catalog.tenants.insert(tenant);
             }
+            Change::TenantRoles { tenant, roles } => {
+                catalog.tenant_roles.insert(tenant, roles);
+            }
             Change::TenantDeleted { tenant } => {
                 catalog.tenants.remove(&tenant);
+                catalog.tenant_roles.remove(&tenant);
             }
             Change::Namespace { namespace, policies } => {
                 catalog.namespaces.insert(namespace, *policies);
@@ -203,6 +208,7 @@ impl Broker {
             next_topic: self.next_topic,
             next_ledger: self.next_ledger,
             tenants: self.catalog.tenants.iter().cloned().collect(),
+            tenant_roles: self.catalog.tenant_roles.clone(),
             namespaces: self.catalog.namespaces.clone(),
             topic_policies: self.catalog.topic_policies.clone(),
             partitioned: self.catalog.partitioned.clone(),

@@ -43,5 +43,10 @@ async fn a_tenant_needs_a_name_and_the_cluster() {
     }
     assert_eq!(admin.refused("PUT", "tenants/acme", Some("{nonsense")).await.0, 400);
     let roles = r#"{"adminRoles":["me"],"allowedClusters":["standalone"]}"#;
-    assert_eq!(admin.refused("PUT", "tenants/acme", Some(roles)).await.0, 501, "roles are not honoured");
+    assert_eq!(admin.status("PUT", "tenants/acme", Some(roles)).await, 204);
+    let broker = broker.restart().await;
+    let admin = broker.admin();
+    assert_eq!(admin.get("tenants/acme").await, json!({ "adminRoles": ["me"], "allowedClusters": ["standalone"] }));
+    assert_eq!(admin.status("POST", "tenants/acme", Some(INFO)).await, 204);
+    assert_eq!(admin.get("tenants/acme").await["adminRoles"], json!([]));
 }
