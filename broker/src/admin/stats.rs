@@ -189,7 +189,7 @@ fn subscription(state: &SubscriptionStats, wanted: &Wanted) -> Value {
         "durable": state.durable,
         "isReplicated": false,
         "replicated": false,
-        "allowOutOfOrderDelivery": state.keys.as_ref().is_some_and(|keys| keys.out_of_order),
+        "allowOutOfOrderDelivery": state.keys.as_ref().is_some_and(|keys| keys.policy.out_of_order),
         "consumersAfterMarkDeletePosition": Map::new(),
         "nonContiguousDeletedMessagesRanges": state.acked_ranges.len(),
         "subscriptionProperties": state.properties,
@@ -198,7 +198,7 @@ fn subscription(state: &SubscriptionStats, wanted: &Wanted) -> Value {
         all.insert("activeConsumerName".into(), value!(active));
     }
     if let Some(keys) = &state.keys {
-        all.insert("keySharedMode".into(), if keys.sticky { "STICKY" } else { "AUTO_SPLIT" }.into());
+        all.insert("keySharedMode".into(), if keys.policy.sticky { "STICKY" } else { "AUTO_SPLIT" }.into());
         all.insert("drainingHashesCount".into(), value!(keys.draining));
         all.insert("drainingHashesUnackedMessages".into(), value!(keys.draining_unacked));
     }

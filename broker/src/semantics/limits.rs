@@ -7,19 +7,6 @@ use super::broker::Broker;
 use super::consume::Subscribe;
 use super::effect::{Refusal, RefusalKind};
 use super::name::TopicName;
-use super::subscription::Kind;
-
-impl Kind {
-    /// As the Java broker's policies name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Exclusive => "Exclusive",
-            Kind::Shared => "Shared",
-            Kind::Failover => "Failover",
-            Kind::KeyShared => "Key_Shared",
-        }
-    }
-}
 
 /// Zero and none are without limit.
 fn is_reached(limit: Option<u32>, count: usize) -> bool {
