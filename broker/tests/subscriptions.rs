@@ -31,6 +31,7 @@ fn sticky(ranges: &[(i32, i32)]) -> Option<KeySharedMeta> {
     Some(KeySharedMeta { mode: 1, hash_ranges, allow_out_of_order_delivery: None })
 }
 
+// covers: exclusive, subscribe
 #[tokio::test]
 async fn another_type_is_refused_while_there_are_consumers() {
     let target = Target::start().await;
@@ -49,6 +50,7 @@ async fn another_type_is_refused_while_there_are_consumers() {
     assert_eq!((code, &*words), (CONSUMER_BUSY, "Exclusive consumer is already connected"));
 }
 
+// covers: key_shared
 #[tokio::test]
 async fn key_shared_policies_must_agree() {
     let target = Target::start().await;
@@ -73,6 +75,7 @@ async fn key_shared_policies_must_agree() {
     }
 }
 
+// covers: key_shared_sticky
 #[tokio::test]
 async fn ranges_that_overlap_or_are_missing_are_refused() {
     let target = Target::start().await;
@@ -105,6 +108,7 @@ fn place(key: &str) -> i32 {
     range_place(sticky_hash(key.as_bytes())) as i32
 }
 
+// covers: key_shared_sticky
 #[tokio::test]
 async fn keys_go_to_their_ranges_and_uncovered_ones_wait() {
     let target = Target::start().await;
@@ -143,6 +147,7 @@ async fn keys_go_to_their_ranges_and_uncovered_ones_wait() {
     }
 }
 
+// covers: key_shared
 #[tokio::test]
 async fn keys_are_split_by_the_same_ring() {
     use everpulse_broker::semantics::hash::{Ring, ring_place, sticky_hash};
@@ -170,6 +175,7 @@ async fn keys_are_split_by_the_same_ring() {
     assert_eq!(arrived, expected);
 }
 
+// covers: ack_batch_index, ack_receipt, redelivery_count
 #[tokio::test]
 async fn acks_within_a_batch_add_up_and_redelivery_says_what_is_left() {
     let target = Target::start().await;
@@ -201,6 +207,7 @@ async fn acks_within_a_batch_add_up_and_redelivery_says_what_is_left() {
     }
 }
 
+// covers: ack_cumulative, ack_batch_index
 #[tokio::test]
 async fn a_cumulative_ack_ends_within_a_batch() {
     let target = Target::start().await;
@@ -221,6 +228,7 @@ async fn a_cumulative_ack_ends_within_a_batch() {
     assert_eq!((at(&again.message_id), again.ack_set), (at(&id), vec![0b100]));
 }
 
+// covers: ack_cumulative
 #[tokio::test]
 async fn a_cumulative_ack_on_a_shared_subscription_changes_nothing() {
     let target = Target::start().await;
@@ -235,6 +243,7 @@ async fn a_cumulative_ack_on_a_shared_subscription_changes_nothing() {
     assert_eq!(at(&session.message().await.message_id), at(&id));
 }
 
+// covers: failover
 #[tokio::test]
 async fn failover_tells_everybody_who_is_active() {
     let target = Target::start().await;
@@ -261,6 +270,7 @@ async fn failover_tells_everybody_who_is_active() {
     assert_eq!(session.message().await.consumer_id, 1);
 }
 
+// covers: failover
 #[tokio::test]
 async fn without_partitions_the_topics_name_chooses_who_is_active() {
     use everpulse_broker::semantics::hash::elected;
@@ -284,6 +294,7 @@ async fn without_partitions_the_topics_name_chooses_who_is_active() {
     }
 }
 
+// covers: negative_ack
 #[tokio::test]
 async fn what_comes_again_bears_the_epoch_of_the_request() {
     let target = Target::start().await;
@@ -303,6 +314,7 @@ async fn what_comes_again_bears_the_epoch_of_the_request() {
     assert_eq!(session.message().await.consumer_epoch, Some(2));
 }
 
+// covers: redelivery_count, negative_ack
 #[tokio::test]
 async fn a_shared_subscription_counts_redeliveries_and_has_no_epochs() {
     let target = Target::start().await;
@@ -327,6 +339,7 @@ async fn a_shared_subscription_counts_redeliveries_and_has_no_epochs() {
     assert_eq!(counts, [(at(&first), 1), (at(&second), 2)]);
 }
 
+// covers: seek_by_id
 #[tokio::test]
 async fn a_seek_into_a_batch_leaves_out_what_came_before() {
     let target = Target::start().await;
@@ -347,6 +360,7 @@ async fn a_seek_into_a_batch_leaves_out_what_came_before() {
     assert_eq!((message.consumer_id, at(&message.message_id), message.ack_set), (2, at(&id), vec![0b110]));
 }
 
+// covers: seek_by_time, seek_by_id
 #[tokio::test]
 async fn a_seek_by_time_and_one_to_the_ends() {
     let target = Target::start().await;
@@ -385,6 +399,7 @@ async fn a_seek_by_time_and_one_to_the_ends() {
     assert_eq!(at(&session.message().await.message_id), at(&id));
 }
 
+// covers: seek_by_id
 #[tokio::test]
 async fn a_seek_disconnects_all_shared_consumers_but_only_the_active_one_of_failover() {
     let target = Target::start().await;
@@ -414,6 +429,7 @@ async fn a_seek_disconnects_all_shared_consumers_but_only_the_active_one_of_fail
     assert_eq!(session.stats(4).await.error_code, None, "who only waits stays");
 }
 
+// covers: unsubscribe
 #[tokio::test]
 async fn unsubscribing_is_refused_while_others_consume_unless_forced() {
     let target = Target::start().await;
@@ -434,6 +450,7 @@ async fn unsubscribing_is_refused_while_others_consume_unless_forced() {
     assert_eq!(at(&session.message().await.message_id), at(&id));
 }
 
+// covers: reader
 #[tokio::test]
 async fn readers_and_durable_subscriptions_do_not_share_a_name() {
     let target = Target::start().await;
@@ -458,6 +475,7 @@ async fn readers_and_durable_subscriptions_do_not_share_a_name() {
     assert_eq!((code, &*words), (NOT_ALLOWED, "NonDurable subscription with the same name already exists."));
 }
 
+// covers: reader
 #[tokio::test]
 async fn readers_start_at_the_message_that_they_name() {
     let target = Target::start().await;
@@ -486,6 +504,7 @@ async fn readers_start_at_the_message_that_they_name() {
     }
 }
 
+// covers: last_message_id
 #[tokio::test]
 async fn the_last_message_id_tells_batch_and_mark() {
     let target = Target::start().await;
@@ -507,6 +526,7 @@ async fn the_last_message_id_tells_batch_and_mark() {
     assert_eq!(last.consumer_mark_delete_position.as_ref().map(at), Some(at(&first)));
 }
 
+// covers: consumer_stats
 #[tokio::test]
 async fn consumer_stats_tell_permits_and_unacked_messages() {
     let target = Target::start().await;
@@ -526,6 +546,7 @@ async fn consumer_stats_tell_permits_and_unacked_messages() {
     assert!(since.starts_with("20") && since.contains('T'), "{since}");
 }
 
+// covers: delayed_delivery
 #[tokio::test]
 async fn a_delayed_message_is_passed_by_others_unless_one_gets_everything() {
     let target = Target::start().await;
@@ -544,4 +565,27 @@ async fn a_delayed_message_is_passed_by_others_unless_one_gets_everything() {
             assert_eq!(at(&session.message().await.message_id), at(id));
         }
     }
+}
+
+// covers: limits, flow
+#[tokio::test]
+async fn who_granted_every_permit_and_read_late_gets_everything_in_order() {
+    const MESSAGES: u64 = 6000;
+    let target = Target::start().await;
+    let mut sending = target.session().await;
+    let mut receiving = target.session().await;
+    let topic = fresh("late");
+    receiving.subscribe(&topic, 1, |command| command.sub_type = EXCLUSIVE).await.expect("subscribed");
+    let producer = sending.producer(&topic).await;
+    let last = sending.publish_many(producer, b"x", MESSAGES).await;
+    // More than may wait to be written to a connection, and all of it could go at once.
+    receiving.flow(1, i32::MAX as u32).await;
+    let first = at(&receiving.message().await.message_id);
+    let mut before = first;
+    for _ in 1..MESSAGES {
+        let next = at(&receiving.message().await.message_id);
+        assert_eq!(next, (before.0, before.1 + 1));
+        before = next;
+    }
+    assert_eq!(before, at(&last));
 }

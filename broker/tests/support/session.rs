@@ -59,13 +59,14 @@ pub type Refused = (i32, String);
 impl Session {
     /// The first command that fits; others are kept.
     pub async fn wait(&mut self, fits: impl Fn(&Received) -> bool) -> Received {
+        if let Some(at) = self.inbox.iter().position(&fits) {
+            return self.inbox.remove(at).expect("it is there");
+        }
         loop {
-            if let Some(at) = self.inbox.iter().position(&fits) {
-                return self.inbox.remove(at).expect("it is there");
-            }
             let received = self.raw.receive().await;
             match received.kind {
                 18 => self.raw.send(19, &CommandEmpty {}).await,
+                _ if fits(&received) => return received,
                 _ => self.inbox.push_back(received),
             }
         }
@@ -159,6 +160,23 @@ impl Session {
             .wait(|received| received.kind == 7 && received.of::<CommandSendReceipt>(7).sequence_id == sequence_id)
             .await;
         receipt.of::<CommandSendReceipt>(7).message_id.expect("a position")
+    }
+
+    /// Publishes the same many times without waiting in between; the last one's position.
+    pub async fn publish_many(&mut self, producer_id: u64, payload: &[u8], count: u64) -> MessageIdData {
+        for _ in 1..count {
+            let sequence_id = self.sequence;
+            self.sequence += 1;
+            let metadata = MessageMetadata {
+                producer_name: "raw".into(),
+                sequence_id,
+                publish_time: now_ms(),
+                ..Default::default()
+            };
+            let send = CommandSend { producer_id, sequence_id, ..Default::default() };
+            self.raw.send_with(6, &send.encode_to_vec(), &entry(&metadata, payload)).await;
+        }
+        self.publish(producer_id, payload, |_| {}).await
     }
 
     /// The next message for any consumer.

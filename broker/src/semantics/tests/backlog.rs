@@ -109,6 +109,7 @@ fn a_missing_topic_or_subscription_is_named() {
     assert!(refusal.message.contains("nobody") && refusal.message.contains("public/default/t"), "{refusal}");
 }
 
+// covers: subscribe
 #[test]
 fn properties_are_of_the_subscription_and_survive() {
     let mut world = world();

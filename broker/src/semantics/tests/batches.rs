@@ -82,6 +82,7 @@ fn a_cumulative_ack_can_end_within_a_batch() {
     assert_eq!(parts(&mut world), [(1, vec![0b100])]);
 }
 
+// covers: ack_batch_index, durable_cursor
 #[test]
 fn parts_survive_a_restart() {
     let (mut world, consumer) = delivered(Kind::Shared);

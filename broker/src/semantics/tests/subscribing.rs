@@ -227,6 +227,7 @@ fn unsubscribing_is_refused_while_others_consume() {
 }
 
 // covers: last_message_id
+// covers: unsubscribe
 #[test]
 fn unsubscribing_by_force_closes_the_others() {
     let mut world = world();
@@ -244,6 +245,7 @@ fn unsubscribing_by_force_closes_the_others() {
     assert_eq!(again.backlog(), 0);
 }
 
+// covers: priority, shared
 #[test]
 fn shared_consumers_of_a_worse_priority_wait_until_the_better_have_no_permits() {
     let mut world = world();
@@ -259,6 +261,7 @@ fn shared_consumers_of_a_worse_priority_wait_until_the_better_have_no_permits() 
     assert_eq!(got, [2, 2, 3, 1, 1]);
 }
 
+// covers: limits
 #[test]
 fn a_subscription_with_too_many_unacked_messages_waits() {
     let mut world = world();
@@ -281,6 +284,7 @@ fn a_subscription_with_too_many_unacked_messages_waits() {
     assert!(!backlog::stats(&world).blocked_on_unacked);
 }
 
+// covers: limits
 #[test]
 fn a_connection_that_takes_nothing_gets_nothing_until_it_does() {
     for kind in [Kind::Exclusive, Kind::Shared, Kind::KeyShared] {
@@ -305,6 +309,7 @@ fn a_connection_that_takes_nothing_gets_nothing_until_it_does() {
     }
 }
 
+// covers: limits, flow
 #[test]
 fn a_large_backlog_is_handed_out_piece_by_piece() {
     for kind in [Kind::Exclusive, Kind::Shared, Kind::KeyShared] {
