@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 
-use crate::{pulsar, purity, root};
+use crate::{clients, coverage, pulsar, purity, root};
 
 /// What `cargo xtask ci` may leave out.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -29,11 +29,14 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     step("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[]))?;
     step("docs", || cargo(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")]))?;
     step("purity", purity::check)?;
+    step("coverage", || coverage::run(coverage::Options::default()))?;
     step("tests and doctests, embedded arm", || cargo(&["test", "--workspace"], &[("EVERPULSE_ARM", "embedded")]))?;
+    step("other people's clients, embedded arm", || clients_on(clients::Arm::Embedded))?;
     if options.skip_pulsar {
         eprintln!("\n==== Apache Pulsar arm: SKIPPED (--skip-pulsar). What was not run on Apache Pulsar is not known.");
     } else {
         step("tests, Apache Pulsar arm", pulsar_arm)?;
+        step("other people's clients, Apache Pulsar arm", || clients_on(clients::Arm::Pulsar))?;
     }
     eprintln!("\n==== all good, {} s", start.elapsed().as_secs());
     Ok(())
@@ -54,6 +57,10 @@ fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<()>
         bail!("{} failed ({status})", spelled(arguments, environment));
     }
     Ok(())
+}
+
+fn clients_on(arm: clients::Arm) -> anyhow::Result<()> {
+    clients::run(&clients::Options { suites: Vec::new(), arms: vec![arm] })
 }
 
 fn pulsar_arm() -> anyhow::Result<()> {
