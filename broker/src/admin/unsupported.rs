@@ -40,6 +40,7 @@ const SIZE: &str = "The largest message size is an option of the broker, not of 
 const SHADOWS: &str = "Shadow topics are not supported";
 const FUNCTIONS: &str = "Functions and connectors are not part of this broker";
 const TRANSACTIONS: &str = "Transactions are not supported";
+const NO_JMX: &str = "There are no numbers of a Java process here: ask for /metrics, or for the stats of a topic";
 const NO_BOOKIES: &str = "There are no bookies: the broker stores messages itself";
 
 const OF_BOTH: &[Policy] = &[
@@ -230,7 +231,8 @@ pub(super) fn of_topics(base: &str) -> Routes {
 
 /// Whole subjects that this broker has nothing of.
 pub(super) fn elsewhere() -> Routes {
-    let subjects: [(&str, &[&str], &'static str); 10] = [
+    let subjects: [(&str, &[&str], &'static str); 11] = [
+        ("/admin/v2/broker-stats", &["/{*rest}"], NO_JMX),
         ("/admin/v2/resourcegroups", &["", "/{group}"], RATES),
         ("/admin/v2/resource-quotas", &["", "/{tenant}/{namespace}/{bundle}"], RATES),
         ("/admin/v2/bookies", &["/all", "/racks-info", "/racks-info/{bookie}"], NO_BOOKIES),
