@@ -9,7 +9,6 @@
 //! ```
 //! What a question means, and what its answer is worth, is decided by the callers.
 
-use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ use everpulse_transport::{
     self as transport, Consumer, Lane, Limits, Publisher, Subscription, SubscriptionKind, Transport,
 };
 use futures::FutureExt as _;
-use futures::future::{BoxFuture, Fuse, FusedFuture as _};
+use futures::future::BoxFuture;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
@@ -78,20 +77,14 @@ impl Deadline {
     pub(crate) fn after(limit: Duration) -> Self {
         Self { after: Some(limit), at: Instant::now().checked_add(limit) }
     }
-
-    async fn passed(self) {
-        match self.at {
-            Some(at) => sleep_until(at).await,
-            None => std::future::pending().await,
-        }
-    }
 }
 
-/// A question that can be asked again.
+/// A question that can be asked again. What few need is made when it is needed: very many questions may wait at once.
 pub(crate) struct Question<'a> {
     /// For errors: what is attempted, on which id.
-    pub what: &'a str,
-    pub event: Event,
+    pub what: &'a (dyn Fn() -> String + Sync),
+    /// What is sent, each time anew: where it must count once, always under one id.
+    pub event: &'a (dyn Fn() -> Event + Sync),
     pub deadline: Deadline,
     /// How long to listen before it is asked at all; for those who were told that an answer will come by itself.
     pub listen_first: Duration,
@@ -170,59 +163,86 @@ impl Core {
         read: Option<Read<T>>,
     ) -> Result<T, Error> {
         let Question { what, event, deadline, listen_first } = question;
-        let (mut answers, mut news) = (ticket.clone(), ticket.clone());
+        let mut ticket = ticket.clone();
         let mut stored = !listen_first.is_zero();
         let mut asked = 0;
         let mut asked_at = Instant::now();
         let mut ask_at = asked_at + listen_first;
-        let mut sending = pin!(Fuse::<BoxFuture<'static, Result<(), transport::Error>>>::terminated());
         let mut read_at = None;
-        let mut reading = pin!(Fuse::<BoxFuture<'static, Result<Option<T>, Error>>>::terminated());
+        // What is rare is boxed, and one timer serves for all.
+        let mut sending: Option<BoxFuture<'static, Result<(), transport::Error>>> = None;
+        let mut reading: Option<BoxFuture<'static, Result<Option<T>, Error>>> = None;
         loop {
+            let next_ask = sending.is_none().then_some(ask_at);
+            let next = [next_ask, read_at, deadline.at].into_iter().flatten().min();
             tokio::select! {
                 biased;
-                answer = answers.until(&mut take) => return Ok(answer),
-                // Somebody is there: better to ask than to read.
-                () = news.news() => read_at = None,
-                sent = &mut sending, if !sending.is_terminated() => {
-                    sent.map_err(|error| Error::sending(what, &error))?;
+                answer = ticket.hear(&mut take) => match answer {
+                    Some(answer) => return Ok(answer),
+                    // Somebody is there: better to ask than to read.
+                    None => read_at = None,
+                },
+                sent = some(&mut sending) => {
+                    sending = None;
+                    sent.map_err(|error| Error::sending(&what(), &error))?;
                     stored = true;
                     asked += 1;
                     asked_at = Instant::now();
                     ask_at = asked_at + ticket.wait(asked);
-                    if read.is_some() && reading.is_terminated() {
-                        read_at.get_or_insert_with(|| Instant::now() + SILENCE.max(ticket.wait(asked)));
+                    if read.is_some() && reading.is_none() {
+                        read_at.get_or_insert_with(|| asked_at + SILENCE.max(ticket.wait(asked)));
                     }
                 }
-                () = sleep_until(ask_at), if sending.is_terminated() => {
-                    // Answers may have become slower meanwhile.
-                    let patient = asked_at + ticket.wait(asked.max(1));
-                    if asked > 0 && Instant::now() < patient {
-                        ask_at = patient;
-                        continue;
-                    }
-                    ticket.asked();
-                    sending.set(self.send(event.clone()).boxed().fuse());
-                }
-                known = &mut reading, if !reading.is_terminated() => match known {
-                    Ok(Some(answer)) => return Ok(answer),
-                    // A broker that is away is waited for, here as by the question.
-                    Err(error) if error.kind() != ErrorKind::Unreachable => return Err(error),
-                    Ok(None) | Err(_) => read_at = Some(Instant::now() + READ_AGAIN),
-                },
-                () = sleep_until(read_at.unwrap_or(ask_at)), if read_at.is_some() => {
-                    read_at = None;
-                    if let Some(read) = &read {
-                        reading.set(read().fuse());
+                known = some(&mut reading) => {
+                    reading = None;
+                    match known {
+                        Ok(Some(answer)) => return Ok(answer),
+                        // A broker that is away is waited for, here as by the question.
+                        Err(error) if error.kind() != ErrorKind::Unreachable => return Err(error),
+                        Ok(None) | Err(_) => read_at = Some(Instant::now() + READ_AGAIN),
                     }
                 }
-                () = deadline.passed() => {
-                    let limit = deadline.after.unwrap_or_default();
-                    return Err(if stored { Error::timeout(what, limit) } else { Error::unreachable(what, limit) });
+                now = reached(next) => {
+                    if deadline.at.is_some_and(|at| at <= now) {
+                        let limit = deadline.after.unwrap_or_default();
+                        let late = if stored { Error::timeout } else { Error::unreachable };
+                        return Err(late(&what(), limit));
+                    }
+                    if read_at.is_some_and(|at| at <= now) {
+                        read_at = None;
+                        reading = read.as_ref().map(|read| read());
+                    }
+                    if sending.is_none() && ask_at <= now {
+                        // Answers may have become slower meanwhile.
+                        let patient = asked_at + ticket.wait(asked.max(1));
+                        if asked > 0 && now < patient {
+                            ask_at = patient;
+                        } else {
+                            ticket.asked();
+                            sending = Some(self.send(event()).boxed());
+                        }
+                    }
                 }
             }
         }
     }
+}
+
+/// Waits for what is there; for ever if nothing is.
+async fn some<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for a time, if there is one, and says what time it is then.
+async fn reached(at: Option<Instant>) -> Instant {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+    Instant::now()
 }
 
 /// Looks an answer up in history.

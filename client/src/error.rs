@@ -143,8 +143,8 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        let source = self.0.source.as_deref()?;
-        Some(source)
+        // The message has the words of what is beneath it already; whoever prints the whole chain wants them once.
+        self.0.source.as_deref()?.source()
     }
 }
 

@@ -46,6 +46,7 @@ pub use client::{Client, Options};
 pub use dead_letter::{DeadLetters, LetterId, Listed};
 pub use error::{Error, ErrorKind, ResultError};
 pub use everpulse_protocol::event::IdPolicy;
+pub use everpulse_protocol::view::RunStatus;
 pub use everpulse_protocol::{RunId, WorkflowId};
 pub use everpulse_transport::Address;
 pub use run::{Description, Run};

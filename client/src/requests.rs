@@ -8,30 +8,32 @@
 //! A ticket is open as long as somebody holds it; what comes for others is dropped. Sending is not done here.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use everpulse_protocol::event::ReplyTo;
 use everpulse_protocol::history::Close;
 use everpulse_protocol::reply::{Reply, ReplyBody};
 use everpulse_protocol::{RequestId, RunId};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 /// What was heard on a request. A run's end stays, whatever comes after it.
-#[derive(Debug, Clone, Default)]
+///
+/// Boxed: most requests wait, and there can be very many of them.
+#[derive(Debug, Default)]
 pub(crate) struct Heard {
     /// The last answer that was not an end.
-    pub answer: Option<ReplyBody>,
-    pub closed: Option<(RunId, Close)>,
+    pub answer: Option<Box<ReplyBody>>,
+    pub closed: Option<(RunId, Box<Close>)>,
 }
 
 impl Heard {
     fn take(&mut self, body: ReplyBody) {
         match body {
             ReplyBody::Closed { run_id, close } => self.closed = Some((run_id, close)),
-            other => self.answer = Some(other),
+            other => self.answer = Some(Box::new(other)),
         }
     }
 }
@@ -45,16 +47,34 @@ pub(crate) struct Requests {
 
 #[derive(Debug, Default)]
 struct Table {
-    open: HashMap<RequestId, Open>,
+    open: HashMap<RequestId, Weak<Request>>,
     /// How long answers took lately.
     answer_time: Duration,
 }
 
+/// A request that somebody holds a ticket for.
 #[derive(Debug)]
-struct Open {
-    heard: watch::Sender<Heard>,
+struct Request {
+    requests: Arc<Requests>,
+    id: RequestId,
+    state: Mutex<State>,
+    news: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    heard: Heard,
+    /// Grows with all that is heard.
+    version: u32,
     /// Since when an answer is waited for.
     asked: Option<Instant>,
+}
+
+impl Request {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in here can be left half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The first wait before a question is asked again, and the longest.
@@ -77,19 +97,28 @@ impl Requests {
     /// Opens a request.
     pub(crate) fn open(self: &Arc<Self>) -> Ticket {
         let id = RequestId(Uuid::now_v7());
-        let (sender, heard) = watch::channel(Heard::default());
-        self.lock().open.insert(id, Open { heard: sender, asked: None });
-        Ticket { registration: Arc::new(Registration { requests: Arc::clone(self), id }), heard }
+        let (state, news) = Default::default();
+        let request = Arc::new(Request { requests: Arc::clone(self), id, state, news });
+        self.lock().open.insert(id, Arc::downgrade(&request));
+        Ticket { request, seen: 0 }
     }
 
     /// Takes an answer in.
     pub(crate) fn hear(&self, reply: Reply) {
-        let mut table = self.lock();
-        let Some(open) = table.open.get_mut(&reply.request) else { return };
-        open.heard.send_modify(|heard| heard.take(reply.body));
-        if let Some(asked) = open.asked.take() {
+        // Not held below: the last holder of a request closes it, which may be this function.
+        let known = self.lock().open.get(&reply.request).and_then(Weak::upgrade);
+        let Some(request) = known else { return };
+        let asked = {
+            let mut state = request.state();
+            state.heard.take(reply.body);
+            state.version = state.version.wrapping_add(1);
+            state.asked.take()
+        };
+        if let Some(asked) = asked {
+            let mut table = self.lock();
             table.answer_time = (table.answer_time * 3 + asked.elapsed()) / 4;
         }
+        request.news.notify_waiters();
     }
 
     /// How long to wait before a question is asked for the `asked + 1`st time.
@@ -98,7 +127,7 @@ impl Requests {
         spread(wait(table.open.len(), asked), id).max((table.answer_time * PATIENCE).min(PATIENCE_LONGEST))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, Table> {
         // Nothing in here can be left half done.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -118,17 +147,12 @@ fn spread(wait: Duration, id: RequestId) -> Duration {
 /// A request that waits for answers. Clones wait for the same ones; the last one closes it.
 #[derive(Debug, Clone)]
 pub(crate) struct Ticket {
-    registration: Arc<Registration>,
-    heard: watch::Receiver<Heard>,
+    request: Arc<Request>,
+    /// The version of what this one has looked at.
+    seen: u32,
 }
 
-#[derive(Debug)]
-struct Registration {
-    requests: Arc<Requests>,
-    id: RequestId,
-}
-
-impl Drop for Registration {
+impl Drop for Request {
     fn drop(&mut self) {
         self.requests.lock().open.remove(&self.id);
     }
@@ -137,45 +161,35 @@ impl Drop for Registration {
 impl Ticket {
     /// Where the answers are to go.
     pub(crate) fn reply_to(&self) -> ReplyTo {
-        let Registration { requests, id } = &*self.registration;
-        ReplyTo { client: requests.client.clone(), request: *id }
+        ReplyTo { client: self.request.requests.client.clone(), request: self.request.id }
     }
 
-    /// Waits until what was heard since the last call, or before it if nothing was, is worth something to `take`.
+    /// Waits until what was heard is worth something to `take`; none when it is not, and there is news.
     ///
     /// Cancel safe.
-    pub(crate) async fn until<T>(&mut self, mut take: impl FnMut(&Heard) -> Option<T>) -> T {
+    pub(crate) async fn hear<T>(&mut self, mut take: impl FnMut(&Heard) -> Option<T>) -> Option<T> {
         loop {
-            if let Some(value) = take(&self.heard.borrow_and_update()) {
-                return value;
+            // Before the look: what comes after it is not missed.
+            let news = self.request.news.notified();
+            {
+                let state = self.request.state();
+                let value = take(&state.heard);
+                if std::mem::replace(&mut self.seen, state.version) != state.version || value.is_some() {
+                    return value;
+                }
             }
-            if self.heard.changed().await.is_err() {
-                // The sender lives as long as the registration, which this ticket holds.
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-
-    /// Waits until anything new is heard.
-    ///
-    /// Cancel safe.
-    pub(crate) async fn news(&mut self) {
-        if self.heard.changed().await.is_err() {
-            std::future::pending::<()>().await;
+            news.await;
         }
     }
 
     /// Notes that it was asked now, unless an answer is waited for already.
     pub(crate) fn asked(&self) {
-        let Registration { requests, id } = &*self.registration;
-        if let Some(open) = requests.lock().open.get_mut(id) {
-            open.asked.get_or_insert_with(Instant::now);
-        }
+        self.request.state().asked.get_or_insert_with(Instant::now);
     }
 
     /// How long to wait before asking again, having asked so often.
     pub(crate) fn wait(&self, asked: u32) -> Duration {
-        self.registration.requests.wait(self.registration.id, asked)
+        self.request.requests.wait(self.request.id, asked)
     }
 }
 
@@ -191,7 +205,7 @@ mod tests {
         let outcome = Outcome::Done(Payload::encode(&run).expect("encodes"));
         ReplyBody::Closed {
             run_id: RunId(Uuid::from_u128(run)),
-            close: Close { status: CloseStatus::Completed, outcome },
+            close: Box::new(Close { status: CloseStatus::Completed, outcome }),
         }
     }
 
@@ -202,10 +216,10 @@ mod tests {
         requests.hear(Reply { request: one.reply_to().request, body: closed(1) });
         requests.hear(Reply { request: one.reply_to().request, body: ReplyBody::NotFound });
         requests.hear(Reply { request: RequestId(Uuid::nil()), body: ReplyBody::Accepted });
-        let heard = one.heard.borrow();
-        assert_eq!(heard.answer, Some(ReplyBody::NotFound));
+        let heard = &one.request.state().heard;
+        assert_eq!(heard.answer.as_deref(), Some(&ReplyBody::NotFound));
         assert!(heard.closed.is_some());
-        let other = two.heard.borrow();
+        let other = &two.request.state().heard;
         assert!(other.answer.is_none() && other.closed.is_none());
     }
 

@@ -121,12 +121,10 @@ impl<D: Definition> Run<D> {
     /// Waits for the run's end, and gives it as it was recorded: with its status, and without decoding anything.
     async fn close(&self, deadline: Deadline) -> Result<Close, Error> {
         let id = self.workflow_id()?;
-        let what = format!("waiting for the result of {id}");
         let (ticket, listen_first) = match &self.inner.ticket {
             Some(ticket) => (ticket.clone(), ticket.wait(OFTEN)),
             None => (self.inner.core.requests.open(), Duration::ZERO),
         };
-        let event = self.event(id, &ticket, &EventBody::AskResult);
         let read: Read<_> = {
             let (histories, id, run) = (self.inner.core.histories.clone(), id.clone(), self.run_id());
             Box::new(move || {
@@ -138,8 +136,16 @@ impl<D: Definition> Run<D> {
                 .boxed()
             })
         };
-        let question = Question { what: &what, event, deadline, listen_first };
-        let (run_id, close) = self.inner.core.ask(&ticket, question, |heard| ended(id, heard), Some(read)).await??;
+        let question = Question {
+            what: &|| format!("waiting for the result of {id}"),
+            event: &|| self.event(id, &ticket, &EventBody::AskResult),
+            deadline,
+            listen_first,
+        };
+        // Boxed: whoever waits for very many results has a future for each, which would have room for this from its
+        // beginning.
+        let asking = self.inner.core.ask(&ticket, question, |heard| ended(id, heard), Some(read)).boxed();
+        let (run_id, close) = asking.await??;
         // Another clone may have learnt it first.
         let _ = self.inner.run_id.set(run_id);
         Ok(close)
@@ -163,7 +169,7 @@ impl<D: Definition> Run<D> {
                 async move { Ok(histories.view(&id, run).await?.map(Ok)) }.boxed()
             })
         };
-        let take = |heard: &Heard| match heard.answer.as_ref()? {
+        let take = |heard: &Heard| match heard.answer.as_deref()? {
             ReplyBody::Description(view) => Some(Ok((**view).clone())),
             ReplyBody::NotFound => Some(Err(Error::not_found(id))),
             ReplyBody::Invalid { message } => Some(Err(refused(id, message))),
@@ -183,7 +189,7 @@ impl<D: Definition> Run<D> {
         let id = self.workflow_id()?;
         let ticket = self.inner.core.requests.open();
         let name = everpulse_sdk::workflow::state_name::<T>();
-        let take = |heard: &Heard| match heard.answer.as_ref()? {
+        let take = |heard: &Heard| match heard.answer.as_deref()? {
             ReplyBody::Published { value } => Some(Ok(value.clone())),
             ReplyBody::NotFound => Some(Err(Error::not_found(id))),
             ReplyBody::AlreadyClosed { run_id } => {
@@ -271,7 +277,7 @@ impl<D: Definition> Run<D> {
             if let Some((run_id, _)) = &heard.closed {
                 return Some(Err(Error::already_closed(id, *run_id, verb)));
             }
-            match heard.answer.as_ref()? {
+            match heard.answer.as_deref()? {
                 ReplyBody::Accepted => Some(Ok(())),
                 ReplyBody::AlreadyClosed { run_id } => Some(Err(Error::already_closed(id, *run_id, verb))),
                 ReplyBody::NotFound => Some(Err(Error::not_found(id))),
@@ -290,10 +296,13 @@ impl<D: Definition> Run<D> {
         take: impl FnMut(&Heard) -> Option<Result<T, Error>>,
         read: Option<Read<Result<T, Error>>>,
     ) -> Result<T, Error> {
-        let what = format!("{verb} {}", self.id());
         let event = self.event(self.workflow_id()?, ticket, body);
-        let deadline = Deadline::after(self.inner.core.limit);
-        let question = Question { what: &what, event, deadline, listen_first: Duration::ZERO };
+        let question = Question {
+            what: &|| format!("{verb} {}", self.id()),
+            event: &|| event.clone(),
+            deadline: Deadline::after(self.inner.core.limit),
+            listen_first: Duration::ZERO,
+        };
         self.inner.core.ask(ticket, question, take, read).await?
     }
 
@@ -308,10 +317,10 @@ impl<D: Definition> Run<D> {
 
 /// What is heard about a run's end, once it is something.
 fn ended(id: &WorkflowId, heard: &Heard) -> Option<Result<(RunId, Close), Error>> {
-    if let Some(closed) = &heard.closed {
-        return Some(Ok(closed.clone()));
+    if let Some((run_id, close)) = &heard.closed {
+        return Some(Ok((*run_id, (**close).clone())));
     }
-    match heard.answer.as_ref()? {
+    match heard.answer.as_deref()? {
         ReplyBody::NotFound => Some(Err(Error::not_found(id))),
         // A start that was only stored has its refusal come here.
         ReplyBody::Taken { .. } | ReplyBody::Invalid { .. } => Some(Err(start::begun(id, heard)?.err()?)),

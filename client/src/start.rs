@@ -101,24 +101,15 @@ impl<D: Definition> Start<D> {
     /// When it is dropped the start may or may not be stored. Under an id of your own it can be sent again: one id is
     /// one run.
     pub async fn enqueue(self) -> Result<Run<D>, Error> {
-        let prepared = self.prepare()?;
-        let Prepared { core, id, what, event, ticket } = prepared;
-        match tokio::time::timeout(core.limit, core.send(event)).await {
-            Ok(Ok(())) => Ok(Run::started(core, id, None, ticket)),
-            Ok(Err(error)) => Err(Error::sending(&what, &error)),
-            Err(_) => Err(Error::unreachable(&what, core.limit)),
+        let start = self.prepare()?;
+        match tokio::time::timeout(start.core.limit, start.core.send(start.event.clone())).await {
+            Ok(Ok(())) => Ok(start.run(None)),
+            Ok(Err(error)) => Err(Error::sending(&start.what(), &error)),
+            Err(_) => Err(Error::unreachable(&start.what(), start.core.limit)),
         }
     }
 
-    async fn send(self) -> Result<Run<D>, Error> {
-        let Prepared { core, id, what, event, ticket } = self.prepare()?;
-        let question =
-            Question { what: &what, event, deadline: Deadline::after(core.limit), listen_first: Duration::ZERO };
-        let run_id = core.ask(&ticket, question, |heard| begun(&id, heard), None).await??;
-        Ok(Run::started(core, id, Some(run_id), ticket))
-    }
-
-    fn prepare(self) -> Result<Prepared, Error> {
+    fn prepare(self) -> Result<Box<Prepared>, Error> {
         let request = self.request?;
         let id = match &self.id {
             Some(id) => WorkflowId::new(id),
@@ -138,24 +129,35 @@ impl<D: Definition> Start<D> {
             start_at: self.start_at.map(|at| Timestamp(0).after(at.duration_since(UNIX_EPOCH).unwrap_or_default())),
             timeout_ms: self.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1)),
         };
-        let what = format!("starting {} as {id}", start.workflow);
         let ticket = self.core.requests.open();
         let event = self.core.event(&id, None, Some(ticket.reply_to()), &EventBody::Start(start));
-        Ok(Prepared { core: self.core, id, what, event, ticket })
+        Ok(Box::new(Prepared { core: self.core, event, ticket }))
     }
 }
 
+/// A start that is ready to be sent.
 struct Prepared {
     core: Arc<Core>,
-    id: WorkflowId,
-    what: String,
     event: event::Event,
     ticket: Ticket,
 }
 
+impl Prepared {
+    fn what(&self) -> String {
+        match self.event.body() {
+            Ok(EventBody::Start(start)) => format!("starting {} as {}", start.workflow, self.event.workflow_id),
+            _ => format!("starting {}", self.event.workflow_id),
+        }
+    }
+
+    fn run<D: Definition>(self, run_id: Option<RunId>) -> Run<D> {
+        Run::started(self.core, self.event.workflow_id, run_id, self.ticket)
+    }
+}
+
 /// What the answers to a start say, once they say something.
 pub(crate) fn begun(id: &WorkflowId, heard: &Heard) -> Option<Result<RunId, Error>> {
-    match (&heard.answer, &heard.closed) {
+    match (heard.answer.as_deref(), &heard.closed) {
         (Some(ReplyBody::Taken { run_id, open }), _) => {
             let state = if *open { "an open" } else { "a closed" };
             let message = format!(
@@ -187,6 +189,20 @@ impl<D: Definition> IntoFuture for Start<D> {
     /// When it is dropped the start may or may not be stored. Under an id of your own it can be sent again: one id is
     /// one run.
     fn into_future(self) -> Self::IntoFuture {
-        self.send().boxed()
+        // Before the future, which would have room for all that a start can say until it is answered.
+        let prepared = self.prepare();
+        async move {
+            let start = prepared?;
+            let question = Question {
+                what: &|| start.what(),
+                event: &|| start.event.clone(),
+                deadline: Deadline::after(start.core.limit),
+                listen_first: Duration::ZERO,
+            };
+            let take = |heard: &Heard| begun(&start.event.workflow_id, heard);
+            let run_id = start.core.ask(&start.ticket, question, take, None).await??;
+            Ok(start.run(Some(run_id)))
+        }
+        .boxed()
     }
 }

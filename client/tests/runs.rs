@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use everpulse_client::{Address, Client, ErrorKind, IdPolicy, Options, ResultError};
+use everpulse_client::{Address, Client, ErrorKind, IdPolicy, Options, ResultError, RunStatus};
 use everpulse_protocol::dead_letter::Letter;
 use everpulse_sdk as everpulse;
 use everpulse_sdk::{Failure, Retry};
@@ -164,6 +164,7 @@ async fn a_failed_run_gives_the_authors_error() {
 
         let named = client.start_named("nobody_wrote_this", &BTreeMap::<String, u8>::new()).id("lost").await;
         let view = named.expect("taken in").describe().await.expect("parked");
+        assert_eq!(view.status, RunStatus::Parked);
         assert!(view.parked.expect("no code").message.contains("nobody_wrote_this"));
         worker.stop().await;
     }
@@ -177,7 +178,7 @@ async fn a_run_is_described_told_and_asked() {
         let stage: Option<Stage> = run.published().await.expect("asked");
         assert_eq!(stage, Some(Stage { waits_for: "approval".to_owned() }));
         let view = run.describe().await.expect("known");
-        assert_eq!((view.workflow.as_str(), view.close), ("approval", None));
+        assert_eq!((view.workflow.as_str(), view.close, view.status), ("approval", None, RunStatus::Open));
         run.signal(Approved { by: "Grace".to_owned() }).await.expect("stored");
         assert_eq!(run.result_timeout(LONG).await.expect("approved"), "Grace");
         let late = run.signal(Approved { by: "Late".to_owned() }).await.expect_err("it has ended");
@@ -191,6 +192,7 @@ async fn a_run_is_described_told_and_asked() {
         assert!(matches!(error.failure(), Some(Failure::Cancelled)), "{error:?}");
         let third = client.start(approval()).id("approval-3").await.expect("started");
         third.terminate("enough").await.expect("stored");
+        assert_eq!(third.describe().await.expect("known").status, RunStatus::Terminated);
         let error = third.result_timeout(LONG).await.expect_err("terminated");
         assert!(matches!(error.failure(), Some(Failure::Terminated)), "{error:?}");
         worker.stop().await;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use everpulse_protocol::history::{Close, CommandKind, Frame, Record, RecordBody};
+use everpulse_protocol::history::{Close, CloseStatus, CommandKind, Frame, Record, RecordBody};
 use everpulse_protocol::shard::Config;
 use everpulse_protocol::timer::Wake;
 use everpulse_protocol::view::{Fold, RunView};
@@ -20,8 +20,8 @@ const CLOSES_BYTES_MAX: usize = 256 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     pub config: Option<Config>,
-    pub runs: Map<RunId, Run>,
-    pub closed: Map<RunId, Closed>,
+    pub runs: Map<RunId, Box<Run>>,
+    pub closed: Map<RunId, Box<Closed>>,
     /// The newest run of each workflow id.
     pub newest: Map<WorkflowId, RunId>,
     /// Ids of clients' inputs that stand in history.
@@ -29,7 +29,7 @@ pub(crate) struct Book {
     /// When what is due: timers by number, starts and time-outs of runs by [`RUN_TIMER`].
     pub timers: BTreeSet<(Timestamp, RunId, u32)>,
     /// Runs that ended with commands that may not be sent yet.
-    pub lingering: BTreeMap<RunId, Run>,
+    pub lingering: BTreeMap<RunId, Box<Run>>,
     /// Runs that stand still.
     pub parked: BTreeSet<RunId>,
     /// Runs with inputs that were taken in and can be applied now.
@@ -42,6 +42,8 @@ pub(crate) struct Book {
     pub queues: BTreeMap<String, Position>,
     kept: VecDeque<(RunId, usize)>,
     kept_bytes: usize,
+    /// Live futures by when they were needed, with entries that a later one of the same run has overtaken.
+    touched: VecDeque<(u64, RunId)>,
 }
 
 /// A run that has ended.
@@ -52,8 +54,9 @@ pub(crate) struct Closed {
     pub version: u32,
     pub started_at: Timestamp,
     pub closed_at: Timestamp,
+    pub status: CloseStatus,
     /// Its end, while it is kept at hand.
-    pub close: Option<Close>,
+    pub close: Option<Box<Close>>,
     /// Where its end stands in history, once that is proven.
     pub position: Option<Position>,
     pub frame: u64,
@@ -83,19 +86,19 @@ impl Book {
     }
 
     /// Takes the next record of a frame. `body`: what it bears, if that can be read.
-    pub fn absorb(&mut self, record: Record, body: Option<&RecordBody>, frame: u64) {
+    pub fn absorb(&mut self, record: &Record, body: Option<&RecordBody>, frame: u64) {
         let run_id = record.run_id;
-        self.note_input(&record, body);
+        self.note_input(record, body);
         if !self.runs.contains_key(&run_id) {
             if self.closed.contains_key(&run_id) {
                 return;
             }
             self.newest.insert(record.workflow_id.clone(), run_id);
-            self.runs.insert(run_id, Run::new(record.workflow_id.clone(), run_id));
+            self.runs.insert(run_id, Box::new(Run::new(record.workflow_id.clone(), run_id)));
         }
         let Some(run) = self.runs.get_mut(&run_id) else { return };
         let run_timer = run_timer(run);
-        for no in ended_timers(&record, body) {
+        for no in ended_timers(record, body) {
             if let Some(due) = run.pending.get(&no).and_then(|pending| pending.due) {
                 self.timers.remove(&(due, run_id, no));
             }
@@ -105,7 +108,6 @@ impl Book {
         if record.commands.iter().any(|mark| mark.kind == CommandKind::Activity) {
             self.unmarked.push_back((frame, run_id));
         }
-        let close = record.close.clone();
         let at = record.at;
         run.absorb(record, body, frame);
         // A timer that was cancelled in the turn that set it is not pending: nothing would ever end it here.
@@ -124,9 +126,38 @@ impl Book {
         }
         set_member(&mut self.parked, run_id, run.parked.is_some());
         set_member(&mut self.ready, run_id, run.is_ready(at));
-        if let Some(close) = close {
+        if let Some(close) = record.close.clone() {
             self.close(run_id, close, at, frame);
         }
+    }
+
+    /// Notes that the future of a run was needed for a frame.
+    pub fn touch(&mut self, run_id: RunId, frame: u64) {
+        if let Some(live) = self.runs.get_mut(&run_id).and_then(|run| run.live.as_mut())
+            && live.used != Some(frame)
+        {
+            live.used = Some(frame);
+            self.touched.push_back((frame, run_id));
+        }
+    }
+
+    /// Lets go of futures beyond the budget, those first that were needed longest ago.
+    pub fn evict(&mut self, live_max: usize) {
+        // Some more are let live, so that the list need not be cleaned for each frame.
+        if self.touched.len() <= live_max + live_max / 4 {
+            return;
+        }
+        let runs = &mut self.runs;
+        self.touched.retain(|(frame, run)| {
+            runs.get(run).and_then(|run| run.live.as_ref()).is_some_and(|live| live.used == Some(*frame))
+        });
+        let surplus = self.touched.len().saturating_sub(live_max);
+        for (_, run) in self.touched.drain(..surplus) {
+            if let Some(run) = runs.get_mut(&run) {
+                run.live = None;
+            }
+        }
+        self.touched.shrink_to(2 * live_max);
     }
 
     /// The time has come for a run whose start was taken in.
@@ -175,16 +206,17 @@ impl Book {
             };
         self.closed.insert(
             run_id,
-            Closed {
+            Box::new(Closed {
                 workflow_id: run.workflow_id.clone(),
                 workflow: started.as_ref().map(|started| started.workflow.clone()).unwrap_or_default(),
                 version: started.as_ref().map_or(0, |started| started.version),
                 started_at: started.map_or(at, |started| started.at),
                 closed_at: at,
-                close: Some(close),
+                status: close.status,
+                close: Some(Box::new(close)),
                 position: None,
                 frame,
-            },
+            }),
         );
         self.kept.push_back((run_id, size));
         self.kept_bytes += size;
@@ -244,10 +276,11 @@ impl Book {
                 run_id,
                 workflow: closed.workflow.clone(),
                 version: closed.version,
+                status: closed.status.into(),
                 tags: Vec::new(),
                 started_at: closed.started_at,
                 closed_at: Some(closed.closed_at),
-                close: closed.close.clone(),
+                close: closed.close.as_deref().cloned(),
                 parked: None,
                 cancel_requested: false,
                 records: 0,
@@ -256,8 +289,8 @@ impl Book {
         }
         let run = self.runs.get(&run_id)?;
         let mut fold = Fold::default();
-        for record in &run.records {
-            fold.apply(record);
+        for record in run.records.iter() {
+            fold.apply(&record);
         }
         fold.view()
     }

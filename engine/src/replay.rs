@@ -12,7 +12,7 @@ use crate::run::{Live, Run, Started};
 
 /// A run brought back to where its history ends.
 pub(crate) struct Replayed {
-    pub live: Live,
+    pub live: Box<Live>,
     /// The commands that have not come to their end, with all that history does not keep of them.
     pub open: BTreeMap<u32, Command>,
 }
@@ -23,7 +23,7 @@ pub(crate) struct Replayed {
 /// Why the run has to be parked: no code, a divergence, a panic, an unknown kind of record.
 pub(crate) fn replay(run: &Run, registry: &Registry) -> Result<Replayed, Parked> {
     let mut replayed: Option<Replayed> = None;
-    for record in &run.records {
+    for record in run.records.iter() {
         let body = record.body().map_err(|error| Parked {
             kind: ParkedKind::UnknownKind,
             message: format!(
@@ -36,8 +36,8 @@ pub(crate) fn replay(run: &Run, registry: &Registry) -> Result<Replayed, Parked>
             let started =
                 Started { workflow: start.workflow.clone(), version: *version, at: record.at, times_out_at: None };
             let instance = Instance::new(entry, info(run, &started), start.args.clone());
-            replayed =
-                Some(Replayed { live: Live { instance, used: 0, published: BTreeMap::new() }, open: BTreeMap::new() });
+            let live = Box::new(Live { instance, used: None, published: BTreeMap::new() });
+            replayed = Some(Replayed { live, open: BTreeMap::new() });
         }
         let (Some(input), Some(replayed)) = (input(body), replayed.as_mut()) else { continue };
         let settled = match &input {
@@ -45,7 +45,7 @@ pub(crate) fn replay(run: &Run, registry: &Registry) -> Result<Replayed, Parked>
             _ => None,
         };
         let turn = replayed.live.instance.apply(input, record.at, true);
-        check(run, record, &turn)?;
+        check(run, &record, &turn)?;
         replayed.take(settled, turn);
     }
     replayed.ok_or_else(|| Parked {

@@ -22,8 +22,9 @@ use crate::replay::{self, broken};
 use crate::run::{Live, Run, Started};
 use crate::shard::Eager;
 
-/// Frames stop taking inputs at about this size; one input more may lie above it.
-pub(crate) const FRAME_BYTES: usize = 1024 * 1024;
+/// Frames stop taking inputs at about this size; one input more may lie above it. Larger ones are hardly faster, as some
+/// hundred records share a receipt, and what a frame's bytes pass through on their way grows with them.
+pub(crate) const FRAME_BYTES: usize = 64 * 1024;
 
 /// One event may make a run ask for so many commands: their record has to fit a frame.
 const COMMANDS_PER_TURN_MAX: usize = 20_000;
@@ -109,11 +110,12 @@ impl Applier<'_> {
             return;
         }
         let version = entry.version;
-        let live = Live { instance, used: self.frame, published: turn.published.into_iter().collect() };
+        let live = Box::new(Live { instance, used: None, published: turn.published.into_iter().collect() });
         let body = RecordBody::Started { start, version, reply_to: event.reply_to.clone() };
         self.write(&event.workflow_id, run_id, event.id, &body, turn.commands, closing(turn.state));
         if let Some(run) = self.book.runs.get_mut(&run_id) {
             run.live = Some(live);
+            self.book.touch(run_id, self.frame);
         }
     }
 
@@ -138,7 +140,6 @@ impl Applier<'_> {
         let Some(input) = replay::as_input(body) else { return Ok(()) };
         let turn = live.instance.apply(input, at, false);
         live.published.extend(turn.published);
-        live.used = self.frame;
         if let Some(parked) = self.refused(&workflow_id, &turn.state, &turn.commands) {
             if let Some(run) = self.book.runs.get_mut(&run_id) {
                 run.live = None;
@@ -184,6 +185,7 @@ impl Applier<'_> {
         if run.live.is_none() {
             run.live = Some(replay::replay(run, self.registry)?.live);
         }
+        self.book.touch(run_id, self.frame);
         Ok(())
     }
 
@@ -336,7 +338,7 @@ impl Applier<'_> {
         commands: Vec<CommandMark>,
         close: Option<Close>,
     ) {
-        let seq = self.book.runs.get(&run_id).map_or(0, Run::next_seq);
+        let seq = self.book.runs.get(&run_id).map_or(0, |run| run.next_seq());
         let record = Record {
             workflow_id: workflow_id.clone(),
             run_id,
@@ -348,13 +350,13 @@ impl Applier<'_> {
             close,
         };
         self.round.bytes += record.body.0.len() + 64 * (1 + record.commands.len());
-        self.round.records.push(record.clone());
         let ended = record.close.clone();
         let watchers = match (&ended, self.book.runs.get_mut(&run_id)) {
             (Some(_), Some(run)) => std::mem::take(&mut run.watchers),
             _ => Vec::new(),
         };
-        self.book.absorb(record, Some(body), self.frame);
+        self.book.absorb(&record, Some(body), self.frame);
+        self.round.records.push(record);
         let Some(close) = ended else { return };
         self.round.ended.push(run_id);
         // A run that ended with its first record has its watcher in that record alone.
@@ -366,7 +368,7 @@ impl Applier<'_> {
         told.extend(own);
         for reply_to in told {
             self.round.bytes += 64;
-            self.reply(Some(&reply_to), ReplyBody::Closed { run_id, close: close.clone() });
+            self.reply(Some(&reply_to), ReplyBody::Closed { run_id, close: Box::new(close.clone()) });
         }
     }
 

@@ -7,6 +7,10 @@ use everpulse_protocol::history::{CommandKind, Parked, Record, RecordBody};
 use everpulse_protocol::{EventId, Payload, RunId, Timestamp, WorkflowId};
 use everpulse_sdk::replay::Instance;
 
+use self::records::Records;
+
+mod records;
+
 /// A run that has not ended.
 #[derive(Debug)]
 pub(crate) struct Run {
@@ -14,9 +18,10 @@ pub(crate) struct Run {
     pub run_id: RunId,
     /// None until the start is applied: it waits for its time, is on trial, or there is no code for it.
     pub started: Option<Started>,
-    pub records: Vec<Record>,
+    pub records: Records,
     /// Commands that have not come to their end, by number.
-    pub pending: BTreeMap<u32, Pending>,
+    /// Boxed: a node of the map has room for eleven, and most runs wait for one.
+    pub pending: BTreeMap<u32, Box<Pending>>,
     /// Inputs that were taken in and not applied.
     pub received: VecDeque<Received>,
     pub parked: Option<Parked>,
@@ -27,14 +32,14 @@ pub(crate) struct Run {
     /// The number that the run's next command will have.
     pub next_no: u32,
     /// The live future, if it is cached.
-    pub live: Option<Live>,
+    pub live: Option<Box<Live>>,
 }
 
 /// A run's future and what only it knows.
 pub(crate) struct Live {
     pub instance: Instance,
-    /// The round in which it was polled last.
-    pub used: u64,
+    /// The frame for which it was needed last, once [`Book::touch`](crate::book::Book::touch) knows of it.
+    pub used: Option<u64>,
     pub published: BTreeMap<String, Payload>,
 }
 
@@ -105,7 +110,7 @@ impl Run {
             workflow_id,
             run_id,
             started: None,
-            records: Vec::new(),
+            records: Records::default(),
             pending: BTreeMap::new(),
             received: VecDeque::new(),
             parked: None,
@@ -117,7 +122,7 @@ impl Run {
     }
 
     pub fn next_seq(&self) -> u32 {
-        u32::try_from(self.records.len()).unwrap_or(u32::MAX)
+        self.records.count()
     }
 
     pub fn has_received(&self, event: EventId) -> bool {
@@ -145,6 +150,7 @@ impl Run {
         if self.watchers.len() >= WATCHERS_MAX {
             self.watchers.remove(0);
         }
+        self.watchers.reserve_exact(1);
         self.watchers.push(reply_to);
     }
 
@@ -179,7 +185,7 @@ impl Run {
     }
 
     /// Folds one more record into what is known of the run.
-    pub fn absorb(&mut self, record: Record, body: Option<&RecordBody>, frame: u64) {
+    pub fn absorb(&mut self, record: &Record, body: Option<&RecordBody>, frame: u64) {
         self.last_frame = frame;
         match body {
             Some(RecordBody::Started { start, version, reply_to }) => {
@@ -229,7 +235,7 @@ impl Run {
             self.next_no = self.next_no.max(mark.no + 1);
             self.pending.insert(
                 mark.no,
-                Pending {
+                Box::new(Pending {
                     kind: mark.kind,
                     due: mark.due,
                     eager: mark.eager,
@@ -237,12 +243,8 @@ impl Run {
                     scheduled_at: record.at,
                     frame,
                     answered: false,
-                },
+                }),
             );
-        }
-        // Most runs have few records, and there are many runs.
-        if self.records.len() < 8 {
-            self.records.reserve_exact(1);
         }
         self.records.push(record);
     }

@@ -94,6 +94,8 @@ pub struct Status {
     pub open_runs: usize,
     pub live_runs: usize,
     pub local_work: usize,
+    /// Messages that are not acknowledged.
+    pub held: usize,
     /// Frames of ours that turned out void.
     pub voids: u64,
     /// Runs that ended in frames of ours.
@@ -318,6 +320,7 @@ impl Shard {
             open_runs: self.book.runs.len(),
             live_runs: self.book.runs.values().filter(|run| run.live.is_some()).count(),
             local_work: self.running.len(),
+            held: self.deliveries.len(),
             voids: self.voids,
             runs_closed: self.runs_closed,
             next_number: self.chain.next_number(),

@@ -86,7 +86,8 @@ impl Body {
         let mut bytes = Vec::with_capacity(64);
         bytes.push(VERSION);
         rmp_serde::encode::write_named(&mut bytes, value).expect("stored types can be written to memory");
-        Self(bytes.into())
+        // No more room than it takes: there can be very many.
+        Self(bytes.into_boxed_slice().into())
     }
 
     /// Opens the envelope.

@@ -107,6 +107,24 @@ impl Record {
     pub fn body(&self) -> Result<RecordBody, DecodeError> {
         self.body.open("record")
     }
+
+    /// The record as bytes, for memory; in topics records stand in frames.
+    ///
+    /// # Panics
+    /// Never: the stored types have no map keys or lengths that MessagePack cannot write.
+    #[must_use]
+    pub fn pack(&self) -> Vec<u8> {
+        rmp_serde::to_vec_named(self).expect("stored types can be written to memory")
+    }
+
+    /// Takes a packed record from the head of `bytes`.
+    ///
+    /// # Errors
+    /// When the bytes do not begin with one.
+    pub fn unpack(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+        Self::deserialize(&mut rmp_serde::Deserializer::new(bytes))
+            .map_err(|error| DecodeError::Malformed { expected: "record", reason: error.to_string() })
+    }
 }
 
 /// What happened to a run, as its owner recorded it.

@@ -45,7 +45,8 @@ pub enum ReplyBody {
     /// The run has ended.
     Closed {
         run_id: RunId,
-        close: Close,
+        /// Boxed: most answers are small, and very many may wait to be sent.
+        close: Box<Close>,
     },
     Description(Box<RunView>),
     /// What the run published last under the name that was asked for.

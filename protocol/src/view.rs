@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{EventBody, NextAttempt, Start};
-use crate::history::{Close, CommandKind, Parked, Record, RecordBody};
+use crate::history::{Close, CloseStatus, CommandKind, Parked, Record, RecordBody};
 use crate::{RunId, Timestamp, WorkflowId};
 
 /// A run as `describe` shows it.
@@ -14,6 +14,8 @@ pub struct RunView {
     pub run_id: RunId,
     pub workflow: String,
     pub version: u32,
+    #[serde(default)]
+    pub status: RunStatus,
     pub tags: Vec<String>,
     pub started_at: Timestamp,
     pub closed_at: Option<Timestamp>,
@@ -24,6 +26,49 @@ pub struct RunView {
     pub records: u32,
     /// What the run waits for, in the order of the commands.
     pub pending: Vec<PendingStep>,
+}
+
+/// Where a run stands, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RunStatus {
+    /// It goes on: by itself, or when what it waits for has come.
+    #[default]
+    Open,
+    /// It goes on when a person has looked, or today's code can: see [`RunView::parked`].
+    Parked,
+    Completed,
+    Failed,
+    Cancelled,
+    Terminated,
+    TimedOut,
+}
+
+impl From<CloseStatus> for RunStatus {
+    fn from(status: CloseStatus) -> Self {
+        match status {
+            CloseStatus::Completed => Self::Completed,
+            CloseStatus::Failed => Self::Failed,
+            CloseStatus::Cancelled => Self::Cancelled,
+            CloseStatus::Terminated => Self::Terminated,
+            CloseStatus::TimedOut => Self::TimedOut,
+        }
+    }
+}
+
+impl std::fmt::Display for RunStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Parked => "parked",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Terminated => "terminated",
+            Self::TimedOut => "timed out",
+        })
+    }
 }
 
 /// An activity, timer or step that has not come to its end.
@@ -124,6 +169,11 @@ impl Fold {
     pub fn view(&self) -> Option<RunView> {
         let mut view = self.view.clone()?;
         view.pending = self.pending.values().cloned().collect();
+        view.status = match (&view.close, &view.parked) {
+            (Some(close), _) => close.status.into(),
+            (None, Some(_)) => RunStatus::Parked,
+            (None, None) => RunStatus::Open,
+        };
         Some(view)
     }
 }
@@ -134,6 +184,7 @@ fn begun(record: &Record, start: &Start, version: u32) -> RunView {
         run_id: record.run_id,
         workflow: start.workflow.clone(),
         version,
+        status: RunStatus::Open,
         tags: start.tags.clone(),
         started_at: record.at,
         closed_at: None,

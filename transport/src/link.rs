@@ -34,10 +34,11 @@ const CALL: Duration = Duration::from_secs(12);
 /// overflow of the crate's own queue leaks.
 const SEND_UNITS: usize = 64 * 1024;
 const UNIT_BYTES: usize = 1024;
-/// 512 messages at most: each send is a future of about 40 KB in the crate.
-const UNITS_PER_MESSAGE: usize = 128;
-/// Four times what the units let through, so that it never overflows. Each place takes 5 KB from the beginning.
-const OUTBOUND: usize = 4 * SEND_UNITS / UNITS_PER_MESSAGE;
+/// 128 messages at most: each send is a future of about 40 KB in the crate, and more in flight are no faster.
+const UNITS_PER_MESSAGE: usize = 512;
+/// Far more than the units let through, acks among it, so that it never overflows. Each place takes 5 KB from the
+/// beginning.
+const OUTBOUND: usize = 2_048;
 
 /// Where a broker serves just now. The embedded one moves when another process takes over.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -58,7 +58,7 @@ impl Default for Options {
         Options {
             mode: Mode::Durable,
             segment_bytes: 64 * 1024 * 1024,
-            cache_bytes: 32 * 1024 * 1024,
+            cache_bytes: 4 * 1024 * 1024,
             disk: DiskLimit::default(),
         }
     }

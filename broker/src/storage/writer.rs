@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::record::{self, Kind, Message};
 use super::segment;
@@ -23,6 +23,8 @@ use crate::semantics::Location;
 const RESERVE_BYTES: u32 = 1024 * 1024;
 /// One write holds at most about this much.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A buffer that grew beyond this for a burst is given up after it.
+const GATHERED_BYTES_KEPT: usize = 256 * 1024;
 
 #[derive(Debug)]
 pub enum Command {
@@ -228,18 +230,21 @@ impl Writer {
             return;
         }
         let Some(open) = &mut self.open else { return };
-        let bytes = std::mem::take(&mut self.gathered).freeze();
-        let outcome = open.write(&bytes, &self.options, &self.shared);
+        let outcome = open.write(&self.gathered, &self.options, &self.shared);
         let locations = std::mem::take(&mut self.locations);
         let messages = std::mem::take(&mut self.messages);
         match outcome {
             Ok(()) => {
-                self.shared.cache.insert(open.segment, open.end, bytes.clone());
-                open.end += bytes.len() as u32;
+                // A copy, so that the cache holds no more than it counts, and the room to gather in is used again.
+                self.shared.cache.insert(open.segment, open.end, Bytes::copy_from_slice(&self.gathered));
+                open.end += self.gathered.len() as u32;
                 if self.options.mode == Mode::Durable {
                     open.synced_to = open.end;
                 }
-                self.gathered.reserve(bytes.len().min(64 * 1024));
+                self.gathered.clear();
+                if self.gathered.capacity() > GATHERED_BYTES_KEPT {
+                    self.gathered = BytesMut::new();
+                }
                 (self.on_completion)(Completion::Stored { locations, messages });
             }
             Err(error) => {

@@ -102,13 +102,14 @@ impl Applier<'_> {
             }
             (None, _) => return,
         };
+        let workflow_id = run.workflow_id.clone();
+        let id = EventId::derived(run_id, run.next_seq(), "resumed");
+        self.book.touch(run_id, self.frame);
         match verdict {
             Err(parked) if was.as_ref() != Some(&parked) => self.park(run_id, parked),
             Err(_) => {}
             Ok(()) => {
                 if !asked {
-                    let workflow_id = run.workflow_id.clone();
-                    let id = EventId::derived(run_id, run.next_seq(), "resumed");
                     self.write(&workflow_id, run_id, id, &RecordBody::Resumed, Vec::new(), None);
                 }
                 self.round.revived.push(run_id);

@@ -10,9 +10,6 @@ use crate::book::Book;
 use crate::effect::LocalResult;
 use crate::round::Round;
 
-/// The budget of live futures is looked after once in so many frames.
-const EVICT_EVERY: u64 = 32;
-
 /// What was found behind the last entry that was read.
 pub(super) enum ReadOn {
     Nothing,
@@ -52,9 +49,7 @@ impl Shard {
         self.proven_next = flight.number + 1;
         self.runs_closed += flight.round.ended.len() as u64;
         self.release(flight.round, Some(flight.number), now);
-        if flight.number.is_multiple_of(EVICT_EVERY) {
-            self.evict();
-        }
+        self.book.evict(self.options.live_runs_max);
     }
 
     /// Our frame is not on the chain, or its fate is open.
@@ -93,21 +88,5 @@ impl Shard {
             kept.runs.clear();
         }
         self.phase = Phase::Cold;
-    }
-
-    /// Lets go of futures beyond the budget, those first that were polled longest ago.
-    pub(super) fn evict(&mut self) {
-        let mut live: Vec<(u64, RunId)> =
-            self.book.runs.values().filter_map(|run| run.live.as_ref().map(|live| (live.used, run.run_id))).collect();
-        if live.len() <= self.options.live_runs_max {
-            return;
-        }
-        live.sort_unstable();
-        let surplus = live.len() - self.options.live_runs_max * 9 / 10;
-        for (_, run) in live.into_iter().take(surplus) {
-            if let Some(run) = self.book.runs.get_mut(&run) {
-                run.live = None;
-            }
-        }
     }
 }

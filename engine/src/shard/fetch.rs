@@ -35,7 +35,8 @@ impl Shard {
         for (run_id, reply_to) in fetching.asked {
             let close = frame.records.iter().filter(|record| record.run_id == run_id).find_map(|r| r.close.clone());
             if let Some(close) = close {
-                let reply = Reply { request: reply_to.request, body: ReplyBody::Closed { run_id, close } };
+                let reply =
+                    Reply { request: reply_to.request, body: ReplyBody::Closed { run_id, close: Box::new(close) } };
                 self.effects.push_back(Effect::Reply { client: reply_to.client, reply });
             }
         }

@@ -11,6 +11,10 @@ use crate::round::{Applier, FRAME_BYTES, Round};
 /// Parked runs are tried again no more often than this.
 const PARKED_MS: u64 = 30_000;
 
+/// While so many commands are not confirmed, no messages are taken: what is on its way out takes more room than what
+/// waits. A confirmation needs no input, so this always ends.
+const UNCONFIRMED_MAX: usize = 1_024;
+
 impl Shard {
     pub(super) fn applier<'a>(&'a mut self, round: &'a mut Round, frame: u64, at: Timestamp) -> Applier<'a> {
         Applier {
@@ -69,7 +73,7 @@ impl Shard {
             self.take_early(early, round, number, at);
         }
         while let Some(token) = self.arrived.front().copied() {
-            if round.bytes >= FRAME_BYTES {
+            if self.is_full(round) {
                 break;
             }
             self.arrived.pop_front();
@@ -78,6 +82,11 @@ impl Shard {
                 break;
             }
         }
+    }
+
+    /// Whether the round takes no more messages.
+    fn is_full(&self, round: &Round) -> bool {
+        round.bytes >= FRAME_BYTES || self.sends.len() + round.sends.len() >= UNCONFIRMED_MAX
     }
 
     /// Takes a signal whose run has come, or will not come.
@@ -106,7 +115,7 @@ impl Shard {
                 kept.finish(token, round);
                 return true;
             };
-            if round.bytes >= FRAME_BYTES {
+            if round.bytes >= FRAME_BYTES || self.sends.len() + round.sends.len() >= UNCONFIRMED_MAX {
                 return false;
             }
             kept.next += 1;

@@ -11,7 +11,6 @@ use crate::effect::{Effect, Outgoing};
 use crate::holds::{self, Local};
 use crate::replay;
 use crate::round::{Round, StartLocal, task};
-use crate::run::Pending;
 
 /// The deadline of local work whose options are not known.
 pub(super) const LOCAL_DEADLINE: Duration = Duration::from_secs(60);
@@ -28,7 +27,7 @@ impl Shard {
             .book
             .runs
             .values()
-            .filter(|run| run.pending.values().any(Pending::is_open_locally))
+            .filter(|run| run.pending.values().any(|pending| pending.is_open_locally()))
             .map(|run| run.run_id)
             .collect();
         for run_id in runs {
@@ -54,7 +53,10 @@ impl Shard {
     /// Stops local work whose run or step came to its end elsewhere.
     pub(super) fn cancel_unwanted(&mut self) {
         let awaited = |run: RunId, step: u32| {
-            self.book.runs.get(&run).is_some_and(|run| run.pending.get(&step).is_some_and(Pending::is_open_locally))
+            self.book
+                .runs
+                .get(&run)
+                .is_some_and(|run| run.pending.get(&step).is_some_and(|pending| pending.is_open_locally()))
         };
         let unwanted: Vec<(RunId, u32)> =
             self.running.iter().filter(|(run, step)| !awaited(*run, *step)).copied().collect();
@@ -110,6 +112,7 @@ impl Shard {
             }
         }
         run.live = Some(replayed.live);
+        self.book.touch(run_id, self.chain.next_number());
         for start in starts {
             match start {
                 StartLocal::Eager(task) if !self.eager.serves(&task) => {

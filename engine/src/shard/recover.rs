@@ -54,7 +54,7 @@ impl Shard {
             if frame.writer == self.writer && matches!(body, Some(RecordBody::Received { .. })) {
                 self.survived.insert(record.event);
             }
-            self.book.absorb(record, body.as_ref(), number);
+            self.book.absorb(&record, body.as_ref(), number);
         }
         self.book.place(number, position, ended);
     }

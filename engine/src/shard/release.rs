@@ -10,7 +10,6 @@ use crate::book::Book;
 use crate::effect::{Effect, Outgoing, SendId};
 use crate::holds::{self, HOLD_MS_MAX, Hold};
 use crate::round::{Round, StartLocal};
-use crate::run::Pending;
 use crate::wake;
 
 impl Shard {
@@ -122,7 +121,11 @@ impl Shard {
         let gone: Vec<u32> = holds::of_run(&self.locals, run)
             .map(|(no, _)| no)
             .filter(|no| {
-                !self.book.runs.get(&run).is_some_and(|run| run.pending.get(no).is_some_and(Pending::is_open_locally))
+                !self
+                    .book
+                    .runs
+                    .get(&run)
+                    .is_some_and(|run| run.pending.get(no).is_some_and(|pending| pending.is_open_locally()))
             })
             .collect();
         for no in gone {

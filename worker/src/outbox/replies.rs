@@ -6,7 +6,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use everpulse_protocol::event::Outcome;
-use everpulse_protocol::history::Close;
 use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame};
 use everpulse_protocol::{Failure, encode, topic};
 use everpulse_transport::{Lane, Limits, Transport};
@@ -70,8 +69,10 @@ impl Replies {
 
 fn weigh(reply: &Reply) -> usize {
     let body = match &reply.body {
-        ReplyBody::Closed { close: Close { outcome: Outcome::Done(value), .. }, .. } => value.len(),
-        ReplyBody::Closed { close: Close { outcome: Outcome::Failed(failure), .. }, .. } => failure_bytes(failure),
+        ReplyBody::Closed { close, .. } => match &close.outcome {
+            Outcome::Done(value) => value.len(),
+            Outcome::Failed(failure) => failure_bytes(failure),
+        },
         ReplyBody::Published { value } => value.as_ref().map_or(0, |value| value.len()),
         ReplyBody::Description(view) => 512 + 256 * view.pending.len(),
         _ => 0,

@@ -1,0 +1,34 @@
+//! The records of one open run, as bytes: most open runs wait, and there can be very many of them. They are read only
+//! to replay and to describe the run.
+
+use everpulse_protocol::history::Record;
+
+/// Up to this size no room is kept for records to come.
+const TIGHT_BYTES: usize = 4 * 1024;
+
+#[derive(Debug, Default)]
+pub(crate) struct Records {
+    packed: Vec<u8>,
+    count: u32,
+}
+
+impl Records {
+    pub fn push(&mut self, record: &Record) {
+        let bytes = record.pack();
+        if self.packed.len() < TIGHT_BYTES {
+            self.packed.reserve_exact(bytes.len());
+        }
+        self.packed.extend_from_slice(&bytes);
+        self.count += 1;
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Record> {
+        let mut rest = self.packed.as_slice();
+        (0..self.count).map(move |_| Record::unpack(&mut rest).expect("it was packed by `push`"))
+    }
+}
