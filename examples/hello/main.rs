@@ -53,7 +53,7 @@ async fn main() -> anyhow::Result<()> {
 async fn worker(url: Option<&str>) -> anyhow::Result<Worker> {
     let worker = match url {
         Some(url) => Worker::connect(url).await,
-        None => Worker::from_env().await,
+        None => Worker::connect_from_env().await,
     };
     Ok(worker.context("cannot start a worker")?.workflow(hello).activity(greeting))
 }

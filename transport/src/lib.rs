@@ -55,7 +55,7 @@ pub use error::{Error, ErrorKind};
 pub use everpulse_protocol::Position;
 pub use lane::{Lane, Limits};
 pub use publisher::{Message, Publisher, PublisherOptions};
-pub use reader::{Entry, Reader};
+pub use reader::{Entry, Piece, Reader};
 pub use set_up::{Layout, SetUp};
 pub use transport::{Options, Transport};
 

@@ -30,6 +30,15 @@ pub struct Entry {
     pub publish_time_ms: u64,
 }
 
+/// A part of what is to be read.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Piece {
+    pub entries: Vec<Entry>,
+    /// There is no more.
+    pub done: bool,
+}
+
 /// Gives the messages of one topic or partition in order, each once, for ever.
 pub struct Reader {
     feed: Feed,
@@ -68,20 +77,33 @@ impl Reader {
     /// # Errors
     /// When nobody answers within `limit`; what was read until then is lost to the caller, so begin a new reader.
     pub async fn read_to(&mut self, to: Option<Position>, limit: Duration) -> Result<Vec<Entry>, Error> {
+        Ok(self.read_piece(to, usize::MAX, limit).await?.entries)
+    }
+
+    /// The same, but it ends when it has read `bytes`, for what is longer than memory: call it until it is done. The
+    /// limit is for the piece.
+    ///
+    /// # Errors
+    /// As [`read_to`](Self::read_to); a new reader behind the last message that was given goes on.
+    pub async fn read_piece(&mut self, to: Option<Position>, bytes: usize, limit: Duration) -> Result<Piece, Error> {
         let until = Instant::now() + limit;
-        let mut entries = Vec::new();
+        let (mut entries, mut read) = (Vec::new(), 0);
         loop {
             let end = match (self.feed.last(until).await?, to) {
                 (Some(last), Some(to)) => last.min(to),
                 (Some(last), None) => last,
-                (None, _) => return Ok(entries),
+                (None, _) => return Ok(Piece { entries, done: true }),
             };
             loop {
                 if self.feed.seen().is_some_and(|seen| seen >= end) {
-                    return Ok(entries);
+                    return Ok(Piece { entries, done: true });
+                }
+                if read >= bytes {
+                    return Ok(Piece { entries, done: false });
                 }
                 let Ok(entry) = timeout(SILENCE, self.next()).await else { break };
                 // A message that came since the end was asked for; it is given as well.
+                read += entry.payload.len();
                 entries.push(entry);
             }
             if Instant::now() >= until {

@@ -99,8 +99,9 @@ impl ActivityRunner {
             running: Mutex::default(),
         });
         // Before the queues: a cancellation that is missed here is missed for good.
-        let listening = if queues.is_empty() { None } else { Some(hear_control(&shared, &transport).await?) };
         let stop = watch::Sender::new(None);
+        let listening =
+            if queues.is_empty() { None } else { Some(hear_control(&shared, &transport, stop.subscribe()).await?) };
         let mut tasks = Vec::new();
         for name in queues {
             let prefetch = u32::try_from(shared.options.prefetch_of(&name)).unwrap_or(u32::MAX);
@@ -168,17 +169,25 @@ impl ActivityRunner {
     }
 }
 
-async fn hear_control(shared: &Arc<Shared>, transport: &Transport) -> Result<JoinHandle<()>, Error> {
+async fn hear_control(
+    shared: &Arc<Shared>,
+    transport: &Transport,
+    alive: watch::Receiver<Option<Instant>>,
+) -> Result<JoinHandle<()>, Error> {
     // Each worker hears all of it, so each has a subscription of its own.
     let name = format!("worker-{}", uuid::Uuid::now_v7());
     let topic = transport.non_persistent(topic::CONTROL);
     let consumer = transport.subscribe(Subscription::new(topic, name, SubscriptionKind::Exclusive)).await?;
-    Ok(tokio::spawn(hear(Arc::clone(shared), consumer)))
+    Ok(tokio::spawn(hear(Arc::clone(shared), consumer, alive)))
 }
 
-async fn hear(shared: Arc<Shared>, mut consumer: Consumer) {
+async fn hear(shared: Arc<Shared>, mut consumer: Consumer, mut alive: watch::Receiver<Option<Instant>>) {
     loop {
-        let delivery = consumer.recv().await;
+        let delivery = tokio::select! {
+            delivery = consumer.recv() => delivery,
+            // It ends with an error alone: the runner is gone.
+            _ = alive.wait_for(|_| false) => return,
+        };
         match decode::<Control>(&delivery.payload) {
             Ok(control) => shared.cancel(&control.cancelled),
             Err(error) => tracing::debug!(%error, "a control message cannot be read"),
@@ -190,11 +199,15 @@ impl Shared {
     /// Makes one attempt, from the slot to the verdict. The slot is free again when the author's code has ended.
     async fn attempt<S: Send + 'static>(&self, task: &Task, slot: S) -> Option<Verdict> {
         let end = self.run(task, slot).await;
-        verdict::judge(task, end, clock::now(), self.options.unknown_activity)
+        verdict::judge(task, end, clock::now())
     }
 
     async fn run<S: Send + 'static>(&self, task: &Task, slot: S) -> End {
-        let Some(entry) = self.registry.activity(&task.activity) else { return End::Unknown };
+        let Some(entry) = self.registry.activity(&task.activity) else {
+            let (queue, activity) = (&task.queue, &task.activity);
+            tracing::warn!(queue, activity, "this worker of the queue does not know the activity; another may");
+            return End::Unknown;
+        };
         let pulse = Pulse::new();
         let context = ActivityContext::new(task, pulse.clone());
         let _running = Running::enter(self, task, &context);

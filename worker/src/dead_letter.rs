@@ -25,17 +25,6 @@ pub fn exhausted(task: &Task, failure: Failure, now: Timestamp) -> DeadLetter {
         task.workflow_id,
         if counted == 1 { "time" } else { "times" },
     );
-    with_task(task, failure, reason, now)
-}
-
-/// A task whose activity no worker of its queue knows.
-#[must_use]
-pub fn unknown_activity(task: &Task, failure: Failure, now: Timestamp) -> DeadLetter {
-    let reason = failure.message.clone();
-    with_task(task, failure, reason, now)
-}
-
-fn with_task(task: &Task, failure: Failure, reason: String, now: Timestamp) -> DeadLetter {
     let mut task = task.clone();
     task.add_failure(failure);
     DeadLetter { at: now, reason, letter: Letter::Task(Box::new(task)) }

@@ -40,7 +40,7 @@ impl Error {
     pub(crate) fn thread(error: std::io::Error) -> Self {
         Self {
             kind: ErrorKind::System,
-            message: "an engine thread could not be started".to_owned(),
+            message: format!("an engine thread could not be started: {error}"),
             source: Some(Box::new(error)),
         }
     }
@@ -54,7 +54,8 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
+        // The message has the words of what is beneath it already; whoever prints the whole chain wants them once.
+        self.source.as_deref()?.source()
     }
 }
 

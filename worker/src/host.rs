@@ -32,8 +32,10 @@ use crate::activity::ActivityRunner;
 use crate::outbox::Outbox;
 use crate::{clock, failpoint};
 
+mod broken;
 mod carrier;
 mod eager;
+mod pieces;
 pub(crate) mod step;
 mod thread;
 
@@ -58,7 +60,8 @@ pub(crate) struct Setting {
 pub(crate) struct Host {
     mailboxes: Vec<Sender<Message>>,
     threads: Vec<JoinHandle<()>>,
-    stop_intake: oneshot::Sender<()>,
+    /// None once it was told.
+    stop_intake: Option<oneshot::Sender<()>>,
     intake: tokio::task::JoinHandle<Consumer>,
     closing: Arc<AtomicBool>,
 }
@@ -113,7 +116,7 @@ impl Host {
             closing: closing.clone(),
         };
         let intake = tokio::spawn(intake.run(stopped));
-        Ok(Self { mailboxes, threads, stop_intake, intake, closing })
+        Ok(Self { mailboxes, threads, stop_intake: Some(stop_intake), intake, closing })
     }
 
     /// What the shards are about.
@@ -136,25 +139,31 @@ impl Host {
     pub async fn stop(mut self, drain: Duration) {
         let until = Instant::now() + drain;
         self.closing.store(true, Ordering::Release);
-        self.settled(until).await;
-        for mailbox in &self.mailboxes {
-            // A thread that is gone has nothing to mark.
-            let _ = mailbox.send(Message::Drain);
+        // After two seconds wake-ups cover the local work that is open, and no input is held for it.
+        self.settled(until, |status| status.held == 0).await;
+        // The shards are others' from here on, while local work goes on: its results find their way past them.
+        if let Some(stop_intake) = self.stop_intake.take() {
+            let _ = stop_intake.send(());
         }
-        // The marks are a frame of their own.
-        tokio::task::yield_now().await;
-        self.settled(until.max(Instant::now() + Duration::from_secs(2))).await;
-        let _ = self.stop_intake.send(());
         match timeout(LEAVING, &mut self.intake).await {
             Ok(Ok(consumer)) => consumer.close().await,
             Ok(Err(error)) => tracing::warn!(%error, "the intake ended badly"),
             // It is burying a message at a broker that does not answer.
             Err(_) => self.intake.abort(),
         }
+        let idle = |status: &Status| status.idle && status.local_work == 0;
+        self.settled(until, idle).await;
+        for mailbox in &self.mailboxes {
+            // A thread that is gone has nothing to mark.
+            let _ = mailbox.send(Message::Drain);
+        }
+        // The marks are a frame of their own.
+        tokio::task::yield_now().await;
+        self.settled(until.max(Instant::now() + Duration::from_secs(2)), idle).await;
         for mailbox in &self.mailboxes {
             let _ = mailbox.send(Message::Stop);
         }
-        let threads = self.threads;
+        let threads = std::mem::take(&mut self.threads);
         let (ended, end) = oneshot::channel();
         // Joining blocks, so it has a thread of its own; a panicked thread has said so itself.
         let joining = std::thread::Builder::new().spawn(move || {
@@ -167,14 +176,24 @@ impl Host {
         }
     }
 
-    async fn settled(&self, until: Instant) {
+    async fn settled(&self, until: Instant, enough: impl Fn(&Status) -> bool) {
         while Instant::now() < until {
             // A thread that does not answer is blocked by workflow code.
             let Ok(status) = timeout_at(until, self.status()).await else { return };
-            if status.iter().all(|(_, status)| status.idle && status.local_work == 0) {
+            if status.iter().all(|(_, status)| enough(status)) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // Whoever did not stop it does not want to wait either. The intake ends with its stop, the carriers with
+        // their threads; a thread that is gone needs no word.
+        for mailbox in &self.mailboxes {
+            let _ = mailbox.send(Message::Stop);
         }
     }
 }

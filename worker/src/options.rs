@@ -9,11 +9,10 @@
 //! | [`give_back`](Options::give_back) | 2 s | a frame that found no slot for so long goes back to other workers |
 //! | [`drain`](Options::drain) | 30 s | how long a shutdown waits for running attempts |
 //! | [`cancel_grace`](Options::cancel_grace) | 10 s | how long a cancelled attempt may go on |
-//! | [`unknown_activity`](Options::unknown_activity) | 60 s | how long a task waits for a worker that has its activity |
 //! | [`payload_bytes_max`](Options::payload_bytes_max) | 2 MiB | the greatest result of an activity |
 //! | [`eager`](Options::eager) | off | activities served here start at once, without their queue, while slots are free |
 //! | [`engine_threads`](Options::engine_threads) | one per core, at most 4 | threads that poll workflows |
-//! | [`live_runs_per_shard`](Options::live_runs_per_shard) | 512 | futures kept alive; other open runs are replayed |
+//! | [`live_runs_per_shard`](Options::live_runs_per_shard) | 128 | futures kept alive; other open runs are replayed |
 //! | [`inbox_prefetch`](Options::inbox_prefetch) | 64 | inbox frames per partition that wait in this process |
 //! | time-out of an activity (start to close) | 60 s | `#[activity(timeout = ..)]`, `.timeout(..)` |
 //! | retries of an activity | 200 ms, doubling up to 60 s, for ever | `#[activity(retry(..))]`, `.retry(..)` |
@@ -43,9 +42,6 @@ pub struct Options {
     pub drain: Duration,
     /// How long an attempt may go on after it was cancelled, before its future is dropped.
     pub cancel_grace: Duration,
-    /// How long a task waits for a worker that knows its activity before it fails with `NotFound`: a rolling deploy
-    /// has workers without it for a while.
-    pub unknown_activity: Duration,
     /// The greatest result of an activity, in bytes.
     pub payload_bytes_max: usize,
     /// Activities that this worker serves are started by the owner of their run at once, without their queue, while
@@ -69,11 +65,10 @@ impl Default for Options {
             give_back: Duration::from_secs(2),
             drain: Duration::from_secs(30),
             cancel_grace: Duration::from_secs(10),
-            unknown_activity: Duration::from_secs(60),
             payload_bytes_max: 2 * 1024 * 1024,
             eager: false,
             engine_threads: std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4)),
-            live_runs_per_shard: 512,
+            live_runs_per_shard: 128,
             inbox_prefetch: 64,
         }
     }

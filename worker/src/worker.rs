@@ -55,7 +55,7 @@ impl Worker {
     ///
     /// # Errors
     /// As [`Worker::connect`].
-    pub async fn from_env() -> Result<Self, Error> {
+    pub async fn connect_from_env() -> Result<Self, Error> {
         Self::connect_to(Address::from_env_or(None)?).await
     }
 
@@ -130,10 +130,10 @@ impl Worker {
         self
     }
 
-    /// All that can be set, at once.
+    /// Sets what has no method of its own: `.options(|options| options.give_back = ..)`. What was set before stays.
     #[must_use]
-    pub fn options(mut self, options: Options) -> Self {
-        self.options = options;
+    pub fn options(mut self, set: impl FnOnce(&mut Options)) -> Self {
+        set(&mut self.options);
         self
     }
 
@@ -215,7 +215,7 @@ impl Worker {
     }
 }
 
-/// A worker that serves.
+/// A worker that serves. Dropping it ends it at once: what runs is dropped, and goes to other workers.
 pub struct WorkerHandle {
     transport: Transport,
     host: Option<Host>,
@@ -304,6 +304,10 @@ mod tests {
     static STEP_LEFT: Notify = Notify::const_new();
     static BLOCKED: Notify = Notify::const_new();
     static FREE: OnceLock<()> = OnceLock::new();
+    static GATED: Notify = Notify::const_new();
+    static GATE: Notify = Notify::const_new();
+    static GATED_LEFT: Notify = Notify::const_new();
+    static QUICK: Notify = Notify::const_new();
 
     struct Left;
 
@@ -321,6 +325,32 @@ mod tests {
             std::future::pending::<Result<(), everpulse_sdk::Error>>().await
         };
         everpulse_sdk::step("endless", endless).timeout(10 * LONG).await?;
+        Ok(())
+    }
+
+    struct GateLeft;
+
+    impl Drop for GateLeft {
+        fn drop(&mut self) {
+            GATED_LEFT.notify_one();
+        }
+    }
+
+    #[everpulse_sdk::workflow(crate = everpulse_sdk)]
+    async fn gated_step() -> Result<(), everpulse_sdk::Error> {
+        let gated = || async {
+            let _left = GateLeft;
+            GATED.notify_one();
+            GATE.notified().await;
+            Ok::<(), everpulse_sdk::Error>(())
+        };
+        everpulse_sdk::step("gated", gated).timeout(10 * LONG).await?;
+        Ok(())
+    }
+
+    #[everpulse_sdk::workflow(crate = everpulse_sdk)]
+    async fn quick() -> Result<(), everpulse_sdk::Error> {
+        QUICK.notify_one();
         Ok(())
     }
 
@@ -353,13 +383,19 @@ mod tests {
     }
 
     async fn worker(trial: &Trial) -> WorkerHandle {
-        let worker = Worker {
-            transport: trial.transport.clone(),
-            registry: Registry::new(),
-            duplicates: Vec::new(),
-            options: Options::default(),
-        };
-        worker.workflow(endless_step).workflow(blocking).drain(Duration::ZERO).spawn().await.expect("it serves")
+        on(trial.transport.clone(), Duration::ZERO).await
+    }
+
+    async fn on(transport: Transport, drain: Duration) -> WorkerHandle {
+        let options = Options::default();
+        let worker = Worker { transport, registry: Registry::new(), duplicates: Vec::new(), options };
+        let worker = worker.workflow(endless_step).workflow(blocking).workflow(gated_step).workflow(quick);
+        worker.drain(drain).spawn().await.expect("it serves")
+    }
+
+    async fn another(trial: &Trial) -> Transport {
+        let options = everpulse_transport::Options::default();
+        Transport::connect(trial.transport.address(), options).await.expect("connected")
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -370,6 +406,37 @@ mod tests {
             tokio::time::timeout(LONG, STEP_BEGUN.notified()).await.expect("it begins");
             worker.stop().await;
             tokio::time::timeout(LONG, STEP_LEFT.notified()).await.expect("it is dropped");
+        }
+    }
+
+    /// One test for both, as they share the gate.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_worker_that_drains_hands_its_shards_over_and_one_that_is_dropped_stops() {
+        for trial in Trial::all().await {
+            let leaving = on(another(&trial).await, 10 * LONG).await;
+            start(&trial, "gated_step").await;
+            tokio::time::timeout(LONG, GATED.notified()).await.expect("it begins");
+            let staying = on(another(&trial).await, Duration::ZERO).await;
+            let leaving = tokio::spawn(leaving.stop());
+            start(&trial, "quick").await;
+            tokio::time::timeout(LONG, QUICK.notified()).await.expect("another worker has the shard");
+            assert!(!leaving.is_finished(), "its step still runs");
+            GATE.notify_one();
+            tokio::time::timeout(LONG, leaving).await.expect("it leaves").expect("no panic");
+            tokio::time::timeout(LONG, GATED_LEFT.notified()).await.expect("the step has ended");
+            staying.stop().await;
+        }
+        for trial in Trial::all().await {
+            let dropped = worker(&trial).await;
+            start(&trial, "gated_step").await;
+            tokio::time::timeout(LONG, GATED.notified()).await.expect("it begins");
+            drop(dropped);
+            tokio::time::timeout(LONG, GATED_LEFT.notified()).await.expect("its step is dropped");
+            // Nobody is in the way of the next one.
+            let next = worker(&trial).await;
+            start(&trial, "quick").await;
+            tokio::time::timeout(LONG, QUICK.notified()).await.expect("it is taken");
+            next.stop().await;
         }
     }
 

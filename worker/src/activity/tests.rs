@@ -256,26 +256,32 @@ async fn a_cancelled_task_ends_and_tells_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_activity_waits_and_is_then_given_up() {
+async fn an_unknown_activity_waits_for_the_worker_that_knows_it() {
     for trial in Trial::all().await {
-        let options = Options { unknown_activity: Duration::from_millis(1_500), ..Options::default() };
-        let runner = runner(&trial, options).await;
+        let options = Options { queues: Some(vec!["trial".to_owned()]), ..Options::default() };
+        let old = ActivityRunner::start(Arc::default(), trial.outbox.clone(), trial.transport.clone(), options).await;
+        let old = old.expect("started");
         let relay = Relay::start(&trial.transport, trial.outbox.clone()).await.expect("started");
-        let mut task = task("nowhere", args("none", 0));
+        let mut task = task("double", args("n", 21));
         task.options.retry.max_attempts = Some(1);
         trial.outbox.task(task).await.expect("sent");
         let mut inbox = trial.inbox();
-        let (_, body) = inbox.next().await;
-        assert!(matches!(body, EventBody::AttemptFailed { next: NextAttempt::At(_), .. }), "{body:?}");
-        let failure = loop {
-            if let (_, EventBody::ActivitySettled { outcome: Outcome::Failed(failure), .. }) = inbox.next().await {
-                break failure;
+        for _ in 0..2 {
+            let (_, body) = inbox.next().await;
+            let EventBody::AttemptFailed { failure, next: NextAttempt::At(_), .. } = body else { panic!("{body:?}") };
+            assert_eq!(failure.kind, FailureKind::NotFound);
+            assert!(failure.message.contains("no worker of queue `trial`"), "{failure}");
+        }
+        let new = runner(&trial, Options::default()).await;
+        old.drain(LONG).await;
+        let value = loop {
+            if let (_, EventBody::ActivitySettled { outcome: Outcome::Done(value), .. }) = inbox.next().await {
+                break value;
             }
         };
-        assert_eq!(failure.kind, FailureKind::NotFound);
-        assert!(trial.dead_letter("activity.trial.dead").await.reason.contains("`nowhere`"));
+        assert_eq!(value.decode::<u64>().expect("a number"), 42);
         relay.stop().await;
-        runner.drain(LONG).await;
+        new.drain(LONG).await;
     }
 }
 

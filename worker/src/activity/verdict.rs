@@ -5,8 +5,7 @@
 //! failed, final ────────────────────► Settled(Failed)
 //! failed, attempts left ────────────► Retry: the next attempt, when it is due
 //! failed, no attempts left ─────────► Exhausted: dead letter, then Settled(Failed) or parked
-//! not known here ───────────────────► Retry, not counted
-//! not known here, nor elsewhere ────► Exhausted
+//! not known here ───────────────────► Retry, not counted, for ever
 //! cancelled ────────────────────────► nothing: nobody waits for it
 //! ```
 
@@ -53,11 +52,10 @@ const CHAIN_MAX: usize = 16;
 
 /// The waits of a task whose activity nobody knew so far grow with its age, between these bounds.
 const UNKNOWN_WAIT_MIN: Duration = Duration::from_secs(1);
-const UNKNOWN_WAIT_MAX: Duration = Duration::from_secs(15);
+const UNKNOWN_WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// Decides; none when nobody waits for the result any more. `unknown_activity` is how long a task may wait for a worker
-/// that knows its activity.
-pub(crate) fn judge(task: &Task, end: End, now: Timestamp, unknown_activity: Duration) -> Option<Verdict> {
+/// Decides; none when nobody waits for the result any more.
+pub(crate) fn judge(task: &Task, end: End, now: Timestamp) -> Option<Verdict> {
     let attempt = task.attempt;
     let verdict = match end {
         End::Done(value) => Verdict::Settled { attempt, outcome: Outcome::Done(value) },
@@ -82,12 +80,13 @@ pub(crate) fn judge(task: &Task, end: End, now: Timestamp, unknown_activity: Dur
             let at = now.after(Duration::from_millis(retry.delay_ms(counted)));
             Verdict::Retry { attempt, failure, next: Box::new(next), at }
         }
-        End::Unknown => unknown(task, now, unknown_activity),
+        End::Unknown => unknown(task, now),
     };
     Some(verdict)
 }
 
-fn unknown(task: &Task, now: Timestamp, patience: Duration) -> Verdict {
+/// A deploy that is half done, or was forgotten, fails no step: its task waits for a worker that has the activity.
+fn unknown(task: &Task, now: Timestamp) -> Verdict {
     let attempt = task.attempt;
     // It may have waited in its queue, or been tried where it is known, for long: only the search counts.
     let searched = task.failures.last().is_some_and(|last| last.kind == FailureKind::NotFound);
@@ -96,18 +95,18 @@ fn unknown(task: &Task, now: Timestamp, patience: Duration) -> Verdict {
     let failure = Failure::new(
         FailureKind::NotFound,
         format!(
-            "no worker of the queue `{}` that took the task has an activity `{}`; register it with \
-             `.activity({})`, or give it a queue of its own",
+            "no worker of queue `{}` that took the task knows activity `{}`; deploy one that registers it with \
+             `.activity({})`, or give it a queue of its own: until then it is tried again",
             task.queue, task.activity, task.activity
         ),
     );
-    if searched && age >= patience {
-        let letter = Box::new(dead_letter::unknown_activity(task, failure.clone(), now));
-        let parked = task.options.exhausted == OnExhausted::Park;
-        return Verdict::Exhausted { attempt, failure, letter, topic: topic::activity_dead(&task.queue), parked };
+    let mut next = task.clone();
+    if searched {
+        // However long it lasts, it is one failure, and hides none of the others.
+        next.failures.pop();
     }
     // A number of its own, so that the workers that remember this one take it; and not counted as a try.
-    let mut next = task.next_attempt(failure.clone());
+    let mut next = next.next_attempt(failure.clone());
     next.attempts_before = next.attempts_before.saturating_add(1);
     next.scheduled_at = since;
     let at = now.after(age.clamp(UNKNOWN_WAIT_MIN, UNKNOWN_WAIT_MAX));
@@ -138,7 +137,6 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp(100_000);
-    const PATIENCE: Duration = Duration::from_secs(60);
 
     fn task(attempt: u32, max_attempts: Option<u32>) -> Task {
         let run = RunId("00000000-0000-0000-0000-000000000001".parse().expect("a UUID"));
@@ -170,7 +168,7 @@ mod tests {
     }
 
     fn judge(task: &Task, end: End) -> Verdict {
-        super::judge(task, end, NOW, PATIENCE).expect("somebody waits for it")
+        super::judge(task, end, NOW).expect("somebody waits for it")
     }
 
     #[test]
@@ -234,10 +232,16 @@ mod tests {
         assert_eq!(at.since(NOW), UNKNOWN_WAIT_MIN);
         assert_eq!((next.attempt, next.counted_attempts()), (2, 1));
         let mut old = *next;
-        old.scheduled_at = Timestamp(NOW.0 - 60_000);
-        let Verdict::Exhausted { failure, .. } = judge(&old, End::Unknown) else { panic!("given up") };
-        assert_eq!(failure.kind, FailureKind::NotFound);
-        assert!(failure.message.contains("`.activity(charge)`"), "{failure}");
+        old.scheduled_at = Timestamp(NOW.0 - 90_000);
+        for attempt in 2..100 {
+            let Verdict::Retry { failure, next, at, .. } = judge(&old, End::Unknown) else { panic!("retried") };
+            assert_eq!(at.since(NOW), UNKNOWN_WAIT_MAX);
+            assert_eq!((next.attempt, next.counted_attempts(), next.failures.len()), (attempt + 1, 1, 1));
+            assert_eq!(failure.kind, FailureKind::NotFound);
+            assert!(failure.message.contains("no worker of queue `payments`"), "{failure}");
+            old = *next;
+        }
+        assert!(matches!(judge(&old, flaky("down")), Verdict::Exhausted { .. }), "its own failures count as ever");
     }
 
     #[test]

@@ -12,11 +12,13 @@ use everpulse_engine::{DeliveryToken, Effect, LocalResult, Outgoing, SendId};
 use everpulse_protocol::task::{Task, TaskFrame};
 use everpulse_protocol::timer::TimerMessage;
 use everpulse_protocol::{EventId, Failure, FailureKind, Position, RunId, decode, topic};
-use everpulse_transport::{AckToken, Acker, Entry, Message as Outbound, Publisher, PublisherOptions, Transport};
+use everpulse_transport::{AckToken, Acker, Message as Outbound, Piece, Publisher, PublisherOptions, Transport};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use super::eager::HostEager;
+use super::pieces::Pieces;
 use super::step;
 use super::thread::{Arrival, Life, Message};
 use crate::activity::ActivityRunner;
@@ -24,9 +26,7 @@ use crate::failpoint;
 use crate::outbox::Outbox;
 
 /// Waits between tries of what must succeed in the end.
-const RETRY: Duration = Duration::from_millis(200);
-/// So many entries of a history go to the shard at once.
-const PIECE: usize = 512;
+pub(super) const RETRY: Duration = Duration::from_millis(200);
 
 /// The intake waits while inbox messages of more than so many bytes are not acknowledged: what waits longer waits in
 /// the broker.
@@ -214,14 +214,16 @@ impl Carrier {
         let transport = self.transport.clone();
         self.runtime.spawn(async move {
             let topic = history(back.shard);
-            let entries = patiently("reading", &topic, || transport.read(&topic, after, Some(to))).await;
-            let mut entries = entries.into_iter().map(|entry: Entry| (entry.position, entry.payload)).peekable();
+            let mut pieces = Pieces::new(transport, topic, after, to);
+            // The shard gets the next piece when it is through with the last one but one.
+            let room = Arc::new(Semaphore::new(2));
             loop {
-                let piece: Vec<(Position, Bytes)> = entries.by_ref().take(PIECE).collect();
-                let done = entries.peek().is_none();
-                back.give(Arrival::Entries { id, entries: piece, done });
+                let Ok(taking) = room.clone().acquire_owned().await else { return };
+                let Piece { entries, done, .. } = pieces.next().await;
+                let entries = entries.into_iter().map(|entry| (entry.position, entry.payload)).collect();
+                back.give(Arrival::Entries { id, entries, done, taking });
                 if done {
-                    return;
+                    return pieces.close().await;
                 }
             }
         });
@@ -263,22 +265,26 @@ impl Carrier {
         self.runtime.spawn(async move {
             let topic = topic::activity(&queue);
             patiently("setting up", &topic, || transport.set_up_queue(&queue)).await;
-            let entries = patiently("reading", &topic, || transport.read(&topic, after, None)).await;
-            let wanted: BTreeSet<EventId> = tasks.into_iter().collect();
-            let found: Vec<EventId> = entries
-                .iter()
-                .filter_map(|entry| decode::<TaskFrame>(&entry.payload).ok())
-                .flat_map(|frame| frame.tasks)
-                .map(|task| task.id)
-                .filter(|id| wanted.contains(id))
-                .collect();
-            tracing::debug!(
-                shard = back.shard,
-                queue,
-                wanted = wanted.len(),
-                found = found.len(),
-                "looked for sent tasks"
-            );
+            let mut missing: BTreeSet<EventId> = tasks.into_iter().collect();
+            let mut found = Vec::new();
+            // What comes later is none of these: it is not even sent.
+            let end = patiently("asking for the end of", &topic, || transport.last_position(&topic)).await;
+            if let Some(end) = end {
+                let mut pieces = Pieces::new(transport, topic, after, end);
+                loop {
+                    let piece = pieces.next().await;
+                    let frames = piece.entries.iter().filter_map(|entry| decode::<TaskFrame>(&entry.payload).ok());
+                    found.extend(
+                        frames.flat_map(|frame| frame.tasks).map(|task| task.id).filter(|id| missing.remove(id)),
+                    );
+                    if piece.done || missing.is_empty() {
+                        break;
+                    }
+                }
+                pieces.close().await;
+            }
+            let (missing, found_count) = (missing.len(), found.len());
+            tracing::debug!(shard = back.shard, queue, found = found_count, missing, "looked for sent tasks");
             back.give(Arrival::Found { id, tasks: found });
         });
     }

@@ -12,9 +12,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use everpulse_engine::{Delivery, Eager, LocalResult, Options, SendId, Shard, Status};
 use everpulse_protocol::shard::Config;
-use everpulse_protocol::{EventId, Position, RunId, WriterId};
+use everpulse_protocol::{EventId, Position, RunId, Timestamp, WriterId};
 use everpulse_sdk::definition::Registry;
+use tokio::sync::OwnedSemaphorePermit;
 
+use super::broken::Broken;
 use super::carrier::Carrier;
 use crate::clock;
 
@@ -30,6 +32,8 @@ pub(super) enum Arrival {
         id: u64,
         entries: Vec<(Position, Bytes)>,
         done: bool,
+        /// Held until the shard has taken them.
+        taking: OwnedSemaphorePermit,
     },
     /// An error means that the outcome is open.
     Receipt {
@@ -103,14 +107,9 @@ pub(super) fn run(
     carrier: &Carrier,
     eager: &Rc<dyn Eager>,
 ) {
-    let mut shards: BTreeMap<u32, Shard> = BTreeMap::new();
-    let mut lives: BTreeMap<u32, Life> = BTreeMap::new();
+    let mut thread = Thread { shards: BTreeMap::new(), broken: Broken::default(), shared, carrier, eager };
     loop {
-        let wait = shards
-            .values()
-            .filter_map(Shard::poll_deadline)
-            .min()
-            .map_or(IDLE, |deadline| clock::until(deadline).min(IDLE));
+        let wait = thread.deadline().map_or(IDLE, |deadline| clock::until(deadline).min(IDLE));
         let mut touched = BTreeSet::new();
         match inbox.recv_timeout(wait) {
             Ok(message) => {
@@ -118,35 +117,25 @@ pub(super) fn run(
                 for message in burst {
                     match message {
                         Message::Arrived { shard, life, arrival } => {
-                            if life != life_of(&lives, shard) && !arrival.is_for_any_life() {
+                            if life != thread.broken.life(shard) && !arrival.is_for_any_life() {
                                 continue;
                             }
-                            let state = shards.entry(shard).or_insert_with(|| {
-                                Shard::new(
-                                    shard,
-                                    shared.writer,
-                                    shared.config.clone(),
-                                    shared.registry.clone(),
-                                    eager.clone(),
-                                    shared.options.clone(),
-                                )
-                            });
-                            if survives(|| handle(state, arrival)) {
+                            if let Some(arrival) = thread.broken.keep(shard, arrival, clock::now())
+                                && thread.handle(shard, arrival)
+                            {
                                 touched.insert(shard);
-                            } else {
-                                give_up(&mut shards, &mut lives, shard, carrier);
                             }
                         }
                         Message::Drain => {
-                            for (number, shard) in &mut shards {
+                            for (number, shard) in &mut thread.shards {
                                 shard.handle_drain(clock::now());
                                 touched.insert(*number);
                             }
                         }
                         Message::Status(answer) => {
+                            let status = thread.shards.iter().map(|(number, shard)| (*number, shard.status()));
                             // Nobody waits for it any more if this fails.
-                            let _ =
-                                answer.send(shards.iter().map(|(number, shard)| (*number, shard.status())).collect());
+                            let _ = answer.send(status.collect());
                         }
                         Message::Stop => return,
                     }
@@ -156,30 +145,75 @@ pub(super) fn run(
             Err(RecvTimeoutError::Disconnected) => return,
         }
         let now = clock::now();
-        let due: Vec<u32> = shards
-            .iter()
-            .filter(|(_, shard)| shard.poll_deadline().is_some_and(|deadline| deadline <= now))
-            .map(|(number, _)| *number)
-            .collect();
-        for number in due {
-            let Some(shard) = shards.get_mut(&number) else { continue };
-            if survives(|| shard.handle_tick(now)) {
-                touched.insert(number);
-            } else {
-                give_up(&mut shards, &mut lives, number, carrier);
+        for (shard, arrival) in thread.broken.rested(now) {
+            // It may have broken again by one that was kept before this.
+            if let Some(arrival) = thread.broken.keep(shard, arrival, now)
+                && thread.handle(shard, arrival)
+            {
+                touched.insert(shard);
             }
         }
+        touched.extend(thread.tick(now));
         for number in touched {
-            let Some(shard) = shards.get_mut(&number) else { continue };
+            let life = thread.broken.life(number);
+            let Some(shard) = thread.shards.get_mut(&number) else { continue };
             while let Some(effect) = shard.poll_effect() {
-                carrier.carry_out(number, life_of(&lives, number), effect, mailbox);
+                carrier.carry_out(number, life, effect, mailbox);
             }
         }
     }
 }
 
-fn life_of(lives: &BTreeMap<u32, Life>, shard: u32) -> Life {
-    lives.get(&shard).copied().unwrap_or(0)
+/// The shards of one thread.
+struct Thread<'a> {
+    shards: BTreeMap<u32, Shard>,
+    broken: Broken,
+    shared: &'a Shared,
+    carrier: &'a Carrier,
+    eager: &'a Rc<dyn Eager>,
+}
+
+impl Thread<'_> {
+    fn deadline(&self) -> Option<Timestamp> {
+        self.shards.values().filter_map(Shard::poll_deadline).chain(self.broken.deadline()).min()
+    }
+
+    /// Hands a shard what arrived; false if it broke.
+    fn handle(&mut self, number: u32, arrival: Arrival) -> bool {
+        let shared = self.shared;
+        let shard = self.shards.entry(number).or_insert_with(|| {
+            let (config, registry, options) = (shared.config.clone(), shared.registry.clone(), shared.options.clone());
+            Shard::new(number, shared.writer, config, registry, self.eager.clone(), options)
+        });
+        let well = survives(|| handle(shard, arrival));
+        if !well {
+            self.give_up(number);
+        }
+        well
+    }
+
+    /// Tells shards whose deadline has come; gives those that are well.
+    fn tick(&mut self, now: Timestamp) -> Vec<u32> {
+        let is_due = |shard: &Shard| shard.poll_deadline().is_some_and(|deadline| deadline <= now);
+        let due = self.shards.iter_mut().filter(|(_, shard)| is_due(shard));
+        let ticked: Vec<(u32, bool)> =
+            due.map(|(number, shard)| (*number, survives(|| shard.handle_tick(now)))).collect();
+        for (number, _) in ticked.iter().filter(|(_, well)| !well) {
+            self.give_up(*number);
+        }
+        ticked.into_iter().filter(|(_, well)| *well).map(|(number, _)| number).collect()
+    }
+
+    /// Throws a broken shard away: what it held comes again, and history is read anew after a while.
+    fn give_up(&mut self, shard: u32) {
+        let rest = self.broken.fell(shard, clock::now());
+        tracing::error!(
+            shard,
+            "a shard broke an invariant; it rests for {rest:?} and is read anew then. Please report the panic above"
+        );
+        self.shards.remove(&shard);
+        self.carrier.hand_back(shard);
+    }
 }
 
 /// Whether a shard's code came to its end. Panics of workflows are caught in the sdk; one that arrives here is a
@@ -188,20 +222,12 @@ fn survives(work: impl FnOnce()) -> bool {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_ok()
 }
 
-/// Throws a broken shard away: what it held comes again, and history is read anew.
-fn give_up(shards: &mut BTreeMap<u32, Shard>, lives: &mut BTreeMap<u32, Life>, shard: u32, carrier: &Carrier) {
-    tracing::error!(shard, "a shard broke an invariant and is read anew; please report the panic above");
-    shards.remove(&shard);
-    *lives.entry(shard).or_default() += 1;
-    carrier.hand_back(shard);
-}
-
 fn handle(shard: &mut Shard, arrival: Arrival) {
     let now = clock::now();
     match arrival {
         Arrival::Delivery(delivery) => shard.handle_delivery(delivery, now),
         Arrival::Tail { id, tail } => shard.handle_tail(id, tail, now),
-        Arrival::Entries { id, entries, done } => shard.handle_entries(id, entries, done, now),
+        Arrival::Entries { id, entries, done, taking: _taking } => shard.handle_entries(id, entries, done, now),
         Arrival::Receipt { id, receipt } => shard.handle_receipt(id, receipt, now),
         Arrival::Sent { id, position } => shard.handle_sent(id, position, now),
         Arrival::Found { id, tasks } => shard.handle_found(id, &tasks, now),
