@@ -174,7 +174,9 @@ async fn shown(hub: &Hub, found: Option<Peeked>, otherwise: &str) -> Reply {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Failure::not_found(otherwise)),
         Err(error) => return Err(Failure::internal(format!("Could not read message {position}: {error}"))),
     };
-    message(position, &entry)
+    let mut shown = message(position, &entry)?;
+    shown.extensions_mut().extend(super::spelling::of_pulsar().await);
+    Ok(shown)
 }
 
 /// The payload, decompressed or refused, with everything else in headers.

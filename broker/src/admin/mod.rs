@@ -19,6 +19,7 @@ mod policies;
 mod reply;
 mod routes;
 mod schemas;
+mod spelling;
 mod stats;
 mod subscriptions;
 mod tenants;

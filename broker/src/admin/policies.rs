@@ -294,7 +294,7 @@ fn ttl(seconds: &i64) -> Result<(), Failure> {
 }
 
 fn creation(creation: &AutoTopicCreation) -> Result<(), Failure> {
-    if creation.kind == TopicKind::Partitioned && creation.partitions.unwrap_or(0) == 0 {
+    if creation.kind == Some(TopicKind::Partitioned) && creation.partitions.unwrap_or(0) == 0 {
         return Err(Failure::precondition(
             "Invalid configuration for autoTopicCreationOverride. the detail is [defaultNumPartitions] cannot be \
              less than 1 for partition type.",

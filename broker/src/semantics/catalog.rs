@@ -301,7 +301,7 @@ impl Broker {
         if !creates || !creation.allow {
             return Err(Refusal::new(RefusalKind::TopicNotFound, format!("Topic {name} not found")));
         }
-        if creation.kind != TopicKind::Partitioned || name.partition().is_some() {
+        if creation.kind != Some(TopicKind::Partitioned) || name.partition().is_some() {
             // It is made when it is used.
             return Ok(0);
         }

@@ -94,23 +94,23 @@ pub struct AutoSubscriptionCreation {
 pub struct AutoTopicCreation {
     #[serde(rename = "allowAutoTopicCreation")]
     pub allow: bool,
-    #[serde(rename = "topicType", default)]
-    pub kind: TopicKind,
+    /// Nothing is the same as [`TopicKind::NonPartitioned`], and is told as it was given.
+    #[serde(rename = "topicType", default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<TopicKind>,
     #[serde(rename = "defaultNumPartitions", default, skip_serializing_if = "Option::is_none")]
     pub partitions: Option<u32>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TopicKind {
     Partitioned,
-    #[default]
     NonPartitioned,
 }
 
 impl Default for AutoTopicCreation {
     fn default() -> AutoTopicCreation {
-        AutoTopicCreation { allow: true, kind: TopicKind::NonPartitioned, partitions: None }
+        AutoTopicCreation { allow: true, kind: None, partitions: None }
     }
 }
 
@@ -122,7 +122,7 @@ mod tests {
     fn policies_read_as_pulsar_writes_them() {
         let json = r#"{"allowAutoTopicCreation":true,"topicType":"partitioned","defaultNumPartitions":3}"#;
         let creation: AutoTopicCreation = serde_json::from_str(json).expect("valid");
-        let expected = AutoTopicCreation { allow: true, kind: TopicKind::Partitioned, partitions: Some(3) };
+        let expected = AutoTopicCreation { allow: true, kind: Some(TopicKind::Partitioned), partitions: Some(3) };
         assert_eq!(creation, expected);
         let full: SchemaCompatibility = serde_json::from_str("\"FULL_TRANSITIVE\"").expect("valid");
         assert_eq!(full, SchemaCompatibility::FullTransitive);

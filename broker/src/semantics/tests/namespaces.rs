@@ -144,7 +144,7 @@ fn a_non_persistent_topic_goes_some_time_after_its_last_client() {
 #[test]
 fn a_namespace_can_forbid_that_clients_create_topics() {
     let mut world = World::new();
-    let never = AutoTopicCreation { allow: false, kind: TopicKind::NonPartitioned, partitions: None };
+    let never = AutoTopicCreation { allow: false, kind: Some(TopicKind::NonPartitioned), partitions: None };
     policies(&mut world, |policies| policies.auto_topic_creation = Some(never));
     assert_eq!(refused(&world.producer(CLIENT, "t", "p", Access::Shared)), Some(RefusalKind::TopicNotFound));
     assert_eq!(refused(&world.subscribe_as(CLIENT, 1, |_| ())), Some(RefusalKind::TopicNotFound));
@@ -171,7 +171,7 @@ fn asking_for_partitions_creates_them_where_the_namespace_says_so() {
     assert_eq!(partitions(&mut world, "t", true), Ok(0));
     assert_eq!(partitions(&mut world, "t", false), Err(RefusalKind::TopicNotFound), "PIP-344");
     assert!(world.broker.topics_of("public/default").is_empty());
-    let three = AutoTopicCreation { allow: true, kind: TopicKind::Partitioned, partitions: Some(3) };
+    let three = AutoTopicCreation { allow: true, kind: Some(TopicKind::Partitioned), partitions: Some(3) };
     policies(&mut world, |policies| policies.auto_topic_creation = Some(three));
     assert_eq!(partitions(&mut world, "t", false), Err(RefusalKind::TopicNotFound));
     assert_eq!(partitions(&mut world, "t", true), Ok(3));
