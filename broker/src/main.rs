@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use everpulse_broker::{Embedded, Mode, Options};
+use everpulse_broker::{Embedded, Mode, Options, storage};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -33,6 +33,13 @@ struct Arguments {
     /// A file with the token that clients must present.
     #[arg(long)]
     token_file: Option<PathBuf>,
+    /// Size of the files that the log consists of; space is given back in files.
+    #[arg(long, default_value_t = storage::Options::default().segment_bytes, value_parser = segment_bytes())]
+    segment_bytes: u32,
+}
+
+fn segment_bytes() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(64 * 1024..=1024 * 1024 * 1024)
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -54,6 +61,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     options.port = arguments.port;
     options.admin_port = arguments.admin_port;
     options.listen = arguments.listen;
+    options.storage.segment_bytes = arguments.segment_bytes;
     options.follow = false;
     if let Some(path) = arguments.token_file {
         let token = std::fs::read_to_string(&path)

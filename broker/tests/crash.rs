@@ -1,58 +1,17 @@
 //! `kill -9`, takeover, stopping, a full disk: what was confirmed stays.
 
+#[path = "support/program.rs"]
+mod program;
 mod support;
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use everpulse_broker::{Embedded, ErrorKind, Options};
+use program::Program;
 use pulsar::SubType;
 use support::*;
-
-struct Program {
-    child: Child,
-    service_url: String,
-}
-
-impl Program {
-    fn start(dir: &Path) -> Program {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_everpulse-broker"))
-            .args(["--port", "0", "--admin-port", "0", "--data"])
-            .arg(dir)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
-        let ready: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-        assert_eq!(ready["pid"], child.id());
-        Program { child, service_url: ready["service_url"].as_str().expect("a URL").to_owned() }
-    }
-
-    /// SIGKILL.
-    fn kill(mut self) {
-        self.child.kill().expect("killed");
-        self.child.wait().expect("ended");
-    }
-
-    fn terminate(mut self) -> std::process::ExitStatus {
-        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill runs");
-        assert!(status.success());
-        self.child.wait().expect("ended")
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // A test that fails leaves nothing behind.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 // covers: send
 #[tokio::test]

@@ -7,6 +7,7 @@ pub mod clients;
 pub mod coverage;
 pub mod pulsar;
 pub mod purity;
+pub mod soak;
 
 use std::path::PathBuf;
 

@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use xtask::{bench, ci, clients, coverage, pulsar, purity};
+use xtask::{bench, ci, clients, coverage, pulsar, purity, soak};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "The project's own commands")]
@@ -25,6 +25,11 @@ enum Top {
     Clients(clients::Options),
     /// The table of what the broker covers: is it as the tests say?
     Coverage(coverage::Options),
+    /// What tests check in short, at length; the report goes to docs/soak.
+    Soak {
+        #[command(subcommand)]
+        soak: soak::Soak,
+    },
     /// A real Apache Pulsar on this machine, on free ports of 127.0.0.1.
     Pulsar {
         #[command(subcommand)]
@@ -109,6 +114,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Top::Clients(options) => clients::run(&options)?,
         Top::Coverage(options) => coverage::run(options)?,
         Top::Bench(options) => bench::run(&options)?,
+        Top::Soak { soak } => soak::run(&soak)?,
         Top::Pulsar { command } => match command {
             Pulsar::Start(start) => println!("{}", pulsar::start(&start.into())?.to_json()),
             Pulsar::Stop(Name { name }) => pulsar::stop(&name)?,

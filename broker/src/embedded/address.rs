@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use super::Endpoint;
 use crate::error::Error;
-use crate::storage::snapshot;
+use crate::storage::{Disk, snapshot};
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Address {
@@ -35,7 +35,7 @@ pub fn write(dir: &Path, endpoint: &Endpoint) -> Result<(), Error> {
         version: env!("CARGO_PKG_VERSION").into(),
     };
     let json = serde_json::to_vec(&address).map_err(|error| Error::io("write", &path, error.into()))?;
-    snapshot::replace(dir, &path, &[&json, b"\n"]).map_err(|error| Error::io("write", &path, error))
+    snapshot::replace(&Disk, dir, &path, &[&json, b"\n"]).map_err(|error| Error::io("write", &path, error))
 }
 
 /// The port of a URL of ours.

@@ -17,7 +17,7 @@ impl Host {
     /// Serves until it is told to stop.
     pub(super) async fn serve(&mut self, lock: DirectoryLock) -> Result<(), Error> {
         let dir = self.options.dir.clone();
-        let (broker, recovered) = storage::recover(&dir)?;
+        let (broker, recovered) = storage::recover(&*self.options.storage.files, &dir)?;
         let last = address::read(&dir);
         let last_port = |url: fn(&Endpoint) -> &str| last.as_ref().and_then(|last| address::port(url(last)));
         let service = self.listen(self.options.port, last_port(|last| &last.service_url)).await?;

@@ -198,7 +198,12 @@ impl Broker {
     /// Tries again to store what could not be stored.
     pub(super) fn retry_unsaved(&mut self) {
         for change in std::mem::take(&mut self.unsaved) {
-            self.log(change);
+            match change {
+                // As it is now: acks have come meanwhile, and a snapshot may know them. The old cursor behind it would
+                // make them forgotten.
+                Change::Subscription { topic, state } => self.log_subscription(topic, &state.name),
+                change => self.log(change),
+            }
         }
     }
 

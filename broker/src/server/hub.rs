@@ -159,7 +159,7 @@ impl Hub {
                         broker.handle_append_failed(reason);
                     }
                 }
-                Completion::Rolled { .. } | Completion::SnapshotStored(_) | Completion::SnapshotFailed { .. } => {}
+                Completion::Rolled { .. } | Completion::SnapshotStored | Completion::SnapshotFailed { .. } => {}
             }
             let wanted = storage.as_mut().is_some_and(|storage| storage.handle_completion(&completion));
             state.snapshot_wanted |= wanted;
@@ -199,8 +199,9 @@ impl Hub {
             }
         }
         let mut state = self.settle_in(state);
-        if tick && let Some(storage) = &mut state.storage {
-            storage.delete_unneeded();
+        if tick && state.storage.as_ref().is_some_and(Storage::wants_snapshot) {
+            state.snapshot_wanted = true;
+            self.settle(state);
         }
     }
 
@@ -237,7 +238,7 @@ impl Hub {
                 break;
             }
         }
-        if let Some(storage) = &state.storage {
+        if let Some(storage) = &mut state.storage {
             if !state.items.is_empty() {
                 storage.submit(state.items.drain(..));
             }

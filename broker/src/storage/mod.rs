@@ -10,11 +10,16 @@
 //! ```
 
 pub mod cache;
+#[cfg(test)]
+mod crash;
 pub mod error;
+pub mod files;
 pub mod lock;
 pub mod record;
 pub mod recover;
 pub mod segment;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod simulated;
 pub mod snapshot;
 mod store;
 #[cfg(test)]
@@ -22,8 +27,11 @@ mod tests;
 pub(crate) mod writer;
 
 pub use error::Error;
+pub use files::{Disk, Files};
 pub use lock::DirectoryLock;
 pub use recover::recover;
+#[cfg(any(test, feature = "fuzzing"))]
+pub use store::ByHand;
 pub use store::{Reader, Storage};
 pub use writer::Completion;
 
@@ -51,6 +59,8 @@ pub struct Options {
     /// How many of the bytes written last are kept in memory for consumers that keep up.
     pub cache_bytes: usize,
     pub disk: DiskLimit,
+    /// The operating system's, except in tests.
+    pub files: Arc<dyn Files>,
 }
 
 impl Default for Options {
@@ -60,6 +70,7 @@ impl Default for Options {
             segment_bytes: 64 * 1024 * 1024,
             cache_bytes: 4 * 1024 * 1024,
             disk: DiskLimit::default(),
+            files: Arc::new(Disk),
         }
     }
 }

@@ -4,10 +4,10 @@
 //! synced is an error that names file and offset. Damage at the very end is a torn write that nobody was
 //! told had succeeded; the segment is cut there.
 
-use std::fs::OpenOptions;
 use std::path::Path;
 
 use super::error::Error;
+use super::files::Files;
 use super::record::{self, Fault, Kind};
 use super::segment::{self, Header};
 use super::snapshot::{self, LogPoint};
@@ -30,11 +30,11 @@ pub struct Recovered {
 ///
 /// # Errors
 /// Damage, a newer format, or files that cannot be read.
-pub fn recover(dir: &Path) -> Result<(Broker, Recovered), Error> {
-    let (snapshot_at, snapshot) = snapshot::read(dir)?.unwrap_or((LogPoint::default(), Snapshot::initial()));
+pub fn recover(files: &dyn Files, dir: &Path) -> Result<(Broker, Recovered), Error> {
+    let (snapshot_at, snapshot) = snapshot::read(files, dir)?.unwrap_or((LogPoint::default(), Snapshot::initial()));
     let mut restore = Restore::new(snapshot);
     let mut recovered = Recovered { snapshot_at, next_segment: snapshot_at.segment.max(1), ..Recovered::default() };
-    let segments = segment::list(dir)?;
+    let segments = segment::list(files, dir)?;
     // Only older segments than the snapshot's are ever deleted.
     if snapshot_at.offset > 0 && !segments.contains(&snapshot_at.segment) {
         let (path, reason) = (segment::path(dir, snapshot_at.segment), "it is missing".to_owned());
@@ -42,13 +42,14 @@ pub fn recover(dir: &Path) -> Result<(Broker, Recovered), Error> {
     }
     for (index, number) in segments.iter().enumerate() {
         let last = index + 1 == segments.len();
-        recover_segment(dir, *number, last, &mut restore, &mut recovered)?;
+        recover_segment(files, dir, *number, last, &mut restore, &mut recovered)?;
         recovered.next_segment = recovered.next_segment.max(number + 1);
     }
     Ok((restore.finish(), recovered))
 }
 
 fn recover_segment(
+    files: &dyn Files,
     dir: &Path,
     number: u32,
     last: bool,
@@ -56,17 +57,17 @@ fn recover_segment(
     recovered: &mut Recovered,
 ) -> Result<(), Error> {
     let path = segment::path(dir, number);
-    let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+    let bytes = files.read(&path).map_err(Error::io("read", &path))?;
     let corrupted = |offset: usize, reason: &str| Error::Corrupted {
         path: path.clone(),
         offset: offset as u64,
         reason: reason.to_owned(),
     };
-    let salt = match segment::read_header(&path, number, &bytes)? {
+    let salt = match segment::read_header(&path, number, &bytes, last)? {
         Header::Valid { salt } => salt,
         // Made, and never written to.
         Header::Unfinished if last => {
-            return std::fs::remove_file(&path).map_err(Error::io("remove", &path));
+            return files.remove(&path).map_err(Error::io("remove", &path));
         }
         Header::Unfinished => return Err(corrupted(0, "its header is missing")),
     };
@@ -109,7 +110,7 @@ fn recover_segment(
         tracing::info!(path = %path.display(), offset, reason, "cut what a crash had left half written");
     }
     if bytes.len() > offset {
-        let file = OpenOptions::new().write(true).open(&path).map_err(Error::io("open", &path))?;
+        let file = files.open(&path).map_err(Error::io("open", &path))?;
         let cut = file.set_len(offset as u64).and_then(|()| file.sync_all());
         cut.map_err(Error::io("cut", &path))?;
     }

@@ -4,13 +4,13 @@
 //! ["EVERPLSE"][format u32][segment u32][salt u32][crc32c u32][records...][zeros]
 //! ```
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::FORMAT_VERSION;
 use super::error::Error;
+use super::files::{Files, OpenFile};
 
 pub const HEADER_LEN: u32 = 24;
 const MAGIC: &[u8; 8] = b"EVERPLSE";
@@ -23,14 +23,10 @@ pub fn path(dir: &Path, segment: u32) -> PathBuf {
 ///
 /// # Errors
 /// The directory cannot be read.
-pub fn list(dir: &Path) -> Result<Vec<u32>, Error> {
-    let mut segments = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(Error::io("list", dir))? {
-        let name = entry.map_err(Error::io("list", dir))?.file_name();
-        let number: Option<u32> =
-            name.to_str().and_then(|name| name.strip_prefix("log-")?.strip_suffix(".seg")?.parse().ok());
-        segments.extend(number);
-    }
+pub fn list(files: &dyn Files, dir: &Path) -> Result<Vec<u32>, Error> {
+    let names = files.list(dir).map_err(Error::io("list", dir))?;
+    let number = |name: &String| name.strip_prefix("log-")?.strip_suffix(".seg")?.parse().ok();
+    let mut segments: Vec<u32> = names.iter().filter_map(number).collect();
     segments.sort_unstable();
     Ok(segments)
 }
@@ -39,7 +35,7 @@ pub fn list(dir: &Path) -> Result<Vec<u32>, Error> {
 ///
 /// # Errors
 /// It cannot be written.
-pub fn create(dir: &Path, segment: u32) -> std::io::Result<(File, u32)> {
+pub fn create(files: &dyn Files, dir: &Path, segment: u32) -> std::io::Result<(Arc<dyn OpenFile>, u32)> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // Differs between the uses of a number and of a disk block; it need not be secret.
     let salt = crc32c::crc32c(&[now.as_nanos().to_be_bytes(), u128::from(std::process::id()).to_be_bytes()].concat());
@@ -49,7 +45,7 @@ pub fn create(dir: &Path, segment: u32) -> std::io::Result<(File, u32)> {
     header.extend_from_slice(&segment.to_be_bytes());
     header.extend_from_slice(&salt.to_be_bytes());
     header.extend_from_slice(&crc32c::crc32c(&header).to_be_bytes());
-    let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path(dir, segment))?;
+    let file = files.create(&path(dir, segment))?;
     file.write_all_at(&header, 0)?;
     Ok((file, salt))
 }
@@ -64,12 +60,14 @@ pub enum Header {
     Unfinished,
 }
 
+/// `last`: no later segment says that this one was ever finished.
+///
 /// # Errors
 /// Another program's file, or a newer format's.
-pub fn read_header(path: &Path, segment: u32, bytes: &[u8]) -> Result<Header, Error> {
+pub fn read_header(path: &Path, segment: u32, bytes: &[u8], last: bool) -> Result<Header, Error> {
     let corrupted = |reason: &str| Error::Corrupted { path: path.to_owned(), offset: 0, reason: reason.to_owned() };
     let Some(header) = bytes.get(..HEADER_LEN as usize) else { return Ok(Header::Unfinished) };
-    if header.iter().all(|byte| *byte == 0) {
+    if header.iter().all(|byte| *byte == 0) || (last && is_torn_header(header, segment, bytes)) {
         return Ok(Header::Unfinished);
     }
     let field = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
@@ -86,4 +84,14 @@ pub fn read_header(path: &Path, segment: u32, bytes: &[u8]) -> Result<Header, Er
         return Err(corrupted("it is another segment under a wrong name"));
     }
     Ok(Header::Valid { salt: field(16) })
+}
+
+/// A header of which only some bytes reached the disk before a crash. It was not synced then, so nothing was written
+/// behind it.
+fn is_torn_header(header: &[u8], segment: u32, bytes: &[u8]) -> bool {
+    let expected = [&MAGIC[..], &FORMAT_VERSION.to_be_bytes(), &segment.to_be_bytes()].concat();
+    let plausible = header.iter().zip(&expected).all(|(byte, expected)| *byte == 0 || byte == expected);
+    let behind = bytes.get(HEADER_LEN as usize..).unwrap_or_default();
+    let checked = header[20..].iter().copied().eq(crc32c::crc32c(&header[..20]).to_be_bytes());
+    plausible && !checked && behind.iter().all(|byte| *byte == 0)
 }

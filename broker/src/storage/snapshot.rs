@@ -2,14 +2,13 @@
 //!
 //! Two lines of JSON: the first has format version, the point of the log and the checksum of the second.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::FORMAT_VERSION;
 use super::error::Error;
+use super::files::Files;
 use crate::semantics::Snapshot;
 
 /// A place in the log: everything before it is part of the snapshot.
@@ -32,34 +31,32 @@ fn path(dir: &Path) -> PathBuf {
 
 /// # Errors
 /// It cannot be written; the one before is intact then.
-pub fn write(dir: &Path, log: LogPoint, body: &[u8]) -> std::io::Result<()> {
+pub fn write(files: &dyn Files, dir: &Path, log: LogPoint, body: &[u8]) -> std::io::Result<()> {
     let head = Head { format: FORMAT_VERSION, log, crc32c: crc32c::crc32c(body) };
     let head = serde_json::to_vec(&head)?;
-    replace(dir, &path(dir), &[&head, b"\n", body, b"\n"])
+    replace(files, dir, &path(dir), &[&head, b"\n", body, b"\n"])
 }
 
 /// Replaces a file atomically and durably.
 ///
 /// # Errors
 /// It cannot be written; the one before is intact then.
-pub fn replace(dir: &Path, path: &Path, parts: &[&[u8]]) -> std::io::Result<()> {
+pub fn replace(files: &dyn Files, dir: &Path, path: &Path, parts: &[&[u8]]) -> std::io::Result<()> {
     let temporary = path.with_extension("tmp");
-    let mut file = File::create(&temporary)?;
-    for part in parts {
-        file.write_all(part)?;
-    }
+    let file = files.create(&temporary)?;
+    file.write_all_at(&parts.concat(), 0)?;
     file.sync_all()?;
-    std::fs::rename(&temporary, path)?;
-    File::open(dir)?.sync_all()
+    files.rename(&temporary, path)?;
+    files.sync_dir(dir)
 }
 
 /// The last snapshot and its point of the log; `None` in a new directory.
 ///
 /// # Errors
 /// It is damaged, or of a newer format.
-pub fn read(dir: &Path) -> Result<Option<(LogPoint, Snapshot)>, Error> {
+pub fn read(files: &dyn Files, dir: &Path) -> Result<Option<(LogPoint, Snapshot)>, Error> {
     let path = path(dir);
-    let bytes = match std::fs::read(&path) {
+    let bytes = match files.read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io("read", path)(error)),

@@ -1,9 +1,7 @@
 //! The handle to the storage: submitting, reading, and knowing which segments can go.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,9 +11,9 @@ use bytes::Bytes;
 
 use super::Options;
 use super::cache::Cache;
+use super::files::OpenFile;
 use super::record::{self, Kind};
 use super::segment;
-use super::snapshot::LogPoint;
 use super::writer::{Command, Completion, Item, Queue, Writer};
 use crate::semantics::{Location, Snapshot};
 
@@ -29,12 +27,12 @@ pub struct Shared {
 
 #[derive(Debug, Clone)]
 struct Readable {
-    file: Arc<File>,
+    file: Arc<dyn OpenFile>,
     salt: u32,
 }
 
 impl Shared {
-    pub(super) fn opened(&self, segment: u32, file: Arc<File>, salt: u32) {
+    pub(super) fn opened(&self, segment: u32, file: Arc<dyn OpenFile>, salt: u32) {
         let mut segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
         segments.insert(segment, Readable { file, salt });
     }
@@ -105,6 +103,24 @@ fn payload(record: &Bytes) -> Option<Bytes> {
     (head.payload_at <= record.len()).then(|| record.slice(head.payload_at..))
 }
 
+/// The writer of a storage without a thread.
+#[cfg(any(test, feature = "fuzzing"))]
+#[derive(Debug)]
+pub struct ByHand {
+    writer: Writer,
+    queue: Arc<Queue>,
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl ByHand {
+    /// Writes what has been submitted.
+    pub fn step(&mut self) {
+        let mut commands = Vec::new();
+        self.queue.try_take(&mut commands);
+        self.writer.handle(&mut commands);
+    }
+}
+
 /// Where records go. Dropped or stopped, it writes what it was given.
 #[derive(Debug)]
 pub struct Storage {
@@ -115,7 +131,9 @@ pub struct Storage {
     /// Entries that are still needed, per segment.
     needed: BTreeMap<u32, u64>,
     open_segment: u32,
-    snapshot_at: LogPoint,
+    /// For each snapshot that is being written: the segments that it makes unneeded.
+    covered: VecDeque<Vec<u32>>,
+    snapshot_failed: bool,
 }
 
 impl Storage {
@@ -130,29 +148,58 @@ impl Storage {
         needed: BTreeMap<u32, u64>,
         on_completion: impl FnMut(Completion) + Send + 'static,
     ) -> io::Result<Storage> {
+        let (mut storage, writer) = Storage::prepare(dir, options, recovered, needed, Box::new(on_completion))?;
+        let queue = storage.queue.clone();
+        let thread = std::thread::Builder::new().name("everpulse-log".into()).spawn(move || writer.run(&queue))?;
+        storage.thread = Some(thread);
+        Ok(storage)
+    }
+
+    /// Without a thread: what is submitted is written when [`ByHand::step`] is called.
+    ///
+    /// # Errors
+    /// A segment cannot be opened.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub fn by_hand(
+        dir: &Path,
+        options: Options,
+        recovered: &super::recover::Recovered,
+        needed: BTreeMap<u32, u64>,
+        on_completion: impl FnMut(Completion) + Send + 'static,
+    ) -> io::Result<(Storage, ByHand)> {
+        let (storage, writer) = Storage::prepare(dir, options, recovered, needed, Box::new(on_completion))?;
+        let queue = storage.queue.clone();
+        Ok((storage, ByHand { writer, queue }))
+    }
+
+    fn prepare(
+        dir: &Path,
+        options: Options,
+        recovered: &super::recover::Recovered,
+        needed: BTreeMap<u32, u64>,
+        on_completion: super::writer::Answer,
+    ) -> io::Result<(Storage, Writer)> {
         let disk_bytes = AtomicI64::new(recovered.disk_bytes as i64);
         let cache = Cache::new(options.cache_bytes);
         let shared = Arc::new(Shared { cache, segments: Mutex::default(), disk_bytes });
         for (number, salt) in &recovered.segments {
-            shared.opened(*number, Arc::new(File::open(segment::path(dir, *number))?), *salt);
+            shared.opened(*number, options.files.open(&segment::path(dir, *number))?, *salt);
         }
         let next_segment = recovered.next_segment;
-        let queue = Arc::new(Queue::default());
-        let writer = Writer::new(dir.to_owned(), options, shared.clone(), next_segment, Box::new(on_completion));
-        let thread_queue = queue.clone();
-        let thread =
-            std::thread::Builder::new().name("everpulse-log".into()).spawn(move || writer.run(&thread_queue))?;
+        let writer = Writer::new(dir.to_owned(), options, shared.clone(), next_segment, on_completion);
         let mut all: BTreeMap<u32, u64> = recovered.segments.iter().map(|(number, _)| (*number, 0)).collect();
         all.extend(needed);
-        Ok(Storage {
-            queue,
+        let storage = Storage {
+            queue: Arc::default(),
             epoch: 0,
             reader: Reader { dir: dir.to_owned(), shared },
-            thread: Some(thread),
+            thread: None,
             needed: all,
             open_segment: next_segment,
-            snapshot_at: recovered.snapshot_at,
-        })
+            covered: VecDeque::new(),
+            snapshot_failed: false,
+        };
+        Ok((storage, writer))
     }
 
     pub fn reader(&self) -> Reader {
@@ -173,9 +220,11 @@ impl Storage {
         self.queue.extend(items.map(|item| Command::Append { epoch, item }));
     }
 
-    pub fn store_snapshot(&self, snapshot: &Snapshot) {
+    pub fn store_snapshot(&mut self, snapshot: &Snapshot) {
         // Strings, numbers, maps with string keys: this cannot fail.
         let body = serde_json::to_vec(snapshot).expect("a snapshot is plain data");
+        self.covered.push_back(self.unneeded().collect());
+        self.snapshot_failed = false;
         self.queue.push(Command::Snapshot(body));
     }
 
@@ -198,13 +247,18 @@ impl Storage {
                 self.needed.entry(*segment).or_insert(0);
                 true
             }
-            Completion::SnapshotStored(point) => {
-                self.snapshot_at = *point;
-                self.delete_unneeded();
+            Completion::SnapshotStored => {
+                let gone = self.covered.pop_front().unwrap_or_default();
+                if !gone.is_empty() {
+                    self.needed.retain(|segment, _| !gone.contains(segment));
+                    self.queue.push(Command::Delete(gone));
+                }
                 false
             }
             Completion::SnapshotFailed { reason } => {
                 tracing::warn!(reason, "could not write the snapshot; it will be tried again");
+                self.covered.pop_front();
+                self.snapshot_failed = true;
                 false
             }
         }
@@ -217,15 +271,17 @@ impl Storage {
         }
     }
 
-    /// Deletes closed segments of which nothing is needed and whose changes are in the snapshot.
-    pub fn delete_unneeded(&mut self) {
-        let before = self.open_segment.min(self.snapshot_at.segment);
-        let gone: Vec<u32> = self.needed.range(..before).filter(|(_, needed)| **needed == 0).map(|(n, _)| *n).collect();
-        if gone.is_empty() {
-            return;
-        }
-        self.needed.retain(|segment, _| !gone.contains(segment));
-        self.queue.push(Command::Delete(gone));
+    /// Whether a snapshot should be stored, so that segments can go: a segment is deleted when a snapshot is on disk
+    /// that was taken after the last entry of it had been released. So what is deleted is never missed, whatever a
+    /// crash leaves of the rest.
+    pub fn wants_snapshot(&self) -> bool {
+        self.snapshot_failed || (self.covered.is_empty() && self.unneeded().next().is_some())
+    }
+
+    fn unneeded(&self) -> impl Iterator<Item = u32> {
+        let closed = self.needed.range(..self.open_segment);
+        let unneeded = closed.filter(|(_, needed)| **needed == 0).map(|(segment, _)| *segment);
+        unneeded.filter(|segment| !self.covered.iter().flatten().any(|covered| covered == segment))
     }
 
     /// Writes what it was given, closes the files and waits for the thread.

@@ -23,7 +23,7 @@ struct Log {
 }
 
 fn open(dir: &Path, options: &Options) -> Log {
-    let (broker, recovered) = recover(dir).expect("recovers");
+    let (broker, recovered) = recover(&Disk, dir).expect("recovers");
     let (sender, completions) = mpsc::channel();
     let needed = broker.entries_per_segment();
     let storage = Storage::start(dir, options.clone(), &recovered, needed, move |completion| {
@@ -122,7 +122,7 @@ fn a_torn_last_write_is_cut_at_any_byte() {
         let mut torn = whole[..cut as usize].to_vec();
         torn.resize(whole.len() + 1000, 0);
         std::fs::write(&path, &torn).expect("written");
-        let (broker, recovered) = recover(dir.path()).expect("a torn write is no damage");
+        let (broker, recovered) = recover(&Disk, dir.path()).expect("a torn write is no damage");
         let stats = broker.topic_stats(&TopicName::parse("t").expect("valid")).expect("exists");
         assert_eq!(stats.entries, 2);
         assert_eq!(recovered.torn_bytes > 0, cut > last.offset);
@@ -140,7 +140,7 @@ fn damage_in_the_middle_names_file_and_offset() {
         let mut damaged = whole.clone();
         damaged[location.offset as usize + 30] ^= 0x10;
         std::fs::write(&path, &damaged).expect("written");
-        match recover(dir.path()) {
+        match recover(&Disk, dir.path()) {
             Err(Error::Corrupted { path: named, offset, .. }) => {
                 assert_eq!((named, offset), (path.clone(), u64::from(location.offset)));
             }
@@ -158,7 +158,7 @@ fn a_zeroed_block_in_the_middle_is_damage() {
     let path = segment::path(dir.path(), locations[5].segment);
     let file = std::fs::OpenOptions::new().write(true).open(path).expect("opens");
     file.write_all_at(&vec![0; locations[5].len as usize], u64::from(locations[5].offset)).expect("written");
-    assert!(matches!(recover(dir.path()), Err(Error::Corrupted { .. })));
+    assert!(matches!(recover(&Disk, dir.path()), Err(Error::Corrupted { .. })));
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn a_newer_format_is_refused() {
     let mut bytes = std::fs::read(&path).expect("readable");
     bytes[8..12].copy_from_slice(&2u32.to_be_bytes());
     std::fs::write(&path, &bytes).expect("written");
-    assert!(matches!(recover(dir.path()), Err(Error::NewerFormat { found: 2, known: 1, .. })));
+    assert!(matches!(recover(&Disk, dir.path()), Err(Error::NewerFormat { found: 2, known: 1, .. })));
 }
 
 #[test]
@@ -189,9 +189,9 @@ fn a_newer_or_damaged_snapshot_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("snapshot.json");
     std::fs::write(&path, "{\"format\":2,\"anything\":1}\n{}\n").expect("written");
-    assert!(matches!(recover(dir.path()), Err(Error::NewerFormat { found: 2, .. })));
+    assert!(matches!(recover(&Disk, dir.path()), Err(Error::NewerFormat { found: 2, .. })));
     std::fs::write(&path, "{\"format\":1,\"log\":{\"segment\":1,\"offset\":0},\"crc32c\":1}\n{}\n").expect("written");
-    assert!(matches!(recover(dir.path()), Err(Error::Corrupted { .. })));
+    assert!(matches!(recover(&Disk, dir.path()), Err(Error::Corrupted { .. })));
 }
 
 #[test]
@@ -203,20 +203,19 @@ fn released_segments_are_deleted_once_a_snapshot_covers_them() {
     for location in &locations[1..] {
         log.storage.release(location.segment, 1);
     }
-    log.storage.delete_unneeded();
-    assert_eq!(segment::list(dir.path()).expect("listed").len() as u32, last, "no snapshot yet");
+    assert_eq!(segment::list(&Disk, dir.path()).expect("listed").len() as u32, last, "no snapshot yet");
     let (broker, _) = recover_copy(dir.path());
     log.storage.store_snapshot(&broker.snapshot());
     loop {
         let completion = log.completions.recv_timeout(PATIENCE).expect("an answer");
         log.storage.handle_completion(&completion);
-        if matches!(completion, Completion::SnapshotStored(_)) {
+        if matches!(completion, Completion::SnapshotStored) {
             break;
         }
     }
     log.storage.stop();
-    assert_eq!(segment::list(dir.path()).expect("listed"), [last]);
-    recover(dir.path()).expect("what is left is whole");
+    assert_eq!(segment::list(&Disk, dir.path()).expect("listed"), [last]);
+    recover(&Disk, dir.path()).expect("what is left is whole");
 }
 
 /// Recovers a copy, since recovering cuts what is still being written.
@@ -226,7 +225,7 @@ fn recover_copy(dir: &Path) -> (Broker, recover::Recovered) {
         let path = entry.expect("listed").path();
         std::fs::copy(&path, copy.path().join(path.file_name().expect("a name"))).expect("copied");
     }
-    recover(copy.path()).expect("recovers")
+    recover(&Disk, copy.path()).expect("recovers")
 }
 
 #[test]
@@ -301,12 +300,12 @@ proptest! {
     fn any_damage_leaves_a_prefix_or_an_error(at in 0usize..12_000, bytes in proptest::collection::vec(any::<u8>(), 1..40)) {
         let dir = tempfile::tempdir().expect("a directory");
         let locations = written(dir.path(), &small(), 30);
-        let segments = segment::list(dir.path()).expect("listed");
+        let segments = segment::list(&Disk, dir.path()).expect("listed");
         let path = segment::path(dir.path(), segments[at % segments.len()]);
         let len = std::fs::metadata(&path).expect("there").len();
         let file = std::fs::OpenOptions::new().write(true).open(&path).expect("opens");
         file.write_all_at(&bytes, at as u64 % len).expect("written");
-        if let Ok((broker, recovered)) = recover(dir.path()) {
+        if let Ok((broker, recovered)) = recover(&Disk, dir.path()) {
             let stats = broker.topic_stats(&TopicName::parse("t").expect("valid"));
             let entries = stats.map_or(0, |stats| stats.entries) as usize;
             prop_assert!(entries == 30 || recovered.torn_bytes > 0);
@@ -321,13 +320,13 @@ proptest! {
     fn a_file_that_ends_anywhere_is_a_prefix_or_an_error(at in 0u64..5000) {
         let dir = tempfile::tempdir().expect("a directory");
         let locations = written(dir.path(), &small(), 60);
-        let last = *segment::list(dir.path()).expect("listed").last().expect("some");
+        let last = *segment::list(&Disk, dir.path()).expect("listed").last().expect("some");
         let path = segment::path(dir.path(), last);
         let len = std::fs::metadata(&path).expect("there").len();
         let cut = at % len;
         std::fs::OpenOptions::new().write(true).open(&path).expect("opens").set_len(cut).expect("cut");
         let whole = locations.iter().filter(|at| at.segment < last || u64::from(at.offset + at.len) <= cut).count();
-        let (broker, _) = recover(dir.path()).expect("a torn end is no damage");
+        let (broker, _) = recover(&Disk, dir.path()).expect("a torn end is no damage");
         let stats = broker.topic_stats(&TopicName::parse("t").expect("valid")).expect("exists");
         prop_assert_eq!(stats.entries as usize, whole);
     }

@@ -4,14 +4,13 @@
 //! nothing later is stored before it; then a new segment is begun, since the end of the old one is unknown.
 
 use std::fmt;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
+use super::files::OpenFile;
 use super::record::{self, Kind, Message};
 use super::segment;
 use super::snapshot::{self, LogPoint};
@@ -69,7 +68,7 @@ pub enum Completion {
         segment: u32,
     },
     /// A snapshot is on disk: what it covers need not stay in the log.
-    SnapshotStored(LogPoint),
+    SnapshotStored,
     SnapshotFailed {
         reason: String,
     },
@@ -98,6 +97,12 @@ impl Queue {
         if was_empty && !commands.is_empty() {
             self.filled.notify_one();
         }
+    }
+
+    /// What is there already.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub fn try_take(&self, into: &mut Vec<Command>) {
+        std::mem::swap(&mut *self.commands.lock().unwrap_or_else(PoisonError::into_inner), into);
     }
 
     fn take(&self, into: &mut Vec<Command>) {
@@ -129,7 +134,7 @@ pub struct Writer {
 
 #[derive(Debug)]
 struct Open {
-    file: Arc<File>,
+    file: Arc<dyn OpenFile>,
     segment: u32,
     salt: u32,
     /// Where the next write goes.
@@ -168,24 +173,30 @@ impl Writer {
         }
     }
 
+    /// Works until it is told to stop.
     pub fn run(mut self, queue: &Queue) {
         let mut commands = Vec::new();
-        loop {
+        while !self.handle(&mut commands) {
             queue.take(&mut commands);
-            for command in commands.drain(..) {
-                match command {
-                    Command::Append { epoch, item } => self.append(epoch, &item),
-                    Command::Snapshot(body) => self.snapshot(&body),
-                    Command::Delete(segments) => self.delete(&segments),
-                    Command::Stop => {
-                        self.flush();
-                        self.close();
-                        return;
-                    }
+        }
+    }
+
+    /// Carries out commands, in one write if possible. True if it has stopped.
+    pub fn handle(&mut self, commands: &mut Vec<Command>) -> bool {
+        for command in commands.drain(..) {
+            match command {
+                Command::Append { epoch, item } => self.append(epoch, &item),
+                Command::Snapshot(body) => self.snapshot(&body),
+                Command::Delete(segments) => self.delete(&segments),
+                Command::Stop => {
+                    self.flush();
+                    self.close();
+                    return true;
                 }
             }
-            self.flush();
         }
+        self.flush();
+        false
     }
 
     fn append(&mut self, epoch: u64, item: &Item) {
@@ -281,10 +292,9 @@ impl Writer {
         self.close();
         let number = self.next_segment;
         self.shared.check_space(u64::from(segment::HEADER_LEN), &self.options)?;
-        let (file, salt) = segment::create(&self.dir, number)?;
+        let (file, salt) = segment::create(&*self.options.files, &self.dir, number)?;
         file.sync_all()?;
-        File::open(&self.dir)?.sync_all()?;
-        let file = Arc::new(file);
+        self.options.files.sync_dir(&self.dir)?;
         self.shared.opened(number, file.clone(), salt);
         self.shared.add_disk_bytes(i64::from(segment::HEADER_LEN));
         self.next_segment += 1;
@@ -305,17 +315,19 @@ impl Writer {
             Some(open) => open.file.sync_data(),
             None => Ok(()),
         };
-        (self.on_completion)(match outcome.and_then(|()| snapshot::write(&self.dir, point, body)) {
-            Ok(()) => Completion::SnapshotStored(point),
-            Err(error) => Completion::SnapshotFailed { reason: error.to_string() },
-        });
+        (self.on_completion)(
+            match outcome.and_then(|()| snapshot::write(&*self.options.files, &self.dir, point, body)) {
+                Ok(()) => Completion::SnapshotStored,
+                Err(error) => Completion::SnapshotFailed { reason: error.to_string() },
+            },
+        );
     }
 
     fn delete(&mut self, segments: &[u32]) {
         for number in segments {
             let path = segment::path(&self.dir, *number);
-            let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
-            match std::fs::remove_file(&path) {
+            let bytes = self.options.files.len(&path).unwrap_or(0);
+            match self.options.files.remove(&path) {
                 Ok(()) => {
                     self.shared.closed(*number);
                     self.shared.add_disk_bytes(-(bytes as i64));
@@ -331,7 +343,10 @@ impl Open {
         let end = u64::from(self.end) + bytes.len() as u64;
         if end > u64::from(self.reserved) {
             let wanted = match options.mode {
-                Mode::Durable => end.next_multiple_of(u64::from(RESERVE_BYTES)),
+                Mode::Durable => {
+                    let most = u64::from(options.segment_bytes).max(end);
+                    end.next_multiple_of(u64::from(RESERVE_BYTES)).min(most)
+                }
                 Mode::Relaxed => end,
             };
             let more = wanted - u64::from(self.reserved);

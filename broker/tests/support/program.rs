@@ -1,0 +1,56 @@
+//! The broker as a program of its own: started, killed, ended.
+
+#![allow(dead_code)]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+pub struct Program {
+    child: Child,
+    pub service_url: String,
+    pub admin_url: String,
+}
+
+impl Program {
+    pub fn start(dir: &Path) -> Program {
+        Program::start_with(dir, &[])
+    }
+
+    pub fn start_with(dir: &Path, arguments: &[&str]) -> Program {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_everpulse-broker"))
+            .args(["--port", "0", "--admin-port", "0", "--data"])
+            .arg(dir)
+            .args(arguments)
+            .env("RUST_LOG", "warn")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+        let ready: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!(ready["pid"], child.id());
+        let url = |name: &str| ready[name].as_str().expect("a URL").to_owned();
+        Program { child, service_url: url("service_url"), admin_url: url("admin_url") }
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("ended");
+    }
+
+    pub fn terminate(mut self) -> ExitStatus {
+        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill runs");
+        assert!(status.success());
+        self.child.wait().expect("ended")
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // A test that fails leaves nothing behind.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
