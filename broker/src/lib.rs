@@ -23,3 +23,5 @@ pub mod wire;
 
 pub use embedded::{Embedded, Endpoint, Mode, Options};
 pub use error::{Error, ErrorKind};
+#[cfg(feature = "fuzzing")]
+pub use server::fuzzing;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use everpulse_broker::server::Limits;
 use everpulse_broker::{Embedded, Mode, Options, storage};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -33,9 +34,22 @@ struct Arguments {
     /// A file with the token that clients must present.
     #[arg(long)]
     token_file: Option<PathBuf>,
+    /// The largest message, metadata included.
+    #[arg(long, default_value_t = Limits::default().message_bytes as u64, value_parser = bytes(1 << 10..=128 << 20))]
+    max_message_bytes: u64,
+    /// For what is on its way between sockets and disk; above it, producers wait.
+    #[arg(long, default_value_t = Limits::default().memory_bytes as u64, value_parser = bytes(16 << 20..=1 << 40))]
+    memory_bytes: u64,
+    /// Further ones are refused.
+    #[arg(long, default_value_t = Limits::default().connections as u64, value_parser = bytes(1..=1 << 20))]
+    max_connections: u64,
     /// Size of the files that the log consists of; space is given back in files.
     #[arg(long, default_value_t = storage::Options::default().segment_bytes, value_parser = segment_bytes())]
     segment_bytes: u32,
+}
+
+fn bytes(range: std::ops::RangeInclusive<u64>) -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(range)
 }
 
 fn segment_bytes() -> clap::builder::RangedI64ValueParser<u32> {
@@ -61,6 +75,9 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     options.port = arguments.port;
     options.admin_port = arguments.admin_port;
     options.listen = arguments.listen;
+    options.limits.message_bytes = arguments.max_message_bytes as usize;
+    options.limits.memory_bytes = arguments.memory_bytes as usize;
+    options.limits.connections = arguments.max_connections as usize;
     options.storage.segment_bytes = arguments.segment_bytes;
     options.follow = false;
     if let Some(path) = arguments.token_file {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 
-use crate::{clients, coverage, pulsar, purity, root};
+use crate::{clients, coverage, fuzz, pulsar, purity, root};
 
 /// What `cargo xtask ci` may leave out.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -32,6 +32,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     step("coverage", || coverage::run(coverage::Options::default()))?;
     step("tests and doctests, embedded arm", || cargo(&["test", "--workspace"], &[("EVERPULSE_ARM", "embedded")]))?;
     step("other people's clients, embedded arm", || clients_on(clients::Arm::Embedded))?;
+    step("fuzz", || fuzz::run(&fuzz::Options { seconds: 30, seed: None }))?;
     if options.skip_pulsar {
         eprintln!("\n==== Apache Pulsar arm: SKIPPED (--skip-pulsar). What was not run on Apache Pulsar is not known.");
     } else {

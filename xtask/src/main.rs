@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use xtask::{bench, ci, clients, coverage, pulsar, purity, soak};
+use xtask::{bench, ci, clients, coverage, fuzz, pulsar, purity, soak};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "The project's own commands")]
@@ -18,13 +18,15 @@ enum Top {
     /// Everything CI checks, in CI's order.
     Ci(ci::Options),
     /// The workloads W1 to W5, measured: one JSON line per row on stdout.
-    Bench(bench::Options),
+    Bench(bench::Bench),
     /// Only the check of the invariants that manifests and lints can prove.
     Purity,
     /// Other people's clients on our broker and on Apache Pulsar.
     Clients(clients::Options),
     /// The table of what the broker covers: is it as the tests say?
     Coverage(coverage::Options),
+    /// The broker against clients that send anything, for a while.
+    Fuzz(fuzz::Options),
     /// What tests check in short, at length; the report goes to docs/soak.
     Soak {
         #[command(subcommand)]
@@ -113,7 +115,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Top::Purity => purity::check()?,
         Top::Clients(options) => clients::run(&options)?,
         Top::Coverage(options) => coverage::run(options)?,
-        Top::Bench(options) => bench::run(&options)?,
+        Top::Bench(bench) => bench.run()?,
+        Top::Fuzz(options) => fuzz::run(&options)?,
         Top::Soak { soak } => soak::run(&soak)?,
         Top::Pulsar { command } => match command {
             Pulsar::Start(start) => println!("{}", pulsar::start(&start.into())?.to_json()),

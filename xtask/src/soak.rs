@@ -42,7 +42,7 @@ that ended (cursors are persisted about once a second, as in Apache Pulsar): the
 some point and forgotten from there on, and an ack that a restarted broker knew is never forgotten later.
 
 This is a killed process, not a lost machine: what the operating system had been given is there, synced or not. Lost
-unsynced writes are the subject of `broker/src/storage/crash`, in simulation.
+unsynced writes are the subject of `broker/src/storage/crash.rs`, in simulation.
 ";
 
 /// # Errors
@@ -55,7 +55,7 @@ pub fn run(soak: &Soak) -> anyhow::Result<()> {
     }
     let began = Instant::now();
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root()).args(["test", "--release", "--package", "everpulse-broker", "--test", "kill"]);
+    cargo.current_dir(root()).args(["test", "--package", "everpulse-broker", "--test", "kill"]);
     // One mode after the other, so that the figures of one are not the other's load.
     cargo.args(["--", "--nocapture", "--test-threads", "1"]);
     cargo.env("EVERPULSE_KILLS", options.kills.to_string()).env("EVERPULSE_SOAK_OUT", &figures);
@@ -88,10 +88,7 @@ fn report(figures: &str, seconds: u64) -> anyhow::Result<String> {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').take(3).collect::<Vec<_>>().join(" ");
     let changed = if changed { ", with changes" } else { "" };
-    writeln!(
-        report,
-        "\n{date}, commit {commit}{changed}, release build, {seconds} s, load average at the end {load}.\n"
-    )?;
+    writeln!(report, "\n{date}, commit {commit}{changed}, {seconds} s, load average at the end {load}.\n")?;
     let modes: Vec<&str> = lines.iter().map(|line| line["mode"].as_str().unwrap_or("?")).collect();
     writeln!(report, "| | {} |\n|---|{}", modes.join(" | "), "---|".repeat(modes.len()))?;
     let rows = [

@@ -23,6 +23,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use crate::error::{Error, ErrorKind};
+use crate::server::Limits;
 pub use crate::storage::Mode;
 use crate::storage::{self, DirectoryLock};
 
@@ -47,6 +48,8 @@ pub struct Options {
     pub token: Option<String>,
     /// If false, opening a directory that another process serves fails with [`ErrorKind::InUse`].
     pub follow: bool,
+    /// What clients may cost.
+    pub limits: Limits,
     /// Sizes of segments and caches.
     pub storage: storage::Options,
 }
@@ -62,6 +65,7 @@ impl Options {
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
             token: None,
             follow: true,
+            limits: Limits::default(),
             storage: storage::Options::default(),
         }
     }

@@ -40,6 +40,7 @@ impl Host {
             service_url: endpoint.service_url.clone(),
             admin_url: endpoint.admin_url.clone(),
             token: self.options.token.clone(),
+            limits: self.options.limits.clone(),
         };
         let generation = broker.generation();
         let hub = Arc::new(Hub::new(settings, broker, storage));

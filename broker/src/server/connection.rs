@@ -3,39 +3,36 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::effects::message_id;
+use super::effects::{UNASKED, message_id};
 use super::hub::Hub;
 use super::outbound::{Out, OutMessage, Outbound};
 use super::requests::Session;
 use crate::semantics::{ConnectionId, ConsumerKey, Source};
-use crate::storage::Reader;
 use crate::wire::command::encode_message_head;
 use crate::wire::messages::CommandMessage;
-use crate::wire::{FrameDecoder, Response};
+use crate::wire::{FrameDecoder, Response, ServerError};
 
-/// A client that is silent for this long is pinged, and after as long again given up.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// A client has this long to say who it is.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 const READ_BYTES: usize = 64 * 1024;
 /// About how much is written at once.
 const WRITE_BYTES: usize = 256 * 1024;
 
 pub async fn run(stream: TcpStream, hub: Arc<Hub>) {
-    let (id, outbound) = hub.connect();
+    let Some((id, outbound)) = hub.connect() else {
+        return refuse(&stream);
+    };
     // As the Java broker shows it.
     let address = stream.peer_addr().map_or_else(|_| String::new(), |address| format!("/{address}"));
     let (reading, writing) = stream.into_split();
     let session = Session::new(id, address, outbound.clone(), hub.clone());
     let ended = tokio::select! {
-        ended = read(reading, session) => ended,
+        ended = read(reading, session, &hub) => ended,
         ended = write(writing, id, &outbound, &hub) => ended,
     };
     if let Err(error) = ended {
@@ -44,20 +41,40 @@ pub async fn run(stream: TcpStream, hub: Arc<Hub>) {
     hub.disconnect(id);
 }
 
-async fn read(mut socket: OwnedReadHalf, mut session: Session) -> io::Result<()> {
+/// As a client understands it, if the socket takes it at once.
+fn refuse(stream: &TcpStream) {
+    let mut frame = BytesMut::new();
+    let message = "Reached the maximum number of connections";
+    Response::error(UNASKED, ServerError::NotAllowed, message).encode(&mut frame);
+    // It is gone in any case.
+    let _ = stream.try_write(&frame);
+}
+
+async fn read(mut socket: OwnedReadHalf, mut session: Session, hub: &Hub) -> io::Result<()> {
+    let limits = &hub.settings.limits;
+    let decoder = FrameDecoder::new(limits.message_bytes);
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     let mut frames = Vec::new();
     let mut pinged = false;
+    // When the frame that is not whole yet must be.
+    let mut whole_by = None;
     loop {
-        session.outbound.room().await;
+        let patience = if session.is_connected() { limits.keep_alive } else { limits.handshake };
+        let until = Instant::now() + patience;
+        let until = whole_by.map_or(until, |by| until.min(by));
+        // Waiting for room has no end of its own, except for who holds half a frame: others may wait for that memory.
+        match whole_by {
+            None => session.outbound.room().await,
+            Some(by) => timeout_at(by, session.outbound.room()).await.map_err(|_| unfinished())?,
+        }
         buffer.reserve(READ_BYTES);
-        let patience = if session.is_connected() { KEEP_ALIVE } else { HANDSHAKE };
-        match tokio::time::timeout(patience, socket.read_buf(&mut buffer)).await {
+        match timeout_at(until, socket.read_buf(&mut buffer)).await {
             Ok(read) => {
                 if read? == 0 {
                     return Ok(());
                 }
             }
+            Err(_) if whole_by.is_some_and(|by| by <= Instant::now()) => return Err(unfinished()),
             Err(_) if pinged || !session.is_connected() => {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "the client is silent"));
             }
@@ -69,28 +86,42 @@ async fn read(mut socket: OwnedReadHalf, mut session: Session) -> io::Result<()>
         }
         pinged = false;
         let outcome = loop {
-            match FrameDecoder.decode(&mut buffer) {
+            match decoder.decode(&mut buffer) {
                 Ok(Some(frame)) => frames.push(frame),
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(io::Error::new(io::ErrorKind::InvalidData, error)),
             }
         };
+        let progress = !frames.is_empty();
         session.handle(frames.drain(..));
         outcome?;
+        session.outbound.count_begun(buffer.len());
+        if buffer.is_empty() {
+            whole_by = None;
+        } else if progress || whole_by.is_none() {
+            whole_by = Some(Instant::now() + hub.stalled());
+        }
     }
+}
+
+fn unfinished() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the client does not finish a frame that it began")
 }
 
 async fn write(mut socket: OwnedWriteHalf, id: ConnectionId, outbound: &Outbound, hub: &Hub) -> io::Result<()> {
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     while let Some(mut items) = outbound.take().await {
         while !items.is_empty() {
-            let dropped = fill(&mut buffer, &mut items, &hub.reader).await?;
-            socket.write_all(&buffer).await?;
-            buffer.clear();
-            for message in dropped {
-                let consumer = ConsumerKey { connection: id, consumer_id: message.consumer_id };
-                hub.act(|broker| broker.handle_flow(consumer, message.permits));
+            let gone = fill(&mut buffer, &mut items, hub).await?;
+            outbound.count_writing(buffer.len());
+            // By parts, so that a slow client is told from one that takes nothing.
+            for part in buffer.chunks(READ_BYTES) {
+                let written = timeout(hub.stalled(), socket.write_all(part)).await;
+                written
+                    .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the client does not take what is sent"))??;
             }
+            buffer.clear();
+            give_back(gone, id, hub);
         }
         if outbound.is_congested() {
             // Whether it still is is decided while the state machine cannot deliver.
@@ -107,13 +138,30 @@ async fn write(mut socket: OwnedWriteHalf, id: ConnectionId, outbound: &Outbound
     socket.shutdown().await
 }
 
-/// Encodes items until about [`WRITE_BYTES`] are there. Gives back messages that were let go meanwhile: they
-/// are acknowledged by everybody, so nobody misses them.
-async fn fill(buffer: &mut BytesMut, items: &mut VecDeque<Out>, reader: &Reader) -> io::Result<Vec<OutMessage>> {
+/// Messages that were let go meanwhile, by consumer, with their permits: they are acknowledged by everybody, so nobody
+/// misses them.
+type Gone = Vec<(u64, u32)>;
+
+/// The state machine can use their permits for others.
+fn give_back(gone: Gone, id: ConnectionId, hub: &Hub) {
+    if gone.is_empty() {
+        return;
+    }
+    hub.act(|broker| {
+        for (consumer_id, permits) in gone {
+            broker.handle_flow(ConsumerKey { connection: id, consumer_id }, permits);
+        }
+    });
+}
+
+/// Encodes items until about [`WRITE_BYTES`] are there, or the first one if memory is short.
+async fn fill(buffer: &mut BytesMut, items: &mut VecDeque<Out>, hub: &Hub) -> io::Result<Gone> {
+    let reader = &hub.reader;
+    let bytes_max = if hub.memory.is_short() { 1 } else { WRITE_BYTES };
     let mut bytes = 0;
     let mut taken = Vec::new();
     let mut missing = Vec::new();
-    while bytes < WRITE_BYTES
+    while bytes < bytes_max
         && let Some(item) = items.pop_front()
     {
         let payload = match &item {
@@ -144,7 +192,7 @@ async fn fill(buffer: &mut BytesMut, items: &mut VecDeque<Out>, reader: &Reader)
         });
         read = reads.await.map_err(io::Error::other)?;
     }
-    let mut gone = Vec::new();
+    let mut gone = Gone::new();
     for (item, payload) in taken {
         match item {
             Out::Frames(frames) => buffer.extend_from_slice(&frames),
@@ -155,7 +203,9 @@ async fn fill(buffer: &mut BytesMut, items: &mut VecDeque<Out>, reader: &Reader)
                 };
                 match payload {
                     Ok(payload) => encode(buffer, &message, &payload),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => gone.push(message),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        gone.push((message.consumer_id, message.permits));
+                    }
                     Err(error) => {
                         tracing::error!(%error, "could not read a message; its consumer is disconnected");
                         return Err(error);

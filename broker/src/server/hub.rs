@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, oneshot};
 
+use super::limits::{Limits, Memory};
 use super::outbound::Outbound;
 use crate::semantics::{Broker, ConnectionId, Effect, Refusal, RefusalKind, TopicId};
 use crate::storage::writer::Item;
@@ -18,12 +19,14 @@ pub struct Settings {
     pub admin_url: String,
     /// If set, clients must present it.
     pub token: Option<String>,
+    pub limits: Limits,
 }
 
 #[derive(Debug)]
 pub struct Hub {
     pub settings: Settings,
     pub reader: Reader,
+    pub(super) memory: Arc<Memory>,
     state: Mutex<State>,
     rearmed: Notify,
     /// A topic should be compacted.
@@ -69,7 +72,9 @@ impl Hub {
             compactions: VecDeque::new(),
             armed_for: None,
         };
-        let hub = Hub { settings, reader, state: Mutex::new(state), rearmed: Notify::new(), compaction: Notify::new() };
+        let memory = Arc::new(Memory::new(settings.limits.memory_bytes));
+        let (state, rearmed, compaction) = (Mutex::new(state), Notify::new(), Notify::new());
+        let hub = Hub { settings, reader, memory, state, rearmed, compaction };
         hub.settle(hub.lock());
         hub
     }
@@ -80,16 +85,32 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn connect(&self) -> (ConnectionId, Arc<Outbound>) {
+    /// None if there are too many already.
+    pub(crate) fn connect(&self) -> Option<(ConnectionId, Arc<Outbound>)> {
         let mut state = self.lock();
+        if state.connections.len() >= self.settings.limits.connections {
+            tracing::warn!(limit = self.settings.limits.connections, "refused a connection: there are too many");
+            return None;
+        }
         let id = ConnectionId(state.next_connection);
         state.next_connection += 1;
-        let outbound = Arc::new(Outbound::default());
+        let outbound = Arc::new(Outbound::new(self.memory.clone()));
         state.connections.insert(id, outbound.clone());
-        (id, outbound)
+        Some((id, outbound))
     }
 
-    pub(super) fn disconnect(&self, connection: ConnectionId) {
+    /// How long a client may stall now.
+    pub(super) fn stalled(&self) -> Duration {
+        let patience = self.settings.limits.stalled;
+        if self.memory.is_short() { patience / 6 } else { patience }
+    }
+
+    /// Bytes that all connections hold.
+    pub fn held_bytes(&self) -> usize {
+        self.memory.held()
+    }
+
+    pub(crate) fn disconnect(&self, connection: ConnectionId) {
         let mut state = self.lock();
         state.connections.remove(&connection);
         state.broker.handle_disconnected(connection);

@@ -14,7 +14,10 @@
 mod compaction;
 mod connection;
 mod effects;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod hub;
+pub mod limits;
 mod listing;
 mod outbound;
 mod requests;
@@ -22,6 +25,7 @@ mod schemas;
 
 pub use compaction::compact;
 pub use hub::{Hub, Settings, now_ms};
+pub use limits::Limits;
 pub(crate) use requests::same;
 
 use std::sync::Arc;

@@ -1,11 +1,12 @@
-//! What waits to be written to one connection, and how much of what it sent is still unanswered.
+//! What waits to be written to one connection, and how much it holds in memory altogether.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
+use super::limits::{HELD_ALWAYS, Memory};
 use crate::semantics::{Position, Source};
 use crate::wire::Response;
 
@@ -13,12 +14,17 @@ use crate::wire::Response;
 const UNANSWERED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A connection whose client does not take its answers is not read either.
 const QUEUED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What a message on its way costs beside its payload, about.
+const MESSAGE_BYTES: usize = 256;
+/// A payload that is smaller is copied, so that it does not keep all that was received with it.
+const COPIED_BYTES_MAX: usize = 16 * 1024;
 
 /// A connection for which so many messages wait gets no more until they are written.
 const QUEUED_MESSAGES_MAX: usize = 4 * 1024;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outbound {
+    memory: Arc<Memory>,
     queue: Mutex<Queue>,
     filled: Notify,
     room: Notify,
@@ -27,13 +33,30 @@ pub struct Outbound {
 #[derive(Debug, Default)]
 struct Queue {
     items: VecDeque<Out>,
-    /// Encoded bytes and payloads that are kept in memory for it.
-    bytes: usize,
-    unanswered: usize,
+    held: Held,
     /// Its client does not take its messages; it gets none until they are written.
     congested: bool,
     /// Close when all is written.
     finished: bool,
+}
+
+/// Bytes in memory on this connection's account.
+#[derive(Debug, Default, Clone, Copy)]
+struct Held {
+    /// Encoded, or payloads that are kept in memory for it, or messages to be read from disk (by what they cost here).
+    queued: usize,
+    /// Taken by the connection and not written yet.
+    writing: usize,
+    /// Messages that the storage has not answered.
+    unanswered: usize,
+    /// The beginning of a frame.
+    begun: usize,
+}
+
+impl Held {
+    fn sum(self) -> usize {
+        self.queued + self.writing + self.unanswered + self.begun
+    }
 }
 
 #[derive(Debug)]
@@ -57,8 +80,23 @@ pub struct OutMessage {
 }
 
 impl Outbound {
-    fn queue(&self) -> std::sync::MutexGuard<'_, Queue> {
+    pub fn new(memory: Arc<Memory>) -> Outbound {
+        Outbound { memory, queue: Mutex::default(), filled: Notify::new(), room: Notify::new() }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what the connection holds, here and in the sum of all.
+    fn hold(&self, queue: &mut Queue, change: impl FnOnce(&mut Held)) {
+        let (before, had_room) = (queue.held.sum(), queue.held_has_room());
+        change(&mut queue.held);
+        self.memory.change(before, queue.held.sum());
+        let after = queue.held.sum();
+        if (!had_room && queue.held_has_room()) || (before > HELD_ALWAYS && after <= HELD_ALWAYS) {
+            self.room.notify_one();
+        }
     }
 
     pub fn respond(&self, response: &Response) {
@@ -70,21 +108,26 @@ impl Outbound {
             let before = frames.len();
             response.encode(frames);
             let more = frames.len() - before;
-            queue.bytes += more;
+            self.hold(&mut queue, |held| held.queued += more);
         }
         drop(queue);
         self.filled.notify_one();
     }
 
     /// False if it is a message that is kept nowhere else and there is no room for it.
-    pub fn deliver(&self, message: OutMessage) -> bool {
+    pub fn deliver(&self, mut message: OutMessage) -> bool {
         let mut queue = self.queue();
-        if let Source::Inline(payload) = &message.source {
-            if queue.bytes > QUEUED_BYTES_MAX {
+        let mut bytes = MESSAGE_BYTES;
+        if let Source::Inline(payload) = &mut message.source {
+            if queue.held.queued + queue.held.writing > QUEUED_BYTES_MAX || self.memory.is_short() {
                 return false;
             }
-            queue.bytes += payload.len();
+            if payload.len() <= COPIED_BYTES_MAX {
+                *payload = Bytes::copy_from_slice(payload);
+            }
+            bytes += payload.len();
         }
+        self.hold(&mut queue, |held| held.queued += bytes);
         queue.items.push_back(Out::Message(message));
         drop(queue);
         self.filled.notify_one();
@@ -107,18 +150,21 @@ impl Outbound {
     }
 
     pub fn count_unanswered(&self, bytes: usize) {
-        self.queue().unanswered += bytes;
+        self.hold(&mut self.queue(), |held| held.unanswered += bytes + MESSAGE_BYTES);
     }
 
     pub fn answered(&self, bytes: usize) {
-        let mut queue = self.queue();
-        let was_full = queue.unanswered > UNANSWERED_BYTES_MAX;
-        queue.unanswered = queue.unanswered.saturating_sub(bytes);
-        let room = was_full && queue.unanswered <= UNANSWERED_BYTES_MAX;
-        drop(queue);
-        if room {
-            self.room.notify_one();
-        }
+        self.hold(&mut self.queue(), |held| held.unanswered = held.unanswered.saturating_sub(bytes + MESSAGE_BYTES));
+    }
+
+    /// So many bytes of a frame that is not whole yet have been received.
+    pub fn count_begun(&self, bytes: usize) {
+        self.hold(&mut self.queue(), |held| held.begun = bytes);
+    }
+
+    /// So many bytes are in memory to be written, beside what was taken.
+    pub fn count_writing(&self, bytes: usize) {
+        self.hold(&mut self.queue(), |held| held.writing += bytes);
     }
 
     /// Nothing more comes; the connection ends when all is written.
@@ -127,22 +173,32 @@ impl Outbound {
         self.filled.notify_one();
     }
 
-    /// Waits until the client has few enough unanswered messages and untaken answers.
+    /// Waits until the client has few enough unanswered messages and untaken answers, and memory is not short or not
+    /// held by it.
     ///
     /// # Cancel safety
     /// Can be dropped at any time.
     pub async fn room(&self) {
-        while !self.has_room() {
-            self.room.notified().await;
+        loop {
+            let others = self.memory.room();
+            tokio::pin!(others);
+            others.as_mut().enable();
+            if self.has_room() {
+                return;
+            }
+            tokio::select! {
+                () = self.room.notified() => {}
+                () = others => {}
+            }
         }
     }
 
-    fn has_room(&self) -> bool {
+    pub fn has_room(&self) -> bool {
         let queue = self.queue();
-        queue.unanswered <= UNANSWERED_BYTES_MAX && queue.bytes <= QUEUED_BYTES_MAX && !queue.finished
+        queue.held_has_room() && !queue.finished && (queue.held.sum() <= HELD_ALWAYS || !self.memory.is_short())
     }
 
-    /// Waits for something to write; `None` when nothing more comes.
+    /// Waits for something to write; `None` when nothing more comes. What was taken before counts as written.
     ///
     /// # Cancel safety
     /// Can be dropped at any time; nothing is taken then.
@@ -156,18 +212,28 @@ impl Outbound {
     }
 
     /// Empty if there is nothing yet.
-    fn try_take(&self) -> Option<VecDeque<Out>> {
+    pub fn try_take(&self) -> Option<VecDeque<Out>> {
         let mut queue = self.queue();
+        self.hold(&mut queue, |held| {
+            held.writing = held.queued;
+            held.queued = 0;
+        });
         if queue.items.is_empty() && queue.finished {
             return None;
         }
-        let was_full = queue.bytes > QUEUED_BYTES_MAX;
-        queue.bytes = 0;
-        let items = std::mem::take(&mut queue.items);
-        drop(queue);
-        if was_full {
-            self.room.notify_one();
-        }
-        Some(items)
+        Some(std::mem::take(&mut queue.items))
+    }
+}
+
+impl Queue {
+    fn held_has_room(&self) -> bool {
+        self.held.unanswered <= UNANSWERED_BYTES_MAX && self.held.queued + self.held.writing <= QUEUED_BYTES_MAX
+    }
+}
+
+impl Drop for Outbound {
+    fn drop(&mut self) {
+        let queue = self.queue.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.memory.change(queue.held.sum(), 0);
     }
 }

@@ -12,7 +12,7 @@ use crate::semantics::{
 };
 use crate::timestamp::iso_8601;
 use crate::wire::messages::*;
-use crate::wire::{EntryHeader, Frame, MESSAGE_BYTES_MAX, PROTOCOL_VERSION, Payload, Request, Response, ServerError};
+use crate::wire::{EntryHeader, Frame, PROTOCOL_VERSION, Payload, Request, Response, ServerError};
 
 const AUTHENTICATION_REQUIRED: &str = "Authentication required: present the broker's token (auth method `token`)";
 
@@ -87,7 +87,7 @@ impl Session {
         self.outbound.respond(&Response::Connected(CommandConnected {
             server_version: concat!("Everpulse broker ", env!("CARGO_PKG_VERSION")).into(),
             protocol_version: Some(connect.protocol_version.unwrap_or(0).min(PROTOCOL_VERSION)),
-            max_message_size: Some(MESSAGE_BYTES_MAX as i32),
+            max_message_size: Some(self.hub.settings.limits.message_bytes.try_into().unwrap_or(i32::MAX)),
             feature_flags: Some(FEATURES),
         }));
     }

@@ -155,6 +155,11 @@ impl World {
             start: None,
             earliest: true,
             create_topic: true,
+            metadata: Default::default(),
+            properties: Default::default(),
+            epoch: None,
+            read_compacted: false,
+            schema: None,
         };
         self.broker.handle_subscribe(CONNECTION, subscribe);
         self.broker.handle_flow(ConsumerKey { connection: CONNECTION, consumer_id }, 1_000_000);
@@ -170,7 +175,15 @@ impl World {
         let (_, id) = sender(producer_id, n);
         let payload = Bytes::from(id.payload(filler));
         let (sequence_id, highest_sequence_id, facts) = (n, 0, Facts::default());
-        let publish = Publish { producer_id, sequence_id, highest_sequence_id, facts, payload };
+        let publish = Publish {
+            producer_id,
+            sequence_id,
+            highest_sequence_id,
+            facts,
+            partial_chunk: false,
+            encrypted: false,
+            payload,
+        };
         self.broker.handle_publish(CONNECTION, publish);
     }
 }

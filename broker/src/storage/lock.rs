@@ -18,7 +18,14 @@ impl DirectoryLock {
     /// # Errors
     /// Locked, or the directory cannot be made or written.
     pub fn acquire(dir: &Path) -> Result<DirectoryLock, Error> {
-        std::fs::create_dir_all(dir).map_err(Error::io("create the directory", dir))?;
+        if !dir.exists() {
+            std::fs::create_dir_all(dir).map_err(Error::io("create the directory", dir))?;
+            // What is made in it counts on it after a power failure, too.
+            if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                let synced = File::open(parent).and_then(|parent| parent.sync_all());
+                synced.map_err(Error::io("sync the directory of", dir))?;
+            }
+        }
         let path = dir.join("LOCK");
         let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = opened.map_err(Error::io("open the lock file", &path))?;

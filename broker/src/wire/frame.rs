@@ -9,7 +9,6 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::MESSAGE_BYTES_MAX;
 use super::command::Request;
 
 /// Room for the command and the framing beside the largest message (Apache Pulsar allows 10 KiB; so do we).
@@ -45,10 +44,17 @@ pub struct Payload {
 }
 
 /// Cuts a byte stream into frames.
-#[derive(Debug, Default)]
-pub struct FrameDecoder;
+#[derive(Debug)]
+pub struct FrameDecoder {
+    frame_bytes_max: usize,
+}
 
 impl FrameDecoder {
+    /// `message_bytes_max`: of the largest message, metadata included.
+    pub fn new(message_bytes_max: usize) -> FrameDecoder {
+        FrameDecoder { frame_bytes_max: message_bytes_max + OVERHEAD_BYTES_MAX }
+    }
+
     /// Takes the next whole frame from the buffer; `None` if more bytes are needed.
     ///
     /// # Errors
@@ -58,7 +64,7 @@ impl FrameDecoder {
             return Ok(None);
         }
         let total = u32::from_be_bytes([buffer[0], buffer[1], buffer[2], buffer[3]]) as usize;
-        let limit = MESSAGE_BYTES_MAX + OVERHEAD_BYTES_MAX;
+        let limit = self.frame_bytes_max;
         if total > limit {
             return Err(WireError::TooLarge { size: total, limit });
         }
@@ -149,9 +155,9 @@ mod tests {
         let whole = send_frame(b"hello");
         for cut in 0..whole.len() {
             let mut buffer = BytesMut::from(&whole[..cut]);
-            assert_eq!(FrameDecoder.decode(&mut buffer).expect("valid"), None);
+            assert_eq!(FrameDecoder::new(5 << 20).decode(&mut buffer).expect("valid"), None);
             buffer.put_slice(&whole[cut..]);
-            let frame = FrameDecoder.decode(&mut buffer).expect("valid").expect("whole");
+            let frame = FrameDecoder::new(5 << 20).decode(&mut buffer).expect("valid").expect("whole");
             assert!(matches!(frame.request, Request::Send(CommandSend { sequence_id: 7, .. })));
             assert!(frame.payload.expect("payload").intact);
             assert!(buffer.is_empty());
@@ -164,7 +170,7 @@ mod tests {
         let mut frame = send_frame(b"hello");
         let last = frame.len() - 1;
         frame[last] ^= 1;
-        let frame = FrameDecoder.decode(&mut frame).expect("valid").expect("whole");
+        let frame = FrameDecoder::new(5 << 20).decode(&mut frame).expect("valid").expect("whole");
         assert!(!frame.payload.expect("payload").intact);
     }
 
@@ -172,7 +178,7 @@ mod tests {
     #[test]
     fn a_huge_length_is_refused_before_its_bytes_arrive() {
         let mut buffer = BytesMut::from(&u32::MAX.to_be_bytes()[..]);
-        assert!(matches!(FrameDecoder.decode(&mut buffer), Err(WireError::TooLarge { .. })));
+        assert!(matches!(FrameDecoder::new(5 << 20).decode(&mut buffer), Err(WireError::TooLarge { .. })));
     }
 
     #[test]
@@ -187,7 +193,7 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
             let mut buffer = BytesMut::from(&bytes[..]);
-            while let Ok(Some(frame)) = FrameDecoder.decode(&mut buffer) {
+            while let Ok(Some(frame)) = FrameDecoder::new(5 << 20).decode(&mut buffer) {
                 if let Some(payload) = frame.payload {
                     let _ = metadata_of(&payload.entry);
                 }
@@ -208,7 +214,7 @@ mod tests {
             let mut frame = send_frame(b"hello world");
             let at = at % frame.len();
             frame[at] = value;
-            if let Ok(Some(Frame { payload: Some(payload), .. })) = FrameDecoder.decode(&mut frame) {
+            if let Ok(Some(Frame { payload: Some(payload), .. })) = FrameDecoder::new(5 << 20).decode(&mut frame) {
                 let _ = crate::wire::EntryHeader::of(&payload.entry);
             }
         }

@@ -25,5 +25,5 @@ pub use metadata::EntryHeader;
 /// The protocol version this broker says it speaks.
 pub const PROTOCOL_VERSION: i32 = 21;
 
-/// The largest message (metadata and payload) that is accepted, as in Apache Pulsar's default.
+/// The largest message (metadata and payload) unless told otherwise, as in Apache Pulsar's default.
 pub const MESSAGE_BYTES_MAX: usize = 5 * 1024 * 1024;

@@ -106,6 +106,14 @@ impl Thin {
         if read? == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
 
+    /// Asks where a topic is, which is what makes Apache Pulsar serve it.
+    pub fn lookup(&mut self, topic: &str) -> io::Result<()> {
+        let lookup = proto::CommandLookupTopic { topic: topic.into(), request_id: 0, ..Default::default() };
+        self.write(&frame(&BaseCommand { lookup_topic: Some(lookup), ..base(Type::Lookup) }, &[]))?;
+        while self.next()?.command.lookup_topic_response.is_none() {}
+        Ok(())
+    }
+
     /// Makes a producer and waits for it: its last sequence id.
     pub fn producer(&mut self, topic: &str, id: u64, name: Option<&str>) -> io::Result<i64> {
         self.write(&producer(topic, id, name))?;
@@ -233,6 +241,13 @@ pub fn flow(consumer_id: u64, message_permits: u32) -> Vec<u8> {
 pub fn ack(consumer_id: u64, ledger_id: u64, entry_id: u64) -> Vec<u8> {
     let message_id = vec![proto::MessageIdData { ledger_id, entry_id, ..Default::default() }];
     let ack = proto::CommandAck { consumer_id, ack_type: 0, message_id, ..Default::default() };
+    frame(&BaseCommand { ack: Some(ack), ..base(Type::Ack) }, &[])
+}
+
+/// A cumulative ack.
+pub fn ack_up_to(consumer_id: u64, ledger_id: u64, entry_id: u64) -> Vec<u8> {
+    let message_id = vec![proto::MessageIdData { ledger_id, entry_id, ..Default::default() }];
+    let ack = proto::CommandAck { consumer_id, ack_type: 1, message_id, ..Default::default() };
     frame(&BaseCommand { ack: Some(ack), ..base(Type::Ack) }, &[])
 }
 

@@ -13,10 +13,39 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::pulsar;
+
+pub mod broker;
+
+/// `cargo xtask bench`, with a word behind it or not.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Bench {
+    #[command(subcommand)]
+    other: Option<Other>,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Debug, Subcommand)]
+enum Other {
+    /// Our broker beside Apache Pulsar's standalone, single messages.
+    Broker(broker::Options),
+}
+
+impl Bench {
+    /// # Errors
+    /// When something cannot be built, started or measured.
+    pub fn run(&self) -> anyhow::Result<()> {
+        match &self.other {
+            Some(Other::Broker(options)) => broker::run(options),
+            None => run(&self.options),
+        }
+    }
+}
 
 /// What is measured; without a choice, all of it in durable mode.
 #[derive(Debug, Clone, Args)]
@@ -163,7 +192,7 @@ struct Line {
 /// # Errors
 /// When it cannot be built, a Pulsar cannot be started, or a run fails.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let program = build()?;
+    let program = build(&["--package", "everpulse-examples", "--bin", "bench"])?;
     let chosen = |arm| options.arm.is_none_or(|chosen| chosen == arm);
     if chosen(Arm::Embedded) {
         let place = crate::root().join("target/bench");
@@ -190,10 +219,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn build() -> anyhow::Result<PathBuf> {
+fn build(what: &[&str]) -> anyhow::Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(crate::root());
-    cargo.args(["build", "--release", "--quiet", "--package", "everpulse-examples", "--bin", "bench"]);
+    cargo.args(["build", "--release", "--quiet"]).args(what);
     cargo.args(["--message-format", "json-render-diagnostics"]);
     let built = cargo.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
     if !built.status.success() {
