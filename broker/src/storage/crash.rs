@@ -267,7 +267,7 @@ fn live(
                     topics[topic].handle_ack(id);
                     let consumer = ConsumerKey { connection: CONNECTION, consumer_id: topic as u64 };
                     let position = crate::semantics::Position { ledger, entry };
-                    let message = crate::semantics::MessageId { position, partial: false };
+                    let message = crate::semantics::MessageId { position, ack_set: Vec::new() };
                     world.broker.handle_ack(consumer, false, &[message]).expect("a consumer");
                 }
             }
