@@ -35,8 +35,12 @@ pub async fn run(stream: TcpStream, hub: Arc<Hub>) {
         ended = read(reading, session, &hub) => ended,
         ended = write(writing, id, &outbound, &hub) => ended,
     };
-    if let Err(error) = ended {
-        tracing::debug!(connection = id.0, %error, "a connection ended");
+    match ended {
+        Err(error) if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::InvalidData) => {
+            tracing::info!(connection = id.0, %error, "disconnected a client");
+        }
+        Err(error) => tracing::debug!(connection = id.0, %error, "a connection ended"),
+        Ok(()) => {}
     }
     hub.disconnect(id);
 }
@@ -113,7 +117,7 @@ async fn write(mut socket: OwnedWriteHalf, id: ConnectionId, outbound: &Outbound
     while let Some(mut items) = outbound.take().await {
         while !items.is_empty() {
             let gone = fill(&mut buffer, &mut items, hub).await?;
-            outbound.count_writing(buffer.len());
+            outbound.count_encoded(buffer.len());
             // By parts, so that a slow client is told from one that takes nothing.
             for part in buffer.chunks(READ_BYTES) {
                 let written = timeout(hub.stalled(), socket.write_all(part)).await;
@@ -121,6 +125,7 @@ async fn write(mut socket: OwnedWriteHalf, id: ConnectionId, outbound: &Outbound
                     .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the client does not take what is sent"))??;
             }
             buffer.clear();
+            outbound.count_encoded(0);
             give_back(gone, id, hub);
         }
         if outbound.is_congested() {

@@ -47,6 +47,8 @@ struct Held {
     queued: usize,
     /// Taken by the connection and not written yet.
     writing: usize,
+    /// In the hands of the socket.
+    encoded: usize,
     /// Messages that the storage has not answered.
     unanswered: usize,
     /// The beginning of a frame.
@@ -55,7 +57,7 @@ struct Held {
 
 impl Held {
     fn sum(self) -> usize {
-        self.queued + self.writing + self.unanswered + self.begun
+        self.queued + self.writing + self.encoded + self.unanswered + self.begun
     }
 }
 
@@ -162,9 +164,9 @@ impl Outbound {
         self.hold(&mut self.queue(), |held| held.begun = bytes);
     }
 
-    /// So many bytes are in memory to be written, beside what was taken.
-    pub fn count_writing(&self, bytes: usize) {
-        self.hold(&mut self.queue(), |held| held.writing += bytes);
+    /// So many bytes are encoded for the socket, beside what was taken.
+    pub fn count_encoded(&self, bytes: usize) {
+        self.hold(&mut self.queue(), |held| held.encoded = bytes);
     }
 
     /// Nothing more comes; the connection ends when all is written.
