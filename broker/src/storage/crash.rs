@@ -160,6 +160,8 @@ impl World {
             epoch: None,
             read_compacted: false,
             schema: None,
+            keys: Default::default(),
+            ranges: Vec::new(),
         };
         self.broker.handle_subscribe(CONNECTION, subscribe);
         self.broker.handle_flow(ConsumerKey { connection: CONNECTION, consumer_id }, 1_000_000);
