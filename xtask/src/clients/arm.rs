@@ -82,6 +82,7 @@ fn start_ours() -> anyhow::Result<Broker> {
         bail!("cargo build --package everpulse-broker failed ({built})");
     }
     let data = root().join(format!("target/clients/broker-{}", std::process::id()));
+    fs::create_dir_all(root().join("target/clients")).context("cannot create target/clients")?;
     let log = fs::File::create(root().join("target/clients/broker.log")).context("cannot create broker.log")?;
     let mut child = Command::new(root().join("target/debug/everpulse-broker"))
         .arg("--data")
