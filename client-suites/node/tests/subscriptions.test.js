@@ -124,12 +124,14 @@ test('key_shared__a_key_has_one_consumer_and_its_order', async () => {
 
 test('flow__no_more_is_delivered_than_the_receiver_queue_takes', async () => {
   const topic = newTopic();
-  await subscribe(topic, 'Shared', { receiverQueueSize: 5 });
+  const first = await subscribe(topic, 'Shared', { receiverQueueSize: 5 });
   await sendTexts(await producer(topic), numbers(1, 50));
   await eventually('five on their way', async () => (await admin.subscription(topic, 'all')).unackedMessages === 5);
   const other = await subscribe(topic, 'Shared', { receiverQueueSize: 100 });
   assert.equal((await receiveTexts(other, 45)).length, 45);
   await assertSilent(other);
+  // Also keeps it from being collected as garbage, which would close it and give its five to the other.
+  assert.equal((await receiveTexts(first, 5)).length, 5);
 });
 
 test('ack__only_what_was_acknowledged_stays_away', async () => {
