@@ -178,7 +178,7 @@ class CursorTest {
     }
 
     @Test
-    void consumer_stats__the_client_counts_what_the_broker_gave() throws Exception {
+    void ack__the_client_counts_what_came_and_what_it_acknowledged() throws Exception {
         String topic = Broker.topic("stats");
         try (var client = Broker.builder().statsInterval(1, TimeUnit.SECONDS).build();
                 var producer = client.newProducer().topic(topic).create();
