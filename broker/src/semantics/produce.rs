@@ -12,6 +12,10 @@ use super::subscription::{Kind, Subscription};
 use super::topic::Topic;
 use super::{ConnectionId, TopicId};
 
+/// What a stored message has room for: deduplication keeps the name beside it. A longer one would be cut, and cut within
+/// a character it could not be read again.
+pub const PRODUCER_NAME_BYTES_MAX: usize = u16::MAX as usize;
+
 /// A producer as its connection knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ProducerKey {
@@ -99,6 +103,10 @@ impl Broker {
             None => {}
         }
         self.check_policies(topic_id, &request)?;
+        if request.name.as_ref().is_some_and(|name| name.len() > PRODUCER_NAME_BYTES_MAX) {
+            let message = format!("Producer names have at most {PRODUCER_NAME_BYTES_MAX} bytes");
+            return Err(Refusal::new(RefusalKind::NotAllowed, message));
+        }
         let name: Arc<str> = match request.name.filter(|name| !name.is_empty()) {
             Some(name) => name.into(),
             None => format!("everpulse-{}-{}", self.generation, self.next_serial).into(),

@@ -86,7 +86,7 @@ impl Message {
         out.put_u64(self.facts.deliver_at_ms);
         let (name, sequence) = self.origin.as_ref().map_or(("", 0), |(name, sequence)| (&**name, *sequence));
         out.put_u64(sequence);
-        // Names come in frames of limited size; the server refuses longer ones than this holds.
+        // The semantics refuse longer names than this holds (`PRODUCER_NAME_BYTES_MAX`).
         let name = &name.as_bytes()[..name.len().min(usize::from(u16::MAX))];
         out.put_u16(name.len() as u16);
         out.put_slice(name);

@@ -40,6 +40,15 @@ fn deduplicating() -> World {
 }
 
 #[test]
+fn a_name_that_cannot_be_stored_beside_a_message_is_refused() {
+    let mut world = deduplicating();
+    let longest = "n".repeat(usize::from(u16::MAX));
+    assert_eq!(ready(&world.producer(ConnectionId(71), "t", &longest, Access::Shared)), Some(true));
+    let out = world.producer(ConnectionId(72), "t", &format!("{longest}n"), Access::Shared);
+    assert_eq!(refused(&out), Some(RefusalKind::NotAllowed));
+}
+
+#[test]
 fn a_receipt_comes_after_storing_and_delivery_too() {
     let mut world = world();
     world.consumer(1, Kind::Exclusive, 10);
