@@ -27,10 +27,10 @@ class PolicyTest {
             Text.takeAcked(consumer, 10);
             Await.until("all is acknowledged", () ->
                     Broker.ADMIN.topics().getStats(topic).getSubscriptions().get("s").getMsgBacklog() == 0);
-            Broker.ADMIN.topics().unload(topic);
-            try (var reader = Broker.CLIENT.newReader().topic(topic).startMessageId(MessageId.earliest).create()) {
-                assertEquals(Text.numbered(0, 10), Text.take(reader, 10));
-            }
+        }
+        Broker.ADMIN.topics().unload(topic);
+        try (var reader = Broker.CLIENT.newReader().topic(topic).startMessageId(MessageId.earliest).create()) {
+            assertEquals(Text.numbered(0, 10), Text.take(reader, 10));
         }
     }
 
