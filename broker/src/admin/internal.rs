@@ -7,8 +7,8 @@ use super::path::{Topic, each};
 use super::reply::{Failure, Reply, json};
 use super::routes::Routes;
 use super::topics::Shared;
-use crate::semantics::stats::{SubscriptionStats, TopicStats};
-use crate::semantics::{Position, Refusal, TopicName};
+use crate::semantics::stats::{SubscriptionStats, TopicStorage};
+use crate::semantics::{Broker, Position, Refusal, TopicName};
 use crate::server::Hub;
 
 pub(super) fn routes(topic: &str) -> Routes {
@@ -24,11 +24,15 @@ fn shown_position(position: Option<Position>) -> String {
 }
 
 async fn stats(State(hub): Shared, Topic(topic): Topic) -> Reply {
-    Ok(json(shown(&topic, &hub.look(|broker| broker.topic_stats(&topic))?)))
+    Ok(json(shown(&topic, &hub.look(|broker| broker.topic_storage(&topic))?)))
 }
 
-/// The partitions' names and stats.
-pub(super) fn partitions(hub: &Hub, topic: &TopicName) -> Result<Vec<(TopicName, TopicStats)>, Failure> {
+/// The partitions' names and what is asked of each.
+pub(super) fn partitions<T>(
+    hub: &Hub,
+    topic: &TopicName,
+    of: impl Fn(&Broker, &TopicName) -> Result<T, Refusal>,
+) -> Result<Vec<(TopicName, T)>, Failure> {
     let all = hub.look(|broker| {
         if broker.partitions(topic)? == 0 {
             return Ok(None);
@@ -37,8 +41,8 @@ pub(super) fn partitions(hub: &Hub, topic: &TopicName) -> Result<Vec<(TopicName,
         Ok::<_, Refusal>(Some(
             partitions
                 .filter_map(|name| {
-                    let stats = broker.topic_stats(&name).ok()?;
-                    Some((name, stats))
+                    let found = of(broker, &name).ok()?;
+                    Some((name, found))
                 })
                 .collect(),
         ))
@@ -47,22 +51,27 @@ pub(super) fn partitions(hub: &Hub, topic: &TopicName) -> Result<Vec<(TopicName,
 }
 
 async fn partitioned_stats(State(hub): Shared, Topic(topic): Topic) -> Reply {
-    let all = partitions(&hub, &topic)?;
-    let shown: Map<String, Value> = all.iter().map(|(name, stats)| (name.to_string(), shown(name, stats))).collect();
+    let all = partitions(&hub, &topic, Broker::topic_storage)?;
+    let shown: Map<String, Value> = all.iter().map(|(name, state)| (name.to_string(), shown(name, state))).collect();
     Ok(json(value!({ "metadata": { "partitions": all.len(), "deleted": false }, "partitions": shown })))
 }
 
-fn shown(topic: &TopicName, stats: &TopicStats) -> Value {
-    let ledgers = stats.ledgers.iter().map(|(ledger, entries)| {
+fn shown(topic: &TopicName, state: &TopicStorage) -> Value {
+    let stats = &state.stats;
+    let ledgers = state.ledgers.iter().map(|(ledger, entries)| {
         value!({ "ledgerId": ledger, "entries": entries, "size": 0, "offloaded": false, "underReplicated": false })
     });
-    let cursors: Map<String, Value> =
-        stats.subscriptions.iter().map(|state| (state.name.clone(), cursor(state))).collect();
+    let cursors: Map<String, Value> = stats
+        .subscriptions
+        .iter()
+        .zip(&state.acked)
+        .map(|(each, acked)| (each.name.clone(), cursor(each, acked)))
+        .collect();
     let mut all = value!({
         "entriesAddedCounter": stats.entries,
         "numberOfEntries": stats.entries,
         "totalSize": stats.bytes,
-        "currentLedgerEntries": stats.ledgers.last().map_or(0, |(_, entries)| *entries),
+        "currentLedgerEntries": state.ledgers.last().map_or(0, |(_, entries)| *entries),
         "currentLedgerSize": stats.bytes,
         "waitingCursorsCount": 0,
         "pendingAddEntriesCount": 0,
@@ -83,13 +92,13 @@ fn shown(topic: &TopicName, stats: &TopicStats) -> Value {
     all
 }
 
-fn cursor(state: &SubscriptionStats) -> Value {
+fn cursor(state: &SubscriptionStats, acked: &[(Position, Position)]) -> Value {
     value!({
         "markDeletePosition": shown_position(state.mark_delete),
         "readPosition": shown_position(state.read),
         "backlog": state.backlog,
-        "individuallyDeletedMessages": ranges(&state.acked_ranges),
-        "totalNonContiguousDeletedMessagesRange": state.acked_ranges.len(),
+        "individuallyDeletedMessages": ranges(acked),
+        "totalNonContiguousDeletedMessagesRange": acked.len(),
         "waitingReadOp": false,
         "pendingReadOps": 0,
         "state": if state.durable { "Open" } else { "NoLedger" },
@@ -109,12 +118,12 @@ fn ranges(acked: &[(Position, Position)]) -> String {
 
 /// Ledgers and cursors as they are stored; of a partitioned topic those of its partitions.
 async fn info(State(hub): Shared, Topic(topic): Topic) -> Reply {
-    let shown = |stats: &TopicStats| {
-        let ledgers = stats
+    let shown = |state: &TopicStorage| {
+        let ledgers = state
             .ledgers
             .iter()
             .map(|(ledger, entries)| value!({ "ledgerId": ledger, "entries": entries, "isOffloaded": false }));
-        let durable = stats.subscriptions.iter().filter(|state| state.durable);
+        let durable = state.stats.subscriptions.iter().filter(|state| state.durable);
         let cursors: Map<String, Value> = durable
             .map(|state| {
                 let (ledger, entry) = state.mark_delete.map_or((-1, -1), |at| (at.ledger as i64, at.entry as i64));
@@ -125,9 +134,9 @@ async fn info(State(hub): Shared, Topic(topic): Topic) -> Reply {
         value!({ "version": 0, "ledgers": ledgers.collect::<Vec<_>>(), "cursors": cursors })
     };
     if hub.look(|broker| broker.partitions(&topic))? == 0 {
-        return Ok(json(shown(&hub.look(|broker| broker.topic_stats(&topic))?)));
+        return Ok(json(shown(&hub.look(|broker| broker.topic_storage(&topic))?)));
     }
-    let all = partitions(&hub, &topic)?;
-    let partitions: Map<String, Value> = all.iter().map(|(name, stats)| (name.to_string(), shown(stats))).collect();
+    let all = partitions(&hub, &topic, Broker::topic_storage)?;
+    let partitions: Map<String, Value> = all.iter().map(|(name, state)| (name.to_string(), shown(state))).collect();
     Ok(json(value!({ "version": 0, "partitions": partitions })))
 }

@@ -11,8 +11,11 @@ use super::clusters::CLUSTER;
 use super::reply::Reply;
 use super::routes::Routes;
 use super::topics::Shared;
-use crate::semantics::TopicName;
 use crate::semantics::stats::{SubscriptionStats, TopicStats};
+use crate::semantics::{Broker, TopicName};
+
+/// The stats of so many topics are taken before connections get their turn.
+const TOPICS_AT_ONCE: usize = 100;
 
 pub(super) fn routes() -> Routes {
     Routes::default().get("/metrics", metrics).get("/metrics/", metrics)
@@ -41,11 +44,18 @@ impl Samples {
 }
 
 async fn metrics(State(hub): Shared) -> Reply {
-    let topics: Vec<(TopicName, TopicStats)> = hub.look(|broker| {
-        let namespaces = broker.catalog().namespaces.keys();
-        let names = namespaces.flat_map(|namespace| broker.topics_of(namespace));
-        names.filter_map(|name| broker.topic_stats(&name).ok().map(|stats| (name, stats))).collect()
-    });
+    let names: Vec<TopicName> = hub.look(Broker::topics);
+    let mut topics: Vec<(TopicName, TopicStats)> = Vec::with_capacity(names.len());
+    for some in names.chunks(TOPICS_AT_ONCE) {
+        let found = |name: &TopicName| {
+            // It may have been deleted meanwhile.
+            let stats = hub.look(|broker| broker.topic_stats(name).ok())?;
+            Some((name.clone(), stats))
+        };
+        topics.extend(some.iter().filter_map(found));
+        // Connections are served on this thread, too.
+        tokio::task::yield_now().await;
+    }
     let healthy = hub.look(|broker| broker.check_storage().is_ok());
     let mut samples = Samples::default();
     broker(&mut samples, &topics, healthy, hub.connections());

@@ -9,8 +9,8 @@ use super::path::Topic;
 use super::reply::{Reply, json};
 use super::routes::Routes;
 use super::topics::Shared;
-use crate::semantics::Access;
 use crate::semantics::stats::{ConsumerStats, ProducerStats, SubscriptionStats, TopicStats};
+use crate::semantics::{Access, Broker};
 use crate::timestamp::iso_8601;
 
 pub(super) fn routes(topic: &str) -> Routes {
@@ -42,7 +42,7 @@ async fn stats(State(hub): Shared, Topic(topic): Topic, Query(wanted): Query<Wan
 }
 
 async fn partitioned_stats(State(hub): Shared, Topic(topic): Topic, Query(wanted): Query<Wanted>) -> Reply {
-    let all = partitions(&hub, &topic)?;
+    let all = partitions(&hub, &topic, Broker::topic_stats)?;
     let mut sum = value!({});
     let mut each = Map::new();
     for (name, stats) in &all {
@@ -128,7 +128,7 @@ fn shown(stats: &TopicStats, wanted: &Wanted) -> Value {
         "subscriptions": all,
         "replication": Map::new(),
         "nonContiguousDeletedMessagesRanges":
-            subscriptions.iter().map(|state| state.acked_ranges.len() as u64).sum::<u64>(),
+            subscriptions.iter().map(|state| state.acked_ranges).sum::<u64>(),
     })
 }
 
@@ -191,7 +191,7 @@ fn subscription(state: &SubscriptionStats, wanted: &Wanted) -> Value {
         "replicated": false,
         "allowOutOfOrderDelivery": state.keys.as_ref().is_some_and(|keys| keys.policy.out_of_order),
         "consumersAfterMarkDeletePosition": Map::new(),
-        "nonContiguousDeletedMessagesRanges": state.acked_ranges.len(),
+        "nonContiguousDeletedMessagesRanges": state.acked_ranges,
         "subscriptionProperties": state.properties,
     };
     if let Some(active) = &state.active_consumer {
@@ -199,8 +199,8 @@ fn subscription(state: &SubscriptionStats, wanted: &Wanted) -> Value {
     }
     if let Some(keys) = &state.keys {
         all.insert("keySharedMode".into(), if keys.policy.sticky { "STICKY" } else { "AUTO_SPLIT" }.into());
-        all.insert("drainingHashesCount".into(), value!(keys.draining));
-        all.insert("drainingHashesUnackedMessages".into(), value!(keys.draining_unacked));
+        all.insert("drainingHashesCount".into(), value!(keys.draining.keys));
+        all.insert("drainingHashesUnackedMessages".into(), value!(keys.draining.messages));
     }
     Value::Object(all)
 }

@@ -35,7 +35,7 @@ impl Broker {
         let Some(state) = self.topics.get_mut(&id) else { return Ok(()) };
         let target = state.target(start);
         let mut subscription = Subscription::new(name, Kind::Shared, true, target.offset);
-        subscription.seek(target);
+        subscription.seek(target, &state.log);
         state.add_subscription(subscription);
         self.log_subscription(id, name);
         Ok(())

@@ -106,7 +106,7 @@ impl Broker {
                 let start = if start == Start::Latest && request.earliest { Start::Earliest } else { start };
                 let target = topic.target(start);
                 let mut subscription = Subscription::new(&request.subscription, request.kind, durable, target.offset);
-                subscription.seek(target);
+                subscription.seek(target, &topic.log);
                 subscription.properties = request.properties;
                 subscription.compacted.start_at(start);
                 (topic.add_subscription(subscription), true)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::batch::Unacked;
+use super::log::Log;
 
 #[derive(Debug, Default, Clone)]
 pub struct Cursor {
@@ -10,8 +11,28 @@ pub struct Cursor {
     next: u64,
     /// Acknowledged ranges above, start to end (exclusive), never touching each other or `next`.
     ranges: BTreeMap<u64, u64>,
+    /// What is in these, counted as they change: asking for the backlog looks at none of them.
+    above: Above,
     /// Batches of which a part is acknowledged, with what is not; never empty, never of acknowledged offsets.
     partial: BTreeMap<u64, Unacked>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Above {
+    entries: u64,
+    bytes: u64,
+}
+
+impl Above {
+    fn add(&mut self, start: u64, end: u64, log: &Log) {
+        self.entries += end - start;
+        self.bytes += log.bytes_between(start, end);
+    }
+
+    fn take(&mut self, start: u64, end: u64, log: &Log) {
+        self.entries -= end - start;
+        self.bytes -= log.bytes_between(start, end);
+    }
 }
 
 impl Cursor {
@@ -29,7 +50,7 @@ impl Cursor {
     }
 
     /// True if the offset was not acknowledged before.
-    pub fn ack(&mut self, offset: u64) -> bool {
+    pub fn ack(&mut self, offset: u64, log: &Log) -> bool {
         if self.is_acked(offset) {
             return false;
         }
@@ -37,10 +58,12 @@ impl Cursor {
         if offset == self.next {
             self.next += 1;
             if let Some(end) = self.ranges.remove(&self.next) {
+                self.above.take(self.next, end, log);
                 self.next = end;
             }
             return true;
         }
+        self.above.add(offset, offset + 1, log);
         let end = self.ranges.remove(&(offset + 1)).unwrap_or(offset + 1);
         match self.ranges.range_mut(..offset).next_back() {
             Some((_, before)) if *before == offset => *before = end,
@@ -51,8 +74,9 @@ impl Cursor {
         true
     }
 
-    /// Acknowledges everything below the offset; true if that was news.
-    pub fn ack_below(&mut self, offset: u64) -> bool {
+    /// Acknowledges everything below the offset; true if that was news. What the log lets go of must be acknowledged so
+    /// before.
+    pub fn ack_below(&mut self, offset: u64, log: &Log) -> bool {
         if offset <= self.next {
             return false;
         }
@@ -65,6 +89,7 @@ impl Cursor {
                 break;
             }
             self.ranges.remove(&start);
+            self.above.take(start, end, log);
             self.next = self.next.max(end);
         }
         true
@@ -72,7 +97,7 @@ impl Cursor {
 
     /// Acknowledges all but these messages of a batch. Says how many are left; none if the batch was acknowledged
     /// as a whole before.
-    pub fn ack_part(&mut self, offset: u64, unacked: &Unacked) -> Option<u32> {
+    pub fn ack_part(&mut self, offset: u64, unacked: &Unacked, log: &Log) -> Option<u32> {
         if self.is_acked(offset) {
             return None;
         }
@@ -80,7 +105,7 @@ impl Cursor {
         left.intersect(unacked);
         let count = left.count();
         if count == 0 {
-            self.ack(offset);
+            self.ack(offset, log);
         }
         Some(count)
     }
@@ -100,6 +125,11 @@ impl Cursor {
         self.ranges.iter().map(|(start, end)| (*start, *end))
     }
 
+    /// How many ranges these are.
+    pub fn range_count(&self) -> usize {
+        self.ranges.len()
+    }
+
     /// The n-th offset from the mark on that is not acknowledged, counted from one.
     pub fn nth_unacked(&self, n: u64, end: u64) -> Option<u64> {
         let mut left = n.checked_sub(1)?;
@@ -116,8 +146,12 @@ impl Cursor {
 
     /// How many offsets below `end` are not acknowledged.
     pub fn backlog(&self, end: u64) -> u64 {
-        let acked: u64 = self.ranges().map(|(start, end)| end - start).sum();
-        end.saturating_sub(self.next).saturating_sub(acked)
+        end.saturating_sub(self.next).saturating_sub(self.above.entries)
+    }
+
+    /// Bytes on disk of what is not acknowledged.
+    pub fn backlog_bytes(&self, log: &Log) -> u64 {
+        log.bytes_between(self.next, log.end()).saturating_sub(self.above.bytes)
     }
 }
 
@@ -128,29 +162,52 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::semantics::entry::{Entry, Facts, Location, Position};
+
+    /// Forty entries of different sizes.
+    fn log() -> Log {
+        let mut log = Log::default();
+        for entry in 0..40 {
+            let location = Location { segment: 1, offset: 0, len: entry * entry + 1 };
+            let position = Position { ledger: 1, entry: u64::from(entry) };
+            log.push(position, Entry { location, facts: Facts::default() });
+        }
+        log
+    }
 
     proptest! {
         #[test]
-        fn it_agrees_with_a_plain_set(acks in proptest::collection::vec((0u64..40, any::<bool>()), 0..60)) {
-            let mut cursor = Cursor::default();
+        fn it_agrees_with_a_plain_set(acks in proptest::collection::vec((0u64..40, 0..4), 0..60)) {
+            let (mut cursor, mut log) = (Cursor::default(), log());
             let mut plain = BTreeSet::new();
-            for (offset, cumulative) in acks {
-                if cumulative {
-                    let before = plain.len();
-                    plain.extend(0..offset);
-                    prop_assert_eq!(cursor.ack_below(offset), cursor.next() > 0 && plain.len() > before || plain.len() > before);
-                } else {
-                    prop_assert_eq!(cursor.ack(offset), plain.insert(offset));
+            for (offset, how) in acks {
+                let before = plain.len();
+                match how {
+                    0 => {
+                        plain.extend(0..offset);
+                        prop_assert_eq!(cursor.ack_below(offset, &log), plain.len() > before);
+                    }
+                    1 => {
+                        // The log lets go of its beginning, acknowledged or not.
+                        let base = (log.base() + 3).min(offset);
+                        plain.extend(0..base);
+                        cursor.ack_below(base, &log);
+                        log.trim_to(base);
+                    }
+                    _ => prop_assert_eq!(cursor.ack(offset, &log), plain.insert(offset)),
                 }
                 for offset in 0..42 {
                     prop_assert_eq!(cursor.is_acked(offset), plain.contains(&offset));
                 }
-                prop_assert_eq!(cursor.backlog(40), 40 - plain.len() as u64);
                 let left: Vec<u64> = (0..40).filter(|offset| !plain.contains(offset)).collect();
+                prop_assert_eq!(cursor.backlog(40), left.len() as u64);
+                let bytes: u64 = left.iter().map(|offset| offset * offset + 1).sum();
+                prop_assert_eq!(cursor.backlog_bytes(&log), bytes);
                 let nth: Vec<u64> = (1..).map_while(|n| cursor.nth_unacked(n, 40)).collect();
                 prop_assert_eq!(nth, left);
                 let starts: Vec<u64> = cursor.ranges().map(|(start, _)| start).collect();
                 prop_assert!(starts.iter().all(|start| *start > cursor.next()));
+                prop_assert_eq!(cursor.range_count(), starts.len());
             }
         }
     }

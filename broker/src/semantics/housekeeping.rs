@@ -107,10 +107,10 @@ impl Broker {
             let retention = self.catalog.policy(&topic.name, |policies| policies.retention);
             let to = trim_point(&topic.log, acked, retention, now_ms, open_segment);
             if to > topic.log.base() {
-                gone.extend(topic.log.trim_to(to));
                 for subscription in topic.subscriptions.values_mut() {
-                    subscription.handle_trimmed(to);
+                    subscription.handle_trim(to, &topic.log);
                 }
+                gone.extend(topic.log.trim_to(to));
             }
         }
         gone.sort_by_key(|entry| entry.location.segment);

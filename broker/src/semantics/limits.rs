@@ -60,7 +60,7 @@ impl Broker {
     pub(super) fn check_new_topics(&self, topic: &TopicName, more: usize) -> Result<(), Refusal> {
         let Ok(policies) = self.catalog.namespace(topic.namespace()) else { return Ok(()) };
         let Some(limit) = policies.max_topics_per_namespace.filter(|limit| *limit > 0) else { return Ok(()) };
-        let count = self.topics.values().filter(|other| other.name.namespace() == topic.namespace()).count();
+        let count = self.ids_of(topic.namespace()).count();
         if count + more > limit as usize {
             let message = format!("Exceed maximum number of topics in namespace {}", topic.namespace());
             return Err(Refusal::new(RefusalKind::Busy, message));

@@ -17,12 +17,21 @@ struct Span {
     len: u64,
 }
 
+/// How many entries share one sum of bytes.
+const STRIDE: u64 = 64;
+
 #[derive(Debug, Default)]
 pub struct Log {
     base: u64,
     entries: VecDeque<Entry>,
     spans: VecDeque<Span>,
-    bytes: u64,
+    /// Bytes of all entries that ever were.
+    pushed: u64,
+    /// Bytes of those that are gone.
+    trimmed: u64,
+    /// Bytes of all entries that ever were before each multiple of [`STRIDE`], from the one at or before the base on:
+    /// so that the bytes between two offsets are known without adding up what is between them.
+    sums: VecDeque<u64>,
 }
 
 impl Log {
@@ -42,13 +51,43 @@ impl Log {
 
     /// Bytes on disk of all entries that are still there.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.pushed - self.trimmed
     }
 
     /// Bytes on disk from one offset to another (exclusive).
     pub fn bytes_between(&self, start: u64, end: u64) -> u64 {
-        let at = |offset: u64| (offset.clamp(self.base, self.end()) - self.base) as usize;
-        self.entries.range(at(start)..at(end).max(at(start))).map(|entry| u64::from(entry.location.len)).sum()
+        self.bytes_before(end).saturating_sub(self.bytes_before(start))
+    }
+
+    /// Bytes of all entries that ever were before an offset; before the base and behind the end these do not change.
+    fn bytes_before(&self, offset: u64) -> u64 {
+        let offset = offset.clamp(self.base, self.end());
+        let block = offset / STRIDE;
+        let (from, sum) = if block == self.base / STRIDE {
+            (self.base, self.trimmed)
+        } else {
+            match self.sums.get((block - self.base / STRIDE) as usize) {
+                Some(sum) => (block * STRIDE, *sum),
+                // The end is where the next block begins.
+                None => return self.pushed,
+            }
+        };
+        let rest = self.entries.range((from - self.base) as usize..(offset - self.base) as usize);
+        sum + rest.map(|entry| u64::from(entry.location.len)).sum::<u64>()
+    }
+
+    /// The first offset from `start` on behind which no more than so many bytes are.
+    pub fn within_bytes(&self, start: u64, bytes: u64) -> u64 {
+        let (mut low, mut high) = (start.max(self.base), self.end());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.bytes_between(middle, self.end()) > bytes {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
     }
 
     /// Positions must come in ascending order; an entry id other than the next one starts a new span.
@@ -60,7 +99,10 @@ impl Log {
             }
             _ => self.spans.push_back(Span { ledger: position.ledger, first_entry: position.entry, start, len: 1 }),
         }
-        self.bytes += u64::from(entry.location.len);
+        if start.is_multiple_of(STRIDE) {
+            self.sums.push_back(self.pushed);
+        }
+        self.pushed += u64::from(entry.location.len);
         self.entries.push_back(entry);
     }
 
@@ -104,26 +146,15 @@ impl Log {
         self.base + self.entries.partition_point(|entry| entry.facts.publish_time_ms < time_ms) as u64
     }
 
-    /// Bytes on disk of the entries from this offset on.
-    pub fn bytes_from(&self, offset: u64) -> u64 {
-        let before = offset.saturating_sub(self.base).min(self.entries.len() as u64) as usize;
-        let bytes = |entries: &mut dyn Iterator<Item = &Entry>| -> u64 {
-            entries.map(|entry| u64::from(entry.location.len)).sum()
-        };
-        // Whichever is shorter.
-        if before <= self.entries.len() / 2 {
-            self.bytes - bytes(&mut self.entries.range(..before))
-        } else {
-            bytes(&mut self.entries.range(before..))
-        }
-    }
-
     /// Forgets all entries before the offset and says which they were.
     pub fn trim_to(&mut self, offset: u64) -> Vec<Entry> {
         let count = offset.min(self.end()).saturating_sub(self.base) as usize;
         let trimmed: Vec<Entry> = self.entries.drain(..count).collect();
+        let block = self.base / STRIDE;
         self.base += count as u64;
-        self.bytes -= trimmed.iter().map(|entry| u64::from(entry.location.len)).sum::<u64>();
+        let blocks = (self.base / STRIDE - block) as usize;
+        self.sums.drain(..blocks.min(self.sums.len()));
+        self.trimmed += trimmed.iter().map(|entry| u64::from(entry.location.len)).sum::<u64>();
         while let Some(span) = self.spans.front_mut() {
             if span.start + span.len <= self.base {
                 self.spans.pop_front();
@@ -150,6 +181,8 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::semantics::entry::{Facts, Location};
 
@@ -190,5 +223,37 @@ mod tests {
         assert_eq!(log.ceiling(at(4, 0)), 2);
         assert_eq!(log.ceiling(at(5, 1)), 3);
         assert_eq!(log.ceiling(at(8, 0)), 3);
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_are_counted_as_if_added_up(
+            steps in proptest::collection::vec((any::<bool>(), 0u32..300), 1..40),
+            (start, end) in (0u64..6000, 0u64..6000),
+            bytes in 0u64..400_000,
+        ) {
+            let mut log = Log::default();
+            for (index, (push, many)) in steps.into_iter().enumerate() {
+                if push {
+                    for len in 0..many {
+                        let location = Location { segment: 1, offset: 0, len: len + 1 };
+                        log.push(at(0, log.end()), Entry { location, facts: Facts::default() });
+                    }
+                } else {
+                    log.trim_to(log.base() + u64::from(many));
+                }
+                let sum = |start, end| -> u64 {
+                    let between = log.iter().filter(|(offset, _)| (start..end).contains(offset));
+                    between.map(|(_, entry)| u64::from(entry.location.len)).sum()
+                };
+                prop_assert_eq!(log.bytes(), sum(0, u64::MAX), "after step {}", index);
+                for (start, end) in [(start, end), (log.base(), log.end()), (log.base(), end), (start, log.end())] {
+                    prop_assert_eq!(log.bytes_between(start, end), sum(start, end), "{} to {}", start, end);
+                }
+                let first = (start.max(log.base())..log.end()).find(|first| sum(*first, u64::MAX) <= bytes);
+                let first = first.unwrap_or_else(|| start.max(log.base()).max(log.end()));
+                prop_assert_eq!(log.within_bytes(start, bytes), first);
+            }
+        }
     }
 }

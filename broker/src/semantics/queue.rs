@@ -36,6 +36,15 @@ pub struct KeyQueue {
     starved: BTreeMap<u32, BTreeSet<(u64, u32)>>,
     /// Keys with unacked messages: at which consumer, how many.
     held: HashMap<u32, Held>,
+    /// Those whose consumer is not the one that they belong to now.
+    draining: Draining,
+}
+
+/// How many keys have unacked messages at another consumer than theirs, and how many messages these are.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Draining {
+    pub keys: u64,
+    pub messages: u64,
 }
 
 #[derive(Debug)]
@@ -63,10 +72,17 @@ impl KeyQueue {
         self.policy
     }
 
-    /// How many keys have unacked messages at another consumer than theirs, and how many messages these are.
-    pub fn draining(&self) -> (u64, u64) {
+    pub fn draining(&self) -> Draining {
+        self.draining
+    }
+
+    /// What is draining, counted anew: keys begin to drain only when consumers come and go.
+    pub(super) fn count_draining(&self) -> Draining {
         let draining = self.held.iter().filter(|(place, held)| self.selector.owner(**place) != Some(held.consumer));
-        draining.fold((0, 0), |(keys, messages), (_, held)| (keys + 1, messages + u64::from(held.count)))
+        draining.fold(Draining::default(), |sum, (_, held)| Draining {
+            keys: sum.keys + 1,
+            messages: sum.messages + u64::from(held.count),
+        })
     }
 
     /// What a sticky key's hash is to this queue.
@@ -152,7 +168,12 @@ impl KeyQueue {
     pub fn release(&mut self, hash: u32) {
         let Some(held) = self.held.get_mut(&hash) else { return };
         held.count -= 1;
-        if held.count == 0 {
+        let (left, consumer) = (held.count, held.consumer);
+        if self.draining.keys > 0 && self.selector.owner(hash) != Some(consumer) {
+            self.draining.messages -= 1;
+            self.draining.keys -= u64::from(left == 0);
+        }
+        if left == 0 {
             self.held.remove(&hash);
             if let Some(first) = self.waiting.get(&hash).and_then(|offsets| offsets.first()) {
                 self.ready.insert((*first, hash));
@@ -160,8 +181,21 @@ impl KeyQueue {
         }
     }
 
+    /// A consumer takes its part of the keys.
+    pub fn join(&mut self, consumer: u32, name: &str, ranges: &[(u32, u32)]) {
+        self.selector.add(consumer, name, ranges);
+        self.rering();
+    }
+
+    /// A consumer's keys belong to others. What it has of them must be released, then [`KeyQueue::rering`] says who gets it.
+    pub fn leave(&mut self, consumer: u32) {
+        self.selector.remove(consumer);
+        self.draining = self.count_draining();
+    }
+
     /// Keys may belong to other consumers now: all that waits is looked at again.
     pub fn rering(&mut self) {
+        self.draining = self.count_draining();
         self.starved.clear();
         self.ready =
             self.waiting.iter().filter_map(|(hash, offsets)| offsets.first().map(|first| (*first, *hash))).collect();
@@ -174,5 +208,6 @@ impl KeyQueue {
         self.ready.clear();
         self.starved.clear();
         self.held.clear();
+        self.draining = Draining::default();
     }
 }

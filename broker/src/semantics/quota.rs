@@ -47,17 +47,10 @@ impl Quota {
     fn allowed_from(&self, log: &Log, waiting_from: u64, now_ms: u64) -> u64 {
         let by_age = self.age_ms.map_or(0, |age| log.published_since(now_ms.saturating_sub(age)));
         let by_size = self.bytes.map_or(0, |bytes| {
-            let mut waiting = log.bytes_from(waiting_from);
+            let exceeded = log.bytes_between(waiting_from, log.end()) > bytes;
             // A tenth is made free, so that the quota is not reached again by the next message.
-            let wanted = if waiting > bytes { bytes - bytes / 10 } else { bytes };
-            let mut offset = waiting_from;
-            while waiting > wanted
-                && let Some(entry) = log.get(offset)
-            {
-                waiting -= u64::from(entry.location.len);
-                offset += 1;
-            }
-            offset
+            let wanted = if exceeded { bytes - bytes / 10 } else { bytes };
+            log.within_bytes(waiting_from, wanted)
         });
         by_age.max(by_size)
     }

@@ -187,7 +187,7 @@ impl Restore {
                     .collect();
                 let partial = state.partial.into_iter();
                 let partial = partial.filter_map(|(position, unacked)| Some((topic.log.find(position)?, unacked)));
-                subscription.restore_cursor(next, acked.into_iter(), partial);
+                subscription.restore_cursor(next, acked.into_iter(), partial, &topic.log);
                 subscription.compacted.wanted = state.compacted;
                 subscription.compacted.next = state.next;
                 subscription.properties = state.properties;

@@ -6,6 +6,7 @@ use super::broker::Broker;
 use super::cursor::Cursor;
 use super::effect::{Effect, Refusal, RefusalKind};
 use super::entry::Position;
+use super::log::Log;
 use super::subscription::ConsumerKey;
 use super::topic::Topic;
 
@@ -33,10 +34,10 @@ pub struct Target {
 }
 
 impl Target {
-    pub fn cursor(&self) -> Cursor {
+    pub fn cursor(&self, log: &Log) -> Cursor {
         let mut cursor = Cursor::at(self.offset);
         if let Some(unacked) = &self.unacked {
-            cursor.ack_part(self.offset, unacked);
+            cursor.ack_part(self.offset, unacked, log);
         }
         cursor
     }
@@ -107,12 +108,10 @@ impl Broker {
             self.remove_consumer(consumer);
             self.emit(Effect::ConsumerClosed { consumer });
         }
-        let Some(subscription) = self.topics.get_mut(&topic_id).and_then(|topic| topic.subscriptions.get_mut(&id))
-        else {
-            return;
-        };
+        let Some(topic) = self.topics.get_mut(&topic_id) else { return };
+        let Some(subscription) = topic.subscriptions.get_mut(&id) else { return };
         subscription.durable = durable;
-        subscription.seek(target);
+        subscription.seek(target, &topic.log);
         subscription.compacted.start_at(start);
         if durable {
             self.log_subscription(topic_id, &name);

@@ -1,4 +1,5 @@
-//! What the admin can see of a topic, its subscriptions and its consumers.
+//! What the admin can see of a topic, its subscriptions and its consumers. Everything here is counted where it changes, so
+//! that asking costs nothing per message, but for [`TopicStorage`], which lists.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +9,7 @@ use super::entry::Position;
 use super::meter::Meter;
 use super::name::TopicName;
 use super::produce::{Access, Producer, ProducerKey};
+use super::queue::Draining;
 use super::selector::KeyPolicy;
 use super::subscription::{Consumer, ConsumerKey, Kind, Subscription, Traffic};
 use super::topic::Topic;
@@ -24,7 +26,16 @@ pub struct TopicStats {
     pub entries: u64,
     pub bytes: u64,
     pub last: Option<Position>,
+}
+
+/// How a topic is stored, in detail.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopicStorage {
+    pub stats: TopicStats,
+    /// With how many entries each has left.
     pub ledgers: Vec<(u64, u64)>,
+    /// First and last position of the acknowledged ranges above the mark of each of the stats' subscriptions.
+    pub acked: Vec<Vec<(Position, Position)>>,
 }
 
 /// One producer that may send.
@@ -61,8 +72,8 @@ pub struct SubscriptionStats {
     pub mark_delete: Option<Position>,
     /// What is read next.
     pub read: Option<Position>,
-    /// First and last position of the acknowledged ranges above the mark.
-    pub acked_ranges: Vec<(Position, Position)>,
+    /// How many acknowledged ranges are above the mark.
+    pub acked_ranges: u64,
     /// The consumer that gets everything, of an Exclusive or Failover subscription.
     pub active_consumer: Option<String>,
     pub keys: Option<KeySharedStats>,
@@ -78,9 +89,7 @@ pub struct SubscriptionStats {
 pub struct KeySharedStats {
     pub policy: KeyPolicy,
     /// Keys that wait until another consumer has acknowledged what it has of them.
-    pub draining: u64,
-    /// Unacknowledged messages of these keys.
-    pub draining_unacked: u64,
+    pub draining: Draining,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -122,8 +131,16 @@ impl Broker {
             entries: topic.log.count() as u64,
             bytes: topic.log.bytes(),
             last: topic.log.last_position(),
-            ledgers: topic.log.ledgers().collect(),
         })
+    }
+
+    /// # Errors
+    /// No such topic.
+    pub fn topic_storage(&self, name: &TopicName) -> Result<TopicStorage, Refusal> {
+        let topic = self.topic(name)?;
+        let acked = topic.subscriptions.values().map(|subscription| topic.acked_ranges(subscription).collect());
+        let (stats, ledgers) = (self.topic_stats(name)?, topic.log.ledgers().collect());
+        Ok(TopicStorage { stats, ledgers, acked: acked.collect() })
     }
 
     fn producer_stats(&self, key: ProducerKey, producer: &Producer) -> ProducerStats {
@@ -142,10 +159,6 @@ impl Broker {
 
     fn subscription_stats(&self, topic: &Topic, subscription: &Subscription) -> SubscriptionStats {
         let (cursor, log) = (subscription.cursor(), &topic.log);
-        let ranges = cursor.ranges().filter_map(|(start, end)| {
-            let first = log.position(start)?;
-            Some((first, log.position(end - 1)?))
-        });
         let active = subscription.active().and_then(|slot| subscription.consumer(slot));
         let oldest = cursor.nth_unacked(1, log.end()).and_then(|offset| log.get(offset));
         SubscriptionStats {
@@ -153,15 +166,14 @@ impl Broker {
             kind: subscription.kind,
             durable: subscription.durable,
             backlog: cursor.backlog(log.end()),
-            backlog_bytes: log.bytes_between(cursor.next(), log.end())
-                - cursor.ranges().map(|(start, end)| log.bytes_between(start, end)).sum::<u64>(),
+            backlog_bytes: cursor.backlog_bytes(log),
             oldest_backlog_ms: oldest.map_or(0, |entry| entry.facts.publish_time_ms),
             unacked: subscription.unacked(),
             blocked_on_unacked: subscription.is_blocked(),
             delayed: subscription.delayed() as u64,
             mark_delete: cursor.next().checked_sub(1).and_then(|offset| log.position(offset)),
             read: topic.mark(subscription.read()),
-            acked_ranges: ranges.collect(),
+            acked_ranges: cursor.range_count() as u64,
             active_consumer: active.map(|consumer| consumer.name.clone()),
             keys: subscription.key_stats(),
             properties: subscription.properties.clone(),

@@ -97,19 +97,23 @@ impl Topic {
         self.log.position(offset).or(self.last.map(|last| Position { ledger: last.ledger, entry: last.entry + 1 }))
     }
 
-    pub fn subscription_state(&self, subscription: &Subscription) -> SubscriptionState {
-        let cursor = subscription.cursor();
-        let ranges = cursor.ranges().filter_map(|(start, end)| {
+    /// First and last position of the acknowledged ranges above the mark.
+    pub fn acked_ranges(&self, subscription: &Subscription) -> impl Iterator<Item = (Position, Position)> {
+        subscription.cursor().ranges().filter_map(|(start, end)| {
             let first = self.log.position(start)?;
             Some((first, self.log.position(end - 1)?))
-        });
+        })
+    }
+
+    pub fn subscription_state(&self, subscription: &Subscription) -> SubscriptionState {
+        let cursor = subscription.cursor();
         let partial =
             cursor.partial().filter_map(|(offset, unacked)| Some((self.log.position(offset)?, unacked.clone())));
         SubscriptionState {
             name: subscription.name.clone(),
             kind: subscription.kind,
             next: subscription.lost(&self.log).or_else(|| self.mark(cursor.next())),
-            acked: ranges.collect(),
+            acked: self.acked_ranges(subscription).collect(),
             partial: partial.take(PARTIAL_MAX).collect(),
             properties: subscription.properties.clone(),
             compacted: subscription.compacted.wanted,
@@ -160,12 +164,25 @@ impl Broker {
         topic.ok_or_else(|| Refusal::new(RefusalKind::TopicNotFound, format!("Topic {name} not found")))
     }
 
-    /// All topics of a namespace, partitions singly.
+    /// All topics, partitions singly, in the order of their names.
+    pub fn topics(&self) -> Vec<TopicName> {
+        self.names.values().filter_map(|id| Some(self.topics.get(id)?.name.clone())).collect()
+    }
+
+    /// All topics of a namespace, partitions singly, in the order of their names.
     pub fn topics_of(&self, namespace: &str) -> Vec<TopicName> {
-        let topics = self.topics.values().filter(|topic| topic.name.namespace() == namespace);
-        let mut names: Vec<TopicName> = topics.map(|topic| topic.name.clone()).collect();
-        names.sort();
-        names
+        self.ids_of(namespace).filter_map(|id| Some(self.topics.get(&id)?.name.clone())).collect()
+    }
+
+    /// The topics of a namespace; those of others are not looked at.
+    pub(super) fn ids_of(&self, namespace: &str) -> impl Iterator<Item = TopicId> {
+        // The character behind the slash.
+        let range = |scheme| format!("{scheme}://{namespace}/")..format!("{scheme}://{namespace}0");
+        ["non-persistent", "persistent"]
+            .map(range)
+            .into_iter()
+            .flat_map(|range| self.names.range(range))
+            .map(|(_, id)| *id)
     }
 
     /// Parses a name and checks that its namespace exists.

@@ -14,7 +14,7 @@ impl Subscription {
 
     /// Any consumer's ack counts, whoever has the message. True if it was news.
     pub fn handle_ack(&mut self, offset: u64, log: &Log) -> bool {
-        if offset >= log.end() || !self.cursor.ack(offset) {
+        if offset >= log.end() || !self.cursor.ack(offset, log) {
             return false;
         }
         self.settle(offset, log);
@@ -29,7 +29,7 @@ impl Subscription {
         if unacked.is_empty() {
             return self.handle_ack(offset, log);
         }
-        match self.cursor.ack_part(offset, &unacked) {
+        match self.cursor.ack_part(offset, &unacked, log) {
             None => return false,
             Some(0) => self.settle(offset, log),
             Some(left) => self.shrink_pending(offset, left),
@@ -51,7 +51,7 @@ impl Subscription {
     pub fn handle_ack_below(&mut self, offset: u64, log: &Log) -> bool {
         let before = self.cursor.next();
         let offset = offset.min(log.end());
-        if !self.cursor.ack_below(offset) {
+        if !self.cursor.ack_below(offset, log) {
             return false;
         }
         if !self.is_single() {

@@ -77,8 +77,7 @@ impl Subscription {
         let slot = self.next_slot;
         self.next_slot += 1;
         if let Dispatcher::Keys(queue) = &mut self.dispatcher {
-            queue.selector.add(slot, &joining.name, &joining.ranges);
-            queue.rering();
+            queue.join(slot, &joining.name, &joining.ranges);
         }
         self.consumers.insert(slot, Consumer::new(joining));
         self.elect(topic);
@@ -89,7 +88,7 @@ impl Subscription {
     pub fn remove_consumer(&mut self, slot: u32, log: &Log, topic: &TopicName) -> Option<Consumer> {
         let consumer = self.consumers.remove(&slot)?;
         if let Dispatcher::Keys(queue) = &mut self.dispatcher {
-            queue.selector.remove(slot);
+            queue.leave(slot);
         }
         for offset in &consumer.unacked {
             self.requeue(*offset, log);

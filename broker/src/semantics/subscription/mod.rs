@@ -208,8 +208,15 @@ impl Subscription {
 
     pub fn key_stats(&self) -> Option<KeySharedStats> {
         let Dispatcher::Keys(queue) = &self.dispatcher else { return None };
-        let (draining, draining_unacked) = queue.draining();
-        Some(KeySharedStats { policy: queue.policy(), draining, draining_unacked })
+        Some(KeySharedStats { policy: queue.policy(), draining: queue.draining() })
+    }
+
+    /// What [`Subscription::unacked`] and [`Subscription::key_stats`] say, counted anew.
+    #[cfg(test)]
+    pub fn recounted(&self) -> (u64, Option<super::queue::Draining>) {
+        let unacked = self.pending.values().map(|pending| u64::from(pending.messages)).sum();
+        let Dispatcher::Keys(queue) = &self.dispatcher else { return (unacked, None) };
+        (unacked, Some(queue.count_draining()))
     }
 
     /// The next offset to be read.

@@ -50,8 +50,8 @@ impl Subscription {
     }
 
     /// Moves the cursor; everything from there on comes again. Consumers must have been disconnected.
-    pub fn seek(&mut self, to: Target) {
-        self.cursor = to.cursor();
+    pub fn seek(&mut self, to: Target, log: &Log) {
+        self.cursor = to.cursor(log);
         self.unsaved = true;
         self.rewind();
     }
@@ -62,13 +62,14 @@ impl Subscription {
         next: u64,
         acked: impl Iterator<Item = u64>,
         partial: impl Iterator<Item = (u64, Unacked)>,
+        log: &Log,
     ) {
         self.cursor = Cursor::at(next);
         for offset in acked {
-            self.cursor.ack(offset);
+            self.cursor.ack(offset, log);
         }
         for (offset, unacked) in partial {
-            self.cursor.ack_part(offset, &unacked);
+            self.cursor.ack_part(offset, &unacked, log);
         }
         self.rewind();
     }
@@ -94,9 +95,9 @@ impl Subscription {
         }
     }
 
-    /// Entries before the offset are gone.
-    pub fn handle_trimmed(&mut self, base: u64) {
-        self.cursor.ack_below(base);
+    /// The log is about to let go of the entries before the offset.
+    pub fn handle_trim(&mut self, base: u64, log: &Log) {
+        self.cursor.ack_below(base, log);
         self.read = self.read.max(base);
     }
 }

@@ -168,7 +168,7 @@ fn draining_keys_are_counted() {
     world.send(&key, "0");
     world.send(&key, "1");
     world.settle();
-    let draining = |world: &World| stats(world).keys.map(|keys| (keys.draining, keys.draining_unacked));
+    let draining = |world: &World| stats(world).keys.map(|keys| (keys.draining.keys, keys.draining.messages));
     assert_eq!(draining(&world), Some((0, 0)));
     let second = world.consumer(2, Kind::KeyShared, 100);
     assert_eq!(draining(&world), Some((1, 2)));

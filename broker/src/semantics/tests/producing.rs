@@ -170,9 +170,9 @@ fn an_unload_disconnects_everybody_and_begins_a_ledger() {
     world.producer(CLIENT, "t", "p", Access::Shared);
     world.send("k", "y");
     world.settle();
-    let stats = world.broker.topic_stats(&TopicName::parse("t").expect("valid")).expect("exists");
-    assert_eq!(stats.last, Some(Position { ledger: 2, entry: 0 }));
-    assert_eq!(stats.ledgers, [(1, 1), (2, 1)]);
+    let storage = world.broker.topic_storage(&TopicName::parse("t").expect("valid")).expect("exists");
+    assert_eq!(storage.stats.last, Some(Position { ledger: 2, entry: 0 }));
+    assert_eq!(storage.ledgers, [(1, 1), (2, 1)]);
 }
 
 #[test]
