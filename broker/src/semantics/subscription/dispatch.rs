@@ -52,17 +52,22 @@ impl Subscription {
                 return;
             }
             self.delayed.pop_first();
-            match &mut self.dispatcher {
-                Dispatcher::Shared(queue) => {
-                    queue.replay.insert(offset);
-                }
-                Dispatcher::Keys(queue) => {
-                    if let Some(entry) = log.get(offset) {
-                        queue.push(offset, queue.place(entry.facts.hash));
-                    }
-                }
-                Dispatcher::Single { .. } => {}
+            self.queue(offset, log);
+        }
+    }
+
+    /// A message that was looked at before waits to be handed out.
+    pub(super) fn queue(&mut self, offset: u64, log: &Log) {
+        match &mut self.dispatcher {
+            Dispatcher::Shared(queue) => {
+                queue.replay.insert(offset);
             }
+            Dispatcher::Keys(queue) => {
+                if let Some(entry) = log.get(offset) {
+                    queue.push(offset, queue.place(entry.facts.hash));
+                }
+            }
+            Dispatcher::Single { .. } => {}
         }
     }
 

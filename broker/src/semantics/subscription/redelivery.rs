@@ -8,19 +8,8 @@ use crate::semantics::seek::Target;
 
 impl Subscription {
     pub(super) fn requeue(&mut self, offset: u64, log: &Log) {
-        if !self.take_pending(offset, log) || self.cursor.is_acked(offset) {
-            return;
-        }
-        match &mut self.dispatcher {
-            Dispatcher::Shared(queue) => {
-                queue.replay.insert(offset);
-            }
-            Dispatcher::Keys(queue) => {
-                if let Some(entry) = log.get(offset) {
-                    queue.push(offset, queue.place(entry.facts.hash));
-                }
-            }
-            Dispatcher::Single { .. } => {}
+        if self.take_pending(offset, log) && !self.cursor.is_acked(offset) {
+            self.queue(offset, log);
         }
     }
 
