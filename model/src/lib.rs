@@ -62,8 +62,8 @@ pub enum Weakening {
     WakeUpServedWithoutAFrame,
     /// Rule 8: history is trimmed past the last frame that a later one calls verified.
     TrimPastTheVerified,
-    /// Rule 8: history is trimmed up to carried records that are still under way.
-    TrimBeforeTheCarriedStand,
+    /// Rule 8: history is trimmed up to carried records that were read, whether they stand or not.
+    TrimToCarriedThatDoNotStand,
     /// Rule 8: whoever loads takes the first frame that it finds for standing.
     LoadWithoutAnchor,
 }
@@ -129,6 +129,13 @@ impl Model {
             effects: false,
             wakes: false,
         }
+    }
+
+    /// Trimming where a carrying frame can be void and the one that stands in its place carries nothing: that takes
+    /// a second input. For what a weakening breaks, like [`Model::inputs`].
+    #[must_use]
+    pub fn trimming_behind_rivals() -> Model {
+        Model { crashes: 0, signal: true, ..Model::trimming() }
     }
 
     #[must_use]

@@ -212,18 +212,18 @@ impl Model {
     fn trim_border(&self, broker: &Broker, owner: &Owner, book: &Book) -> Option<usize> {
         let mut chain = Vec::new();
         let mut next = book.head;
-        if self.is(Weakening::TrimBeforeTheCarriedStand) {
-            next = owner.pending.first().copied().unwrap_or(next);
-        }
         while let Some((place, frame)) = broker.find(next) {
             chain.push((place, frame));
             next = frame.previous;
         }
-        let carried = chain.iter().find(|(_, frame)| frame.carried.is_some())?.0;
+        let carried = if self.is(Weakening::TrimToCarriedThatDoNotStand) {
+            broker.visible().find(|(place, frame)| *place < owner.read && frame.carried.is_some())?.0
+        } else {
+            chain.iter().find(|(_, frame)| frame.carried.is_some())?.0
+        };
         let called = |id: FrameId| chain.iter().any(|(_, later)| later.verified == id);
         let safe = chain.iter().any(|(place, frame)| *place >= carried && called(frame.id));
-        let free = self.is(Weakening::TrimPastTheVerified) || self.is(Weakening::TrimBeforeTheCarriedStand);
-        (carried > broker.start && (safe || free)).then_some(carried)
+        (carried > broker.start && (safe || self.is(Weakening::TrimPastTheVerified))).then_some(carried)
     }
 
     fn take(&self, state: &mut State, step: Step) -> Option<()> {

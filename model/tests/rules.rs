@@ -66,7 +66,7 @@ each_is_needed! {
     what_is_read_is_believed_at_the_tail:
         trimming, ReadsAreBelievedAtOnce, "nobody takes a void frame for standing";
     a_trim_waits_for_the_carried:
-        trimming, TrimBeforeTheCarriedStand, "what can be read says everything";
+        trimming_behind_rivals, TrimToCarriedThatDoNotStand, "what can be read says everything";
     loading_needs_an_anchor:
         trimming, LoadWithoutAnchor, "what can be read says everything";
 }
