@@ -6,6 +6,7 @@
 //! ```text
 //! DIR/LOCK               held by the broker that serves the directory
 //! DIR/log-00000007.seg   records, oldest segment first; written by one thread, one sync for all that is queued
+//! DIR/spare.tmp          a segment to be, made ahead
 //! DIR/snapshot.json      the state as of a point of the log, so that older segments can go
 //! ```
 
@@ -21,6 +22,7 @@ pub mod segment;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod simulated;
 pub mod snapshot;
+mod spare;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -36,6 +36,26 @@ pub fn list(files: &dyn Files, dir: &Path) -> Result<Vec<u32>, Error> {
 /// # Errors
 /// It cannot be written.
 pub fn create(files: &dyn Files, dir: &Path, segment: u32) -> std::io::Result<(Arc<dyn OpenFile>, u32)> {
+    let (header, salt) = header(segment);
+    let file = files.create(&path(dir, segment))?;
+    file.write_all_at(&header, 0)?;
+    Ok((file, salt))
+}
+
+/// Makes a file of zeros the segment; the caller syncs the directory.
+///
+/// # Errors
+/// It cannot be written or renamed.
+pub fn adopt(files: &dyn Files, dir: &Path, segment: u32, from: &Path, file: &dyn OpenFile) -> std::io::Result<u32> {
+    let (header, salt) = header(segment);
+    file.write_all_at(&header, 0)?;
+    // Before it has the name: what is called a segment has a header then.
+    file.sync_data()?;
+    files.rename(from, &path(dir, segment))?;
+    Ok(salt)
+}
+
+fn header(segment: u32) -> (Vec<u8>, u32) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // Differs between the uses of a number and of a disk block; it need not be secret.
     let salt = crc32c::crc32c(&[now.as_nanos().to_be_bytes(), u128::from(std::process::id()).to_be_bytes()].concat());
@@ -45,9 +65,7 @@ pub fn create(files: &dyn Files, dir: &Path, segment: u32) -> std::io::Result<(A
     header.extend_from_slice(&segment.to_be_bytes());
     header.extend_from_slice(&salt.to_be_bytes());
     header.extend_from_slice(&crc32c::crc32c(&header).to_be_bytes());
-    let file = files.create(&path(dir, segment))?;
-    file.write_all_at(&header, 0)?;
-    Ok((file, salt))
+    (header, salt)
 }
 
 /// What the start of a segment says.

@@ -32,6 +32,11 @@ struct Readable {
 }
 
 impl Shared {
+    pub(super) fn new(disk_bytes: u64, cache_bytes: usize) -> Shared {
+        let disk_bytes = AtomicI64::new(disk_bytes as i64);
+        Shared { cache: Cache::new(cache_bytes), segments: Mutex::default(), disk_bytes }
+    }
+
     pub(super) fn opened(&self, segment: u32, file: Arc<dyn OpenFile>, salt: u32) {
         let mut segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
         segments.insert(segment, Readable { file, salt });
@@ -45,9 +50,13 @@ impl Shared {
         self.disk_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// What all files take.
+    pub(super) fn disk_bytes(&self) -> u64 {
+        self.disk_bytes.load(Ordering::Relaxed).max(0) as u64
+    }
+
     pub(super) fn check_space(&self, more: u64, options: &Options) -> io::Result<()> {
-        let taken = self.disk_bytes.load(Ordering::Relaxed).max(0) as u64;
-        if taken + more <= options.disk.get() {
+        if self.disk_bytes() + more <= options.disk.get() {
             return Ok(());
         }
         Err(io::Error::new(io::ErrorKind::StorageFull, "no space left within the broker's disk limit"))
@@ -169,7 +178,7 @@ impl Storage {
     ) -> io::Result<(Storage, ByHand)> {
         let (storage, writer) = Storage::prepare(dir, options, recovered, needed, Box::new(on_completion))?;
         let queue = storage.queue.clone();
-        Ok((storage, ByHand { writer, queue }))
+        Ok((storage, ByHand { writer: writer.alone(), queue }))
     }
 
     fn prepare(
@@ -179,9 +188,7 @@ impl Storage {
         needed: BTreeMap<u32, u64>,
         on_completion: super::writer::Answer,
     ) -> io::Result<(Storage, Writer)> {
-        let disk_bytes = AtomicI64::new(recovered.disk_bytes as i64);
-        let cache = Cache::new(options.cache_bytes);
-        let shared = Arc::new(Shared { cache, segments: Mutex::default(), disk_bytes });
+        let shared = Arc::new(Shared::new(recovered.disk_bytes, options.cache_bytes));
         for (number, salt) in &recovered.segments {
             shared.opened(*number, options.files.open(&segment::path(dir, *number))?, *salt);
         }
@@ -207,7 +214,7 @@ impl Storage {
     }
 
     pub fn disk_bytes(&self) -> u64 {
-        self.reader.shared.disk_bytes.load(Ordering::Relaxed).max(0) as u64
+        self.reader.shared.disk_bytes()
     }
 
     pub fn open_segment(&self) -> u32 {

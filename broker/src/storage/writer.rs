@@ -14,11 +14,13 @@ use super::files::OpenFile;
 use super::record::{self, Kind, Message};
 use super::segment;
 use super::snapshot::{self, LogPoint};
+use super::spare::Spares;
 use super::store::Shared;
 use super::{Mode, Options};
 use crate::semantics::Location;
 
-/// Space is reserved, as zeros, in steps of this: syncing an overwrite is cheaper than syncing growth.
+/// Where no file was made ahead (`spare.rs`), space is reserved, as zeros, in steps of this: syncing an overwrite is
+/// cheaper than syncing growth.
 const RESERVE_BYTES: u32 = 1024 * 1024;
 /// One write holds at most about this much.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -125,6 +127,7 @@ pub struct Writer {
     /// None after a failure, until a new segment could be begun.
     open: Option<Open>,
     next_segment: u32,
+    spares: Spares,
     epoch: u64,
     gathered: BytesMut,
     locations: Vec<Location>,
@@ -159,6 +162,7 @@ impl Writer {
         on_completion: Answer,
     ) -> Writer {
         let (gathered, locations) = (BytesMut::new(), Vec::new());
+        let spares = Spares::new(&dir, options.clone(), shared.clone());
         Writer {
             dir,
             options,
@@ -166,11 +170,19 @@ impl Writer {
             on_completion,
             open: None,
             next_segment,
+            spares,
             epoch: 0,
             gathered,
             locations,
             messages: 0,
         }
+    }
+
+    /// Nothing is done aside.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub fn alone(mut self) -> Writer {
+        self.spares = self.spares.by_caller();
+        self
     }
 
     /// Works until it is told to stop.
@@ -191,6 +203,7 @@ impl Writer {
                 Command::Stop => {
                     self.flush();
                     self.close();
+                    self.spares.stop();
                     return true;
                 }
             }
@@ -257,6 +270,7 @@ impl Writer {
                     self.gathered = BytesMut::new();
                 }
                 (self.on_completion)(Completion::Stored { locations, messages });
+                self.look_ahead();
             }
             Err(error) => {
                 let count = locations.len();
@@ -291,17 +305,38 @@ impl Writer {
     fn roll(&mut self) -> io::Result<()> {
         self.close();
         let number = self.next_segment;
-        self.shared.check_space(u64::from(segment::HEADER_LEN), &self.options)?;
-        let (file, salt) = segment::create(&*self.options.files, &self.dir, number)?;
-        file.sync_all()?;
-        self.options.files.sync_dir(&self.dir)?;
+        let files = self.options.files.clone();
+        let (file, salt, reserved) = match self.spares.take() {
+            Some(file) => {
+                let reserved = self.spares.bytes();
+                let adopted = segment::adopt(&*files, &self.dir, number, self.spares.path(), &*file)
+                    .and_then(|salt| files.sync_dir(&self.dir).map(|()| salt));
+                // After a failure, the next try makes a new file of this name.
+                (file, adopted.inspect_err(|_| self.shared.add_disk_bytes(-i64::from(reserved)))?, reserved)
+            }
+            None => {
+                self.shared.check_space(u64::from(segment::HEADER_LEN), &self.options)?;
+                let (file, salt) = segment::create(&*files, &self.dir, number)?;
+                file.sync_all()?;
+                files.sync_dir(&self.dir)?;
+                self.shared.add_disk_bytes(i64::from(segment::HEADER_LEN));
+                (file, salt, segment::HEADER_LEN)
+            }
+        };
         self.shared.opened(number, file.clone(), salt);
-        self.shared.add_disk_bytes(i64::from(segment::HEADER_LEN));
         self.next_segment += 1;
         let end = segment::HEADER_LEN;
-        self.open = Some(Open { file, segment: number, salt, end, reserved: end, synced_to: end });
+        self.open = Some(Open { file, segment: number, salt, end, reserved, synced_to: end });
         (self.on_completion)(Completion::Rolled { segment: number });
         Ok(())
+    }
+
+    /// Has the next segment made when this one is half full: a broker that stores little never pays for it.
+    fn look_ahead(&mut self) {
+        let half = self.options.segment_bytes / 2;
+        if self.options.mode == Mode::Durable && self.open.as_ref().is_some_and(|open| open.end > half) {
+            self.spares.make();
+        }
     }
 
     fn snapshot(&mut self, body: &[u8]) {
