@@ -27,13 +27,14 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use everpulse_protocol::Position;
 
 use crate::backoff::Backoff;
-use crate::link::{Connected, Endpoint, Link, call};
+use crate::link::{CALL, Connected, Endpoint, Link, call};
 use crate::{Error, ErrorKind};
 
 /// A feed that hears nothing for this long asks the broker whether it still knows it...
 const PROBE_AFTER: Duration = Duration::from_secs(4);
-/// ... and is rebuilt on a new connection when no answer comes in this time.
-const PROBE: Duration = Duration::from_secs(3);
+/// ... and is rebuilt on a new connection when no answer comes in this time. Perhaps the crate subscribes anew just now;
+/// both together are less than what it waits for that, see [`Link::abandon`].
+const PROBE: Duration = Duration::from_secs(5);
 const CLOSE: Duration = Duration::from_secs(2);
 
 /// What to subscribe to.
@@ -210,6 +211,7 @@ impl Feed {
                     None => self.drop_live("the stream ended"),
                 },
                 Ok(()) = self.endpoints.changed() => self.drop_live("the broker moved"),
+                () = live.connected.abandoned() => self.drop_live("its connection is given up"),
                 () = sleep_until(probe_at) => self.probe().await,
             }
         }
@@ -265,7 +267,7 @@ impl Feed {
                 Err(_) => self.take_ready(),
             }
         }
-        self.discard_connection();
+        self.abandon_connection();
         self.drop_live("no answer");
         let message = format!("cannot ask for the last position of {}: no answer in {PROBE:?}", self.spec.topic);
         Err(Error::new(ErrorKind::Unreachable, message))
@@ -316,7 +318,7 @@ impl Feed {
                 self.take_ready();
                 // Messages came instead of the answer: it lives.
                 if self.buffer.is_empty() && self.live.is_some() {
-                    self.discard_connection();
+                    self.abandon_connection();
                     self.drop_live("it does not answer");
                 }
             }
@@ -383,9 +385,9 @@ impl Feed {
         }
     }
 
-    fn discard_connection(&self) {
+    fn abandon_connection(&self) {
         if let Some(live) = &self.live {
-            self.link.discard(&live.connected);
+            self.link.abandon(&live.connected);
         }
     }
 }
@@ -413,10 +415,13 @@ async fn build(link: Arc<Link>, spec: Spec) -> Result<Live, Error> {
         .with_batch_size(spec.queue)
         .with_options(options)
         .build::<Raw>();
+    let began = Instant::now();
     match call(&attempt, built).await {
         Ok(consumer) => Ok(Live { consumer, connected, since_ms, last: None }),
         Err(error) => {
-            if error.kind() == ErrorKind::Unreachable {
+            if began.elapsed() >= CALL {
+                link.abandon(&connected);
+            } else if error.kind() == ErrorKind::Unreachable {
                 link.discard(&connected);
             }
             Err(error)

@@ -26,9 +26,11 @@ use crate::{Error, ErrorKind, handshake};
 /// How often a connection is pinged, and how long the crate waits for any answer. Together with the probes of
 /// `feed.rs` they decide how fast a connection that swallows everything is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
-const OPERATION: Duration = Duration::from_secs(5);
-/// Our own limit for one call: several of the crate's operations one after another.
-const CALL: Duration = Duration::from_secs(12);
+const OPERATION: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(5);
+/// Our own limit for one call. Less than the crate's: a subscription that the crate gives up waiting for, it tries again
+/// elsewhere and says nothing, see [`Link::abandon`].
+pub(crate) const CALL: Duration = Duration::from_secs(9);
 
 /// Bytes and messages in flight per link, in units: what is not limited here is not limited at all, and an
 /// overflow of the crate's own queue leaks.
@@ -63,6 +65,17 @@ pub(crate) struct Connected {
     /// Permits for sends in flight, see [`units`].
     pub sends: Arc<Semaphore>,
     id: u64,
+    left: watch::Sender<bool>,
+}
+
+impl Connected {
+    /// Comes when whoever uses this has to leave it, see [`Link::abandon`].
+    ///
+    /// Cancel safe.
+    pub async fn abandoned(&self) {
+        // The sender lives as long as this.
+        let _ = self.left.subscribe().wait_for(|left| *left).await;
+    }
 }
 
 type Building = Shared<BoxFuture<'static, Result<Arc<Connected>, Error>>>;
@@ -116,6 +129,16 @@ impl Link {
         }
     }
 
+    /// Makes everybody leave a client, so that its connections end: a subscription was not answered in time. The broker
+    /// may have made the consumer all the same, of which the crate then knows nothing. It would have its share of the
+    /// messages, or of the keys, and give it to nobody, for ever: only the end of its connection ends it.
+    pub fn abandon(&self, suspect: &Connected) {
+        self.discard(suspect);
+        if !suspect.left.send_replace(true) {
+            tracing::info!(role = self.role, "a subscription was not answered in time; its connection is given up");
+        }
+    }
+
     async fn build(self: Arc<Self>, endpoint: Endpoint) -> Result<Arc<Connected>, Error> {
         let built = connect(&endpoint, &self.access).await;
         let mut state = self.state();
@@ -125,6 +148,7 @@ impl Link {
             endpoint,
             sends: Arc::new(Semaphore::new(SEND_UNITS)),
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            left: watch::Sender::new(false),
         });
         state.connected = Some(connected.clone());
         tracing::debug!(role = self.role, url = connected.endpoint.service_url, "connected");
@@ -171,7 +195,7 @@ async fn connect(endpoint: &Endpoint, access: &Access) -> Result<CratePulsar, Er
             min_backoff: Duration::from_millis(20),
             max_backoff: Duration::from_millis(200),
             max_retries: 1,
-            connection_timeout: OPERATION,
+            connection_timeout: CONNECT,
             keep_alive: KEEP_ALIVE,
             ..ConnectionRetryOptions::default()
         })

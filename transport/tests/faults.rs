@@ -227,6 +227,46 @@ async fn a_missing_receipt_is_an_unknown_outcome_and_no_broker_is_not() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_whose_answer_was_lost_keeps_no_messages() {
+    on_each_arm(async |arm| {
+        let (proxy, transport) = behind_proxy(arm).await;
+        let mut consumer = transport
+            .subscribe(Subscription::new("inbox", "owners", SubscriptionKind::KeyShared).queue(20))
+            .await
+            .expect("subscribed");
+        // Others use the same connection, and go on using it.
+        let mut reader = transport.reader("history-partition-0", None);
+        transport.last_position("history-partition-0").await.expect("an answer");
+        proxy.withhold_success();
+        transport.unload("inbox-partition-0").await.expect("unloaded");
+        // By then it was given up and tried anew.
+        soon("answers withheld", proxy.withheld(8)).await;
+        proxy.pass_success();
+        let publisher = publisher(&transport, "inbox-partition-0");
+        let publishing = async {
+            for number in 0..100 {
+                let stored = publisher.publish_until_confirmed(numbered(Some(&format!("key-{number}")), number));
+                stored.await.expect("stored");
+            }
+        };
+        let consuming = async {
+            let mut seen = HashSet::new();
+            while seen.len() < 100 {
+                let delivery = consumer.recv().await;
+                consumer.acker().ack(delivery.token);
+                seen.insert(number_of(&delivery));
+            }
+        };
+        let reading = async { reader.next().await };
+        tokio::select! {
+            ((), ()) = soon("every key", async { tokio::join!(publishing, consuming) }) => {}
+            _ = reading => panic!("nothing was written there"),
+        }
+    })
+    .await;
+}
+
 /// An application whose traffic passes a proxy.
 async fn behind_proxy(arm: &Arm) -> (Proxy, Transport) {
     let direct = arm.transport().await;

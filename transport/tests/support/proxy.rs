@@ -1,4 +1,4 @@
-//! A TCP proxy in front of a broker that can cut, refuse and swallow. It replaces the broker's address in lookup
+//! A TCP proxy in front of a broker that can cut, refuse, swallow and withhold answers. It replaces the broker's address in lookup
 //! answers by its own, so that all connections go through it.
 
 use std::sync::Mutex;
@@ -28,10 +28,18 @@ struct State {
     change: u64,
 }
 
+/// What happens to the broker's plain "success", the answer to a subscription.
+#[derive(Clone, Copy, Debug, Default)]
+struct Withheld {
+    on: bool,
+    count: u64,
+}
+
 pub struct Proxy {
     pub url: String,
     state: watch::Sender<State>,
     accepted: watch::Receiver<u64>,
+    withholding: watch::Sender<Withheld>,
     /// What has to live as long as the proxy: the embedded broker behind it.
     kept: Mutex<Vec<Box<dyn Send>>>,
 }
@@ -50,8 +58,9 @@ impl Proxy {
         let own = listener.local_addr().expect("bound").to_string();
         let (state, states) = watch::channel(State { new: Mode::Forward, old: Mode::Forward, change: 0 });
         let (count, accepted) = watch::channel(0);
-        tokio::spawn(accept(listener, broker, own.clone(), states, count));
-        Proxy { url: format!("pulsar://{own}"), state, accepted, kept: Mutex::default() }
+        let withholding = watch::Sender::new(Withheld::default());
+        tokio::spawn(accept(listener, broker, own.clone(), states, count, withholding.clone()));
+        Proxy { url: format!("pulsar://{own}"), state, accepted, withholding, kept: Mutex::default() }
     }
 
     /// Cuts all connections; new ones are good.
@@ -77,6 +86,22 @@ impl Proxy {
     /// New connections are good again; others are cut.
     pub fn heal(&self) {
         self.cut();
+    }
+
+    /// From now on nobody hears that a subscription succeeded; all else passes.
+    pub fn withhold_success(&self) {
+        self.withholding.send_modify(|withheld| withheld.on = true);
+    }
+
+    /// Answers pass again; those that were withheld stay lost.
+    pub fn pass_success(&self) {
+        self.withholding.send_modify(|withheld| withheld.on = false);
+    }
+
+    /// Waits until so many answers were withheld.
+    pub async fn withheld(&self, count: u64) {
+        let mut withheld = self.withholding.subscribe();
+        withheld.wait_for(|withheld| withheld.count >= count).await.expect("it lives as long as this");
     }
 
     fn change(&self, old: Mode, new: Mode) {
@@ -105,6 +130,7 @@ async fn accept(
     own: String,
     states: watch::Receiver<State>,
     accepted: watch::Sender<u64>,
+    withholding: watch::Sender<Withheld>,
 ) {
     while let Ok((client, _)) = listener.accept().await {
         accepted.send_modify(|count| *count += 1);
@@ -118,8 +144,29 @@ async fn accept(
         let (client_read, client_write) = client.into_split();
         let (server_read, server_write) = server.into_split();
         tokio::spawn(forward(client_read, server_write, states.clone(), state, None));
-        let replace = Some((broker.clone(), own.clone()));
-        tokio::spawn(forward(server_read, client_write, states.clone(), state, replace));
+        let answers = Answers { broker: broker.clone(), own: own.clone(), withholding: withholding.clone() };
+        tokio::spawn(forward(server_read, client_write, states.clone(), state, Some(answers)));
+    }
+}
+
+/// What is changed on the way to the client.
+struct Answers {
+    broker: String,
+    own: String,
+    withholding: watch::Sender<Withheld>,
+}
+
+impl Answers {
+    /// False if it is withheld.
+    fn pass(&self, frame: &mut [u8]) -> bool {
+        substitute(frame, self.broker.as_bytes(), self.own.as_bytes());
+        // Length, length of the command, then the command's type as its first field.
+        let is_success = frame.get(8..10) == Some(&[0x08, pulsar::proto::base_command::Type::Success as u8]);
+        let withhold = is_success && self.withholding.borrow().on;
+        if withhold {
+            self.withholding.send_modify(|withheld| withheld.count += 1);
+        }
+        !withhold
     }
 }
 
@@ -128,7 +175,7 @@ async fn forward(
     mut to: OwnedWriteHalf,
     mut states: watch::Receiver<State>,
     mut state: State,
-    replace: Option<(String, String)>,
+    answers: Option<Answers>,
 ) {
     let mut mode = state.new;
     loop {
@@ -145,8 +192,8 @@ async fn forward(
             }
             frame = frame(&mut from), if mode == Mode::Forward => {
                 let Some(mut frame) = frame else { return };
-                if let Some((old, new)) = &replace {
-                    substitute(&mut frame, old.as_bytes(), new.as_bytes());
+                if answers.as_ref().is_some_and(|answers| !answers.pass(&mut frame)) {
+                    continue;
                 }
                 if to.write_all(&frame).await.is_err() {
                     return;
