@@ -22,6 +22,7 @@ use crate::server::Hub;
 use crate::timestamp::iso_8601;
 use crate::wire::compression::unpack;
 use crate::wire::frame::split_entry;
+use crate::wire::messages::{KeyValue, MessageMetadata};
 
 pub(super) fn routes(topic: &str) -> Routes {
     Routes::default()
@@ -109,61 +110,6 @@ pub(super) fn id(position: Option<Position>, partition: i64) -> serde_json::Valu
     value!({ "ledgerId": ledger, "entryId": entry, "partitionIndex": partition, "batchIndex": -1, "batchSize": 0 })
 }
 
-/// The part of a message's metadata that is shown; field numbers of PulsarApi.proto.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Metadata {
-    #[prost(string, required, tag = "1")]
-    producer_name: String,
-    #[prost(uint64, required, tag = "2")]
-    sequence_id: u64,
-    #[prost(uint64, required, tag = "3")]
-    publish_time: u64,
-    #[prost(message, repeated, tag = "4")]
-    properties: Vec<Property>,
-    #[prost(string, optional, tag = "6")]
-    partition_key: Option<String>,
-    #[prost(int32, optional, tag = "8")]
-    compression: Option<i32>,
-    #[prost(uint32, optional, tag = "9")]
-    uncompressed_size: Option<u32>,
-    #[prost(int32, optional, tag = "11")]
-    num_messages_in_batch: Option<i32>,
-    #[prost(uint64, optional, tag = "12")]
-    event_time: Option<u64>,
-    #[prost(string, optional, tag = "14")]
-    encryption_algo: Option<String>,
-    #[prost(bytes = "bytes", optional, tag = "16")]
-    schema_version: Option<Bytes>,
-    #[prost(bool, optional, tag = "17")]
-    partition_key_b64_encoded: Option<bool>,
-    #[prost(bytes = "bytes", optional, tag = "18")]
-    ordering_key: Option<Bytes>,
-    #[prost(int64, optional, tag = "19")]
-    deliver_at_time: Option<i64>,
-    #[prost(uint64, optional, tag = "24")]
-    highest_sequence_id: Option<u64>,
-    #[prost(bool, optional, tag = "25")]
-    null_value: Option<bool>,
-    #[prost(string, optional, tag = "26")]
-    uuid: Option<String>,
-    #[prost(int32, optional, tag = "27")]
-    num_chunks: Option<i32>,
-    #[prost(int32, optional, tag = "28")]
-    total_chunk_bytes: Option<i32>,
-    #[prost(int32, optional, tag = "29")]
-    chunk_id: Option<i32>,
-    #[prost(bool, optional, tag = "30")]
-    null_partition_key: Option<bool>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Property {
-    #[prost(string, required, tag = "1")]
-    key: String,
-    #[prost(string, required, tag = "2")]
-    value: String,
-}
-
 async fn shown(hub: &Hub, found: Option<Peeked>, otherwise: &str) -> Reply {
     let Some(Peeked { position, entry }) = found else { return Err(Failure::not_found(otherwise)) };
     let reader = hub.reader.clone();
@@ -183,12 +129,14 @@ async fn shown(hub: &Hub, found: Option<Peeked>, otherwise: &str) -> Reply {
 fn message(position: Position, entry: &Bytes) -> Reply {
     let unreadable = || Failure::internal(format!("The metadata of message {position} cannot be read"));
     let (metadata, payload) = split_entry(entry).ok_or_else(unreadable)?;
-    let metadata = Metadata::decode(metadata).map_err(|_| unreadable())?;
+    let metadata = MessageMetadata::decode(metadata).map_err(|_| unreadable())?;
     let compression = metadata.compression.unwrap_or(0);
     let mut headers = Headers::default();
     headers.add("message-id", position);
-    let properties: BTreeMap<&str, &str> =
-        metadata.properties.iter().map(|property| (property.key.as_str(), property.value.as_str())).collect();
+    let properties =
+        metadata.properties.into_iter().map(|property| KeyValue::decode(property).map_err(|_| unreadable()));
+    let properties = properties.map(|property| property.map(|KeyValue { key, value }| (key, value)));
+    let properties: BTreeMap<String, String> = properties.collect::<Result<_, _>>()?;
     headers.add("property", value!(properties));
     headers.add("publish-time", iso_8601(metadata.publish_time));
     headers.maybe("event-time", metadata.event_time.filter(|at| *at != 0).map(iso_8601));
@@ -199,9 +147,9 @@ fn message(position: Position, entry: &Bytes) -> Reply {
     }
     headers.maybe("null-value", metadata.null_value);
     headers.maybe("null-partition-key", metadata.null_partition_key);
-    headers.maybe("num-chunks-from-msg", metadata.num_chunks);
+    headers.maybe("num-chunks-from-msg", metadata.num_chunks_from_msg);
     headers.maybe("chunk-id", metadata.chunk_id);
-    headers.maybe("total-chunk-msg-size", metadata.total_chunk_bytes);
+    headers.maybe("total-chunk-msg-size", metadata.total_chunk_msg_size);
     headers.maybe("uuid", metadata.uuid);
     headers.add("is-encrypted", metadata.encryption_algo.is_some());
     headers.maybe("encryption-algo", metadata.encryption_algo.clone());

@@ -6,24 +6,8 @@ use prost::encoding::{WireType, decode_key, encode_key, encode_varint};
 
 use super::MESSAGE_BYTES_MAX;
 use super::compression::unpack;
-use super::frame::{CHECKSUM_MAGIC, metadata_of};
-
-/// The metadata of an entry, as far as it says what is in the payload.
-#[derive(Clone, PartialEq, Message)]
-struct EntryMetadata {
-    #[prost(string, optional, tag = "6")]
-    partition_key: Option<String>,
-    #[prost(int32, optional, tag = "8")]
-    compression: Option<i32>,
-    #[prost(uint32, optional, tag = "9")]
-    uncompressed_size: Option<u32>,
-    #[prost(int32, optional, tag = "11")]
-    num_messages_in_batch: Option<i32>,
-    #[prost(string, optional, tag = "14")]
-    encryption_algo: Option<String>,
-    #[prost(int32, optional, tag = "27")]
-    num_chunks_from_msg: Option<i32>,
-}
+use super::frame::{CHECKSUM_MAGIC, split_entry};
+use super::messages::MessageMetadata;
 
 #[derive(Clone, PartialEq, Message)]
 struct SingleMetadata {
@@ -55,16 +39,14 @@ pub struct Keyed {
 /// An entry taken apart.
 struct Parts {
     metadata: Bytes,
-    fields: EntryMetadata,
+    fields: MessageMetadata,
     payload: Bytes,
 }
 
 fn parts(entry: &Bytes) -> Option<Parts> {
-    let metadata = metadata_of(entry)?;
-    let fields = EntryMetadata::decode(metadata.clone()).ok()?;
-    let payload = entry.slice_ref(metadata.as_ref());
-    let end = payload.as_ptr() as usize - entry.as_ptr() as usize + payload.len();
-    Some(Parts { metadata, fields, payload: entry.slice(end..) })
+    let (metadata, payload) = split_entry(entry)?;
+    let fields = MessageMetadata::decode(metadata.clone()).ok()?;
+    Some(Parts { metadata, fields, payload })
 }
 
 impl Parts {
@@ -162,7 +144,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::frame::is_intact;
+    use crate::wire::frame::{is_intact, metadata_of};
 
     fn single(key: Option<&str>, payload: &[u8]) -> Vec<u8> {
         let (partition_key, payload_size) = (key.map(str::to_owned), payload.len() as i32);
@@ -173,7 +155,7 @@ mod tests {
         bytes
     }
 
-    fn entry(metadata: &EntryMetadata, payload: &[u8]) -> Bytes {
+    fn entry(metadata: &MessageMetadata, payload: &[u8]) -> Bytes {
         let mut entry = (metadata.encoded_len() as u32 + 6).to_be_bytes().to_vec();
         // A field that we do not know (tag 4, a property), to be kept.
         entry.extend([4 << 3 | 2, 4, 1, 2, 3, 4]);
@@ -185,7 +167,7 @@ mod tests {
     fn batch(pack: bool) -> Bytes {
         let payload: Vec<u8> =
             [single(Some("a"), b"1"), single(None, b"2"), single(Some("b"), b""), single(Some("a"), b"3")].concat();
-        let metadata = EntryMetadata {
+        let metadata = MessageMetadata {
             num_messages_in_batch: Some(4),
             compression: pack.then_some(1),
             uncompressed_size: Some(payload.len() as u32),
@@ -200,7 +182,7 @@ mod tests {
 
     #[test]
     fn keys_are_found_in_messages_and_in_batches_packed_or_not() {
-        let metadata = EntryMetadata { partition_key: Some("k".into()), ..Default::default() };
+        let metadata = MessageMetadata { partition_key: Some("k".into()), ..Default::default() };
         let message = |empty| Contents::Message(Keyed { key: Some("k".into()), empty });
         assert_eq!(Contents::of(&entry(&metadata, b"x")), message(false));
         assert_eq!(Contents::of(&entry(&metadata, b"")), message(true));
@@ -225,11 +207,11 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_left_alone() {
         let encrypted =
-            EntryMetadata { num_messages_in_batch: Some(1), encryption_algo: Some("x".into()), ..Default::default() };
+            MessageMetadata { num_messages_in_batch: Some(1), encryption_algo: Some("x".into()), ..Default::default() };
         assert_eq!(Contents::of(&entry(&encrypted, b"???")), Contents::Opaque);
-        let chunk = EntryMetadata { num_chunks_from_msg: Some(2), ..Default::default() };
+        let chunk = MessageMetadata { num_chunks_from_msg: Some(2), ..Default::default() };
         assert_eq!(Contents::of(&entry(&chunk, b"part")), Contents::Opaque);
-        let torn = EntryMetadata { num_messages_in_batch: Some(9), ..Default::default() };
+        let torn = MessageMetadata { num_messages_in_batch: Some(9), ..Default::default() };
         assert_eq!(Contents::of(&entry(&torn, &single(None, b"x"))), Contents::Opaque);
     }
 
@@ -238,7 +220,7 @@ mod tests {
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), count in 0..9i32) {
             let bytes = Bytes::from(bytes);
             let _ = Contents::of(&bytes);
-            let metadata = EntryMetadata { num_messages_in_batch: Some(count), ..Default::default() };
+            let metadata = MessageMetadata { num_messages_in_batch: Some(count), ..Default::default() };
             let _ = rebatch(&entry(&metadata, &bytes), |_| false);
         }
     }

@@ -30,6 +30,7 @@ pub struct KeyValue {
     pub value: String,
 }
 
+/// What stands before a message's payload, or a batch's.
 #[derive(Clone, PartialEq, Message)]
 pub struct MessageMetadata {
     #[prost(string, required, tag = "1")]
@@ -38,12 +39,25 @@ pub struct MessageMetadata {
     pub sequence_id: u64,
     #[prost(uint64, required, tag = "3")]
     pub publish_time: u64,
+    /// Each is a [`KeyValue`]; decoded by who wants them, not for every message that comes by.
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    pub properties: Vec<Bytes>,
     #[prost(string, optional, tag = "6")]
     pub partition_key: Option<String>,
+    #[prost(int32, optional, tag = "8")]
+    pub compression: Option<i32>,
+    #[prost(uint32, optional, tag = "9")]
+    pub uncompressed_size: Option<u32>,
     #[prost(int32, optional, tag = "11")]
     pub num_messages_in_batch: Option<i32>,
+    #[prost(uint64, optional, tag = "12")]
+    pub event_time: Option<u64>,
     #[prost(message, repeated, tag = "13")]
     pub encryption_keys: Vec<EncryptionKeys>,
+    #[prost(string, optional, tag = "14")]
+    pub encryption_algo: Option<String>,
+    #[prost(bytes = "bytes", optional, tag = "16")]
+    pub schema_version: Option<Bytes>,
     #[prost(bool, optional, tag = "17")]
     pub partition_key_b64_encoded: Option<bool>,
     #[prost(bytes = "bytes", optional, tag = "18")]
@@ -52,10 +66,18 @@ pub struct MessageMetadata {
     pub deliver_at_time: Option<i64>,
     #[prost(uint64, optional, tag = "24")]
     pub highest_sequence_id: Option<u64>,
+    #[prost(bool, optional, tag = "25")]
+    pub null_value: Option<bool>,
+    #[prost(string, optional, tag = "26")]
+    pub uuid: Option<String>,
     #[prost(int32, optional, tag = "27")]
     pub num_chunks_from_msg: Option<i32>,
+    #[prost(int32, optional, tag = "28")]
+    pub total_chunk_msg_size: Option<i32>,
     #[prost(int32, optional, tag = "29")]
     pub chunk_id: Option<i32>,
+    #[prost(bool, optional, tag = "30")]
+    pub null_partition_key: Option<bool>,
 }
 
 /// Which keys a message is encrypted with; a broker only looks whether there are any.
