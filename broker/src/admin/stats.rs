@@ -10,6 +10,7 @@ use super::reply::{Reply, json};
 use super::routes::Routes;
 use super::topics::Shared;
 use crate::semantics::stats::{ConsumerStats, ProducerStats, SubscriptionStats, TopicStats};
+use crate::semantics::subscription::Traffic;
 use crate::semantics::{Access, Broker};
 use crate::timestamp::iso_8601;
 
@@ -162,15 +163,24 @@ fn address(address: &str) -> String {
     if address.is_empty() || address.starts_with('/') { address.to_owned() } else { format!("/{address}") }
 }
 
-fn subscription(state: &SubscriptionStats, wanted: &Wanted) -> Value {
-    let consumers = state.consumers.iter().filter(|_| !wanted.exclude_consumers).map(consumer);
-    let traffic = &state.traffic;
-    let mut all = fields! {
+/// What a subscription and a consumer have in common.
+fn went_out(traffic: &Traffic) -> Map<String, Value> {
+    fields! {
         "msgRateOut": traffic.rate_out.per_second(),
         "msgThroughputOut": traffic.throughput_out.per_second(),
         "bytesOutCounter": traffic.bytes_out,
         "msgOutCounter": traffic.messages_out,
         "msgRateRedeliver": traffic.rate_redelivered.per_second(),
+        "lastConsumedFlowTimestamp": traffic.last_flow_ms,
+        "lastConsumedTimestamp": traffic.last_delivered_ms,
+        "lastAckedTimestamp": traffic.last_acked_ms,
+    }
+}
+
+fn subscription(state: &SubscriptionStats, wanted: &Wanted) -> Value {
+    let consumers = state.consumers.iter().filter(|_| !wanted.exclude_consumers).map(consumer);
+    let mut all = went_out(&state.traffic);
+    all.extend(fields! {
         "msgBacklog": state.backlog,
         "backlogSize": state.backlog_bytes,
         "earliestMsgPublishTimeInBacklog": state.oldest_backlog_ms,
@@ -180,9 +190,6 @@ fn subscription(state: &SubscriptionStats, wanted: &Wanted) -> Value {
         "unackedMessages": state.unacked,
         "type": if state.consumers.is_empty() { "None" } else { state.kind.name() },
         "lastExpireTimestamp": state.last_expired_ms,
-        "lastConsumedFlowTimestamp": traffic.last_flow_ms,
-        "lastConsumedTimestamp": traffic.last_delivered_ms,
-        "lastAckedTimestamp": traffic.last_acked_ms,
         "lastMarkDeleteAdvancedTimestamp": state.last_mark_delete_ms,
         "consumers": consumers.collect::<Vec<_>>(),
         "isDurable": state.durable,
@@ -193,7 +200,7 @@ fn subscription(state: &SubscriptionStats, wanted: &Wanted) -> Value {
         "consumersAfterMarkDeletePosition": Map::new(),
         "nonContiguousDeletedMessagesRanges": state.acked_ranges,
         "subscriptionProperties": state.properties,
-    };
+    });
     if let Some(active) = &state.active_consumer {
         all.insert("activeConsumerName".into(), value!(active));
     }
@@ -207,12 +214,8 @@ fn subscription(state: &SubscriptionStats, wanted: &Wanted) -> Value {
 
 fn consumer(consumer: &ConsumerStats) -> Value {
     let traffic = &consumer.traffic;
-    let mut all = fields! {
-        "msgRateOut": traffic.rate_out.per_second(),
-        "msgThroughputOut": traffic.throughput_out.per_second(),
-        "bytesOutCounter": traffic.bytes_out,
-        "msgOutCounter": traffic.messages_out,
-        "msgRateRedeliver": traffic.rate_redelivered.per_second(),
+    let mut all = went_out(traffic);
+    all.extend(fields! {
         "consumerName": consumer.name,
         "availablePermits": consumer.permits,
         "unackedMessages": consumer.unacked,
@@ -220,13 +223,10 @@ fn consumer(consumer: &ConsumerStats) -> Value {
         "address": address(&consumer.address),
         "connectedSince": iso_8601(consumer.connected_ms),
         "clientVersion": consumer.client_version,
-        "lastAckedTimestamp": traffic.last_acked_ms,
-        "lastConsumedTimestamp": traffic.last_delivered_ms,
-        "lastConsumedFlowTimestamp": traffic.last_flow_ms,
         "metadata": consumer.metadata,
         "lastAckedTime": iso_8601(traffic.last_acked_ms),
         "lastConsumedTime": iso_8601(traffic.last_delivered_ms),
-    };
+    });
     if !consumer.key_ranges.is_empty() {
         let ranges: Vec<[u32; 2]> = consumer.key_ranges.iter().map(|(first, last)| [*first, *last]).collect();
         all.insert("keyHashRangeArrays".into(), value!(ranges));
