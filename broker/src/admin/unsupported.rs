@@ -23,6 +23,24 @@ struct Policy {
     reason: &'static str,
 }
 
+const fn post(
+    path: &'static str,
+    reads: &'static str,
+    asks_nothing: fn(&Value) -> bool,
+    reason: &'static str,
+) -> Policy {
+    Policy { path, set: "POST", reads, asks_nothing, reason }
+}
+
+const fn put(
+    path: &'static str,
+    reads: &'static str,
+    asks_nothing: fn(&Value) -> bool,
+    reason: &'static str,
+) -> Policy {
+    Policy { set: "PUT", ..post(path, reads, asks_nothing, reason) }
+}
+
 const RATES: &str = "Rates are not limited by this broker";
 const OFFLOAD: &str = "Offloading to other storage is not supported";
 const REPLICATION: &str = "Replication is not supported: there is one cluster, `standalone`";
@@ -44,23 +62,17 @@ const NO_JMX: &str = "There are no numbers of a Java process here: ask for /metr
 const NO_BOOKIES: &str = "There are no bookies: the broker stores messages itself";
 
 const OF_BOTH: &[Policy] = &[
-    Policy { path: "publishRate", set: "POST", reads: "", asks_nothing: unlimited, reason: RATES },
-    Policy { path: "dispatchRate", set: "POST", reads: "", asks_nothing: unlimited, reason: RATES },
-    Policy { path: "subscriptionDispatchRate", set: "POST", reads: "", asks_nothing: unlimited, reason: RATES },
-    Policy { path: "subscribeRate", set: "POST", reads: "", asks_nothing: unlimited, reason: RATES },
-    Policy { path: "replicatorDispatchRate", set: "POST", reads: "", asks_nothing: unlimited, reason: RATES },
-    Policy { path: "replication", set: "POST", reads: r#"["standalone"]"#, asks_nothing: at_home, reason: REPLICATION },
-    Policy { path: "offloadPolicies", set: "POST", reads: "", asks_nothing: Value::is_null, reason: OFFLOAD },
-    Policy { path: "deduplicationSnapshotInterval", set: "POST", reads: "", asks_nothing: no_limit, reason: SNAPSHOTS },
-    Policy { path: "delayedDelivery", set: "POST", reads: "", asks_nothing: delays, reason: DELAYS },
-    Policy { path: "entryFilters", set: "POST", reads: "", asks_nothing: Value::is_null, reason: FILTERS },
-    Policy {
-        path: "dispatcherPauseOnAckStatePersistent",
-        set: "POST",
-        reads: "false",
-        asks_nothing: off,
-        reason: PAUSE,
-    },
+    post("publishRate", "", unlimited, RATES),
+    post("dispatchRate", "", unlimited, RATES),
+    post("subscriptionDispatchRate", "", unlimited, RATES),
+    post("subscribeRate", "", unlimited, RATES),
+    post("replicatorDispatchRate", "", unlimited, RATES),
+    post("replication", r#"["standalone"]"#, at_home, REPLICATION),
+    post("offloadPolicies", "", Value::is_null, OFFLOAD),
+    post("deduplicationSnapshotInterval", "", no_limit, SNAPSHOTS),
+    post("delayedDelivery", "", delays, DELAYS),
+    post("entryFilters", "", Value::is_null, FILTERS),
+    post("dispatcherPauseOnAckStatePersistent", "false", off, PAUSE),
 ];
 
 /// Delayed messages are always delivered when they are due.
@@ -69,77 +81,29 @@ fn delays(value: &Value) -> bool {
 }
 
 const OF_NAMESPACES: &[Policy] = &[
-    Policy { path: "subscriptionExpirationTime", set: "POST", reads: "", asks_nothing: no_limit, reason: EXPIRATION },
-    Policy {
-        path: "maxUnackedMessagesPerConsumer",
-        set: "POST",
-        reads: "",
-        asks_nothing: Value::is_null,
-        reason: UNACKED,
-    },
-    Policy {
-        path: "maxUnackedMessagesPerSubscription",
-        set: "POST",
-        reads: "",
-        asks_nothing: Value::is_null,
-        reason: UNACKED,
-    },
-    Policy { path: "subscriptionAuthMode", set: "POST", reads: "\"None\"", asks_nothing: none, reason: ROLES },
-    Policy { path: "offloadThreshold", set: "PUT", reads: "-1", asks_nothing: no_limit, reason: OFFLOAD },
-    Policy { path: "offloadThresholdInSeconds", set: "PUT", reads: "-1", asks_nothing: no_limit, reason: OFFLOAD },
-    Policy { path: "offloadDeletionLagMs", set: "PUT", reads: "", asks_nothing: Value::is_null, reason: OFFLOAD },
-    Policy { path: "antiAffinity", set: "POST", reads: "", asks_nothing: Value::is_null, reason: ONE_BROKER },
-    Policy { path: "allowedClusters", set: "POST", reads: "[]", asks_nothing: at_home, reason: REPLICATION },
-    Policy {
-        path: "persistence/bookieAffinity",
-        set: "POST",
-        reads: "",
-        asks_nothing: Value::is_null,
-        reason: NO_BOOKIES,
-    },
-    Policy {
-        path: "schemaAutoUpdateCompatibilityStrategy",
-        set: "PUT",
-        reads: "",
-        asks_nothing: Value::is_null,
-        reason: OLD_STRATEGY,
-    },
+    post("subscriptionExpirationTime", "", no_limit, EXPIRATION),
+    post("maxUnackedMessagesPerConsumer", "", Value::is_null, UNACKED),
+    post("maxUnackedMessagesPerSubscription", "", Value::is_null, UNACKED),
+    post("subscriptionAuthMode", "\"None\"", none, ROLES),
+    put("offloadThreshold", "-1", no_limit, OFFLOAD),
+    put("offloadThresholdInSeconds", "-1", no_limit, OFFLOAD),
+    put("offloadDeletionLagMs", "", Value::is_null, OFFLOAD),
+    post("antiAffinity", "", Value::is_null, ONE_BROKER),
+    post("allowedClusters", "[]", at_home, REPLICATION),
+    post("persistence/bookieAffinity", "", Value::is_null, NO_BOOKIES),
+    put("schemaAutoUpdateCompatibilityStrategy", "", Value::is_null, OLD_STRATEGY),
 ];
 
 const OF_TOPICS: &[Policy] = &[
-    Policy {
-        path: "maxUnackedMessagesOnConsumer",
-        set: "POST",
-        reads: "",
-        asks_nothing: Value::is_null,
-        reason: UNACKED,
-    },
-    Policy {
-        path: "maxUnackedMessagesOnSubscription",
-        set: "POST",
-        reads: "",
-        asks_nothing: Value::is_null,
-        reason: UNACKED,
-    },
-    Policy {
-        path: "inactiveTopicPolicies",
-        set: "POST",
-        reads: "",
-        asks_nothing: Value::is_null,
-        reason: OF_NAMESPACE,
-    },
-    Policy { path: "backlogQuotaMap", set: "POST", reads: "{}", asks_nothing: Value::is_null, reason: OF_NAMESPACE },
-    Policy { path: "backlogQuota", set: "POST", reads: "", asks_nothing: Value::is_null, reason: OF_NAMESPACE },
-    Policy {
-        path: "schemaCompatibilityStrategy",
-        set: "PUT",
-        reads: "",
-        asks_nothing: Value::is_null,
-        reason: OF_NAMESPACE,
-    },
-    Policy { path: "schemaValidationEnforced", set: "POST", reads: "false", asks_nothing: off, reason: OF_NAMESPACE },
-    Policy { path: "maxMessageSize", set: "POST", reads: "", asks_nothing: no_limit, reason: SIZE },
-    Policy { path: "shadowTopics", set: "PUT", reads: "[]", asks_nothing: nothing_in_it, reason: SHADOWS },
+    post("maxUnackedMessagesOnConsumer", "", Value::is_null, UNACKED),
+    post("maxUnackedMessagesOnSubscription", "", Value::is_null, UNACKED),
+    post("inactiveTopicPolicies", "", Value::is_null, OF_NAMESPACE),
+    post("backlogQuotaMap", "{}", Value::is_null, OF_NAMESPACE),
+    post("backlogQuota", "", Value::is_null, OF_NAMESPACE),
+    put("schemaCompatibilityStrategy", "", Value::is_null, OF_NAMESPACE),
+    post("schemaValidationEnforced", "false", off, OF_NAMESPACE),
+    post("maxMessageSize", "", no_limit, SIZE),
+    put("shadowTopics", "[]", nothing_in_it, SHADOWS),
 ];
 
 /// Throttles with nothing above zero.
