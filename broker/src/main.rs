@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use everpulse_broker::semantics::limits::Ceilings;
 use everpulse_broker::server::Limits;
 use everpulse_broker::{Embedded, Mode, Options, storage};
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,20 +36,38 @@ struct Arguments {
     #[arg(long)]
     token_file: Option<PathBuf>,
     /// The largest message, metadata included.
-    #[arg(long, default_value_t = Limits::default().message_bytes as u64, value_parser = bytes(1 << 10..=128 << 20))]
+    #[arg(long, default_value_t = Limits::default().message_bytes as u64, value_parser = number(1 << 10..=128 << 20))]
     max_message_bytes: u64,
     /// For what is on its way between sockets and disk; above it, producers wait.
-    #[arg(long, default_value_t = Limits::default().memory_bytes as u64, value_parser = bytes(16 << 20..=1 << 40))]
+    #[arg(long, default_value_t = Limits::default().memory_bytes as u64, value_parser = number(16 << 20..=1 << 40))]
     memory_bytes: u64,
     /// Further ones are refused.
-    #[arg(long, default_value_t = Limits::default().connections as u64, value_parser = bytes(1..=1 << 20))]
+    #[arg(long, default_value_t = Limits::default().connections as u64, value_parser = number(1..=1 << 20))]
     max_connections: u64,
+    /// Topics in all, partitions singly.
+    #[arg(long, default_value_t = Ceilings::default().topics as u64, value_parser = number(1..=1 << 32))]
+    max_topics: u64,
+    /// Durable ones and those of readers.
+    #[arg(long, default_value_t = Ceilings::default().subscriptions_per_topic as u64, value_parser = number(1..=1 << 32))]
+    max_subscriptions_per_topic: u64,
+    /// Further ones are refused.
+    #[arg(long, default_value_t = Ceilings::default().producers_per_connection as u64, value_parser = number(1..=1 << 32))]
+    max_producers_per_connection: u64,
+    /// Further ones are refused.
+    #[arg(long, default_value_t = Ceilings::default().consumers_per_connection as u64, value_parser = number(1..=1 << 32))]
+    max_consumers_per_connection: u64,
+    /// HTTP connections of the admin; further ones wait.
+    #[arg(long, default_value_t = Limits::default().admin_connections as u64, value_parser = number(1..=1 << 20))]
+    max_admin_connections: u64,
+    /// The largest body of a request to the admin.
+    #[arg(long, default_value_t = Limits::default().admin_body_bytes as u64, value_parser = number(1 << 10..=1 << 30))]
+    max_admin_body_bytes: u64,
     /// Size of the files that the log consists of; space is given back in files.
     #[arg(long, default_value_t = storage::Options::default().segment_bytes, value_parser = segment_bytes())]
     segment_bytes: u32,
 }
 
-fn bytes(range: std::ops::RangeInclusive<u64>) -> clap::builder::RangedU64ValueParser {
+fn number(range: std::ops::RangeInclusive<u64>) -> clap::builder::RangedU64ValueParser {
     clap::value_parser!(u64).range(range)
 }
 
@@ -78,6 +97,12 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     options.limits.message_bytes = arguments.max_message_bytes as usize;
     options.limits.memory_bytes = arguments.memory_bytes as usize;
     options.limits.connections = arguments.max_connections as usize;
+    options.limits.ceilings.topics = arguments.max_topics as usize;
+    options.limits.ceilings.subscriptions_per_topic = arguments.max_subscriptions_per_topic as usize;
+    options.limits.ceilings.producers_per_connection = arguments.max_producers_per_connection as usize;
+    options.limits.ceilings.consumers_per_connection = arguments.max_consumers_per_connection as usize;
+    options.limits.admin_connections = arguments.max_admin_connections as usize;
+    options.limits.admin_body_bytes = arguments.max_admin_body_bytes as usize;
     options.storage.segment_bytes = arguments.segment_bytes;
     options.follow = false;
     if let Some(path) = arguments.token_file {

@@ -4,6 +4,7 @@
 mod thin;
 
 use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use everpulse_broker::{Embedded, Options};
@@ -218,4 +219,80 @@ async fn frames_byte_by_byte_are_understood() {
     let mut rest = [0; 1];
     client.socket().set_nonblocking(true).expect("set");
     assert_eq!(client.socket().read(&mut rest).expect_err("nothing more").kind(), io::ErrorKind::WouldBlock);
+}
+
+/// A connection to the admin.
+struct Http(TcpStream);
+
+impl Http {
+    fn connect(broker: &Broker) -> Http {
+        let url = broker.embedded.endpoint().admin_url;
+        let stream = TcpStream::connect(url.trim_start_matches("http://")).expect("connects");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
+        Http(stream)
+    }
+
+    fn ask(&mut self, request: &str, body: &str) {
+        let head = format!("{request} HTTP/1.1\r\nhost: broker\r\ncontent-length: {}\r\n\r\n", body.len());
+        self.0.write_all(format!("{head}{body}").as_bytes()).expect("written");
+    }
+
+    /// The status; the rest of what is there is passed over.
+    fn status(&mut self) -> u16 {
+        let mut answer = [0; 4096];
+        let read = self.0.read(&mut answer).expect("answered");
+        let text = String::from_utf8_lossy(&answer[..read]).into_owned();
+        text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{text}"))
+    }
+
+    fn ask_health(&mut self) {
+        self.ask("GET /admin/v2/brokers/health", "");
+    }
+}
+
+// covers: limits
+#[tokio::test]
+async fn a_large_request_to_the_admin_is_refused() {
+    let broker = broker(|options| options.limits.admin_body_bytes = 1000).await;
+    for (len, refused) in [(900, false), (1100, true)] {
+        let mut http = Http::connect(&broker);
+        http.ask("PUT /admin/v2/namespaces/public/new", &"x".repeat(len));
+        assert_eq!(http.status() == 413, refused, "{len} bytes");
+    }
+}
+
+// covers: limits
+#[tokio::test]
+async fn connections_to_the_admin_wait_for_their_turn() {
+    let broker = broker(|options| options.limits.admin_connections = 1).await;
+    let mut first = Http::connect(&broker);
+    first.ask_health();
+    assert_eq!(first.status(), 200);
+    let mut second = Http::connect(&broker);
+    second.ask_health();
+    // It asks later and is answered, since it has the only place.
+    first.ask_health();
+    assert_eq!(first.status(), 200);
+    second.0.set_nonblocking(true).expect("set");
+    assert_eq!(second.0.read(&mut [0]).map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
+    second.0.set_nonblocking(false).expect("set");
+    drop(first);
+    assert_eq!(second.status(), 200);
+}
+
+// covers: limits
+#[tokio::test]
+async fn a_silent_connection_to_the_admin_does_not_keep_its_place() {
+    let broker = broker(|options| {
+        options.limits.admin_connections = 1;
+        options.limits.stalled = Duration::from_millis(50);
+    })
+    .await;
+    let mut silent = Http::connect(&broker);
+    silent.0.write_all(b"GET /half").expect("written");
+    let mut second = Http::connect(&broker);
+    second.ask_health();
+    assert_eq!(second.status(), 200);
+    // Closed, in whatever way.
+    assert_eq!(silent.0.read(&mut [0]).unwrap_or(0), 0);
 }

@@ -10,6 +10,7 @@
 mod clusters;
 mod internal;
 mod lifecycle;
+mod listener;
 mod messages;
 mod metrics;
 mod namespaces;
@@ -35,18 +36,18 @@ use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
 
 use crate::server::{Hub, same};
+use listener::Limited;
 use reply::Failure;
 pub use routes::Covered;
 use routes::Routes;
-
-/// Policies and schemas are far smaller.
-const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a load balancer or a supervisor asks without a token.
 const OPEN: [&str; 3] = ["/status.html", "/admin/v2/brokers/health", "/admin/v2/brokers/ready"];
 
 /// Serves until it is dropped.
 pub async fn serve(listener: TcpListener, hub: Arc<Hub>) {
+    let limits = &hub.settings.limits;
+    let listener = Limited::new(listener, limits.admin_connections, limits.stalled);
     if let Err(error) = axum::serve(listener, router(hub)).await {
         tracing::error!(%error, "the admin API has ended");
     }
@@ -71,7 +72,7 @@ fn router(hub: Arc<Hub>) -> Router {
     routes()
         .into_router()
         .fallback(async || Failure::nothing_here())
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(DefaultBodyLimit::max(hub.settings.limits.admin_body_bytes))
         .layer(middleware::from_fn_with_state(hub.clone(), authenticate))
         .layer(middleware::map_response(reply::with_reason))
         .with_state(hub)

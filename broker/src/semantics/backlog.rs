@@ -32,6 +32,7 @@ impl Broker {
             return Err(Refusal::new(RefusalKind::NotAllowed, "A non-persistent topic has no durable subscriptions"));
         }
         self.check_new_subscription(topic, true)?;
+        self.check_subscription_ceiling(self.topic(topic)?, name)?;
         let Some(state) = self.topics.get_mut(&id) else { return Ok(()) };
         let target = state.target(start);
         let mut subscription = Subscription::new(name, Kind::Shared, true, target.offset);

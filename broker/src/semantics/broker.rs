@@ -9,6 +9,7 @@ use super::compaction::Keeping;
 use super::consume::ConsumerRef;
 use super::effect::{Effect, Refusal, RefusalKind, Source};
 use super::entry::{Facts, Location, Position};
+use super::limits::Ceilings;
 use super::listing::Watchers;
 use super::produce::{Producer, ProducerKey};
 use super::subscription::{ConsumerKey, Delivery, Kept};
@@ -27,6 +28,7 @@ pub struct Broker {
     /// Connections that do not take what is delivered.
     pub(super) congested: BTreeSet<ConnectionId>,
     pub(super) catalog: Catalog,
+    pub(super) ceilings: Ceilings,
     pub(super) topics: HashMap<TopicId, Topic>,
     pub(super) names: BTreeMap<String, TopicId>,
     pub(super) next_topic: u64,

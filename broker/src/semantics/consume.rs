@@ -80,6 +80,8 @@ impl Broker {
                 return Ok(());
             }
             self.remove_consumer(key);
+        } else {
+            self.check_new_consumer(connection)?;
         }
         if request.read_compacted {
             self.check_read_compacted(topic_id, request.kind)?;

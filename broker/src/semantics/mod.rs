@@ -24,7 +24,7 @@ pub mod entry;
 pub mod hash;
 mod housekeeping;
 mod idle;
-mod limits;
+pub mod limits;
 pub mod listing;
 pub mod log;
 pub mod meter;

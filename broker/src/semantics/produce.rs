@@ -100,7 +100,7 @@ impl Broker {
                 return Ok(());
             }
             Some(_) => self.remove_producer(key),
-            None => {}
+            None => self.check_new_producer(connection)?,
         }
         self.check_policies(topic_id, &request)?;
         if request.name.as_ref().is_some_and(|name| name.len() > PRODUCER_NAME_BYTES_MAX) {
@@ -154,6 +154,9 @@ impl Broker {
             return Err(Refusal::new(RefusalKind::TopicTerminated, message));
         }
         self.check_backlog(topic)?;
+        if let Some(name) = &request.initial_subscription {
+            self.check_subscription_ceiling(topic, name)?;
+        }
         let Some(policies) = self.catalog.namespaces.get(topic.name.namespace()) else { return Ok(()) };
         if policies.encryption_required && !request.encrypted {
             return Err(Refusal::new(RefusalKind::Unencrypted, format!("Encryption is required in {}", topic.name)));

@@ -56,7 +56,8 @@ pub fn now_ms() -> u64 {
 }
 
 impl Hub {
-    pub fn new(settings: Settings, broker: Broker, storage: Storage) -> Hub {
+    pub fn new(settings: Settings, mut broker: Broker, storage: Storage) -> Hub {
+        broker.set_ceilings(settings.limits.ceilings.clone());
         let reader = storage.reader();
         let state = State {
             broker,

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::semantics::limits::Ceilings;
 use crate::wire::MESSAGE_BYTES_MAX;
 
 /// What a connection may hold however short memory is.
@@ -27,6 +28,12 @@ pub struct Limits {
     /// For what is on its way between sockets and disk, of all connections together.
     pub memory_bytes: usize,
     pub connections: usize,
+    /// Topics, subscriptions, producers and consumers.
+    pub ceilings: Ceilings,
+    /// Further ones wait to be accepted.
+    pub admin_connections: usize,
+    /// The largest body of a request to the admin.
+    pub admin_body_bytes: usize,
     /// How long a client may take to say who it is.
     pub handshake: Duration,
     /// A client that is silent for so long is pinged, and after as long again given up.
@@ -42,6 +49,11 @@ impl Default for Limits {
             message_bytes: MESSAGE_BYTES_MAX,
             memory_bytes: 256 * 1024 * 1024,
             connections: 10_000,
+            ceilings: Ceilings::default(),
+            // As Apache Pulsar's `maxHttpServerConnections`.
+            admin_connections: 2048,
+            // Policies and schemas are far smaller.
+            admin_body_bytes: 1024 * 1024,
             handshake: Duration::from_secs(10),
             keep_alive: Duration::from_secs(30),
             stalled: Duration::from_secs(30),

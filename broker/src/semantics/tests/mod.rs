@@ -9,6 +9,7 @@ mod compacting;
 mod failover;
 mod interleavings;
 mod keys;
+mod limits;
 mod lists;
 mod namespaces;
 mod producing;
