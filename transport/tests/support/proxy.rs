@@ -8,6 +8,9 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+/// The type of the answer `CommandSuccess` in `PulsarApi.proto`.
+const SUCCESS: u8 = 13;
+
 /// What happens to connections.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Mode {
@@ -161,7 +164,7 @@ impl Answers {
     fn pass(&self, frame: &mut [u8]) -> bool {
         substitute(frame, self.broker.as_bytes(), self.own.as_bytes());
         // Length, length of the command, then the command's type as its first field.
-        let is_success = frame.get(8..10) == Some(&[0x08, pulsar::proto::base_command::Type::Success as u8]);
+        let is_success = frame.get(8..10) == Some(&[0x08, SUCCESS]);
         let withhold = is_success && self.withholding.borrow().on;
         if withhold {
             self.withholding.send_modify(|withheld| withheld.count += 1);
