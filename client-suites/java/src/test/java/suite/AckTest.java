@@ -9,6 +9,7 @@ import java.util.concurrent.TimeUnit;
 import org.apache.pulsar.client.api.Consumer;
 import org.apache.pulsar.client.api.ConsumerBuilder;
 import org.apache.pulsar.client.api.Message;
+import org.apache.pulsar.client.api.PulsarClientException;
 import org.apache.pulsar.client.api.SubscriptionType;
 import org.junit.jupiter.api.Test;
 
@@ -19,6 +20,19 @@ class AckTest {
         return Broker.consuming(topic, "s", type)
                 .isAckReceiptEnabled(true)
                 .acknowledgmentGroupTime(0, TimeUnit.SECONDS);
+    }
+
+    /** So, and messages of batches singly. */
+    private static ConsumerBuilder<byte[]> indexed(String topic, SubscriptionType type) {
+        return receipts(topic, type).enableBatchIndexAcknowledgment(true);
+    }
+
+    /** Those of these messages. */
+    private static void acknowledge(Consumer<byte[]> consumer, List<Message<byte[]>> messages, int... indexes)
+            throws PulsarClientException {
+        for (int index : indexes) {
+            consumer.acknowledge(messages.get(index));
+        }
     }
 
     private static long backlog(String topic) throws Exception {
@@ -114,9 +128,7 @@ class AckTest {
             Text.sendBatch(producer, Text.numbered(0, 5));
             try (var consumer = receipts(topic, Shared).subscribe()) {
                 List<Message<byte[]>> messages = Text.take(consumer, 5);
-                for (int index : new int[] {0, 2, 4}) {
-                    consumer.acknowledge(messages.get(index));
-                }
+                acknowledge(consumer, messages, 0, 2, 4);
             }
             try (var consumer = receipts(topic, Shared).subscribe()) {
                 assertEquals(Text.numbered(0, 5), Text.takeAcked(consumer, 5));
@@ -130,20 +142,17 @@ class AckTest {
         String topic = Broker.topic("ack-index");
         try (var producer = PayloadTest.batching(topic).create()) {
             Text.sendBatch(producer, Text.numbered(0, 10));
-            try (var consumer = receipts(topic, Shared).enableBatchIndexAcknowledgment(true).subscribe()) {
+            try (var consumer = indexed(topic, Shared).subscribe()) {
                 List<Message<byte[]>> messages = Text.take(consumer, 10);
-                for (int index : new int[] {0, 3, 4, 9}) {
-                    consumer.acknowledge(messages.get(index));
-                }
+                acknowledge(consumer, messages, 0, 3, 4, 9);
             }
             // Two consumers may each have acknowledged a part.
-            try (var consumer = receipts(topic, Shared).enableBatchIndexAcknowledgment(true).subscribe()) {
+            try (var consumer = indexed(topic, Shared).subscribe()) {
                 List<Message<byte[]>> messages = Text.take(consumer, 6);
                 assertEquals(List.of("m-1", "m-2", "m-5", "m-6", "m-7", "m-8"), Text.of(messages));
-                consumer.acknowledge(messages.get(1));
-                consumer.acknowledge(messages.get(5));
+                acknowledge(consumer, messages, 1, 5);
             }
-            try (var consumer = receipts(topic, Shared).enableBatchIndexAcknowledgment(true).subscribe()) {
+            try (var consumer = indexed(topic, Shared).subscribe()) {
                 assertEquals(List.of("m-1", "m-5", "m-6", "m-7"), Text.takeAcked(consumer, 4));
             }
             assertEquals(0, backlog(topic));
@@ -156,10 +165,10 @@ class AckTest {
         try (var producer = PayloadTest.batching(topic).create()) {
             Text.sendBatch(producer, Text.numbered(0, 5));
             Text.sendBatch(producer, Text.numbered(5, 10));
-            try (var consumer = receipts(topic, Exclusive).enableBatchIndexAcknowledgment(true).subscribe()) {
+            try (var consumer = indexed(topic, Exclusive).subscribe()) {
                 consumer.acknowledgeCumulative(Text.take(consumer, 10).get(6));
             }
-            try (var consumer = receipts(topic, Exclusive).enableBatchIndexAcknowledgment(true).subscribe()) {
+            try (var consumer = indexed(topic, Exclusive).subscribe()) {
                 assertEquals(Text.numbered(7, 10), Text.takeAcked(consumer, 3));
             }
             assertEquals(0, backlog(topic));
@@ -170,14 +179,12 @@ class AckTest {
     void ack_batch_index__negative_acks_bring_back_only_what_is_left() throws Exception {
         String topic = Broker.topic("ack-index-nack");
         try (var producer = PayloadTest.batching(topic).create();
-                Consumer<byte[]> consumer = receipts(topic, Shared)
-                        .enableBatchIndexAcknowledgment(true)
+                Consumer<byte[]> consumer = indexed(topic, Shared)
                         .negativeAckRedeliveryDelay(100, TimeUnit.MILLISECONDS)
                         .subscribe()) {
             Text.sendBatch(producer, Text.numbered(0, 4));
             List<Message<byte[]>> messages = Text.take(consumer, 4);
-            consumer.acknowledge(messages.get(0));
-            consumer.acknowledge(messages.get(2));
+            acknowledge(consumer, messages, 0, 2);
             consumer.negativeAcknowledge(messages.get(1));
             consumer.negativeAcknowledge(messages.get(3));
             List<Message<byte[]>> again = Text.take(consumer, 2);
