@@ -9,6 +9,7 @@ use super::path::Topic;
 use super::reply::{Reply, json};
 use super::routes::Routes;
 use super::topics::Shared;
+use crate::semantics::compaction::LastCompaction;
 use crate::semantics::stats::{ConsumerStats, ProducerStats, SubscriptionStats, TopicStats};
 use crate::semantics::subscription::Traffic;
 use crate::semantics::{Access, Broker};
@@ -128,8 +129,18 @@ fn shown(stats: &TopicStats, wanted: &Wanted) -> Value {
         "waitingPublishers": stats.waiting_producers,
         "subscriptions": all,
         "replication": Map::new(),
+        "compaction": compaction(&stats.compaction),
         "nonContiguousDeletedMessagesRanges":
             subscriptions.iter().map(|state| state.acked_ranges).sum::<u64>(),
+    })
+}
+
+fn compaction(last: &LastCompaction) -> Value {
+    value!({
+        "lastCompactionRemovedEventCount": last.removed,
+        "lastCompactionSucceedTimestamp": last.succeeded_ms,
+        "lastCompactionFailedTimestamp": last.failed_ms,
+        "lastCompactionDurationTimeInMills": last.took_ms,
     })
 }
 

@@ -54,10 +54,30 @@ pub struct Compacted {
     pub bytes: u64,
 }
 
+/// How the last compaction of a topic went, since the topic was loaded. Times are milliseconds since 1970, zero for
+/// "never".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LastCompaction {
+    /// Messages that a later one replaced, and those that only said so.
+    pub removed: u64,
+    pub succeeded_ms: u64,
+    pub failed_ms: u64,
+    pub took_ms: u64,
+}
+
+/// What came of reading a topic for its compaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Outcome {
+    /// Of the last message that was kept, if it is of a batch.
+    pub last_index: Option<u32>,
+    pub removed: u64,
+}
+
 /// The result of the last compaction, and the one that is being made.
 #[derive(Debug, Default)]
 pub(super) struct Compaction {
     pub status: CompactionStatus,
+    pub last: LastCompaction,
     /// What was kept, up to the horizon of the topic's [`CompactionMeta`].
     pub kept: Log,
     running: Option<Running>,
@@ -70,6 +90,7 @@ struct Running {
     id: TopicId,
     kept: Log,
     horizon: Position,
+    begun_ms: u64,
     /// How many of the fresh bytes it looks at.
     bytes: u64,
     failed: Option<String>,
@@ -173,6 +194,9 @@ impl Broker {
         let horizon = topic.log.last_position().filter(|_| from < topic.log.end());
         let Some(horizon) = horizon else {
             topic.compaction.status = CompactionStatus::Success;
+            let failed_ms = topic.compaction.last.failed_ms;
+            topic.compaction.last =
+                LastCompaction { succeeded_ms: self.now_ms, failed_ms, ..LastCompaction::default() };
             return None;
         };
         self.next_topic += 1;
@@ -182,7 +206,9 @@ impl Broker {
         let fresh = fresh.map(|(offset, entry)| (topic.log.position(offset), entry));
         let all = before.chain(fresh).filter_map(|(position, entry)| Some((position?, *entry))).collect();
         let bytes = topic.compaction.fresh_bytes;
-        topic.compaction.running = Some(Running { id: kept, kept: Log::default(), horizon, bytes, failed: None });
+        let begun_ms = self.now_ms;
+        topic.compaction.running =
+            Some(Running { id: kept, kept: Log::default(), horizon, begun_ms, bytes, failed: None });
         self.edit_meta(id, |meta| meta.compacting = Some(kept));
         Some(all)
     }
@@ -213,13 +239,17 @@ impl Broker {
     }
 
     /// Ends, after all that was kept has been stored: the result takes the place of the former one, or, if
-    /// something failed, is given up. `last_index` is of the last message that was kept, if it is of a batch.
-    pub fn handle_end_compaction(&mut self, id: TopicId, outcome: Result<Option<u32>, String>) {
+    /// something failed, is given up.
+    pub fn handle_end_compaction(&mut self, id: TopicId, outcome: Result<Outcome, String>) {
         let Some(topic) = self.topics.get_mut(&id) else { return };
         let Some(running) = topic.compaction.running.take() else { return };
         let outcome = running.failed.map_or(outcome, Err);
+        let last = &mut topic.compaction.last;
+        last.took_ms = self.now_ms.saturating_sub(running.begun_ms);
+        last.removed = outcome.as_ref().map_or(0, |outcome| outcome.removed);
         let gone = match outcome {
-            Ok(last_index) => {
+            Ok(Outcome { last_index, .. }) => {
+                last.succeeded_ms = self.now_ms;
                 topic.compaction.status = CompactionStatus::Success;
                 topic.compaction.fresh_bytes = topic.compaction.fresh_bytes.saturating_sub(running.bytes);
                 let before = std::mem::replace(&mut topic.compaction.kept, running.kept);
@@ -228,6 +258,7 @@ impl Broker {
                 before
             }
             Err(reason) => {
+                last.failed_ms = self.now_ms;
                 topic.compaction.status = CompactionStatus::Error(reason);
                 self.edit_meta(id, |meta| meta.compacting = None);
                 running.kept

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::broker::Broker;
+use super::compaction::LastCompaction;
 use super::effect::Refusal;
 use super::entry::Position;
 use super::meter::Meter;
@@ -23,6 +24,7 @@ pub struct TopicStats {
     pub received: Meter,
     pub deduplicates: bool,
     pub subscriptions: Vec<SubscriptionStats>,
+    pub compaction: LastCompaction,
     pub entries: u64,
     pub bytes: u64,
     pub last: Option<Position>,
@@ -128,6 +130,7 @@ impl Broker {
             received: topic.received,
             deduplicates: self.catalog.policy(name, |policies| policies.deduplication).unwrap_or(false),
             subscriptions: subscriptions.map(|subscription| self.subscription_stats(topic, subscription)).collect(),
+            compaction: topic.compaction.last,
             entries: topic.log.count() as u64,
             bytes: topic.log.bytes(),
             last: topic.log.last_position(),

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::hub::Hub;
+use crate::semantics::compaction::Outcome;
 use crate::semantics::{Entry, Facts, Location, Position, TopicId};
 use crate::wire::contents::{Contents, Keyed, rebatch};
 
@@ -30,8 +31,7 @@ pub async fn compact(hub: Arc<Hub>) {
     }
 }
 
-/// Which message of its batch the last kept one is.
-async fn run(hub: &Arc<Hub>, topic: TopicId, entries: Vec<(Position, Entry)>) -> Result<Option<u32>, String> {
+async fn run(hub: &Arc<Hub>, topic: TopicId, entries: Vec<(Position, Entry)>) -> Result<Outcome, String> {
     let entries = Arc::new(entries);
     let (reader, all) = (hub.reader.clone(), entries.clone());
     let latest = blocking(move || Latest::of(&all, &|location| reader.read(location))).await?;
@@ -50,7 +50,7 @@ async fn run(hub: &Arc<Hub>, topic: TopicId, entries: Vec<(Position, Entry)>) ->
         });
         stored.await.map_err(|refusal| refusal.message)?;
     }
-    Ok(last_index)
+    Ok(Outcome { last_index, removed: latest.removed })
 }
 
 async fn blocking<R: Send + 'static>(act: impl FnOnce() -> io::Result<R> + Send + 'static) -> Result<R, String> {
@@ -63,7 +63,12 @@ type Read<'a> = &'a dyn Fn(Location) -> io::Result<Bytes>;
 
 /// Where the last message of each key is: which entry, and which of its batch.
 #[derive(Debug, Default)]
-struct Latest(HashMap<String, (usize, usize)>);
+struct Latest {
+    place: HashMap<String, (usize, usize)>,
+    /// How many messages were replaced, deleted their key or had none: what Apache Pulsar counts as removed
+    /// (`AbstractTwoPhaseCompactor`, 4.0).
+    removed: u64,
+}
 
 impl Latest {
     fn of(entries: &[(Position, Entry)], read: Read<'_>) -> io::Result<Latest> {
@@ -85,20 +90,20 @@ impl Latest {
     }
 
     fn note(&mut self, message: Keyed, at: usize, index: usize) {
-        match message {
-            Keyed { key: None, .. } => {}
+        let removes = match message {
+            Keyed { key: None, .. } => true,
             Keyed { key: Some(key), empty: true } => {
-                self.0.remove(&key);
+                self.place.remove(&key);
+                true
             }
-            Keyed { key: Some(key), empty: false } => {
-                self.0.insert(key, (at, index));
-            }
-        }
+            Keyed { key: Some(key), empty: false } => self.place.insert(key, (at, index)).is_some(),
+        };
+        self.removed += u64::from(removes);
     }
 
     /// Messages without a key are not kept, as by Apache Pulsar's default.
     fn is(&self, message: &Keyed, at: usize, index: usize) -> bool {
-        message.key.as_ref().is_some_and(|key| self.0.get(key) == Some(&(at, index)))
+        message.key.as_ref().is_some_and(|key| self.place.get(key) == Some(&(at, index)))
     }
 }
 

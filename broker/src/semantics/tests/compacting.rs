@@ -3,7 +3,7 @@
 use super::producing::refused;
 use super::restoring::restarted;
 use super::*;
-use crate::semantics::compaction::CompactionStatus;
+use crate::semantics::compaction::{CompactionStatus, LastCompaction, Outcome};
 
 fn topic() -> TopicName {
     TopicName::parse("t").expect("valid")
@@ -22,7 +22,7 @@ fn compact(world: &mut World, kept: &[u64]) {
     world.broker.handle_compact(&topic()).expect("asked for");
     let id = asked(world).expect("to be compacted");
     begin(world, id, kept);
-    world.broker.handle_end_compaction(id, Ok(None));
+    world.broker.handle_end_compaction(id, Ok(Outcome::default()));
     world.settle();
 }
 
@@ -159,11 +159,34 @@ fn a_crash_in_the_middle_leaves_the_former_result() {
         assert_eq!(read(&mut world, 1), [1, 3, 4, 5]);
         assert_eq!(world.broker.compaction_status(&topic()), Ok(CompactionStatus::NotRun));
     }
-    world.broker.handle_end_compaction(id, Ok(None));
+    world.broker.handle_end_compaction(id, Ok(Outcome::default()));
     world.settle();
     for snapshot in [None, Some((world.broker.snapshot(), world.stored.len()))] {
         assert_eq!(read(&mut restarted(&world, snapshot), 1), [5]);
     }
+}
+
+#[test]
+fn the_stats_tell_of_the_last_compaction() {
+    let mut world = world();
+    let last = |world: &World| world.broker.topic_stats(&topic()).expect("exists").compaction;
+    assert_eq!(last(&world), LastCompaction::default());
+    let mut attempt = |outcome: Result<Outcome, String>| {
+        world.send("k", "x");
+        world.settle();
+        world.broker.handle_compact(&topic()).expect("asked for");
+        let id = asked(&mut world).expect("to be compacted");
+        world.broker.handle_now(world.now_ms);
+        begin(&mut world, id, &[]);
+        world.now_ms += 30;
+        world.broker.handle_now(world.now_ms);
+        world.broker.handle_end_compaction(id, outcome);
+        (world.now_ms, last(&world))
+    };
+    let (first, told) = attempt(Ok(Outcome { removed: 5, last_index: None }));
+    assert_eq!(told, LastCompaction { removed: 5, succeeded_ms: first, failed_ms: 0, took_ms: 30 });
+    let (second, told) = attempt(Err("unreadable".into()));
+    assert_eq!(told, LastCompaction { removed: 0, succeeded_ms: first, failed_ms: second, took_ms: 30 });
 }
 
 #[test]
@@ -183,7 +206,7 @@ fn what_cannot_be_stored_or_read_gives_up_the_attempt_and_its_space() {
             world.settle();
             world.fail_one();
             world.automatic = true;
-            world.broker.handle_end_compaction(id, Ok(None));
+            world.broker.handle_end_compaction(id, Ok(Outcome::default()));
         } else {
             begin(&mut world, id, &[3, 4]);
             world.broker.handle_end_compaction(id, Err("unreadable".into()));
@@ -212,7 +235,7 @@ fn old_results_and_deleted_topics_give_their_space_back() {
     world.broker.handle_compact(&topic()).expect("asked for");
     let id = asked(&mut world).expect("to be compacted");
     begin(&mut world, id, &[4]);
-    world.broker.handle_end_compaction(id, Ok(None));
+    world.broker.handle_end_compaction(id, Ok(Outcome::default()));
     assert_eq!(released(world.take()), 2);
     world.broker.handle_delete_topic(&topic(), true).expect("deleted");
     assert_eq!(released(world.take()), 5 + 1);
@@ -228,7 +251,7 @@ fn a_namespace_can_have_topics_compacted_by_size() {
     world.broker.handle_tick(world.now_ms);
     assert_eq!(asked(&mut world), None, "it has been asked for");
     begin(&mut world, id, &[2]);
-    world.broker.handle_end_compaction(id, Ok(None));
+    world.broker.handle_end_compaction(id, Ok(Outcome::default()));
     world.send("k", "3");
     world.settle();
     world.broker.handle_tick(world.now_ms);

@@ -277,6 +277,27 @@ class AdminTopicsTest {
     }
 
     @Test
+    void admin_compaction__the_stats_tell_of_the_last_one() throws Exception {
+        String topic = Broker.topic("admin-compaction-stats");
+        try (var producer = Broker.producer(topic)) {
+            producer.newMessage().key("a").value(Text.bytes("1")).send();
+            producer.newMessage().key("b").value(Text.bytes("1")).send();
+            // These three remove: one replaces, one deletes its key, one has none.
+            producer.newMessage().key("a").value(Text.bytes("2")).send();
+            producer.newMessage().key("b").value(new byte[0]).send();
+            producer.send(Text.bytes("no key"));
+        }
+        assertEquals(0, TOPICS.getStats(topic).getCompaction().getLastCompactionSucceedTimestamp());
+        TOPICS.triggerCompaction(topic);
+        var told = Await.until(
+                "it is compacted",
+                () -> TOPICS.getStats(topic).getCompaction(),
+                last -> last.getLastCompactionSucceedTimestamp() > 0);
+        assertEquals(3, told.getLastCompactionRemovedEventCount());
+        assertEquals(0, told.getLastCompactionFailedTimestamp());
+    }
+
+    @Test
     void admin_unload__needs_a_topic() throws Exception {
         String topic = Broker.topic("admin-unload");
         assertThrows(NotFoundException.class, () -> TOPICS.unload(topic));
