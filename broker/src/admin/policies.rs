@@ -31,8 +31,6 @@ pub(super) fn of_namespaces(base: &str) -> Routes {
         .get(&of("backlogQuotaMap"), backlog_quotas)
         .post(&of("backlogQuota"), set_backlog_quota)
         .delete(&of("backlogQuota"), clear_backlog_quota);
-    routes =
-        policy::<Namespace, _>(routes, &of("inactiveTopicPolicies"), "POST", |all| &mut all.inactive_topics, inactive);
     routes = policy::<Namespace, _>(routes, &of("deduplication"), "POST", |all| &mut all.deduplication, anything);
     routes = policy::<Namespace, _>(
         routes,
@@ -125,6 +123,7 @@ fn of_both<At: Holder>(base: &str) -> Routes {
         .delete(&of("subscriptionTypesEnabled"), async |State(hub): Shared, at: At| -> Reply {
             at.edit(&hub, |all| all.subscription_types = None).await
         });
+    routes = policy::<At, _>(routes, &of("inactiveTopicPolicies"), "POST", |all| &mut all.inactive_topics, inactive);
     routes = policy::<At, _>(routes, &of("persistence"), "POST", |all| &mut all.persistence, persistence);
     routes
 }

@@ -97,7 +97,6 @@ const OF_NAMESPACES: &[Policy] = &[
 const OF_TOPICS: &[Policy] = &[
     post("maxUnackedMessagesOnConsumer", "", Value::is_null, UNACKED),
     post("maxUnackedMessagesOnSubscription", "", Value::is_null, UNACKED),
-    post("inactiveTopicPolicies", "", Value::is_null, OF_NAMESPACE),
     post("backlogQuotaMap", "{}", Value::is_null, OF_NAMESPACE),
     post("backlogQuota", "", Value::is_null, OF_NAMESPACE),
     put("schemaCompatibilityStrategy", "", Value::is_null, OF_NAMESPACE),

@@ -3,14 +3,13 @@
 use serde_json::Value;
 
 use super::broker::Broker;
-use super::policies::Policies;
 use super::subscription::Subscription;
 use super::topic::Topic;
 
 /// A non-persistent topic without clients is forgotten after this, as in Apache Pulsar's default.
 const UNSTORED_IDLE_MS: u64 = 60_000;
 
-/// When a namespace lets unused topics be deleted; by default it does not.
+/// When a topic's policies, or its namespace's, let it be deleted unused; by default they do not.
 struct Rule {
     idle_ms: u64,
     /// Also topics with subscriptions, if these have everything.
@@ -18,8 +17,7 @@ struct Rule {
 }
 
 impl Rule {
-    fn of(policies: &Policies) -> Option<Rule> {
-        let value = policies.inactive_topics.as_ref()?;
+    fn of(value: &Value) -> Option<Rule> {
         let deletes = value.get("deleteWhileInactive").and_then(Value::as_bool).unwrap_or(false);
         let seconds = value.get("maxInactiveDurationSeconds").and_then(Value::as_u64)?;
         let mode = value.get("inactiveTopicDeleteMode").and_then(Value::as_str).unwrap_or_default();
@@ -58,8 +56,8 @@ impl Broker {
                 continue;
             }
             topic.idle_since_ms.get_or_insert(now_ms);
-            let policies = self.catalog.namespaces.get(topic.name.namespace());
-            let rule = policies.and_then(Rule::of);
+            let policy = self.catalog.policy(&topic.name, |policies| policies.inactive_topics.clone());
+            let rule = policy.as_ref().and_then(Rule::of);
             let partitioned = self.catalog.partitioned.contains_key(topic.name.base());
             if topic.is_over(rule.as_ref(), partitioned, now_ms) {
                 over.push(topic.name.clone());

@@ -23,6 +23,13 @@ async fn a_topics_policy_goes_before_its_namespaces() {
         assert_eq!(admin.status("POST", &format!("{base}/{policy}"), Some(value)).await, 204);
         assert_eq!(admin.call("GET", &format!("{base}/{policy}"), None).await, (200, value.into()));
     }
+    let idle = json!({
+        "inactiveTopicDeleteMode": "delete_when_no_subscriptions",
+        "maxInactiveDurationSeconds": 60,
+        "deleteWhileInactive": true,
+    });
+    assert_eq!(admin.status("POST", &format!("{base}/inactiveTopicPolicies"), Some(&idle.to_string())).await, 204);
+    assert_eq!(admin.get(&format!("{base}/inactiveTopicPolicies")).await, idle);
     let broker = broker.restart().await;
     let admin = broker.admin();
     assert_eq!(admin.get(&format!("{path}?applied=true")).await["retentionSizeInMB"], -1);

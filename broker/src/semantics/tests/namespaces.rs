@@ -126,6 +126,27 @@ fn unused_topics_stay_unless_the_namespace_says_otherwise() {
 }
 
 #[test]
+fn a_topic_may_stay_unused_where_its_namespace_lets_others_go() {
+    let idle = |deletes: bool| {
+        let mode = "delete_when_no_subscriptions";
+        json!({ "inactiveTopicDeleteMode": mode, "maxInactiveDurationSeconds": 60, "deleteWhileInactive": deletes })
+    };
+    let mut world = World::new();
+    for topic in ["stays", "goes"] {
+        world.broker.handle_create_topic(&name(topic)).expect("created");
+    }
+    policies(&mut world, |policies| policies.inactive_topics = Some(idle(true)));
+    world
+        .broker
+        .handle_set_topic_policies(&name("stays"), |policies| policies.inactive_topics = Some(idle(false)))
+        .expect("set");
+    tick(&mut world);
+    world.now_ms += 60_000;
+    tick(&mut world);
+    assert_eq!(world.broker.topics_of("public/default"), [name("stays")]);
+}
+
+#[test]
 fn a_non_persistent_topic_goes_some_time_after_its_last_client() {
     let mut world = World::new();
     let topic = "non-persistent://public/default/n";
