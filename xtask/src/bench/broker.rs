@@ -22,13 +22,16 @@ pub struct Options {
     /// Of each of the thin client's figures.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// Messages of each run of pulsar-perf; 0 leaves it out.
-    #[arg(long, default_value_t = 200_000)]
-    perf_messages: u64,
+    /// Of each run of pulsar-perf; 0 leaves it out.
+    #[arg(long, default_value_t = 20)]
+    perf_seconds: u64,
     /// Only one of them: durable, relaxed, pulsar or pulsar-synced.
     #[arg(long)]
     only: Option<String>,
 }
+
+/// A consumer lives so many seconds longer than the producer beside it: its virtual machine starts first.
+const PERF_MARGIN: u64 = 6;
 
 struct Running {
     service_url: String,
@@ -116,49 +119,62 @@ fn measure(options: &Options, running: &Running, load: &Path, line: &mut Map<Str
     let figures: Map<String, Value> = serde_json::from_slice(&output.stdout).context("the thin client's figures")?;
     line.extend(figures);
     line.insert("peak_mb".into(), memory_mb(running.pid, "VmHWM").into());
-    if options.perf_messages > 0 {
-        perf(options.perf_messages, &running.service_url, line)?;
+    if options.perf_seconds > 0 {
+        perf(options.perf_seconds, &running.service_url, line)?;
     }
     Ok(())
 }
 
-/// `pulsar-perf`: a producer as fast as it goes; then a producer with a consumer beside it.
-fn perf(messages: u64, url: &str, line: &mut Map<String, Value>) -> anyhow::Result<()> {
+/// `pulsar-perf`: a producer as fast as it goes; then a producer with a consumer beside it. Each figure is the median of
+/// what it says every second once it is warm.
+fn perf(seconds: u64, url: &str, line: &mut Map<String, Value>) -> anyhow::Result<()> {
     let program = pulsar::distribution()?.join("bin/pulsar-perf");
-    let count = messages.to_string();
-    let command = |arguments: &[&str]| {
+    let command = |arguments: &[&str], seconds: u64| {
         let mut command = Command::new(&program);
-        command.args(arguments).env("PULSAR_MEM", "-Xmx512m").stdout(Stdio::piped()).stderr(Stdio::null());
+        command.args(arguments).args(["-i", "1", "-time", &seconds.to_string()]);
+        command.env("PULSAR_MEM", "-Xmx512m").stdout(Stdio::piped()).stderr(Stdio::null());
         command
     };
     // -r: faster than any; -o: in flight.
-    let produce = ["produce", "-u", url, "-m", &count, "-s", "300", "-db", "-r", "10000000", "-o", "1000"];
-    let output = command(&produce).arg("perf-publish").output().context("cannot run pulsar-perf")?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    line.insert("perf_publish_per_s".into(), figure(&said, "records sent --- ", " msg/s")?.into());
-    line.insert("perf_publish_p50_ms".into(), figure(&said, "Aggregated latency stats --- Latency: ", "med: ")?.into());
-    let consume = ["consume", "-u", url, "-m", &count, "-ss", "perf", "-sp", "Earliest", "perf-through"];
-    let consumer = command(&consume).spawn().context("cannot run pulsar-perf")?;
-    let producer = command(&produce).arg("perf-through").output().context("cannot run pulsar-perf")?;
-    if !producer.status.success() {
-        bail!("pulsar-perf produce failed ({})", producer.status);
-    }
-    let output = consumer.wait_with_output().context("pulsar-perf consume")?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    line.insert("perf_end_to_end_per_s".into(), figure(&said, "records received --- ", " msg/s")?.into());
+    let produce = ["produce", "-u", url, "-s", "300", "-db", "-r", "10000000", "-o", "1000"];
+    let said = ended("pulsar-perf produce", command(&produce, seconds).arg("perf-publish").output())?;
+    line.insert("perf_publish_per_s".into(), steady(&said, "Publish throughput:", " msg/s")?.into());
+    line.insert("perf_publish_p50_ms".into(), steady(&said, "Publish throughput:", "med: ")?.into());
+    let consume = ["consume", "-u", url, "-ss", "perf", "-sp", "Earliest"];
+    // It begins earlier and ends later; a second in which nothing came does not count.
+    let consumer = command(&consume, seconds + PERF_MARGIN).arg("perf-through").spawn();
+    let consumer = consumer.context("cannot run pulsar-perf consume")?;
+    let produced = ended("pulsar-perf produce", command(&produce, seconds).arg("perf-through").output());
+    let said = ended("pulsar-perf consume", consumer.wait_with_output())?;
+    produced?;
+    line.insert("perf_end_to_end_per_s".into(), steady(&said, "Consume throughput received:", " msgs/s")?.into());
     Ok(())
 }
 
-/// The number beside `near` in the last line that has `start`.
-fn figure(said: &str, start: &str, near: &str) -> anyhow::Result<f64> {
-    let line = said.lines().rev().find(|line| line.contains(start) && line.contains(near));
-    let line = line.with_context(|| format!("pulsar-perf did not say `{start}`:\n{said}"))?;
-    let number = if near.ends_with("/s") {
-        line.split(near).next().and_then(|before| before.rsplit(' ').next())
-    } else {
-        line.split(near).nth(1).and_then(|after| after.split_whitespace().next())
-    };
-    number.and_then(|number| number.parse().ok()).with_context(|| format!("no number in `{line}`"))
+fn ended(what: &str, output: std::io::Result<std::process::Output>) -> anyhow::Result<String> {
+    let output = output.with_context(|| format!("cannot run {what}"))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        bail!("{what} failed ({}):\n{said}", output.status);
+    }
+    Ok(said)
+}
+
+/// The median of the numbers beside `near` in the lines that have `start`; the first third, in which the client's own
+/// machine compiles, is left out.
+fn steady(said: &str, start: &str, near: &str) -> anyhow::Result<f64> {
+    let lines = said.lines().filter(|line| line.contains(start));
+    let figures: Vec<f64> = lines.filter_map(|line| number(line, near)).filter(|figure| *figure > 0.0).collect();
+    let mut warm = figures[figures.len() / 3..].to_vec();
+    warm.sort_by(f64::total_cmp);
+    warm.get(warm.len() / 2).copied().with_context(|| format!("pulsar-perf did not say `{start} .. {near}`:\n{said}"))
+}
+
+/// The number before a unit, or behind a name.
+fn number(line: &str, near: &str) -> Option<f64> {
+    let (before, after) = line.split_once(near)?;
+    let word = if near.ends_with("/s") { before.rsplit(' ').next() } else { after.split_whitespace().next() };
+    word?.parse().ok()
 }
 
 fn memory_mb(pid: u32, name: &str) -> f64 {
@@ -170,4 +186,21 @@ fn memory_mb(pid: u32, name: &str) -> f64 {
 fn load_average() -> String {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     load.split(' ').take(3).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_pulsar_perf_says_is_read() {
+        let said = "\
+            Stats - [t] [p] --- Publish throughput: 100.00 msg/s --- 7.8 Mbit/s --- Latency: med: 9.500 ms - 95pct: 1 ms\n\
+            Stats - [t] [p] --- Publish throughput: 200.00 msg/s --- 7.8 Mbit/s --- Latency: med: 2.500 ms - 95pct: 1 ms\n\
+            Stats - [t] [p] --- Publish throughput: 300.00 msg/s --- 7.8 Mbit/s --- Latency: med: 1.500 ms - 95pct: 1 ms\n\
+            Stats - [t] [p] --- Publish throughput: 0.00 msg/s --- 0.0 Mbit/s --- Latency: med: 0.000 ms - 95pct: 0 ms\n";
+        assert_eq!(steady(said, "Publish throughput:", " msg/s").ok(), Some(300.0));
+        assert_eq!(steady(said, "Publish throughput:", "med: ").ok(), Some(2.5));
+        assert!(steady(said, "Consume throughput received:", " msgs/s").is_err());
+    }
 }
