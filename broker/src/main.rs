@@ -41,6 +41,10 @@ struct Arguments {
     /// For what is on its way between sockets and disk; above it, producers wait.
     #[arg(long, default_value_t = Limits::default().memory_bytes as u64, value_parser = number(16 << 20..=1 << 40))]
     memory_bytes: u64,
+    /// For finding the messages that are kept, about 1 to 10 bytes each; above it, producers wait until consumers have
+    /// caught up.
+    #[arg(long, default_value_t = Limits::default().index_bytes as u64, value_parser = number(1 << 20..=1 << 40))]
+    index_bytes: u64,
     /// Further ones are refused.
     #[arg(long, default_value_t = Limits::default().connections as u64, value_parser = number(1..=1 << 20))]
     max_connections: u64,
@@ -96,6 +100,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     options.listen = arguments.listen;
     options.limits.message_bytes = arguments.max_message_bytes as usize;
     options.limits.memory_bytes = arguments.memory_bytes as usize;
+    options.limits.index_bytes = arguments.index_bytes as usize;
     options.limits.connections = arguments.max_connections as usize;
     options.limits.ceilings.topics = arguments.max_topics as usize;
     options.limits.ceilings.subscriptions_per_topic = arguments.max_subscriptions_per_topic as usize;

@@ -238,7 +238,7 @@ impl Broker {
 }
 
 fn peeked(log: &Log, offset: u64) -> Option<Peeked> {
-    Some(Peeked { position: log.position(offset)?, entry: *log.get(offset)? })
+    Some(Peeked { position: log.position(offset)?, entry: log.get(offset)? })
 }
 
 /// A stored entry; its bytes are where its location says.

@@ -29,6 +29,7 @@ pub struct Broker {
     pub(super) congested: BTreeSet<ConnectionId>,
     pub(super) catalog: Catalog,
     pub(super) ceilings: Ceilings,
+    pub(super) index_limit: Option<usize>,
     pub(super) topics: HashMap<TopicId, Topic>,
     pub(super) names: BTreeMap<String, TopicId>,
     pub(super) next_topic: u64,

@@ -18,7 +18,7 @@ use super::TopicId;
 use super::broker::Broker;
 use super::effect::{Effect, Refusal, RefusalKind};
 use super::entry::{Entry, Facts, Location, Position};
-use super::log::Log;
+use super::log::{Log, PerSegment};
 use super::name::TopicName;
 use super::subscription::Kind;
 use super::topic::Topic;
@@ -106,9 +106,12 @@ pub(super) struct Keeping {
 }
 
 impl Compaction {
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        let running = self.running.iter().flat_map(|running| running.kept.iter());
-        self.kept.iter().chain(running).map(|(_, entry)| entry)
+    /// Counts the entries of each segment that it keeps.
+    pub fn per_segment(&self, segments: &mut PerSegment) {
+        self.kept.per_segment(segments);
+        if let Some(running) = &self.running {
+            running.kept.per_segment(segments);
+        }
     }
 }
 
@@ -202,9 +205,8 @@ impl Broker {
         self.next_topic += 1;
         let before =
             topic.compaction.kept.iter().map(|(offset, entry)| (topic.compaction.kept.position(offset), entry));
-        let fresh = topic.log.iter().filter(|(offset, _)| *offset >= from);
-        let fresh = fresh.map(|(offset, entry)| (topic.log.position(offset), entry));
-        let all = before.chain(fresh).filter_map(|(position, entry)| Some((position?, *entry))).collect();
+        let fresh = topic.log.iter_from(from).map(|(offset, entry)| (topic.log.position(offset), entry));
+        let all = before.chain(fresh).filter_map(|(position, entry)| Some((position?, entry))).collect();
         let bytes = topic.compaction.fresh_bytes;
         let begun_ms = self.now_ms;
         topic.compaction.running =
@@ -264,8 +266,9 @@ impl Broker {
                 running.kept
             }
         };
-        let gone: Vec<Entry> = gone.iter().map(|(_, entry)| *entry).collect();
-        self.release(&gone);
+        let mut segments = PerSegment::new();
+        gone.per_segment(&mut segments);
+        self.release(segments);
     }
 
     /// # Errors

@@ -74,6 +74,29 @@ impl Cursor {
         true
     }
 
+    /// Acknowledges everything from one offset to another (exclusive).
+    pub fn ack_range(&mut self, start: u64, end: u64, log: &Log) {
+        if start <= self.next {
+            self.ack_below(end, log);
+            return;
+        }
+        if start >= end {
+            return;
+        }
+        // What touches it becomes a part of it.
+        let touching = self.ranges.range(..=end).rev().take_while(|(_, stop)| **stop >= start);
+        let touching: Vec<(u64, u64)> = touching.map(|(from, to)| (*from, *to)).collect();
+        let (mut start, mut end) = (start, end);
+        for (from, to) in touching {
+            self.ranges.remove(&from);
+            self.above.take(from, to, log);
+            (start, end) = (start.min(from), end.max(to));
+        }
+        self.ranges.insert(start, end);
+        self.above.add(start, end, log);
+        self.partial.retain(|offset, _| !(start..end).contains(offset));
+    }
+
     /// Acknowledges everything below the offset; true if that was news. What the log lets go of must be acknowledged so
     /// before.
     pub fn ack_below(&mut self, offset: u64, log: &Log) -> bool {
@@ -130,6 +153,11 @@ impl Cursor {
         self.ranges.len()
     }
 
+    /// What must be said of it beside its mark: ranges, and batches of which a part is acknowledged.
+    pub fn hole_count(&self) -> usize {
+        self.ranges.len() + self.partial.len()
+    }
+
     /// The n-th offset from the mark on that is not acknowledged, counted from one.
     pub fn nth_unacked(&self, n: u64, end: u64) -> Option<u64> {
         let mut left = n.checked_sub(1)?;
@@ -176,6 +204,22 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_range_is_all_of_its_offsets(acks in proptest::collection::vec((0u64..40, 0u64..9), 0..20)) {
+            let (mut at_once, mut one_by_one, log) = (Cursor::default(), Cursor::default(), log());
+            for (start, len) in acks {
+                let end = (start + len).min(40);
+                at_once.ack_range(start, end, &log);
+                (start..end).for_each(|offset| {
+                    one_by_one.ack(offset, &log);
+                });
+                prop_assert_eq!(at_once.next(), one_by_one.next());
+                prop_assert_eq!(at_once.ranges().collect::<Vec<_>>(), one_by_one.ranges().collect::<Vec<_>>());
+                prop_assert_eq!(at_once.backlog(40), one_by_one.backlog(40));
+                prop_assert_eq!(at_once.backlog_bytes(&log), one_by_one.backlog_bytes(&log));
+            }
+        }
+
         #[test]
         fn it_agrees_with_a_plain_set(acks in proptest::collection::vec((0u64..40, 0..4), 0..60)) {
             let (mut cursor, mut log) = (Cursor::default(), log());

@@ -2,17 +2,22 @@
 
 use super::TopicId;
 use super::broker::Broker;
-use super::entry::Entry;
-use super::log::Log;
+use super::log::{Log, PerSegment};
 use super::meter::WINDOW_MS;
 use super::policies::Retention;
 use super::produce::subscription_change;
+use super::subscription::Subscription;
 
 /// Producer names that were silent for this long are forgotten by deduplication, as in Apache Pulsar's default.
 const PRODUCER_MEMORY_MS: u64 = 6 * 60 * 60 * 1000;
 
 /// How long the subscription of a reader that was disconnected by its own seek waits for it.
 const READER_MEMORY_TICKS: u32 = 60;
+
+/// A cursor with so many holes is persisted every second tick at most, with twice as many every third, and so on: what
+/// cursors add to the log stays about a hundred kilobytes per second and subscription. What is acknowledged in between
+/// comes again after a crash; a clean end persists everything.
+const HOLES_PER_TICK: usize = 1000;
 
 impl Broker {
     /// To be called about once a second: what was not stored is tried again, cursors that moved are persisted,
@@ -25,7 +30,7 @@ impl Broker {
         self.delete_idle(now_ms);
         // While the disk refuses changes, cursors stay marked as moved instead of piling up behind them.
         if self.check_storage().is_ok() {
-            self.save_cursors();
+            self.save_cursors_that_are_due();
         }
         self.retry_unsaved();
         self.roll_meters(now_ms);
@@ -55,12 +60,28 @@ impl Broker {
 
     /// Persists every cursor that moved.
     pub fn save_cursors(&mut self) {
+        self.save_cursors_if(|_| true);
+    }
+
+    /// Persists the cursors that moved, those with many holes less often: a cursor is stored as a whole.
+    fn save_cursors_that_are_due(&mut self) {
+        self.save_cursors_if(|subscription| {
+            subscription.ticks_unsaved += 1;
+            subscription.ticks_unsaved > subscription.cursor().hole_count() / HOLES_PER_TICK
+        });
+    }
+
+    fn save_cursors_if(&mut self, mut due: impl FnMut(&mut Subscription) -> bool) {
         let mut changes = Vec::new();
         for topic in self.topics.values_mut() {
-            let durable = topic.subscriptions.iter_mut().filter(|(_, subscription)| subscription.durable);
-            let moved = durable.filter_map(|(id, state)| std::mem::take(&mut state.unsaved).then_some(*id));
-            let moved: Vec<u32> = moved.collect();
-            changes.extend(moved.into_iter().filter_map(|id| subscription_change(topic, id)));
+            let moved = topic.subscriptions.iter_mut().filter(|(_, state)| state.durable && state.unsaved);
+            let due: Vec<u32> = moved.filter_map(|(id, state)| due(state).then_some(*id)).collect();
+            for id in due {
+                if let Some(state) = topic.subscriptions.get_mut(&id) {
+                    (state.unsaved, state.ticks_unsaved) = (false, 0);
+                }
+                changes.extend(subscription_change(topic, id));
+            }
         }
         for change in changes {
             self.log(change);
@@ -97,7 +118,7 @@ impl Broker {
     /// Lets go of what all durable subscriptions have acknowledged and retention does not keep. Nothing in
     /// the open segment goes, so that a quiet topic keeps its last message, as an open ledger does.
     pub fn handle_retention(&mut self, now_ms: u64, open_segment: u32) {
-        let mut gone: Vec<Entry> = Vec::new();
+        let mut gone = PerSegment::new();
         for topic in self.topics.values_mut() {
             let end = topic.log.end();
             let durable = topic.subscriptions.values().filter(|subscription| subscription.durable);
@@ -110,21 +131,20 @@ impl Broker {
                 for subscription in topic.subscriptions.values_mut() {
                     subscription.handle_trim(to, &topic.log);
                 }
-                gone.extend(topic.log.trim_to(to));
+                for (segment, entries) in topic.log.trim_to(to) {
+                    *gone.entry(segment).or_insert(0) += entries;
+                }
             }
         }
-        gone.sort_by_key(|entry| entry.location.segment);
-        self.release(&gone);
+        self.release(gone);
     }
 
     /// How many entries are still needed in each segment.
-    pub fn entries_per_segment(&self) -> std::collections::BTreeMap<u32, u64> {
-        let mut segments = std::collections::BTreeMap::new();
+    pub fn entries_per_segment(&self) -> PerSegment {
+        let mut segments = PerSegment::new();
         for topic in self.topics.values() {
-            let kept = topic.compaction.entries();
-            for entry in topic.log.iter().map(|(_, entry)| entry).chain(kept) {
-                *segments.entry(entry.location.segment).or_insert(0) += 1;
-            }
+            topic.log.per_segment(&mut segments);
+            topic.compaction.per_segment(&mut segments);
         }
         segments
     }

@@ -9,7 +9,7 @@
 //! ```text
 //! connection ──handle_publish──► Append ──► storage ──handle_appended──► Receipt, Deliver ──► connections
 //! ```
-//! Payloads pass through and are never kept; what stays per message is an index entry of 40 bytes.
+//! Payloads pass through and are never kept; what stays per message is an index entry of some bytes ([`packed`]).
 
 pub mod backlog;
 pub mod batch;
@@ -29,6 +29,7 @@ pub mod listing;
 pub mod log;
 pub mod meter;
 pub mod name;
+pub mod packed;
 pub mod policies;
 pub mod produce;
 pub mod publish;

@@ -312,7 +312,7 @@ impl Broker {
         let Some(state) = self.topics.get_mut(&topic) else { return };
         let Some(id) = state.subscription_id(name) else { return };
         if let Some(subscription) = state.subscriptions.get_mut(&id) {
-            subscription.unsaved = false;
+            (subscription.unsaved, subscription.ticks_unsaved) = (false, 0);
         }
         let Some(change) = subscription_change(state, id) else { return };
         self.log(change);

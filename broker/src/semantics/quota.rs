@@ -81,6 +81,15 @@ impl Broker {
     /// # Errors
     /// It may not until the backlog is smaller.
     pub(super) fn check_backlog(&self, topic: &Topic) -> Result<(), Refusal> {
+        if topic.index_is_full {
+            let message = format!(
+                "{} keeps so many messages that finding them takes the memory that the broker may use for that ({} MB): \
+                 its consumers must catch up, or the broker be started with more",
+                topic.name,
+                self.index_limit.unwrap_or_default() / (1024 * 1024)
+            );
+            return Err(Refusal::new(RefusalKind::BacklogHold, message));
+        }
         let Some(policies) = self.catalog.namespaces.get(topic.name.namespace()) else { return Ok(()) };
         if policies.backlog_quotas.is_empty() {
             return Ok(());
@@ -94,10 +103,36 @@ impl Broker {
         Err(Refusal::new(kind, message))
     }
 
-    /// Does what the namespaces want about backlogs that are too large.
+    /// How many bytes the indexes of all topics may take: beyond that, topics that have more than their share get no more
+    /// messages.
+    pub fn set_index_limit(&mut self, bytes: usize) {
+        self.index_limit = Some(bytes);
+    }
+
+    /// What the indexes of all topics take.
+    pub fn index_bytes(&self) -> usize {
+        self.topics.values().map(|topic| topic.log.memory()).sum()
+    }
+
+    fn weigh_indexes(&mut self) {
+        let limit = self.index_limit.unwrap_or(usize::MAX);
+        let over = self.index_bytes() > limit;
+        // When all together have too much, somebody has more than the average.
+        let share = limit / self.topics.len().max(1);
+        for topic in self.topics.values_mut() {
+            topic.index_is_full = over && topic.log.memory() >= share;
+        }
+    }
+
+    /// Does what the namespaces want about backlogs that are too large, and what the broker itself can bear.
     pub(super) fn enforce_quotas(&mut self, now_ms: u64) {
+        self.weigh_indexes();
         let (mut ended, mut moved) = (Vec::new(), Vec::new());
         for topic in self.topics.values_mut() {
+            if topic.index_is_full {
+                ended.extend(topic.producers.iter().copied());
+                continue;
+            }
             let policies = self.catalog.namespaces.get(topic.name.namespace());
             let Some(policies) = policies.filter(|policies| !policies.backlog_quotas.is_empty()) else { continue };
             match topic.exceeded(policies, now_ms) {

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use super::TopicId;
 use super::broker::Broker;
 use super::change::{Change, Snapshot, SubscriptionState, TopicMeta, TopicState};
-use super::entry::{Entry, Position};
+use super::entry::Position;
 use super::log::Log;
 use super::name::TopicName;
+use super::packed::Packed;
 use super::subscription::Subscription;
 use super::topic::{Sequence, Topic};
 
@@ -141,24 +142,28 @@ impl Restore {
         }
     }
 
-    /// A stored message; one of a topic that does not exist (any more) is passed over.
-    pub fn message(&mut self, topic: TopicId, position: Position, entry: Entry, origin: Option<(&str, u64)>) {
-        self.broker.next_ledger = self.broker.next_ledger.max(position.ledger + 1);
+    /// Stored messages that follow each other in a ledger; those of a topic that does not exist (any more) are passed over.
+    pub fn messages(&mut self, topic: TopicId, first: Position, entries: Packed) {
+        let Some(last) = (entries.count() as u64).checked_sub(1) else { return };
+        self.broker.next_ledger = self.broker.next_ledger.max(first.ledger + 1);
         if let Some(kept) = self.kept.get_mut(&topic) {
-            return kept.push(position, entry);
+            return kept.push_packed(first, entries);
         }
         let Some(topic) = self.broker.topics.get_mut(&topic) else { return };
-        topic.log.push(position, entry);
-        topic.last = topic.last.max(Some(position));
-        if let Some((name, highest)) = origin {
-            if !topic.deduplication.contains_key(name) {
-                topic.deduplication.insert(name.into(), Sequence::default());
-            }
-            if let Some(sequence) = topic.deduplication.get_mut(name) {
-                sequence.stored = sequence.stored.max(Some(highest));
-                sequence.pushed = sequence.stored;
-                sequence.active_ms = sequence.active_ms.max(entry.facts.publish_time_ms);
-            }
+        topic.log.push_packed(first, entries);
+        topic.last = topic.last.max(Some(Position { entry: first.entry + last, ..first }));
+    }
+
+    /// The highest sequence id that a topic has of a producer, and when its last message was published.
+    pub fn sequence(&mut self, topic: TopicId, name: &str, highest: u64, active_ms: u64) {
+        let Some(topic) = self.broker.topics.get_mut(&topic) else { return };
+        if !topic.deduplication.contains_key(name) {
+            topic.deduplication.insert(name.into(), Sequence::default());
+        }
+        if let Some(sequence) = topic.deduplication.get_mut(name) {
+            sequence.stored = sequence.stored.max(Some(highest));
+            sequence.pushed = sequence.stored;
+            sequence.active_ms = sequence.active_ms.max(active_ms);
         }
     }
 
@@ -169,25 +174,20 @@ impl Restore {
             let kept = topic.meta.compaction.and_then(|compaction| self.kept.remove(&compaction.kept));
             topic.compaction.kept = kept.unwrap_or_default();
             let from = topic.uncompacted_from();
-            let fresh = topic.log.iter().filter(|(offset, _)| *offset >= from);
-            topic.compaction.fresh_bytes = fresh.map(|(_, entry)| u64::from(entry.location.len)).sum();
+            topic.compaction.fresh_bytes = topic.log.bytes_between(from, topic.log.end());
         }
         for (id, cursors) in self.cursors {
             let Some(topic) = self.broker.topics.get_mut(&id) else { continue };
             for state in cursors {
                 let next = state.next.map_or(topic.log.base(), |next| topic.log.ceiling(next));
                 let mut subscription = Subscription::new(&state.name, state.kind, true, next);
-                let acked: Vec<u64> = state
-                    .acked
-                    .iter()
-                    .flat_map(|(first, last)| {
-                        let end = topic.log.find(*last).map_or(topic.log.ceiling(*last), |offset| offset + 1);
-                        topic.log.ceiling(*first)..end
-                    })
-                    .collect();
+                let acked = state.acked.iter().map(|(first, last)| {
+                    let end = topic.log.find(*last).map_or(topic.log.ceiling(*last), |offset| offset + 1);
+                    (topic.log.ceiling(*first), end)
+                });
                 let partial = state.partial.into_iter();
                 let partial = partial.filter_map(|(position, unacked)| Some((topic.log.find(position)?, unacked)));
-                subscription.restore_cursor(next, acked.into_iter(), partial, &topic.log);
+                subscription.restore_cursor(next, acked, partial, &topic.log);
                 subscription.compacted.wanted = state.compacted;
                 subscription.compacted.next = state.next;
                 subscription.properties = state.properties;

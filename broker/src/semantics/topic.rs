@@ -8,8 +8,8 @@ use super::broker::Broker;
 use super::change::{Change, PARTIAL_MAX, SubscriptionState, TopicMeta, TopicState};
 use super::compaction::Compaction;
 use super::effect::{Effect, Refusal, RefusalKind};
-use super::entry::{Entry, Position};
-use super::log::Log;
+use super::entry::Position;
+use super::log::{Log, PerSegment};
 use super::meter::Meter;
 use super::name::TopicName;
 use super::produce::ProducerKey;
@@ -35,6 +35,8 @@ pub(super) struct Topic {
     pub waiting: VecDeque<(ProducerKey, u64)>,
     pub meta: TopicMeta,
     pub compaction: Compaction,
+    /// Its index has more than its share of the memory that all may take.
+    pub index_is_full: bool,
     /// Since when it has had no clients, as far as has been noticed.
     pub idle_since_ms: Option<u64>,
     pub deduplication: HashMap<Arc<str>, Sequence>,
@@ -66,6 +68,7 @@ impl Topic {
             waiting: VecDeque::new(),
             meta: TopicMeta::default(),
             compaction: Compaction::default(),
+            index_is_full: false,
             idle_since_ms: None,
             deduplication: HashMap::new(),
         }
@@ -270,12 +273,11 @@ impl Broker {
         self.disconnect_clients(name)?;
         let Some(id) = self.names.remove(name.as_str()) else { return Ok(()) };
         self.listing_changed(name);
-        if let Some(mut topic) = self.topics.remove(&id) {
-            let end = topic.log.end();
-            let mut gone = topic.log.trim_to(end);
-            gone.extend(topic.compaction.entries());
-            gone.sort_by_key(|entry| entry.location.segment);
-            self.release(&gone);
+        if let Some(topic) = self.topics.remove(&id) {
+            let mut gone = PerSegment::new();
+            topic.log.per_segment(&mut gone);
+            topic.compaction.per_segment(&mut gone);
+            self.release(gone);
         }
         if name.is_persistent() {
             self.log(Change::TopicDeleted { id });
@@ -286,10 +288,9 @@ impl Broker {
         Ok(())
     }
 
-    pub(super) fn release(&mut self, entries: &[Entry]) {
-        for run in entries.chunk_by(|a, b| a.location.segment == b.location.segment) {
-            let segment = run[0].location.segment;
-            self.emit(Effect::Released { segment, entries: run.len() as u64 });
+    pub(super) fn release(&mut self, gone: PerSegment) {
+        for (segment, entries) in gone {
+            self.emit(Effect::Released { segment, entries });
         }
     }
 

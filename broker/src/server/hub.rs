@@ -58,6 +58,7 @@ pub fn now_ms() -> u64 {
 impl Hub {
     pub fn new(settings: Settings, mut broker: Broker, storage: Storage) -> Hub {
         broker.set_ceilings(settings.limits.ceilings.clone());
+        broker.set_index_limit(settings.limits.index_bytes);
         let reader = storage.reader();
         let state = State {
             broker,

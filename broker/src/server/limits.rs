@@ -27,6 +27,9 @@ pub struct Limits {
     pub message_bytes: usize,
     /// For what is on its way between sockets and disk, of all connections together.
     pub memory_bytes: usize,
+    /// For finding the messages that are kept: half a byte to ten bytes for each. Beyond it, producers of the topics that
+    /// keep most are held back until consumers have caught up.
+    pub index_bytes: usize,
     pub connections: usize,
     /// Topics, subscriptions, producers and consumers.
     pub ceilings: Ceilings,
@@ -48,6 +51,7 @@ impl Default for Limits {
         Limits {
             message_bytes: MESSAGE_BYTES_MAX,
             memory_bytes: 256 * 1024 * 1024,
+            index_bytes: 256 * 1024 * 1024,
             connections: 10_000,
             ceilings: Ceilings::default(),
             // As Apache Pulsar's `maxHttpServerConnections`.

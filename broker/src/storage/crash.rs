@@ -37,6 +37,8 @@ struct World {
     completions: Arc<Mutex<Vec<Completion>>>,
     now_ms: u64,
     snapshot_wanted: bool,
+    /// Segments that were not read, since they had an index.
+    indexed: usize,
     /// Everything that clients were told since it was last taken.
     told: Vec<Told>,
 }
@@ -55,7 +57,15 @@ fn options(files: &MemoryFiles, dice: &mut Dice) -> Options {
 
 impl World {
     fn open(files: &MemoryFiles, dice: &mut Dice) -> Result<World, Error> {
+        let bare = files.copied();
         let (broker, recovered) = recover(files, Path::new(DIR))?;
+        let indexed = recovered.segments.len().saturating_sub(recovered.segments_read);
+        if indexed > 0 {
+            // What indexes say is what the segments say.
+            tests::forget_indexes(&bare, Path::new(DIR));
+            let (read, _) = recover(&bare, Path::new(DIR))?;
+            assert_eq!(tests::describe(&broker), tests::describe(&read));
+        }
         let completions: Arc<Mutex<Vec<Completion>>> = Arc::default();
         let sink = completions.clone();
         let needed = broker.entries_per_segment();
@@ -65,7 +75,7 @@ impl World {
         let (storage, by_hand) = started.map_err(Error::io("open", DIR))?;
         let files = files.clone();
         let (told, snapshot_wanted) = (Vec::new(), true);
-        Ok(World { files, broker, storage, by_hand, completions, now_ms: 1_000_000, snapshot_wanted, told })
+        Ok(World { files, broker, storage, by_hand, completions, now_ms: 1_000_000, snapshot_wanted, indexed, told })
     }
 
     /// Gives the log what follows from what happened; it writes in [`World::step`].
@@ -200,8 +210,9 @@ fn sender(producer_id: u64, n: u64) -> (usize, Id) {
     ((producer_id % topics) as usize, Id { producer: 0, life: (producer_id / topics) as u32, n })
 }
 
-/// One history: some lives of a broker, each ended by the power. How many messages had a receipt.
-fn history(seed: u64) -> usize {
+/// One history: some lives of a broker, each ended by the power. How many messages had a receipt, and how many segments
+/// were recovered by their index.
+fn history(seed: u64) -> (usize, usize) {
     let mut dice = Dice::new(seed);
     let mut chance: Chance = Box::new({
         let mut dice = dice.fork();
@@ -209,7 +220,7 @@ fn history(seed: u64) -> usize {
     });
     let mut files = MemoryFiles::default();
     let mut topics: [Topic; 2] = Default::default();
-    let mut receipts = 0;
+    let (mut receipts, mut indexed) = (0, 0);
     for life in 1..=3 + dice.below(3) as u32 {
         let mut world = loop {
             if dice.one_in(3) {
@@ -223,6 +234,7 @@ fn history(seed: u64) -> usize {
             files.disarm();
             break opened.unwrap_or_else(|error| panic!("seed {seed}, life {life}: {error}"));
         };
+        indexed += world.indexed;
         (0..TOPICS.len()).for_each(|topic| world.subscribe(topic));
         (0..TOPICS.len()).for_each(|topic| world.produce(producer_id(topic, life)));
         world.step();
@@ -238,7 +250,7 @@ fn history(seed: u64) -> usize {
         receipts += live(&mut world, life, &mut dice, &mut topics, delivered);
         files = files.after_power_failure(&mut chance);
     }
-    receipts
+    (receipts, indexed)
 }
 
 /// A broker at work until the power fails.
@@ -303,11 +315,13 @@ fn live(
 fn what_has_a_receipt_survives_power_failures() {
     let seeds: u64 = std::env::var("EVERPULSE_SEEDS").map_or(100, |text| text.parse().expect("a number"));
     let first = dice::seed();
-    let mut receipts = 0;
+    let (mut receipts, mut indexed) = (0, 0);
     for seed in first..first + seeds {
         let history = std::panic::catch_unwind(|| history(seed));
-        receipts += history.unwrap_or_else(|_| panic!("repeat it by EVERPULSE_SEED={seed} EVERPULSE_SEEDS=1"));
+        let history = history.unwrap_or_else(|_| panic!("repeat it by EVERPULSE_SEED={seed} EVERPULSE_SEEDS=1"));
+        (receipts, indexed) = (receipts + history.0, indexed + history.1);
     }
     assert!(receipts > 0, "nothing was ever stored");
-    eprintln!("{seeds} histories, {receipts} receipts");
+    assert!(indexed > 0, "no index was ever used");
+    eprintln!("{seeds} histories, {receipts} receipts, {indexed} segments not read");
 }

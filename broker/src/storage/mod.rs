@@ -6,6 +6,7 @@
 //! ```text
 //! DIR/LOCK               held by the broker that serves the directory
 //! DIR/log-00000007.seg   records, oldest segment first; written by one thread, one sync for all that is queued
+//! DIR/log-00000007.idx   what recovery needs of a closed segment; can be lost
 //! DIR/spare.tmp          a segment to be, made ahead
 //! DIR/snapshot.json      the state as of a point of the log, so that older segments can go
 //! ```
@@ -15,6 +16,9 @@ pub mod cache;
 mod crash;
 pub mod error;
 pub mod files;
+pub mod index;
+#[cfg(test)]
+mod indexed_tests;
 pub mod lock;
 pub mod record;
 pub mod recover;

@@ -127,6 +127,12 @@ pub fn put(out: &mut BytesMut, salt: u32, offset: u32, synced_to: u32, kind: Kin
     out[start + 12..start + HEADER_LEN].copy_from_slice(&crc.to_be_bytes());
 }
 
+/// How many bytes to look at for the record that starts so; for what is no record, any number.
+pub fn wanted_len(header: &[u8]) -> usize {
+    let len = header.get(4..8).map_or(0, |mut len| len.get_u32() as usize);
+    HEADER_LEN + len.min(BODY_LEN_MAX)
+}
+
 /// Reads the record at the start of `bytes`, which lie at `offset`.
 ///
 /// # Errors

@@ -98,6 +98,19 @@ impl MemoryFiles {
         self.state().sync_fails = true;
     }
 
+    /// Another disk with the same files.
+    pub fn copied(&self) -> MemoryFiles {
+        let state = self.state();
+        let nodes = state.nodes.iter().map(|node| Node {
+            content: node.content.clone(),
+            durable: node.content.clone(),
+            pending: Vec::new(),
+        });
+        let (nodes, names) = (nodes.collect(), state.names.clone());
+        let durable_names = names.clone();
+        MemoryFiles(Arc::new(Mutex::new(State { nodes, names, durable_names, ..State::default() })))
+    }
+
     /// The disk as it is found when the power is back.
     pub fn after_power_failure(&self, chance: &mut Chance) -> MemoryFiles {
         let state = self.state();

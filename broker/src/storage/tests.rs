@@ -16,13 +16,13 @@ use crate::semantics::{Broker, Change, Facts, Location, Position, TopicId, Topic
 const TOPIC: TopicId = TopicId(1);
 const PATIENCE: Duration = Duration::from_secs(30);
 
-struct Log {
-    storage: Storage,
+pub struct Log {
+    pub storage: Storage,
     completions: Receiver<Completion>,
-    broker: Broker,
+    pub broker: Broker,
 }
 
-fn open(dir: &Path, options: &Options) -> Log {
+pub fn open(dir: &Path, options: &Options) -> Log {
     let (broker, recovered) = recover(&Disk, dir).expect("recovers");
     let (sender, completions) = mpsc::channel();
     let needed = broker.entries_per_segment();
@@ -32,16 +32,16 @@ fn open(dir: &Path, options: &Options) -> Log {
     Log { storage: storage.expect("starts"), completions, broker }
 }
 
-fn small() -> Options {
+pub fn small() -> Options {
     Options { segment_bytes: 4096, ..Options::default() }
 }
 
-fn topic() -> Item {
+pub fn topic() -> Item {
     let change = Change::Topic { id: TOPIC, name: "persistent://public/default/t".into() };
     Item::Change(serde_json::to_vec(&change).expect("plain data"))
 }
 
-fn message(entry: u64) -> Item {
+pub fn message(entry: u64) -> Item {
     let payload = Bytes::from(format!("payload {entry} {}", "x".repeat(entry as usize % 300)));
     let position = Position { ledger: 1, entry };
     Item::Message(Message { topic: TOPIC, position, facts: Facts::default(), origin: None, payload })
@@ -49,7 +49,7 @@ fn message(entry: u64) -> Item {
 
 impl Log {
     /// Waits for answers to so many items: where they are, or that they failed.
-    fn answers(&mut self, count: usize) -> Vec<Option<Location>> {
+    pub fn answers(&mut self, count: usize) -> Vec<Option<Location>> {
         let mut answers = Vec::new();
         while answers.len() < count {
             let completion = self.completions.recv_timeout(PATIENCE).expect("an answer");
@@ -65,7 +65,7 @@ impl Log {
     }
 
     /// One write each, so that each is synced before the next.
-    fn write_one_by_one(&mut self, items: impl Iterator<Item = Item>) -> Vec<Location> {
+    pub fn write_one_by_one(&mut self, items: impl Iterator<Item = Item>) -> Vec<Location> {
         let stored = items.map(|item| {
             self.storage.submit(std::iter::once(item));
             self.answers(1)[0].expect("stored")
@@ -73,18 +73,46 @@ impl Log {
         stored.collect()
     }
 
-    fn entries(&self) -> u64 {
+    pub fn entries(&self) -> u64 {
         let name = TopicName::parse("t").expect("valid");
         self.broker.topic_stats(&name).map_or(0, |stats| stats.entries)
     }
 }
 
-/// A log with one message per write, closed cleanly; where the messages are.
+/// A log with one message per write, as if it had not been closed: what reads it reads the segments. Where the messages
+/// are.
 fn written(dir: &Path, options: &Options, count: u64) -> Vec<Location> {
+    let locations = closed(dir, options, count);
+    forget_indexes(&Disk, dir);
+    locations
+}
+
+/// The same, closed cleanly, with an index of each segment.
+pub fn closed(dir: &Path, options: &Options, count: u64) -> Vec<Location> {
     let mut log = open(dir, options);
     let locations = log.write_one_by_one(std::iter::once(topic()).chain((0..count).map(message)));
     log.storage.stop();
     locations[1..].to_vec()
+}
+
+pub fn forget_indexes(files: &dyn Files, dir: &Path) {
+    for segment in index::list(files, dir).expect("listed") {
+        files.remove(&index::path(dir, segment)).expect("removed");
+    }
+}
+
+/// Everything that a broker says of what is stored.
+pub fn describe(broker: &Broker) -> String {
+    let mut all = serde_json::to_string(&broker.snapshot()).expect("plain data");
+    for topic in broker.topics_of("public/default") {
+        let stats = broker.topic_stats(&topic).expect("exists");
+        all.push_str(&format!("\n{topic} {stats:?}\n"));
+        for n in 1..=stats.entries {
+            all.push_str(&format!("{:?}\n", broker.examine(&topic, false, n).expect("exists")));
+        }
+    }
+    all.push_str(&format!("{:?}", broker.entries_per_segment()));
+    all
 }
 
 #[test]
@@ -220,12 +248,16 @@ fn released_segments_are_deleted_once_a_snapshot_covers_them() {
 
 /// Recovers a copy, since recovering cuts what is still being written.
 fn recover_copy(dir: &Path) -> (Broker, recover::Recovered) {
+    recover(&Disk, copied(dir).path()).expect("recovers")
+}
+
+pub fn copied(dir: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().expect("a directory");
     for entry in std::fs::read_dir(dir).expect("listed") {
         let path = entry.expect("listed").path();
         std::fs::copy(&path, copy.path().join(path.file_name().expect("a name"))).expect("copied");
     }
-    recover(&Disk, copy.path()).expect("recovers")
+    copy
 }
 
 #[test]

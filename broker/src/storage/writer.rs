@@ -11,13 +11,14 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use bytes::{Bytes, BytesMut};
 
 use super::files::OpenFile;
+use super::index::{self, Builder, Subject};
 use super::record::{self, Kind, Message};
 use super::segment;
 use super::snapshot::{self, LogPoint};
 use super::spare::Spares;
 use super::store::Shared;
 use super::{Mode, Options};
-use crate::semantics::Location;
+use crate::semantics::{Entry, Location};
 
 /// Where no file was made ahead (`spare.rs`), space is reserved, as zeros, in steps of this: syncing an overwrite is
 /// cheaper than syncing growth.
@@ -145,6 +146,8 @@ struct Open {
     /// Bytes that the file has on disk, zeros included.
     reserved: u32,
     synced_to: u32,
+    /// None once a write has failed: it has what was gathered for that.
+    index: Option<Builder>,
 }
 
 impl fmt::Debug for Writer {
@@ -230,8 +233,18 @@ impl Writer {
         if full && let Err(error) = self.roll() {
             return self.fail_all(1, &error.to_string());
         }
-        let Some(open) = &self.open else { return self.fail_all(1, "no segment is open") };
+        let Some(open) = &mut self.open else { return self.fail_all(1, "no segment is open") };
         let offset = open.end + self.gathered.len() as u32;
+        let location = Location { segment: open.segment, offset, len: len as u32 };
+        if let Some(index) = &mut open.index {
+            match item {
+                Item::Message(message) => {
+                    let origin = message.origin.as_ref().map(|(name, highest)| (&**name, *highest));
+                    index.message(message.topic, message.position, Entry { location, facts: message.facts }, origin);
+                }
+                Item::Change(_) => index.change(offset),
+            }
+        }
         match item {
             Item::Message(message) => {
                 self.messages += 1;
@@ -245,7 +258,7 @@ impl Writer {
                 });
             }
         }
-        self.locations.push(Location { segment: open.segment, offset, len: len as u32 });
+        self.locations.push(location);
     }
 
     /// Writes what was gathered and says so.
@@ -287,6 +300,9 @@ impl Writer {
     fn fail_all(&mut self, count: usize, reason: &str) {
         self.epoch += 1;
         self.gathered.clear();
+        if let Some(open) = &mut self.open {
+            open.index = None;
+        }
         self.close();
         self.fail(count, reason);
     }
@@ -295,11 +311,28 @@ impl Writer {
     fn close(&mut self) {
         let Some(open) = self.open.take() else { return };
         let cut = open.file.set_len(u64::from(open.end)).and_then(|()| open.file.sync_all());
-        if let Err(error) = cut {
-            let path = segment::path(&self.dir, open.segment);
-            tracing::error!(path = %path.display(), %error, "could not close a segment");
-        }
         self.shared.add_disk_bytes(-(i64::from(open.reserved.max(open.end)) - i64::from(open.end)));
+        match cut {
+            Ok(()) => self.write_index(open),
+            Err(error) => {
+                let path = segment::path(&self.dir, open.segment);
+                tracing::error!(path = %path.display(), %error, "could not close a segment");
+            }
+        }
+    }
+
+    /// Of a segment that is complete and synced. Without one, the next start reads the segment.
+    fn write_index(&mut self, open: Open) {
+        let Some(index) = open.index else { return };
+        let bytes = index.finish().encode(Subject { segment: open.segment, salt: open.salt, end: open.end });
+        let written = self.shared.check_space(bytes.len() as u64, &self.options);
+        match written.and_then(|()| index::write(&*self.options.files, &self.dir, open.segment, &bytes)) {
+            Ok(()) => self.shared.add_disk_bytes(bytes.len() as i64),
+            Err(error) => {
+                let path = index::path(&self.dir, open.segment);
+                tracing::warn!(path = %path.display(), %error, "could not write the index of a segment");
+            }
+        }
     }
 
     fn roll(&mut self) -> io::Result<()> {
@@ -326,7 +359,8 @@ impl Writer {
         self.shared.opened(number, file.clone(), salt);
         self.next_segment += 1;
         let end = segment::HEADER_LEN;
-        self.open = Some(Open { file, segment: number, salt, end, reserved, synced_to: end });
+        let index = Some(Builder::default());
+        self.open = Some(Open { file, segment: number, salt, end, reserved, synced_to: end, index });
         (self.on_completion)(Completion::Rolled { segment: number });
         Ok(())
     }
@@ -360,14 +394,21 @@ impl Writer {
 
     fn delete(&mut self, segments: &[u32]) {
         for number in segments {
+            let files = &*self.options.files;
             let path = segment::path(&self.dir, *number);
-            let bytes = self.options.files.len(&path).unwrap_or(0);
-            match self.options.files.remove(&path) {
+            let bytes = files.len(&path).unwrap_or(0);
+            match files.remove(&path) {
                 Ok(()) => {
                     self.shared.closed(*number);
                     self.shared.add_disk_bytes(-(bytes as i64));
                 }
                 Err(error) => tracing::warn!(path = %path.display(), %error, "could not delete a segment"),
+            }
+            // There may be none; one without a segment is removed at the next start.
+            let path = index::path(&self.dir, *number);
+            let bytes = files.len(&path).unwrap_or(0);
+            if files.remove(&path).is_ok() {
+                self.shared.add_disk_bytes(-(bytes as i64));
             }
         }
     }

@@ -215,8 +215,13 @@ pub fn send(producer_id: u64, sequence_id: u64, payload: &[u8]) -> Vec<u8> {
         publish_time: 1,
         ..Default::default()
     };
+    send_entry(producer_id, sequence_id, &entry(&metadata, payload))
+}
+
+/// What [`entry`] made.
+pub fn send_entry(producer_id: u64, sequence_id: u64, entry: &[u8]) -> Vec<u8> {
     let send = proto::CommandSend { producer_id, sequence_id, ..Default::default() };
-    frame(&BaseCommand { send: Some(send), ..base(Type::Send) }, &entry(&metadata, payload))
+    frame(&BaseCommand { send: Some(send), ..base(Type::Send) }, entry)
 }
 
 /// `kind`: 0 Exclusive, 1 Shared, 2 Failover, 3 Key_Shared.

@@ -92,7 +92,7 @@ impl Subscription {
                 _ => log,
             };
             let offset = source.ceiling(at);
-            let found = source.position(offset).zip(source.get(offset).copied());
+            let found = source.position(offset).zip(source.get(offset));
             let Some((position, entry)) = found else {
                 match kept {
                     Some(kept) if at <= kept.horizon => {

@@ -37,7 +37,7 @@ impl Subscription {
             if self.cursor.is_acked(offset) || !consumer.wants(entry.facts.hash) {
                 continue;
             }
-            let delivery = Delivery::new(consumer, offset, *entry, 0, self.cursor.unacked(offset), consumer.epoch);
+            let delivery = Delivery::new(consumer, offset, entry, 0, self.cursor.unacked(offset), consumer.epoch);
             consumer.permits -= i64::from(delivery.messages);
             let (messages, bytes) = (u64::from(delivery.messages), u64::from(entry.location.len));
             consumer.traffic.delivered(messages, bytes, false, now_ms);
@@ -75,7 +75,7 @@ impl Subscription {
     fn read_next(&mut self, log: &Log, now_ms: u64) -> Option<(u64, Entry)> {
         loop {
             let offset = self.read;
-            let entry = *log.get(offset)?;
+            let entry = log.get(offset)?;
             self.read += 1;
             if self.cursor.is_acked(offset) || self.pending.contains_key(&offset) {
                 continue;
@@ -97,7 +97,7 @@ impl Subscription {
             let Some(best) = self.consumers.iter().filter_map(able).map(|(priority, _)| priority).min() else { return };
             let mut turn = self.consumers.range(last + 1..).chain(self.consumers.range(..=last)).filter_map(able);
             let Some((_, slot)) = turn.find(|(priority, _)| *priority == best) else { return };
-            let replayed = queue.replay.pop_first().and_then(|offset| log.get(offset).map(|entry| (offset, *entry)));
+            let replayed = queue.replay.pop_first().and_then(|offset| log.get(offset).map(|entry| (offset, entry)));
             let Some((offset, entry)) = replayed.or_else(|| self.read_next(log, now_ms)) else { return };
             if let Dispatcher::Shared(queue) = &mut self.dispatcher {
                 queue.last_served = slot;
@@ -118,7 +118,7 @@ impl Subscription {
                 Route::Nobody | Route::Draining => {}
                 Route::Consumer(slot) if self.consumers.get(&slot).is_some_and(Consumer::can_take) => {
                     queue.remove(offset, hash);
-                    self.deliver(slot, offset, *entry, now_ms, out);
+                    self.deliver(slot, offset, entry, now_ms, out);
                 }
                 Route::Consumer(slot) => queue.starve(slot, offset, hash),
             }

@@ -123,6 +123,8 @@ pub struct Subscription {
     delayed: BTreeSet<(u64, u64)>,
     /// Something changed since the cursor was last persisted.
     pub unsaved: bool,
+    /// For so many ticks.
+    pub ticks_unsaved: usize,
     /// Ticks since the last consumer left.
     pub idle_ticks: u32,
     /// Already listed for the next dispatch.
@@ -153,6 +155,7 @@ impl Subscription {
             redeliveries: HashMap::new(),
             delayed: BTreeSet::new(),
             unsaved: false,
+            ticks_unsaved: 0,
             idle_ticks: 0,
             scheduled: false,
             timer: None,

@@ -49,13 +49,13 @@ impl Subscription {
     pub fn restore_cursor(
         &mut self,
         next: u64,
-        acked: impl Iterator<Item = u64>,
+        acked: impl Iterator<Item = (u64, u64)>,
         partial: impl Iterator<Item = (u64, Unacked)>,
         log: &Log,
     ) {
         self.cursor = Cursor::at(next);
-        for offset in acked {
-            self.cursor.ack(offset, log);
+        for (start, end) in acked {
+            self.cursor.ack_range(start, end, log);
         }
         for (offset, unacked) in partial {
             self.cursor.ack_part(offset, &unacked, log);

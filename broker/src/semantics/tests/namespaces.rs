@@ -54,6 +54,27 @@ fn producers_are_held_or_fail_while_the_backlog_exceeds_its_quota() {
 }
 
 #[test]
+fn producers_of_a_topic_whose_index_is_too_large_are_held_until_it_is_smaller() {
+    let mut world = waiting();
+    let closed = Effect::ProducerClosed { connection: CLIENT, producer_id: 1 };
+    world.broker.set_index_limit(world.broker.index_bytes());
+    assert!(!tick(&mut world).contains(&closed));
+    world.broker.set_index_limit(world.broker.index_bytes() - 1);
+    assert!(tick(&mut world).contains(&closed));
+    assert_eq!(refused(&world.producer(CLIENT, "t", "p", Access::Shared)), Some(RefusalKind::BacklogHold));
+    // Whoever has less than its share goes on.
+    assert_eq!(ready(&world.producer(CLIENT, "other", "p", Access::Shared)), Some(true));
+    assert!(!tick(&mut world).contains(&closed));
+    let consumer = ConsumerKey { connection: CLIENT, consumer_id: 1 };
+    let all: Vec<u64> = (0..10).collect();
+    world.ack(consumer, &all);
+    world.begin_segment();
+    world.broker.handle_retention(world.now_ms, world.segment());
+    tick(&mut world);
+    assert_eq!(ready(&world.producer(CLIENT, "t", "q", Access::Shared)), Some(true));
+}
+
+#[test]
 fn the_oldest_messages_are_skipped_where_the_quota_says_so() {
     let mut world = waiting();
     quota(&mut world, json!({ "limitSize": 500, "limitTime": -1, "policy": "consumer_backlog_eviction" }));

@@ -1,5 +1,6 @@
 //! What comes back after a restart is what was stored.
 
+use super::packed::Packed;
 use super::restore::Restore;
 use super::*;
 
@@ -12,8 +13,10 @@ pub fn restarted(world: &World, snapshot: Option<(Snapshot, usize)>) -> World {
         match effect {
             Effect::Append { topic, position, facts, origin, .. } => {
                 let location = Location { segment: 1, offset: index as u32, len: 100 };
-                let origin = origin.as_ref().map(|(name, sequence)| (&**name, *sequence));
-                restore.message(*topic, *position, Entry { location, facts: *facts }, origin);
+                restore.messages(*topic, *position, Packed::of(&[Entry { location, facts: *facts }]));
+                if let Some((name, sequence)) = origin {
+                    restore.sequence(*topic, name, *sequence, facts.publish_time_ms);
+                }
             }
             Effect::Log(change) if index >= covered => {
                 let json = serde_json::to_vec(change).expect("plain data");
@@ -113,4 +116,39 @@ fn acks_of_what_was_trimmed_stay_acks() {
     let mut again = restarted(&world, Some((world.broker.snapshot(), world.stored.len())));
     again.consumer(1, Kind::Shared, 100);
     assert!(again.entries().is_empty());
+}
+
+#[test]
+fn a_cursor_with_many_holes_is_persisted_less_often() {
+    let mut world = World::new();
+    world.producer(CLIENT, "t", "p", Access::Shared);
+    world.consumer(1, Kind::Shared, 10_000);
+    for _ in 0..5000 {
+        world.send("", "x");
+    }
+    world.entries();
+    let consumer = ConsumerKey { connection: CLIENT, consumer_id: 1 };
+    let mut next = 1;
+    let mut saved = |world: &mut World, acks: u64, ticks: usize| {
+        let before = world.stored.len();
+        for _ in 0..ticks {
+            let entries: Vec<u64> = (0..acks).map(|n| next + 2 * n).collect();
+            next += 2 * acks;
+            world.ack(consumer, &entries);
+            world.now_ms += 1000;
+            world.broker.handle_tick(world.now_ms);
+            world.settle();
+        }
+        let stored = &world.stored[before..];
+        stored.iter().filter(|effect| matches!(effect, Effect::Log(Change::Subscription { .. }))).count()
+    };
+    assert_eq!(saved(&mut world, 3, 6), 6, "few holes, every tick");
+    assert_eq!(saved(&mut world, 2100, 1), 0, "many");
+    assert_eq!(saved(&mut world, 1, 6), 2, "every third tick");
+    assert_eq!(saved(&mut world, 1, 1), 0);
+    world.broker.save_cursors();
+    world.settle();
+    let mut again = restarted(&world, None);
+    again.consumer(1, Kind::Shared, 10_000);
+    assert_eq!(again.entries().len(), 5000 - (18 + 2100 + 7), "nothing is left unsaved in the end");
 }
