@@ -44,7 +44,7 @@ async fn every_receipt_survives_kill_9_in_order() {
                 tokio::task::yield_now().await;
             }
         }
-        eventually("500 receipts", async || receipts.load(Ordering::Relaxed) >= 500).await;
+        counted("receipts", 500, || receipts.load(Ordering::Relaxed)).await;
         program.kill();
         drop(producer);
         drop(sending);

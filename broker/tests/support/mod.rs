@@ -16,8 +16,9 @@ use pulsar::{Consumer, ConsumerOptions, Producer, ProducerOptions, Pulsar, SubTy
 pub type Client = Pulsar<TokioExecutor>;
 pub type Messages = Consumer<Vec<u8>, TokioExecutor>;
 
-/// Far longer than anything takes; only a broken broker reaches it.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Far longer than anything takes; only a broken broker reaches it. A single sync has been seen to take half a minute
+/// while others filled the disk.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct Broker {
     pub embedded: Embedded,
@@ -98,6 +99,17 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut check: impl Fn
         }
     };
     tokio::time::timeout(PATIENCE, all).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// Waits until a count is reached; it is patient anew each time that the count grows.
+pub async fn counted(what: &str, target: usize, count: impl Fn() -> usize) {
+    loop {
+        let reached = count();
+        if reached >= target {
+            return;
+        }
+        eventually(&format!("more than {reached} of {target} {what}"), async || count() > reached).await;
+    }
 }
 
 pub struct Admin {
