@@ -18,20 +18,30 @@ impl Program {
     }
 
     pub fn start_with(dir: &Path, arguments: &[&str]) -> Program {
+        Program::try_start(dir, arguments, Stdio::inherit()).unwrap_or_else(|why| panic!("it did not start: {why}"))
+    }
+
+    /// Or what it says when it refuses to start, if its errors are piped.
+    pub fn try_start(dir: &Path, arguments: &[&str], errors: Stdio) -> Result<Program, String> {
         let mut child = Command::new(env!("CARGO_BIN_EXE_everpulse-broker"))
             .args(["--port", "0", "--admin-port", "0", "--data"])
             .arg(dir)
             .args(arguments)
             .env("RUST_LOG", "warn")
             .stdout(Stdio::piped())
+            .stderr(errors)
             .spawn()
             .expect("starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+        if line.is_empty() {
+            let output = child.wait_with_output().expect("ended");
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
         let ready: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         assert_eq!(ready["pid"], child.id());
         let url = |name: &str| ready[name].as_str().expect("a URL").to_owned();
-        Program { child, service_url: url("service_url"), admin_url: url("admin_url") }
+        Ok(Program { service_url: url("service_url"), admin_url: url("admin_url"), child })
     }
 
     /// SIGKILL.
