@@ -31,6 +31,8 @@ struct State {
     operations: u64,
     capacity: Option<u64>,
     sync_fails: bool,
+    /// One has failed: what it should have written is in the cache, and will never be on the disk.
+    sync_failed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -109,6 +111,16 @@ impl MemoryFiles {
         let (nodes, names) = (nodes.collect(), state.names.clone());
         let durable_names = names.clone();
         MemoryFiles(Arc::new(Mutex::new(State { nodes, names, durable_names, ..State::default() })))
+    }
+
+    pub fn sync_has_failed(&self) -> bool {
+        self.state().sync_failed
+    }
+
+    /// The disk as the next process finds it: all that was written is there, and what was not synced still is not.
+    pub fn after_kill(&self) {
+        let mut state = self.state();
+        (state.dead, state.fuse, state.sync_fails) = (false, None, false);
     }
 
     /// The disk as it is found when the power is back.
@@ -355,6 +367,7 @@ impl OpenFile for MemoryFile {
         let mut state = self.state();
         state.change()?;
         if std::mem::take(&mut state.sync_fails) {
+            state.sync_failed = true;
             // Half of it got there, and nobody will write the rest.
             let node = &mut state.nodes[self.node];
             let half = node.pending.len() / 2;
