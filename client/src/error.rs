@@ -19,6 +19,8 @@ pub enum ErrorKind {
     TooLarge,
     /// There is no such run or dead letter.
     NotFound,
+    /// It is older than what is kept: the end of the run, or the memory that would say whether an input was taken before.
+    Expired,
     /// The workflow id is taken, and the start's policy says to refuse then.
     Taken,
     /// The run has ended before.

@@ -8,8 +8,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use everpulse_protocol::chain::{Chain, Offered};
-use everpulse_protocol::history::{Frame, Record, RecordBody};
+use everpulse_protocol::chain::{Opened, Opening};
+use everpulse_protocol::history::{ClosedRun, Frame, Record, RecordBody};
 use everpulse_protocol::shard::Config;
 use everpulse_protocol::view::{Fold, RunView};
 use everpulse_protocol::{RunId, WorkflowId, shard, topic};
@@ -19,6 +19,8 @@ use crate::error::{Error, ErrorKind};
 
 /// So many workflow ids of a shard are followed; the one that was asked about least lately goes first.
 const FOLLOWED_MAX: usize = 10_000;
+/// So often in one reading may history be trimmed under it.
+const HOLES_MAX: u32 = 5;
 /// How long a shard's history is read before that is given up.
 const READ_LIMIT: Duration = Duration::from_secs(60);
 
@@ -65,20 +67,26 @@ impl Histories {
 
     async fn read_on(&self, number: u32, known: &mut Known) -> Result<(), Error> {
         let topic = topic::partition(topic::HISTORY, number);
-        for _ in 0..2 {
+        for _ in 0..HOLES_MAX {
             let mut reader = self.transport.reader(&topic, known.chain.read_to());
-            let limit = Duration::from_secs(10);
-            let Some(end) = reader.last_position(limit).await? else { return Ok(()) };
             let reading = async {
-                while known.chain.read_to().is_none_or(|read_to| read_to < end) {
-                    let entry = reader.next().await;
-                    match known.chain.offer(entry.position, &entry.payload) {
-                        Offered::Stands(frame) => self.take(number, frame, &mut known.runs)?,
-                        Offered::Void(_) | Offered::Unreadable(_) => {}
-                        Offered::Hole { .. } => return Ok(false),
+                // What was read is believed when the tail, asked for afterwards, is where it ended: what is trimmed
+                // under a reader is skipped in silence.
+                loop {
+                    let end = reader.last_position(Duration::from_secs(10)).await?;
+                    let behind = |chain: &Opening| end.is_some_and(|end| chain.read_to() < Some(end));
+                    if !behind(&known.chain) {
+                        let ended = known.chain.end();
+                        return self.take_opened(number, ended, &mut known.runs);
+                    }
+                    while behind(&known.chain) {
+                        let entry = reader.next().await;
+                        let opened = known.chain.offer(entry.position, entry.payload);
+                        if !self.take_opened(number, opened, &mut known.runs)? {
+                            return Ok(false);
+                        }
                     }
                 }
-                Ok::<_, Error>(true)
             };
             let read = tokio::time::timeout(READ_LIMIT, reading).await.map_err(|_| {
                 Error::new(ErrorKind::Unreachable, format!("reading {topic} took longer than {READ_LIMIT:?}"))
@@ -91,6 +99,13 @@ impl Histories {
         }
         let message = format!("{topic} has a gap: entries that a later one names are not there");
         Err(Error::new(ErrorKind::Corrupt, message))
+    }
+
+    /// False where something was trimmed.
+    fn take_opened(&self, number: u32, opened: Opened, runs: &mut Runs) -> Result<bool, Error> {
+        let Opened::Standing(frames) = opened else { return Ok(false) };
+        frames.into_iter().try_for_each(|(_, _, frame)| self.take(number, frame, runs))?;
+        Ok(true)
     }
 
     fn take(&self, number: u32, frame: Frame, runs: &mut Runs) -> Result<(), Error> {
@@ -109,7 +124,7 @@ impl Histories {
 /// What was read of one shard.
 #[derive(Debug, Default)]
 struct Known {
-    chain: Chain,
+    chain: Opening,
     runs: Runs,
     order: VecDeque<WorkflowId>,
 }
@@ -135,9 +150,8 @@ impl Known {
     }
 
     fn begin_again(&mut self) {
-        self.chain = Chain::new();
-        self.runs.folds.clear();
-        self.runs.newest.clear();
+        self.chain = Opening::new();
+        self.runs = Runs { followed: std::mem::take(&mut self.runs.followed), ..Runs::default() };
     }
 }
 
@@ -147,32 +161,78 @@ struct Runs {
     followed: HashSet<WorkflowId>,
     folds: HashMap<RunId, Fold>,
     newest: HashMap<WorkflowId, RunId>,
+    /// Carried runs whose last piece was not read, with the number of the next one.
+    pieces: HashMap<RunId, (u32, Vec<Record>)>,
+    remembered: HashMap<RunId, ClosedRun>,
 }
 
 impl Runs {
     fn take(&mut self, record: &Record) {
-        if let Ok(RecordBody::Carried { records, .. }) = record.body() {
-            return records.iter().for_each(|record| self.take(record));
+        match record.body() {
+            Ok(RecordBody::Carried { piece, pieces, records, .. }) => {
+                return self.take_piece(record, (piece, pieces), records);
+            }
+            Ok(RecordBody::Remembered { closed, .. }) => return closed.iter().for_each(|run| self.remember(run)),
+            _ => {}
         }
         if !self.followed.contains(&record.workflow_id) {
             return;
         }
         let begins = !self.folds.contains_key(&record.run_id);
+        // Its beginning was trimmed: what was carried of it has this record as well.
+        if begins && record.seq > 0 {
+            return;
+        }
         self.folds.entry(record.run_id).or_default().apply(record);
         if begins {
             self.newest.insert(record.workflow_id.clone(), record.run_id);
         }
     }
 
+    /// A piece of a run that is carried forward; of one that is known already it says nothing new.
+    fn take_piece(&mut self, record: &Record, (piece, pieces): (u32, u32), records: Vec<Record>) {
+        let run_id = record.run_id;
+        if !self.followed.contains(&record.workflow_id) || self.folds.contains_key(&run_id) {
+            return;
+        }
+        if piece == 0 {
+            self.pieces.insert(run_id, (0, Vec::new()));
+        }
+        let Some((next, so_far)) = self.pieces.get_mut(&run_id).filter(|(next, _)| *next == piece) else { return };
+        *next += 1;
+        so_far.extend(records);
+        if pieces == piece + 1
+            && let Some((_, records)) = self.pieces.remove(&run_id)
+        {
+            records.iter().for_each(|record| self.take(record));
+        }
+    }
+
+    /// A run that has ended, of which nothing else may be left.
+    fn remember(&mut self, run: &ClosedRun) {
+        if self.followed.contains(&run.workflow_id) && !self.folds.contains_key(&run.run_id) {
+            self.remembered.insert(run.run_id, run.clone());
+            let newest = self.newest.entry(run.workflow_id.clone()).or_insert(run.run_id);
+            if self.remembered.get(newest).is_some_and(|other| other.closed_at <= run.closed_at) {
+                *newest = run.run_id;
+            }
+        }
+    }
+
     fn view(&self, id: &WorkflowId, run: Option<RunId>) -> Option<RunView> {
         let run = run.or_else(|| self.newest.get(id).copied())?;
-        self.folds.get(&run)?.view().filter(|view| view.workflow_id == *id)
+        let view = match self.folds.get(&run) {
+            Some(fold) => fold.view(),
+            None => self.remembered.get(&run).map(RunView::from),
+        };
+        view.filter(|view| view.workflow_id == *id)
     }
 
     fn forget(&mut self, id: &WorkflowId) {
         self.followed.remove(id);
         self.newest.remove(id);
         self.folds.retain(|_, fold| fold.view().is_none_or(|view| view.workflow_id != *id));
+        self.remembered.retain(|_, run| run.workflow_id != *id);
     }
 }
 
@@ -233,10 +293,20 @@ mod tests {
     #[test]
     fn a_run_that_was_carried_forward_is_the_same_run() {
         let mut runs = Runs { followed: [id("a")].into(), ..Runs::default() };
-        let records = vec![record("a", 1, 0, &started(), false)];
-        let carried = RecordBody::Carried { piece: 0, pieces: 1, records };
-        runs.take(&record("a", 1, 0, &carried, false));
-        assert_eq!(runs.view(&id("a"), None).expect("known").workflow, "checkout");
+        let signal = RecordBody::Signalled { name: "s".into(), value: Payload::encode(&1).expect("encodes") };
+        let later = record("a", 1, 1, &signal, false);
+        let pieces = [(0, 0, record("a", 1, 0, &started(), false)), (1, 2, later.clone())];
+        for (piece, pieces, part) in pieces {
+            assert!(runs.view(&id("a"), None).is_none(), "the last piece counts");
+            let carried = RecordBody::Carried { piece, pieces, records: vec![part], commands: Vec::new() };
+            // It was written between the pieces, and is in the last one.
+            runs.take(&later);
+            runs.take(&record("a", 1, 2, &carried, false));
+        }
+        let view = runs.view(&id("a"), None).expect("known");
+        assert_eq!((view.workflow.as_str(), view.records), ("checkout", 2));
+        runs.take(&record("a", 1, 2, &signal, false));
+        assert_eq!(runs.view(&id("a"), None).expect("known").records, 3);
     }
 
     #[test]

@@ -173,6 +173,7 @@ impl<D: Definition> Run<D> {
             ReplyBody::Description(view) => Some(Ok((**view).clone())),
             ReplyBody::NotFound => Some(Err(Error::not_found(id))),
             ReplyBody::Invalid { message } => Some(Err(refused(id, message))),
+            ReplyBody::Expired { message } => Some(Err(expired(id, message))),
             _ => None,
         };
         self.ask("describing", &ticket, &EventBody::Describe, take, Some(read)).await
@@ -196,6 +197,7 @@ impl<D: Definition> Run<D> {
                 Some(Err(Error::already_closed(id, *run_id, "ask for what was published by")))
             }
             ReplyBody::Invalid { message } => Some(Err(refused(id, message))),
+            ReplyBody::Expired { message } => Some(Err(expired(id, message))),
             _ => None,
         };
         let value = self
@@ -282,6 +284,7 @@ impl<D: Definition> Run<D> {
                 ReplyBody::AlreadyClosed { run_id } => Some(Err(Error::already_closed(id, *run_id, verb))),
                 ReplyBody::NotFound => Some(Err(Error::not_found(id))),
                 ReplyBody::Invalid { message } => Some(Err(refused(id, message))),
+                ReplyBody::Expired { message } => Some(Err(expired(id, message))),
                 _ => None,
             }
         };
@@ -322,10 +325,15 @@ fn ended(id: &WorkflowId, heard: &Heard) -> Option<Result<(RunId, Close), Error>
     }
     match heard.answer.as_deref()? {
         ReplyBody::NotFound => Some(Err(Error::not_found(id))),
+        ReplyBody::Expired { message } => Some(Err(expired(id, message))),
         // A start that was only stored has its refusal come here.
         ReplyBody::Taken { .. } | ReplyBody::Invalid { .. } => Some(Err(start::begun(id, heard)?.err()?)),
         _ => None,
     }
+}
+
+fn expired(id: &WorkflowId, message: &str) -> Error {
+    Error::new(ErrorKind::Expired, format!("{id}: {message}"))
 }
 
 fn refused(id: &WorkflowId, message: &str) -> Error {

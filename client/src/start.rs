@@ -168,6 +168,10 @@ pub(crate) fn begun(id: &WorkflowId, heard: &Heard) -> Option<Result<RunId, Erro
         (Some(ReplyBody::Invalid { message }), _) => {
             Some(Err(Error::new(ErrorKind::Invalid, format!("cannot start {id}: {message}"))))
         }
+        // That the end is not kept any more says nothing against the start.
+        (Some(ReplyBody::Expired { message }), None) => {
+            Some(Err(Error::new(ErrorKind::Expired, format!("{id}: {message}"))))
+        }
         (Some(ReplyBody::Started { run_id, .. } | ReplyBody::Open { run_id }), _) | (_, Some((run_id, _))) => {
             Some(Ok(*run_id))
         }

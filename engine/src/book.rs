@@ -1,18 +1,22 @@
 //! What is known of a shard's runs: a fold of its standing frames.
 //!
 //! The book is changed by [`Book::absorb`] alone, record by record, whether the record was just written here
-//! or read after a takeover. It knows nothing of what is in flight.
+//! or read after a takeover. It knows nothing of what is in flight. What is carried forward and forgotten is in
+//! [`memory`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use everpulse_protocol::history::{Close, CloseStatus, CommandKind, Frame, Record, RecordBody};
+use everpulse_protocol::history::{Close, CloseStatus, CommandKind, Frame, Record, RecordBody, Window};
 use everpulse_protocol::shard::Config;
 use everpulse_protocol::timer::Wake;
 use everpulse_protocol::view::{Fold, RunView};
 use everpulse_protocol::{EventId, Position, RunId, Timestamp, WorkflowId};
 
+use self::memory::{Noted, Pieces};
+use crate::Map;
 use crate::run::{RUN_TIMER, Run};
-use crate::{Map, Set};
+
+pub(crate) mod memory;
 
 /// Closed runs' ends are kept at hand up to so many bytes; the rest is read again when it is asked for.
 const CLOSES_BYTES_MAX: usize = 256 * 1024;
@@ -25,7 +29,13 @@ pub(crate) struct Book {
     /// The newest run of each workflow id.
     pub newest: Map<WorkflowId, RunId>,
     /// Ids of clients' inputs that stand in history.
-    pub inputs: Set<EventId>,
+    pub inputs: Map<EventId, Noted>,
+    /// What is still known of the past.
+    pub window: Window,
+    /// The records of open runs, in bytes.
+    pub open_bytes: usize,
+    /// Runs of which some pieces were carried, and not the last.
+    pieces: Map<RunId, Pieces>,
     /// When what is due: timers by number, starts and time-outs of runs by [`RUN_TIMER`].
     pub timers: BTreeSet<(Timestamp, RunId, u32)>,
     /// Runs that ended with commands that may not be sent yet.
@@ -57,9 +67,11 @@ pub(crate) struct Closed {
     pub status: CloseStatus,
     /// Its end, while it is kept at hand.
     pub close: Option<Box<Close>>,
-    /// Where its end stands in history, once that is proven.
+    /// Where its end stands in history, once that is proven and while it is kept.
     pub position: Option<Position>,
     pub frame: u64,
+    /// The first frame that is needed to know of the run.
+    pub base: u64,
 }
 
 impl Book {
@@ -87,15 +99,36 @@ impl Book {
 
     /// Takes the next record of a frame. `body`: what it bears, if that can be read.
     pub fn absorb(&mut self, record: &Record, body: Option<&RecordBody>, frame: u64) {
+        match body {
+            Some(RecordBody::Carried { piece, pieces, records, commands }) => {
+                return self.absorb_carried(record, (*piece, *pieces), records, commands, frame);
+            }
+            Some(RecordBody::Remembered { closed, inputs, window }) => {
+                return self.absorb_remembered(closed, inputs, *window, frame);
+            }
+            _ => {}
+        }
         let run_id = record.run_id;
-        self.note_input(record, body);
+        self.note_input(record, body, frame);
         if !self.runs.contains_key(&run_id) {
             if self.closed.contains_key(&run_id) {
                 return;
             }
+            if record.seq > 0 {
+                return self.absorb_unknown(record, frame);
+            }
             self.newest.insert(record.workflow_id.clone(), run_id);
-            self.runs.insert(run_id, Box::new(Run::new(record.workflow_id.clone(), run_id)));
+            self.runs.insert(run_id, Box::new(Run { base: frame, ..Run::new(record.workflow_id.clone(), run_id) }));
         }
+        self.apply(record, body, frame);
+        if let Some(close) = record.close.clone() {
+            self.close(run_id, close, record.at, frame);
+        }
+    }
+
+    /// Applies a record to its open run, but for the run's end.
+    fn apply(&mut self, record: &Record, body: Option<&RecordBody>, frame: u64) {
+        let run_id = record.run_id;
         let Some(run) = self.runs.get_mut(&run_id) else { return };
         let run_timer = run_timer(run);
         for no in ended_timers(record, body) {
@@ -109,7 +142,9 @@ impl Book {
             self.unmarked.push_back((frame, run_id));
         }
         let at = record.at;
+        self.open_bytes -= run.records.bytes();
         run.absorb(record, body, frame);
+        self.open_bytes += run.records.bytes();
         // A timer that was cancelled in the turn that set it is not pending: nothing would ever end it here.
         for no in set {
             if let Some(due) = run.pending.get(&no).and_then(|pending| pending.due) {
@@ -126,9 +161,6 @@ impl Book {
         }
         set_member(&mut self.parked, run_id, run.parked.is_some());
         set_member(&mut self.ready, run_id, run.is_ready(at));
-        if let Some(close) = record.close.clone() {
-            self.close(run_id, close, at, frame);
-        }
     }
 
     /// Notes that the future of a run was needed for a frame.
@@ -169,10 +201,11 @@ impl Book {
         self.ready.insert(run_id);
     }
 
-    fn note_input(&mut self, record: &Record, body: Option<&RecordBody>) {
+    fn note_input(&mut self, record: &Record, body: Option<&RecordBody>, frame: u64) {
+        let noted = Noted { base: frame, at: record.at };
         match body {
             Some(RecordBody::Received { event, .. }) => {
-                self.inputs.insert(event.id);
+                self.inputs.insert(event.id, noted);
             }
             Some(
                 RecordBody::Signalled { .. }
@@ -180,7 +213,7 @@ impl Book {
                 | RecordBody::Terminated { .. }
                 | RecordBody::Resumed,
             ) => {
-                self.inputs.insert(record.event);
+                self.inputs.insert(record.event, noted);
             }
             _ => {}
         }
@@ -188,6 +221,7 @@ impl Book {
 
     fn close(&mut self, run_id: RunId, close: Close, at: Timestamp, frame: u64) {
         let Some(mut run) = self.runs.remove(&run_id) else { return };
+        self.open_bytes -= run.records.bytes();
         self.parked.remove(&run_id);
         self.ready.remove(&run_id);
         for (no, pending) in &run.pending {
@@ -199,11 +233,7 @@ impl Book {
             self.timers.remove(&(due, run_id, RUN_TIMER));
         }
         let started = run.started.clone();
-        let size = std::mem::size_of::<Close>()
-            + match &close.outcome {
-                everpulse_protocol::event::Outcome::Done(value) => value.len(),
-                everpulse_protocol::event::Outcome::Failed(failure) => failure.message.len() + 128,
-            };
+        let size = memory::close_bytes(&close);
         self.closed.insert(
             run_id,
             Box::new(Closed {
@@ -216,6 +246,7 @@ impl Book {
                 close: Some(Box::new(close)),
                 position: None,
                 frame,
+                base: run.base,
             }),
         );
         self.kept.push_back((run_id, size));
@@ -231,11 +262,13 @@ impl Book {
     fn forget_closes(&mut self) {
         while self.kept_bytes > CLOSES_BYTES_MAX {
             let Some((run_id, size)) = self.kept.front().copied() else { return };
-            let Some(closed) = self.closed.get_mut(&run_id) else { return };
-            if closed.position.is_none() {
-                return;
+            if let Some(closed) = self.closed.get_mut(&run_id) {
+                // Not proven yet: nobody could read it again.
+                if closed.close.is_some() && closed.position.is_none() {
+                    return;
+                }
+                closed.close = None;
             }
-            closed.close = None;
             self.kept.pop_front();
             self.kept_bytes -= size;
         }

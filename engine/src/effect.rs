@@ -81,6 +81,9 @@ pub enum Effect {
     CancelLocal { run: RunId, step: u32 },
     /// Nobody waits for these tasks any more; tell the activity workers, once.
     CancelTasks { tasks: Vec<EventId> },
+    /// What the history partition holds up to and including this position is not needed any more: move the cursor
+    /// `janitor` there, never back. Trying once is enough, and too late does no harm.
+    Trim { upto: Position },
     /// Acknowledge an inbox message.
     Ack { token: DeliveryToken },
     /// The shard cannot be served by this process; for a person.

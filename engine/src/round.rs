@@ -60,6 +60,8 @@ pub(crate) struct Round {
     pub early: Vec<(DeliveryToken, Event)>,
     /// Ends that are asked for and not at hand: run, who asks.
     pub fetch: Vec<(RunId, ReplyTo)>,
+    /// Its frame is the last one of a carrying.
+    pub ends_carrying: bool,
     /// Runs with records in this round that go on.
     pub touched: Vec<RunId>,
     /// Parked runs that go on: their tasks may not be sent yet.

@@ -27,6 +27,8 @@ pub(crate) struct Run {
     pub parked: Option<Parked>,
     /// Who wants to hear of the end. Only the first is in history; the others ask again.
     pub watchers: Vec<ReplyTo>,
+    /// The first frame that is needed to know the run: that of its first record, or of its last carrying's first piece.
+    pub base: u64,
     /// The last frame that has a record of the run.
     pub last_frame: u64,
     /// The number that the run's next command will have.
@@ -115,6 +117,7 @@ impl Run {
             received: VecDeque::new(),
             parked: None,
             watchers: Vec::new(),
+            base: 0,
             last_frame: 0,
             next_no: 0,
             live: None,

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use everpulse_protocol::chain::Chain;
+use everpulse_protocol::chain::{Chain, Opening};
 use everpulse_protocol::event::Event;
 use everpulse_protocol::history::{Frame, Hash};
 use everpulse_protocol::shard::Config;
@@ -32,6 +32,7 @@ use crate::round::Round;
 use crate::run::RUN_TIMER;
 use crate::{Set, wake};
 
+mod carry;
 mod early;
 mod fate;
 mod fetch;
@@ -41,6 +42,7 @@ mod marks;
 mod recover;
 mod release;
 
+use carry::Carry;
 use early::EarlySignals;
 use fate::ReadOn;
 use marks::Marks;
@@ -76,11 +78,26 @@ pub struct Options {
     pub payload_bytes_max: usize,
     /// So many futures stay alive; the other open runs are replayed when something happens to them.
     pub live_runs_max: usize,
+    /// History that is younger is kept, in milliseconds; older history when all that is needed of it was carried
+    /// forward.
+    pub retention_ms: u64,
+    /// So long, in milliseconds, ids of closed runs and of inputs are remembered; at least the retention. Inputs that
+    /// were issued three quarters of it ago are refused unless they are known.
+    pub id_memory_ms: u64,
+    /// History is trimmed when at least so many bytes can go, and more where more has to be carried.
+    pub trim_bytes_min: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { payload_bytes_max: 1024 * 1024, live_runs_max: 2_000 }
+        const DAY_MS: u64 = 24 * 3_600_000;
+        Self {
+            payload_bytes_max: 1024 * 1024,
+            live_runs_max: 2_000,
+            retention_ms: DAY_MS,
+            id_memory_ms: DAY_MS,
+            trim_bytes_min: 256 * 1024,
+        }
     }
 }
 
@@ -102,6 +119,8 @@ pub struct Status {
     pub runs_closed: u64,
     /// The next frame's number.
     pub next_number: u64,
+    /// The first frame that is needed, as far as that was carried.
+    pub first_needed: u64,
 }
 
 /// One shard of runs.
@@ -114,7 +133,10 @@ pub struct Shard {
     options: Options,
     phase: Phase,
     chain: Chain,
+    /// The chain while it is loaded.
+    opening: Opening,
     book: Book,
+    carry: Carry,
     effects: VecDeque<Effect>,
     next_id: u64,
 
@@ -201,8 +223,8 @@ enum Phase {
     CheckTail { id: u64, round: Box<Round> },
     CheckRead { id: u64, to: Position, round: Box<Round> },
     Appending { id: u64, flight: Box<Flight> },
-    ProveTail { id: u64, flight: Box<Flight> },
-    ProveRead { id: u64, to: Position, flight: Box<Flight> },
+    ProveTail { id: u64, flight: Box<Flight>, found: Option<Position> },
+    ProveRead { id: u64, to: Position, flight: Box<Flight>, found: Option<Position> },
     Refused,
 }
 
@@ -211,6 +233,8 @@ enum Phase {
 struct Flight {
     number: u64,
     hash: Hash,
+    bytes: usize,
+    at: Timestamp,
     round: Round,
     locals: Vec<(RunId, u32, LocalResult)>,
 }
@@ -241,7 +265,9 @@ impl Shard {
             options,
             phase: Phase::Cold,
             chain: Chain::new(),
+            opening: Opening::new(),
             book: Book::default(),
+            carry: Carry::default(),
             effects: VecDeque::new(),
             next_id: 0,
             deliveries: BTreeMap::new(),
@@ -297,7 +323,7 @@ impl Shard {
             .min();
         let unseen =
             self.locals.iter().filter(|(key, _)| !self.running.contains(key)).map(|(_, local)| local.deadline).min();
-        [timer, early, hold, unseen].into_iter().flatten().min()
+        [timer, early, hold, unseen, self.carrying_due()].into_iter().flatten().min()
     }
 
     fn can_fire(&self, run: RunId, no: u32) -> bool {
@@ -324,6 +350,7 @@ impl Shard {
             voids: self.voids,
             runs_closed: self.runs_closed,
             next_number: self.chain.next_number(),
+            first_needed: self.book.window.first,
         }
     }
 
@@ -358,26 +385,28 @@ impl Shard {
     pub fn handle_tail(&mut self, id: u64, tail: Option<Position>, now: Timestamp) {
         match std::mem::replace(&mut self.phase, Phase::Cold) {
             Phase::LoadTail { id: asked } if asked == id => match tail {
-                None => self.loaded(),
-                Some(to) => {
-                    let id = self.read(to);
+                Some(to) if self.opening.read_to().is_none_or(|read_to| to > read_to) => {
+                    let id = self.read(self.opening.read_to(), to);
                     self.phase = Phase::LoadRead { id, to };
                 }
+                // The tail, asked for after all was read, is what was read: nothing was trimmed under us.
+                _ => self.loaded(),
             },
             Phase::CheckTail { id: asked, round } if asked == id => match tail {
                 Some(to) if self.chain.read_to().is_none_or(|read_to| to > read_to) => {
-                    let id = self.read(to);
+                    let id = self.read(self.chain.read_to(), to);
                     self.phase = Phase::CheckRead { id, to, round };
                 }
                 _ => self.current(*round, now),
             },
-            Phase::ProveTail { id: asked, flight } if asked == id => match tail {
-                Some(to) if self.chain.read_to().is_none_or(|read_to| to > read_to) => {
-                    let id = self.read(to);
-                    self.phase = Phase::ProveRead { id, to, flight };
+            Phase::ProveTail { id: asked, flight, found } if asked == id => match (tail, found) {
+                (Some(to), _) if self.chain.read_to().is_none_or(|read_to| to > read_to) => {
+                    let id = self.read(self.chain.read_to(), to);
+                    self.phase = Phase::ProveRead { id, to, flight, found };
                 }
+                (_, Some(position)) => self.stands(*flight, Some(position), now),
                 // The frame is not there, and may still come: appending a rival decides it.
-                _ => self.void(*flight),
+                (_, None) => self.void(*flight),
             },
             other => self.phase = other,
         }
@@ -389,17 +418,30 @@ impl Shard {
         match std::mem::replace(&mut self.phase, Phase::Cold) {
             Phase::LoadRead { id: asked, to } if asked == id => self.load(id, to, entries, done),
             Phase::CheckRead { id: asked, to, round } if asked == id => match self.read_on(&entries, None) {
-                ReadOn::Foreign => self.throw_away(*round, Vec::new()),
-                ReadOn::Hole => self.throw_away(*round, Vec::new()),
-                ReadOn::Nothing | ReadOn::Ours(_) if done => self.current(*round, now),
+                ReadOn::Foreign | ReadOn::Hole => self.throw_away(*round, Vec::new()),
+                // What lay between may have been trimmed: the tail is asked for again.
+                ReadOn::Nothing | ReadOn::Ours(_) if done => {
+                    let id = self.ask_tail();
+                    self.phase = Phase::CheckTail { id, round };
+                }
                 ReadOn::Nothing | ReadOn::Ours(_) => self.phase = Phase::CheckRead { id, to, round },
             },
-            Phase::ProveRead { id: asked, to, flight } if asked == id => {
-                match self.read_on(&entries, Some(flight.hash)) {
-                    ReadOn::Ours(position) => self.stands(*flight, position, now),
+            Phase::ProveRead { id: asked, to, flight, found } if asked == id => {
+                // Once it was found, anything that stands behind it is foreign.
+                let ours = found.is_none().then_some(flight.hash);
+                match self.read_on(&entries, ours) {
                     ReadOn::Foreign | ReadOn::Hole => self.void(*flight),
-                    ReadOn::Nothing if done => self.void(*flight),
-                    ReadOn::Nothing => self.phase = Phase::ProveRead { id, to, flight },
+                    // It is believed when the tail is reached: a rival before it may have been trimmed.
+                    ReadOn::Ours(position) => {
+                        let id = self.ask_tail();
+                        self.phase = Phase::ProveTail { id, flight, found: position };
+                    }
+                    ReadOn::Nothing if done && found.is_none() => self.void(*flight),
+                    ReadOn::Nothing if done => {
+                        let id = self.ask_tail();
+                        self.phase = Phase::ProveTail { id, flight, found };
+                    }
+                    ReadOn::Nothing => self.phase = Phase::ProveRead { id, to, flight, found },
                 }
             }
             other => self.phase = other,
@@ -417,13 +459,13 @@ impl Shard {
                     self.stands(*flight, position, now);
                 }
                 Ok(Some(to)) if self.chain.read_to().is_none_or(|read_to| to > read_to) => {
-                    let id = self.read(to);
-                    self.phase = Phase::ProveRead { id, to, flight };
+                    let id = self.read(self.chain.read_to(), to);
+                    self.phase = Phase::ProveRead { id, to, flight, found: None };
                 }
                 // A receipt without a position, or none at all: what the partition holds decides.
                 Ok(_) | Err(_) => {
                     let id = self.ask_tail();
-                    self.phase = Phase::ProveTail { id, flight };
+                    self.phase = Phase::ProveTail { id, flight, found: None };
                 }
             },
             other => self.phase = other,
@@ -475,9 +517,9 @@ impl Shard {
         id
     }
 
-    fn read(&mut self, to: Position) -> u64 {
+    fn read(&mut self, after: Option<Position>, to: Position) -> u64 {
         let id = self.fresh_id();
-        self.effects.push_back(Effect::Read { id, after: self.chain.read_to(), to });
+        self.effects.push_back(Effect::Read { id, after, to });
         id
     }
 
@@ -509,6 +551,7 @@ impl Shard {
         if round.records.is_empty() {
             self.gather(&mut round, &mut locals, number, at);
         }
+        self.carry_forward(&mut round, number, at);
         round.unseen = self.unseen(&round, at);
         // Neither is work started twice, nor a hold given up, on the word of a book that may be old.
         round.decides |= !round.unseen.is_empty() || asked;
@@ -543,10 +586,10 @@ impl Shard {
             writer: self.writer,
             verified: self.chain.verified(),
             at,
-            config: (number == 0).then(|| self.config.clone()),
+            config: (number == 0 || round.ends_carrying).then(|| self.config.clone()),
             wake,
             sent_below,
-            queues: self.marks.ripe(sent_below),
+            queues: self.queue_marks(sent_below, round.ends_carrying),
             records: std::mem::take(&mut round.records),
         };
         let payload = encode(&frame);
@@ -555,7 +598,7 @@ impl Shard {
         round.touched.sort_unstable();
         round.touched.dedup();
         let id = self.fresh_id();
-        let flight = Flight { number, hash: Hash::of(&payload), round, locals };
+        let flight = Flight { number, hash: Hash::of(&payload), bytes: payload.len(), at, round, locals };
         self.effects.push_back(Effect::Append { id, payload });
         self.phase = Phase::Appending { id, flight: Box::new(flight) };
     }

@@ -15,6 +15,10 @@
 use crate::history::{Frame, Hash, Verified};
 use crate::{DecodeError, Position, decode};
 
+pub use self::opening::{Opened, Opening};
+
+mod opening;
+
 /// The end of a chain, as far as it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tail {
@@ -48,6 +52,12 @@ impl Chain {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A chain that goes on after a frame that is known to stand; everything up to there was read.
+    #[must_use]
+    pub fn after(tail: Tail) -> Self {
+        Self { tail: Some(tail), read_to: Some(tail.position) }
     }
 
     /// The last frame known to stand.
@@ -123,19 +133,19 @@ impl Chain {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::{Timestamp, WriterId, encode};
     use bytes::Bytes;
     use uuid::Uuid;
 
-    fn frame(number: u64, previous: Hash, verified: Option<u64>, writer: u128) -> Bytes {
+    pub fn frame(number: u64, previous: Hash, verified: Option<(u64, Position)>, writer: u128) -> Bytes {
         encode(&Frame {
             shard: 0,
             number,
             previous,
             writer: WriterId(Uuid::from_u128(writer)),
-            verified: verified.map(|number| Verified { number, position: Position { ledger: 1, entry: number } }),
+            verified: verified.map(|(number, position)| Verified { number, position }),
             at: Timestamp(0),
             config: None,
             wake: None,
@@ -145,7 +155,7 @@ mod tests {
         })
     }
 
-    fn at(entry: u64) -> Position {
+    pub fn at(entry: u64) -> Position {
         Position { ledger: 1, entry }
     }
 
@@ -153,9 +163,9 @@ mod tests {
     fn the_first_to_name_a_predecessor_stands_and_all_later_ones_are_void() {
         let mut chain = Chain::new();
         let zero = frame(0, Hash::GENESIS, None, 1);
-        let one = frame(1, Hash::of(&zero), Some(0), 1);
-        let rival = frame(1, Hash::of(&zero), Some(0), 2);
-        let behind_rival = frame(2, Hash::of(&rival), Some(0), 2);
+        let one = frame(1, Hash::of(&zero), Some((0, at(0))), 1);
+        let rival = frame(1, Hash::of(&zero), Some((0, at(0))), 2);
+        let behind_rival = frame(2, Hash::of(&rival), Some((0, at(0))), 2);
         assert!(matches!(chain.offer(at(0), &zero), Offered::Stands(_)));
         assert!(matches!(chain.offer(at(1), &one), Offered::Stands(_)));
         assert!(matches!(chain.offer(at(2), &rival), Offered::Void(_)));
@@ -169,7 +179,7 @@ mod tests {
         let mut chain = Chain::new();
         let zero = frame(0, Hash::GENESIS, None, 1);
         chain.offer(at(0), &zero);
-        let one = frame(1, Hash::of(&zero), Some(0), 1);
+        let one = frame(1, Hash::of(&zero), Some((0, at(0))), 1);
         assert!(!chain.clone().prove(Hash::of(&one), Some(at(2))), "an entry lies between");
         assert!(!chain.clone().prove(Hash::of(&one), Some(Position { ledger: 2, entry: 0 })), "the ledger rolled");
         assert!(!chain.clone().prove(Hash::of(&one), None), "a duplicate's receipt");
@@ -182,7 +192,7 @@ mod tests {
         let mut chain = Chain::new();
         let zero = frame(0, Hash::GENESIS, None, 1);
         chain.offer(at(0), &zero);
-        let four = frame(4, Hash([7; 32]), Some(3), 1);
+        let four = frame(4, Hash([7; 32]), Some((3, at(3))), 1);
         assert!(matches!(chain.offer(at(4), &four), Offered::Hole { number: 4, expected: 1 }));
         assert_eq!(chain.read_to(), Some(at(0)), "a hole is not read past");
     }

@@ -183,17 +183,53 @@ pub enum RecordBody {
         reason: Parked,
     },
     Resumed,
-    /// A piece of an open run, carried forward before its first frames are trimmed.
+    /// A piece of a run, carried forward before its first frames are trimmed. The pieces bear all records of the run
+    /// up to the last piece, also those that were written since the first; they count when the last one stands.
     Carried {
+        /// From 0; another 0 begins anew.
         piece: u32,
+        /// How many pieces there are: in the last one. 0 in those before.
         pieces: u32,
         records: Vec<Record>,
+        /// In the last piece: the commands that have not come to their end, with the frames that asked for them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        commands: Vec<(u32, u64)>,
     },
-    /// Ids that must be remembered after the frames that named them are trimmed.
+    /// What must be remembered after the frames that said it are trimmed.
     Remembered {
-        closed: Vec<(WorkflowId, RunId)>,
-        inputs: Vec<EventId>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        closed: Vec<ClosedRun>,
+        /// Ids of clients' inputs, with the time at which each was recorded.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        inputs: Vec<(EventId, Timestamp)>,
+        /// All that is needed of earlier frames was carried: they can go.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        window: Option<Window>,
     },
+}
+
+/// What is known of a run when the frames that told of it are gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedRun {
+    pub workflow_id: WorkflowId,
+    pub run_id: RunId,
+    pub workflow: String,
+    pub version: u32,
+    pub started_at: Timestamp,
+    pub closed_at: Timestamp,
+    pub status: CloseStatus,
+}
+
+/// What a shard still knows of its past.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// The first frame that is needed; those before may be trimmed, and with them the ends of runs.
+    pub first: u64,
+    /// Ids that were recorded before this are forgotten.
+    pub since: Timestamp,
+    /// Inputs that were issued before this are refused, since a memory of them may be gone. Later than `since` by what
+    /// clocks may differ.
+    pub expired: Timestamp,
 }
 
 /// Why a run stands still although it is open.

@@ -137,6 +137,11 @@ uuid_id! {
     RequestId
 }
 
+impl RunId {
+    /// What stands where a run's id is asked for, in what is of no run.
+    pub const NIL: Self = Self(Uuid::nil());
+}
+
 impl EventId {
     /// The id that follows from a run, a command's number and what happened to it.
     ///

@@ -60,6 +60,10 @@ pub enum ReplyBody {
         run_id: RunId,
     },
     NotFound,
+    /// What was asked for, or whether the input was taken before, is older than what is kept.
+    Expired {
+        message: String,
+    },
     /// The input can never be taken.
     Invalid {
         message: String,

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use uuid::Uuid;
-
 use crate::codec::{Body, Stored};
 use crate::event::{Event, EventBody};
 use crate::task::Task;
@@ -48,7 +46,7 @@ impl Wake {
     /// The id of the event that a due wake-up becomes: the same, however often it is relayed.
     #[must_use]
     pub fn event_id(&self) -> EventId {
-        EventId::derived(RunId(Uuid::nil()), self.shard, &format!("wake {}", self.number))
+        EventId::derived(RunId::NIL, self.shard, &format!("wake {}", self.number))
     }
 
     /// The event that a due wake-up becomes. It goes to its shard's lane, whatever its workflow id says.

@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{EventBody, NextAttempt, Start};
-use crate::history::{Close, CloseStatus, CommandKind, Parked, Record, RecordBody};
+use crate::history::{Close, CloseStatus, ClosedRun, CommandKind, Parked, Record, RecordBody};
 use crate::{RunId, Timestamp, WorkflowId};
 
 /// A run as `describe` shows it.
@@ -26,6 +26,27 @@ pub struct RunView {
     pub records: u32,
     /// What the run waits for, in the order of the commands.
     pub pending: Vec<PendingStep>,
+}
+
+impl From<&ClosedRun> for RunView {
+    /// What is left of a run when its records are gone.
+    fn from(run: &ClosedRun) -> Self {
+        Self {
+            workflow_id: run.workflow_id.clone(),
+            run_id: run.run_id,
+            workflow: run.workflow.clone(),
+            version: run.version,
+            status: run.status.into(),
+            tags: Vec::new(),
+            started_at: run.started_at,
+            closed_at: Some(run.closed_at),
+            close: None,
+            parked: None,
+            cancel_requested: false,
+            records: 0,
+            pending: Vec::new(),
+        }
+    }
 }
 
 /// Where a run stands, in a word.

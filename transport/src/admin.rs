@@ -7,13 +7,14 @@
 //! GET  persistent/T/N/TOPIC/partitions            PUT  persistent/T/N/TOPIC/partitions
 //! PUT  persistent/T/N/TOPIC                       DELETE persistent/T/N/TOPIC[/partitions]
 //! PUT  persistent/T/N/TOPIC/subscription/SUB      PUT  persistent/T/N/TOPIC/unload
-//! GET  persistent/T/N/TOPIC/stats
+//! GET  persistent/T/N/TOPIC/stats                 POST persistent/T/N/TOPIC/subscription/SUB/expireMessages
 //! ```
 
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
+use everpulse_protocol::Position;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -143,6 +144,11 @@ pub(crate) fn default_url(service_url: &str) -> String {
 /// The body that creates a subscription before the first message.
 pub(crate) fn earliest() -> Value {
     json!({"ledgerId": -1, "entryId": -1, "partitionIndex": -1})
+}
+
+/// The body that names a message, which is meant too.
+pub(crate) fn at(position: Position) -> Value {
+    json!({"ledgerId": position.ledger, "entryId": position.entry, "partitionIndex": -1, "isExcluded": false})
 }
 
 fn is_loopback(url: &str) -> bool {

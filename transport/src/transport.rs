@@ -246,6 +246,21 @@ impl Transport {
         entries
     }
 
+    /// Moves a subscription's cursor forward up to and including a position, whatever it has not acknowledged. A cursor
+    /// that is further on stays where it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when there is no such topic or subscription; [`ErrorKind::Unreachable`] when the admin
+    /// API is.
+    pub async fn skip_to(&self, topic: &str, subscription: &str, upto: Position) -> Result<(), Error> {
+        self.patiently(|| async {
+            let path = self.site().path(topic, &format!("subscription/{subscription}/expireMessages"));
+            let body = admin::at(upto);
+            self.shared.admin.post(&path, body).await?.or_refused(format!("moving {subscription} of {topic}")).map(drop)
+        })
+        .await
+    }
+
     /// Moves a topic or a partition to another ledger and cuts all who use it off, as a broker does when it
     /// balances its load. For tests.
     ///

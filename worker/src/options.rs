@@ -13,6 +13,8 @@
 //! | [`eager`](Options::eager) | off | activities served here start at once, without their queue, while slots are free |
 //! | [`engine_threads`](Options::engine_threads) | one per core, at most 4 | threads that poll workflows |
 //! | [`live_runs_per_shard`](Options::live_runs_per_shard) | 128 | futures kept alive; other open runs are replayed |
+//! | [`retention`](Options::retention) | 24 h | how long ends of runs can be asked for, and history can be read back |
+//! | [`id_memory`](Options::id_memory) | the retention | how long ids of inputs and closed runs are remembered after |
 //! | [`inbox_prefetch`](Options::inbox_prefetch) | 64 | inbox frames per partition that wait in this process |
 //! | time-out of an activity (start to close) | 60 s | `#[activity(timeout = ..)]`, `.timeout(..)` |
 //! | retries of an activity | 200 ms, doubling up to 60 s, for ever | `#[activity(retry(..))]`, `.retry(..)` |
@@ -53,6 +55,14 @@ pub struct Options {
     pub live_runs_per_shard: usize,
     /// Frames of the inbox, per partition, that wait in this process.
     pub inbox_prefetch: u32,
+    /// History that is older goes, when all that is still needed of it (open runs above all) was carried forward: with
+    /// it the ends of runs. Set it alike on all workers of an application; at least a second. The broker may keep what
+    /// went for longer: the namespace's retention is its own.
+    pub retention: Duration,
+    /// How long after its end a workflow id stays taken, and an input is known when it comes again. At least the
+    /// retention, which it is where nothing is set. A start, signal or cancellation that is on its way for longer
+    /// than three quarters of it (at most five minutes less) is refused as expired, and put to the dead letters.
+    pub id_memory: Option<Duration>,
 }
 
 impl Default for Options {
@@ -70,6 +80,8 @@ impl Default for Options {
             engine_threads: std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4)),
             live_runs_per_shard: 128,
             inbox_prefetch: 64,
+            retention: Duration::from_secs(24 * 3600),
+            id_memory: None,
         }
     }
 }

@@ -130,6 +130,22 @@ impl Worker {
         self
     }
 
+    /// How long ends of runs can be asked for; 24 hours by default. Open runs are kept however old they are, and what
+    /// is older than this and not needed by them is given back to the broker. Set it alike on all workers.
+    #[must_use]
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.options.retention = retention;
+        self
+    }
+
+    /// How long ids of closed runs and of inputs are remembered; the retention by default, and never less. Until then
+    /// a second start of a workflow id finds the first one, and an input that comes twice counts once.
+    #[must_use]
+    pub fn id_memory(mut self, memory: Duration) -> Self {
+        self.options.id_memory = Some(memory);
+        self
+    }
+
     /// Sets what has no method of its own: `.options(|options| options.give_back = ..)`. What was set before stays.
     #[must_use]
     pub fn options(mut self, set: impl FnOnce(&mut Options)) -> Self {
@@ -175,6 +191,7 @@ impl Worker {
             Some(ActivityRunner::start(registry.clone(), outbox.clone(), self.transport.clone(), options).await?)
         };
         let writer = WriterId(Uuid::now_v7());
+        let retention = self.options.retention.max(Duration::from_secs(1));
         let relay = Relay::start(&self.transport, outbox.clone()).await?;
         let host = if registry.workflows().next().is_some() {
             let setting = Setting {
@@ -189,6 +206,9 @@ impl Worker {
                 engine: everpulse_engine::Options {
                     payload_bytes_max: self.options.payload_bytes_max,
                     live_runs_max: self.options.live_runs_per_shard,
+                    retention_ms: milliseconds(retention),
+                    id_memory_ms: milliseconds(self.options.id_memory.unwrap_or(retention).max(retention)),
+                    ..everpulse_engine::Options::default()
                 },
                 queue: self.options.inbox_prefetch,
             };
@@ -270,6 +290,10 @@ impl WorkerHandle {
         self.relay.stop().await;
         self.transport.close().await;
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 async fn shutdown_signal() {

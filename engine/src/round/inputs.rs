@@ -34,7 +34,7 @@ impl Applier<'_> {
     pub(super) fn unknown(&mut self, event: Event, error: &str) -> Option<RunId> {
         let run_id = self.book.addressed(&event.workflow_id, event.run_id);
         if let Some(run_id) = run_id.filter(|run_id| self.book.runs.contains_key(run_id)) {
-            if !self.book.inputs.contains(&event.id) {
+            if !self.book.inputs.contains_key(&event.id) {
                 let parked = unreadable(&event, error);
                 self.receive(run_id, event, 0);
                 self.park(run_id, parked);
@@ -52,6 +52,10 @@ impl Applier<'_> {
             self.round.orphaned.push(run_id);
             self.attach(run_id, event.reply_to, false);
             return Some(run_id);
+        }
+        if self.is_expired(&event) {
+            self.expire(event, "the start");
+            return None;
         }
         if let Some(existing) = self.book.newest.get(&event.workflow_id).copied() {
             let open = self.book.runs.contains_key(&existing);
@@ -98,10 +102,31 @@ impl Applier<'_> {
         }
         match self.book.closed.get(&run_id).map(|closed| closed.close.clone()) {
             Some(Some(close)) => self.reply(Some(&reply_to), ReplyBody::Closed { run_id, close }),
-            Some(None) => self.round.fetch.push((run_id, reply_to)),
+            Some(None) if self.book.closed.get(&run_id).is_some_and(|closed| closed.position.is_some()) => {
+                self.round.fetch.push((run_id, reply_to));
+            }
+            Some(None) => {
+                let message = format!("run {run_id} has ended, and its end is older than the retention");
+                self.reply(Some(&reply_to), ReplyBody::Expired { message });
+            }
             None => {}
         }
         false
+    }
+
+    /// Whether it may have been taken before, so long ago that this is forgotten.
+    fn is_expired(&self, event: &Event) -> bool {
+        event.sent_at < self.book.window.expired
+    }
+
+    fn expire(&mut self, event: Event, what: &str) {
+        let message = format!(
+            "{what} {} for workflow {} was issued before {} ms, which is longer ago than ids are remembered: whether it \
+             took effect is not known. Look at the run, and issue it again under a new id if it is still wanted",
+            event.id, event.workflow_id, self.book.window.expired.0
+        );
+        self.reply(event.reply_to.as_ref(), ReplyBody::Expired { message: message.clone() });
+        self.bury(event, message);
     }
 
     pub(super) fn wake(&mut self, number: u64) {
@@ -155,9 +180,13 @@ impl Applier<'_> {
         last_chance: bool,
     ) -> Option<RunId> {
         let addressed = self.book.addressed(&event.workflow_id, event.run_id);
-        if self.book.inputs.contains(&event.id) {
+        if self.book.inputs.contains_key(&event.id) {
             self.reply(event.reply_to.as_ref(), ReplyBody::Accepted);
             self.round.orphaned.extend(addressed);
+            return addressed;
+        }
+        if self.is_expired(&event) {
+            self.expire(event, "the input");
             return addressed;
         }
         let Some(run_id) = addressed else {

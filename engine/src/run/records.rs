@@ -27,6 +27,21 @@ impl Records {
         self.count
     }
 
+    /// How much room they take.
+    pub fn bytes(&self) -> usize {
+        self.packed.len()
+    }
+
+    /// The records from an offset on, about `bytes` of them and at least one, and where the next piece begins.
+    pub fn piece(&self, offset: usize, bytes: usize) -> (Vec<Record>, usize) {
+        let mut rest = self.packed.get(offset..).unwrap_or_default();
+        let mut records = Vec::new();
+        while !rest.is_empty() && (records.is_empty() || self.packed.len() - offset - rest.len() < bytes) {
+            records.push(Record::unpack(&mut rest).expect("it was packed by `push`"));
+        }
+        (records, self.packed.len() - rest.len())
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = Record> {
         let mut rest = self.packed.as_slice();
         (0..self.count).map(move |_| Record::unpack(&mut rest).expect("it was packed by `push`"))

@@ -1,10 +1,11 @@
 //! What became of a frame or a check: it stands, it is void, or somebody else wrote.
 
 use bytes::Bytes;
-use everpulse_protocol::chain::{Chain, Offered};
+use everpulse_protocol::chain::{Chain, Offered, Opening};
 use everpulse_protocol::history::Hash;
 use everpulse_protocol::{Position, RunId, Timestamp};
 
+use super::carry::Carry;
 use super::{Flight, Phase, Shard};
 use crate::book::Book;
 use crate::effect::LocalResult;
@@ -45,9 +46,13 @@ impl Shard {
         self.phase = Phase::Ready;
         if let Some(position) = position {
             self.book.place(flight.number, position, flight.round.ended.iter().copied());
+            self.carry.note(flight.number, position, flight.at, flight.bytes, self.options.retention_ms);
         }
         self.proven_next = flight.number + 1;
         self.runs_closed += flight.round.ended.len() as u64;
+        if flight.round.ends_carrying {
+            self.trim();
+        }
         self.release(flight.round, Some(flight.number), now);
         self.book.evict(self.options.live_runs_max);
     }
@@ -72,6 +77,8 @@ impl Shard {
         self.marks.clear();
         self.book = Book::default();
         self.chain = Chain::new();
+        self.opening = Opening::new();
+        self.carry = Carry::default();
         self.holds.clear();
         self.first_held = u64::MAX;
         self.early.clear();

@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use everpulse_protocol::chain::{Chain, Offered};
+use everpulse_protocol::chain::{Opened, Opening};
 use everpulse_protocol::history::{CommandKind, CommandMark, Frame, ParkedKind, RecordBody};
 use everpulse_protocol::task::Task;
 use everpulse_protocol::{EventId, Position, RunId, Timestamp};
 use everpulse_sdk::replay::Command;
 
+use super::carry::Carry;
 use super::{Phase, Shard};
 use crate::book::Book;
 use crate::effect::{Effect, Outgoing};
@@ -25,25 +26,43 @@ impl Shard {
     /// Takes a piece of the history.
     pub(super) fn load(&mut self, id: u64, to: Position, entries: Vec<(Position, Bytes)>, done: bool) {
         for (position, payload) in entries {
-            if self.chain.read_to().is_some_and(|read_to| position <= read_to) {
+            if self.opening.read_to().is_some_and(|read_to| position <= read_to) {
                 continue;
             }
-            match self.chain.offer(position, &payload) {
-                Offered::Stands(frame) => self.absorb(frame, position),
-                Offered::Void(_) | Offered::Unreadable(_) => {}
-                Offered::Hole { number, expected } => return self.hole(number, expected),
+            let opened = self.opening.offer(position, payload);
+            if !self.absorb_opened(opened) {
+                return;
             }
         }
         if done {
-            self.loaded();
+            // Asked for once more: what was read is the present only if nothing was trimmed under us meanwhile.
+            let id = self.ask_tail();
+            self.phase = Phase::LoadTail { id };
         } else {
             self.phase = Phase::LoadRead { id, to };
         }
     }
 
-    fn absorb(&mut self, frame: Frame, position: Position) {
+    /// Takes frames that stand; false if it has to begin again.
+    fn absorb_opened(&mut self, opened: Opened) -> bool {
+        match opened {
+            Opened::Standing(frames) => {
+                for (position, bytes, frame) in frames {
+                    self.absorb(frame, position, bytes);
+                }
+                true
+            }
+            Opened::Hole { number, expected } => {
+                self.hole(number, expected);
+                false
+            }
+        }
+    }
+
+    fn absorb(&mut self, frame: Frame, position: Position, bytes: usize) {
         self.book.absorb_header(&frame);
         let number = frame.number;
+        self.carry.note(number, position, frame.at, bytes, self.options.retention_ms);
         let is_local = |mark: &CommandMark| mark.kind == CommandKind::Step || mark.eager;
         if frame.writer == self.writer && frame.records.iter().flat_map(|r| &r.commands).any(is_local) {
             self.own_frames.insert(number);
@@ -63,7 +82,8 @@ impl Shard {
         self.holes += 1;
         tracing::warn!(shard = self.shard, number, expected, "history has a hole; it is read again");
         self.book = Book::default();
-        self.chain = Chain::new();
+        self.carry = Carry::default();
+        self.opening = Opening::new();
         if self.holes > HOLES_MAX {
             self.refuse(format!(
                 "shard {}: history goes on with frame {number} where frame {expected} was expected; entries before it \
@@ -83,6 +103,11 @@ impl Shard {
 
     /// All of the history is read.
     pub(super) fn loaded(&mut self) {
+        let end = self.opening.end();
+        if !self.absorb_opened(end) {
+            return;
+        }
+        self.chain = std::mem::take(&mut self.opening).into_chain();
         self.holes = 0;
         if let Some(stored) = &self.book.config
             && let Err(mismatch) = self.config.check(stored)
@@ -92,6 +117,8 @@ impl Shard {
         self.proven_next = self.chain.next_number();
         self.phase = Phase::Ready;
         self.loaded = true;
+        // Whoever carried may have been stopped before it trimmed.
+        self.trim();
     }
 
     /// What has to be done once after loading. Its records form rounds of their own: what is taken in for another

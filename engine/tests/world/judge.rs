@@ -8,7 +8,7 @@ use everpulse_protocol::{EventId, RunId, Timestamp};
 use everpulse_sdk::definition::Registry;
 use everpulse_sdk::replay::{Command, Input, Instance, RunInfo, TurnState};
 
-use super::World;
+use super::{World, repeats};
 
 /// A record that stands, and how many entries the log had before its frame.
 struct Standing {
@@ -66,7 +66,8 @@ fn standing(world: &World) -> Vec<Standing> {
     for (behind, (position, payload)) in world.log.iter().enumerate() {
         match chain.offer(*position, payload) {
             Offered::Stands(frame) => {
-                standing.extend(frame.records.into_iter().map(|record| Standing { record, behind }));
+                let records = frame.records.into_iter().filter(|record| !repeats(record));
+                standing.extend(records.map(|record| Standing { record, behind }));
             }
             Offered::Void(_) => {}
             other => panic!("a fork or a hole: {other:?}"),

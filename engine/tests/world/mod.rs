@@ -17,7 +17,7 @@ use everpulse_engine::{
 };
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::event::{Event, EventBody, IdPolicy, InboxFrame, Outcome, ReplyTo, Start};
-use everpulse_protocol::history::{Frame, Record};
+use everpulse_protocol::history::{Frame, Record, RecordBody};
 use everpulse_protocol::reply::ReplyBody;
 use everpulse_protocol::shard::Config;
 use everpulse_protocol::task::Task;
@@ -73,7 +73,11 @@ pub type Executed = (RunId, u32, usize);
 
 pub struct World {
     pub now: Timestamp,
+    /// All that was ever appended; what comes before `start` was trimmed.
     pub log: Vec<(Position, Bytes)>,
+    pub start: usize,
+    /// Only whole ledgers are trimmed, so that some of what may go stays.
+    pub whole_ledgers: bool,
     pub ledger: u64,
     /// All that was ever published to the inbox; none once it is acknowledged.
     pub inbox: Vec<Option<InboxFrame>>,
@@ -89,6 +93,8 @@ pub struct World {
     pub buried: usize,
     pub owners: Vec<Owner>,
     pub registry: Arc<Registry>,
+    /// For owners that come.
+    pub options: Options,
     /// One line for each thing that left an owner.
     pub trace: Vec<String>,
     next_id: u128,
@@ -99,6 +105,8 @@ impl World {
         Self {
             now: Timestamp(1_000),
             log: Vec::new(),
+            start: 0,
+            whole_ledgers: false,
             ledger: 1,
             inbox: Vec::new(),
             archive: Vec::new(),
@@ -111,6 +119,7 @@ impl World {
             buried: 0,
             owners: Vec::new(),
             registry: Arc::new(registry),
+            options: Options { live_runs_max: 64, ..Options::default() },
             trace: Vec::new(),
             next_id: 1 << 64,
         }
@@ -123,9 +132,8 @@ impl World {
     pub fn owner_with(&mut self, registry: Arc<Registry>, eager: Rc<dyn Eager>) -> usize {
         let writer = WriterId(Uuid::from_u128(900 + self.owners.len() as u128));
         let config = Config::new(1, 1);
-        let options = Options { live_runs_max: 64, ..Options::default() };
         self.owners.push(Owner {
-            shard: Shard::new(SHARD, writer, config, registry, eager, options),
+            shard: Shard::new(SHARD, writer, config, registry, eager, self.options.clone()),
             receipts: Receipts::Prompt,
             waiting: VecDeque::new(),
             holds: BTreeMap::new(),
@@ -285,15 +293,20 @@ impl World {
     /// The outside does what an effect says; the owner has not heard of it.
     pub fn happen(&mut self, owner: usize, effect: Effect) -> Option<Answer> {
         match effect {
-            Effect::AskTail { id } => Some(Answer::Tail { id, tail: self.log.last().map(|(position, _)| *position) }),
+            Effect::AskTail { id } => {
+                let tail = self.log[self.start..].last();
+                Some(Answer::Tail { id, tail: tail.map(|(position, _)| *position) })
+            }
             Effect::Read { id, after, to } => {
-                let first = after.map_or(0, |after| self.log.partition_point(|(position, _)| *position <= after));
+                let after = after.map_or(0, |after| self.log.partition_point(|(position, _)| *position <= after));
+                let first = after.max(self.start);
                 let last = self.log.partition_point(|(position, _)| *position <= to);
                 let entries = self.log.get(first..last).unwrap_or_default().to_vec();
                 Some(Answer::Entries { id, entries, done: true })
             }
             Effect::Fetch { id, position } => {
-                let payload = self.log.iter().find(|(at, _)| *at == position).map(|(_, payload)| payload.clone());
+                let there = &self.log[self.start..];
+                let payload = there.iter().find(|(at, _)| *at == position).map(|(_, payload)| payload.clone());
                 Some(Answer::Fetched { id, payload })
             }
             Effect::Append { id, payload } => {
@@ -343,6 +356,16 @@ impl World {
             Effect::CancelLocal { .. } => None,
             Effect::CancelTasks { tasks } => {
                 self.cancelled.extend(tasks);
+                None
+            }
+            Effect::Trim { upto } => {
+                self.trace.push(format!("{owner} trim"));
+                // A cursor never goes back.
+                let goes = |position: &Position| match self.whole_ledgers {
+                    true => position.ledger < upto.ledger,
+                    false => *position <= upto,
+                };
+                self.start = self.start.max(self.log.partition_point(|(position, _)| goes(position)));
                 None
             }
             Effect::Ack { token } => {
@@ -418,8 +441,9 @@ impl World {
         (standing, void)
     }
 
+    /// What was recorded, without what only repeats it.
     pub fn records(&self) -> Vec<Record> {
-        self.chain().0.into_iter().flat_map(|frame| frame.records).collect()
+        self.chain().0.into_iter().flat_map(|frame| frame.records).filter(|record| !repeats(record)).collect()
     }
 
     /// The result of a run, as history has it.
@@ -439,6 +463,11 @@ impl World {
     pub fn traced(&self, what: &str) -> usize {
         self.trace.iter().filter(|line| line.contains(what)).count()
     }
+}
+
+/// Whether a record only carries forward what others say.
+pub fn repeats(record: &Record) -> bool {
+    matches!(record.body(), Ok(RecordBody::Carried { .. } | RecordBody::Remembered { .. }))
 }
 
 pub fn payload<T: serde::Serialize>(value: &T) -> Payload {

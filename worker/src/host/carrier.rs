@@ -152,6 +152,7 @@ impl Carrier {
                 }
             }
             Effect::CancelTasks { tasks } => self.outbox.cancel_tasks(tasks),
+            Effect::Trim { upto } => self.trim(upto, back),
             Effect::Ack { token } => {
                 failpoint::hit("ack-before");
                 if let Some(ack) = self.unacked.take(token) {
@@ -257,6 +258,19 @@ impl Carrier {
             });
             failpoint::hit("append-receipt");
             back.give(Arrival::Receipt { id, receipt });
+        });
+    }
+
+    fn trim(&self, upto: Position, back: Back) {
+        let transport = self.transport.clone();
+        self.runtime.spawn(async move {
+            failpoint::hit("trim-before");
+            let topic = history(back.shard);
+            match transport.skip_to(&topic, topic::JANITOR, upto).await {
+                Ok(()) => tracing::debug!(shard = back.shard, %upto, "history is trimmed"),
+                // The next one goes further.
+                Err(error) => tracing::warn!(topic, %error, "history could not be trimmed; it is tried again later"),
+            }
         });
     }
 

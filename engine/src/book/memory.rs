@@ -1,0 +1,206 @@
+//! What outlives the frames that said it: runs that were carried forward, ids that are remembered, and what is
+//! forgotten.
+//!
+//! A book that was read from the middle of the chain meets records of runs that it does not know. It passes over
+//! them: their last piece bears them too. Whoever knows the run learns from the pieces only that the earlier frames are
+//! not needed any more. So both come to the same book.
+//!
+//! When to carry what is not decided here but in `shard::carry`.
+
+use everpulse_protocol::event::Outcome;
+use everpulse_protocol::history::{Close, ClosedRun, CommandKind, Record, Window};
+use everpulse_protocol::{EventId, RunId, Timestamp};
+
+use super::{Book, Closed};
+use crate::run::Run;
+
+/// An id that was recorded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Noted {
+    /// The first frame that is needed to know it.
+    pub base: u64,
+    pub at: Timestamp,
+}
+
+/// The pieces of a run that were read, before the last one.
+#[derive(Debug, Default)]
+pub(super) struct Pieces {
+    first: u64,
+    next: u32,
+    /// Empty for a run that is known.
+    records: Vec<Record>,
+}
+
+impl Book {
+    pub(super) fn absorb_carried(
+        &mut self,
+        record: &Record,
+        (piece, pieces): (u32, u32),
+        records: &[Record],
+        commands: &[(u32, u64)],
+        frame: u64,
+    ) {
+        let run_id = record.run_id;
+        if piece == 0 {
+            self.pieces.insert(run_id, Pieces { first: frame, ..Pieces::default() });
+        }
+        // Without the first one: whoever began it did not come to its end, and the rest is behind the border.
+        let Some(so_far) = self.pieces.get_mut(&run_id).filter(|so_far| so_far.next == piece) else { return };
+        so_far.next += 1;
+        let known = self.runs.contains_key(&run_id) || self.lingering.contains_key(&run_id);
+        if !known {
+            so_far.records.extend_from_slice(records);
+        }
+        if pieces != piece + 1 {
+            return;
+        }
+        let Some(Pieces { first, records, .. }) = self.pieces.remove(&run_id) else { return };
+        if !known {
+            self.restore(run_id, &records, commands, frame);
+        }
+        if let Some(run) = self.runs.get_mut(&run_id).or_else(|| self.lingering.get_mut(&run_id)) {
+            run.base = first;
+        }
+        if let Some(closed) = self.closed.get_mut(&run_id) {
+            closed.base = first;
+        }
+    }
+
+    /// A run that is known by its pieces alone.
+    fn restore(&mut self, run_id: RunId, records: &[Record], commands: &[(u32, u64)], frame: u64) {
+        let dense = records.iter().zip(0..).all(|(record, seq)| record.seq == seq);
+        let Some(first) = records.first().filter(|_| dense) else { return };
+        let ended = self.closed.contains_key(&run_id);
+        self.runs.insert(run_id, Box::new(Run::new(first.workflow_id.clone(), run_id)));
+        let unmarked = self.unmarked.len();
+        for record in records {
+            self.apply(record, record.body().ok().as_ref(), frame);
+        }
+        // They were not asked for in the frames that carry them.
+        self.unmarked.truncate(unmarked);
+        if let Some(run) = self.runs.get_mut(&run_id) {
+            for (no, frame) in commands {
+                if let Some(pending) = run.pending.get_mut(no) {
+                    pending.frame = *frame;
+                    if pending.kind == CommandKind::Activity && *frame >= self.sent_below {
+                        self.unmarked.push_back((*frame, run_id));
+                    }
+                }
+            }
+        }
+        match records.last().and_then(|last| Some((last, last.close.clone()?))) {
+            None => {
+                self.newest.insert(first.workflow_id.clone(), run_id);
+            }
+            // It ended before it was carried, with commands that may not be sent.
+            Some((last, close)) => {
+                let known = self.closed.remove(&run_id);
+                self.close(run_id, close, last.at, frame);
+                if let Some(closed) = self.closed.get_mut(&run_id) {
+                    // Nobody could read its end again where it is only carried.
+                    (closed.frame, closed.position, closed.close) =
+                        known.map_or((0, None, None), |known| (known.frame, known.position, known.close));
+                }
+                if !ended && !self.newest.contains_key(&first.workflow_id) {
+                    self.newest.insert(first.workflow_id.clone(), run_id);
+                }
+            }
+        }
+    }
+
+    /// A record of a run whose beginning is behind the border. Its pieces come, unless this is its end.
+    pub(super) fn absorb_unknown(&mut self, record: &Record, frame: u64) {
+        let Some(close) = record.close.clone() else { return };
+        self.pieces.remove(&record.run_id);
+        self.newest.insert(record.workflow_id.clone(), record.run_id);
+        // What it was is remembered, in a record that comes later.
+        let blank = ClosedRun {
+            workflow_id: record.workflow_id.clone(),
+            run_id: record.run_id,
+            workflow: String::new(),
+            version: 0,
+            started_at: record.at,
+            closed_at: record.at,
+            status: close.status,
+        };
+        self.insert_closed(blank, Some(close), frame, frame);
+    }
+
+    fn insert_closed(&mut self, run: ClosedRun, close: Option<Close>, frame: u64, base: u64) {
+        let size = close.as_ref().map_or(0, close_bytes);
+        if size > 0 {
+            self.kept.push_back((run.run_id, size));
+            self.kept_bytes += size;
+        }
+        self.closed.insert(
+            run.run_id,
+            Box::new(Closed {
+                workflow_id: run.workflow_id,
+                workflow: run.workflow,
+                version: run.version,
+                started_at: run.started_at,
+                closed_at: run.closed_at,
+                status: run.status,
+                close: close.map(Box::new),
+                position: None,
+                frame,
+                base,
+            }),
+        );
+    }
+
+    pub(super) fn absorb_remembered(
+        &mut self,
+        closed: &[ClosedRun],
+        inputs: &[(EventId, Timestamp)],
+        window: Option<Window>,
+        frame: u64,
+    ) {
+        for (id, at) in inputs {
+            self.inputs.insert(*id, Noted { base: frame, at: *at });
+        }
+        for run in closed {
+            if let Some(known) = self.closed.get_mut(&run.run_id) {
+                known.base = frame;
+                known.workflow.clone_from(&run.workflow);
+                (known.version, known.started_at) = (run.version, run.started_at);
+                continue;
+            }
+            let newer = |id: &RunId| self.closed.get(id).is_none_or(|other| other.closed_at > run.closed_at);
+            if !self.newest.get(&run.workflow_id).is_some_and(newer) {
+                self.newest.insert(run.workflow_id.clone(), run.run_id);
+            }
+            // Its end stood in a frame before the window, or it would be known.
+            self.insert_closed(run.clone(), None, 0, frame);
+        }
+        if let Some(window) = window {
+            self.forget(window);
+        }
+    }
+
+    /// Forgets what nobody needs to know any more.
+    fn forget(&mut self, window: Window) {
+        self.window = window;
+        self.inputs.retain(|_, noted| noted.at >= window.since);
+        let (newest, lingering) = (&mut self.newest, &self.lingering);
+        self.closed.retain(|run_id, closed| {
+            if closed.frame < window.first {
+                (closed.close, closed.position) = (None, None);
+            }
+            let stays = closed.closed_at >= window.since || lingering.contains_key(run_id);
+            if !stays && newest.get(&closed.workflow_id) == Some(run_id) {
+                newest.remove(&closed.workflow_id);
+            }
+            stays
+        });
+    }
+}
+
+/// How much room an end takes.
+pub(super) fn close_bytes(close: &Close) -> usize {
+    std::mem::size_of::<Close>()
+        + match &close.outcome {
+            Outcome::Done(value) => value.len(),
+            Outcome::Failed(failure) => failure.message.len() + 128,
+        }
+}
