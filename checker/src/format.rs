@@ -11,6 +11,7 @@ use std::fmt;
 
 use rmpv::ValueRef;
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 /// Where a message stands in its partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -85,7 +86,7 @@ pub struct Wake {
     pub due: u64,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     pub workflow_id: String,
     pub run_id: Id,
@@ -96,6 +97,8 @@ pub struct Record {
     pub commands: Vec<Mark>,
     /// The status of the run's end.
     pub close: Option<String>,
+    /// Of all that it says, also of what is not looked at here.
+    pub digest: Hash,
 }
 
 /// What happened, as far as the rules speak of it.
@@ -135,8 +138,19 @@ pub enum Body {
         message: String,
     },
     Resumed,
-    /// Carried or remembered: repeats what stands elsewhere.
-    Repeated,
+    /// A piece of a run that is carried forward: it repeats what stands elsewhere.
+    Carried {
+        piece: u32,
+        /// None before the last piece.
+        pieces: Option<u32>,
+        records: Vec<Record>,
+    },
+    /// Ids that are carried forward, and up to where history may be trimmed.
+    Remembered {
+        closed: Vec<(String, Id)>,
+        /// The first frame that is needed.
+        first: Option<u64>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -238,7 +252,14 @@ fn record(value: &ValueRef<'_>) -> Result<Record, Reason> {
         body: body(map.binary("body")?)?,
         commands: map.list("commands")?.iter().map(mark).collect::<Result<_, _>>()?,
         close: close.transpose()?,
+        digest: digest(value)?,
     })
+}
+
+fn digest(value: &ValueRef<'_>) -> Result<Hash, Reason> {
+    let mut bytes = Vec::new();
+    rmpv::encode::write_value_ref(&mut bytes, value).map_err(|error| format!("cannot be written again: {error}"))?;
+    Ok(Sha256::digest(&bytes).into())
 }
 
 fn mark(value: &ValueRef<'_>) -> Result<Mark, Reason> {
@@ -293,7 +314,25 @@ fn body(bytes: &[u8]) -> Result<Body, Reason> {
                 Body::Parked { kind: reason.text("kind")?.to_owned(), message: reason.text("message")?.to_owned() }
             }
             "resumed" => Body::Resumed,
-            "carried" | "remembered" => Body::Repeated,
+            "carried" => {
+                let map = map()?;
+                let pieces: u32 = map.number("pieces")?;
+                let records = map.list("records")?.iter().map(record).collect::<Result<Vec<_>, _>>()?;
+                // Nesting has an end.
+                if records.iter().any(|record| matches!(record.body, Body::Carried { .. } | Body::Remembered { .. })) {
+                    return Err("carries what is itself only carried".to_owned());
+                }
+                Body::Carried { piece: map.number("piece")?, pieces: (pieces > 0).then_some(pieces), records }
+            }
+            "remembered" => {
+                let map = map()?;
+                let closed = map.list("closed")?.iter().map(|run| {
+                    let run = Map::of(run, "closed run")?;
+                    Ok::<_, Reason>((run.text("workflow_id")?.to_owned(), Id(run.bytes("run_id")?)))
+                });
+                let window = map.optional("window").map(|window| Map::of(window, "window")?.number("first"));
+                Body::Remembered { closed: closed.collect::<Result<_, _>>()?, first: window.transpose()? }
+            }
             other => return Err(format!("has a record of unknown kind {other:?}")),
         })
     })

@@ -73,6 +73,8 @@ pub enum Kind {
     Fork,
     /// A frame or a run is in a partition where it does not belong.
     Shard,
+    /// What is carried forward differs from what stood, lacks something, or is trimmed before it stands.
+    Carried,
     /// Recorded time goes back.
     Time,
     /// What the application fixed is missing or another.

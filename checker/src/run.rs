@@ -3,12 +3,12 @@
 //! A run is a small table of its commands (activities, timers, steps), each scheduled once and settled at most
 //! once. What a shard's runs have to do with each other is judged in `shard`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
 use crate::Rules;
-use crate::format::{Body, Id, Mark, MarkKind, Record};
+use crate::format::{Body, Hash, Id, Mark, MarkKind, Record};
 use crate::report::{Kind, Place, Violation};
 
 /// A run as history tells it.
@@ -83,6 +83,8 @@ pub struct Judge {
     /// Inputs taken in and not yet applied, with the number of the last try.
     received: HashMap<Id, (Body, u32)>,
     ordered: bool,
+    /// What the records said that stood, by their place in the run.
+    digests: BTreeMap<u32, Hash>,
 }
 
 impl Judge {
@@ -108,6 +110,7 @@ impl Judge {
             next_no: None,
             received: HashMap::new(),
             ordered: false,
+            digests: BTreeMap::new(),
         }
     }
 
@@ -118,6 +121,7 @@ impl Judge {
         let mut fault =
             |kind, message: String| violations.push(place.fault(kind, message).of(workflow_id.clone(), run_id));
         self.check_place_in_run(record, &mut fault);
+        self.digests.insert(record.seq, record.digest);
         let (body, event) = self.effective(record, &mut fault);
         if let Some(body) = body {
             self.happened(&body, event, record, rules, &mut fault);
@@ -127,6 +131,16 @@ impl Judge {
         }
         self.closed(record, &mut fault);
         self.run.records = self.run.records.saturating_add(1);
+    }
+
+    /// Whether a carried record says what the one said that stood, as far as that was read.
+    pub fn repeats(&self, record: &Record) -> bool {
+        self.digests.get(&record.seq).is_none_or(|digest| *digest == record.digest)
+    }
+
+    /// How many records the run has.
+    pub fn next_seq(&self) -> u32 {
+        self.next_seq.unwrap_or(0)
     }
 
     fn check_place_in_run(&mut self, record: &Record, fault: &mut impl FnMut(Kind, String)) {
@@ -339,6 +353,7 @@ fn word(body: &Body) -> &'static str {
         Body::Applied { .. } => "an applied input",
         Body::Parked { .. } => "a parking",
         Body::Resumed => "a resumption",
-        Body::Repeated => "a carried record",
+        Body::Carried { .. } => "a carried run",
+        Body::Remembered { .. } => "remembered ids",
     }
 }

@@ -43,6 +43,7 @@ pub fn check(shard: u32, shards: u32, entries: &[(Position, Vec<u8>)], rules: &R
             last = Some(frame);
         }
     }
+    judge.check_trim(judged.standing.first().and_then(|at| entries.get(*at)), violations);
     let runs = judge.runs.into_iter().map(|judge| judge.run);
     let open = judge.open_of.len();
     report.shards.push(ShardReport {
@@ -61,6 +62,10 @@ pub fn check(shard: u32, shards: u32, entries: &[(Position, Vec<u8>)], rules: &R
     report.runs.extend(runs);
 }
 
+fn seqs(records: &[Record]) -> Vec<u32> {
+    records.iter().map(|record| record.seq).collect()
+}
+
 /// What is known of a shard up to a frame.
 #[derive(Default)]
 struct Shard {
@@ -75,9 +80,27 @@ struct Shard {
     open_of: HashMap<String, Id>,
     /// Where each event took effect.
     events: HashMap<Id, Place>,
+    /// Runs of which some pieces were carried.
+    pieces: HashMap<Id, (u32, Vec<Record>)>,
+    /// Frames before this may be trimmed.
+    first_needed: u64,
 }
 
 impl Shard {
+    /// No more was trimmed than history says may go, and what is open is known from its beginning.
+    fn check_trim(&self, first: Option<&Entry>, violations: &mut Vec<Violation>) {
+        let Some((entry, frame)) = first.and_then(|entry| Some((entry, entry.frame.as_ref().ok()?))) else { return };
+        let place = Place::frame(self.shard, frame.number, entry.position);
+        if frame.number > self.first_needed && self.trimmed {
+            let message = format!("history begins here, but frame {} is needed", self.first_needed);
+            violations.push(place.fault(Kind::Carried, message));
+        }
+        for judge in self.runs.iter().filter(|judge| judge.run.partial && judge.run.status == Status::Open) {
+            let message = "the run is open, and its beginning neither stands nor is carried".to_owned();
+            violations.push(place.fault(Kind::Carried, message).of(judge.run.workflow_id.clone(), judge.run.run_id));
+        }
+    }
+
     fn frame(&mut self, frame: &Frame, position: Position, rules: &Rules, violations: &mut Vec<Violation>) {
         let place = Place::frame(self.shard, frame.number, position);
         let mut fault = |kind, message: String| violations.push(place.fault(kind, message));
@@ -121,8 +144,22 @@ impl Shard {
 
     fn record(&mut self, record: &Record, frame: &Frame, place: Place, rules: &Rules, violations: &mut Vec<Violation>) {
         self.records += 1;
-        if record.body == Body::Repeated {
-            return;
+        match &record.body {
+            Body::Carried { piece, pieces, records } => {
+                return self.carried(record, (*piece, *pieces), records, frame, place, rules, violations);
+            }
+            Body::Remembered { first, .. } => {
+                let verified = frame.verified.map_or(0, |verified| verified.number);
+                if let Some(first) = first {
+                    self.first_needed = self.first_needed.max(*first);
+                    if *first > verified {
+                        let message = format!("frames before {first} may go, but only frame {verified} is verified");
+                        violations.push(place.fault(Kind::Carried, message));
+                    }
+                }
+                return;
+            }
+            _ => {}
         }
         let mut fault = |kind, message: String| {
             violations.push(place.fault(kind, message).of(record.workflow_id.clone(), record.run_id));
@@ -159,6 +196,74 @@ impl Shard {
         judge.apply(record, place, rules, violations);
         if judge.run.status != Status::Open && self.open_of.get(&record.workflow_id) == Some(&record.run_id) {
             self.open_of.remove(&record.workflow_id);
+        }
+    }
+
+    /// A piece of a run. What it repeats has to be what stood, and the last one has to bear all of it; of a run whose
+    /// beginning was trimmed it is all that is known.
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of one record and where it stands")]
+    fn carried(
+        &mut self,
+        record: &Record,
+        (piece, pieces): (u32, Option<u32>),
+        records: &[Record],
+        frame: &Frame,
+        place: Place,
+        rules: &Rules,
+        violations: &mut Vec<Violation>,
+    ) {
+        let run_id = record.run_id;
+        let known = self.run_of.get(&run_id).copied();
+        let fault = |message: String| place.fault(Kind::Carried, message).of(record.workflow_id.clone(), run_id);
+        if let Some(judge) = known.and_then(|index| self.runs.get(index)) {
+            for carried in records.iter().filter(|carried| !judge.repeats(carried)) {
+                violations.push(fault(format!("record {} is carried with other words than it stood", carried.seq)));
+            }
+        }
+        if piece == 0 {
+            self.pieces.insert(run_id, (0, Vec::new()));
+        }
+        let Some((next, so_far)) = self.pieces.get_mut(&run_id).filter(|(next, _)| *next == piece) else {
+            // The first pieces may be trimmed with what they were carried for.
+            if !self.trimmed {
+                violations.push(fault(format!("piece {piece} has none before it")));
+            }
+            return;
+        };
+        *next += 1;
+        so_far.extend_from_slice(records);
+        let Some(pieces) = pieces else { return };
+        let Some((count, records)) = self.pieces.remove(&run_id) else { return };
+        if count != pieces || !records.iter().zip(0..).all(|(record, seq)| record.seq == seq) {
+            violations.push(fault(format!("{count} of {pieces} pieces have records {:?}", seqs(&records))));
+            return;
+        }
+        let there = u32::try_from(records.len()).unwrap_or(u32::MAX);
+        match known.and_then(|index| self.runs.get_mut(index)) {
+            Some(judge) if !judge.run.partial => {
+                if judge.next_seq() != there {
+                    let stood = judge.next_seq();
+                    violations.push(fault(format!("{there} records are carried of a run that has {stood}")));
+                }
+            }
+            _ => {
+                // Its beginning is only here. What stood of it since then is in the pieces too.
+                let mut judge = Judge::new(self.shard, &records[0], frame.writer, true);
+                for record in &records {
+                    judge.apply(record, place, rules, violations);
+                }
+                let is_open = judge.run.status == Status::Open;
+                match known {
+                    Some(index) => self.runs[index] = judge,
+                    None => {
+                        self.runs.push(judge);
+                        self.run_of.insert(run_id, self.runs.len() - 1);
+                    }
+                }
+                if is_open {
+                    self.open_of.insert(record.workflow_id.clone(), run_id);
+                }
+            }
         }
     }
 

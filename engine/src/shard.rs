@@ -96,7 +96,7 @@ impl Default for Options {
             live_runs_max: 2_000,
             retention_ms: DAY_MS,
             id_memory_ms: DAY_MS,
-            trim_bytes_min: 256 * 1024,
+            trim_bytes_min: 64 * 1024,
         }
     }
 }

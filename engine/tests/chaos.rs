@@ -68,7 +68,7 @@ impl Chaos {
         MENDED.set(false);
         let mut world = World::new(registry());
         world.options = options;
-        world.whole_ledgers = seed % 2 == 0;
+        world.whole_ledgers = seed.is_multiple_of(2);
         let mut starts = Vec::new();
         for (id, n) in [("twice", 3), ("steps", 3), ("naps", 900), ("fans_out", 6), ("chooses", 3)] {
             starts.push(world.start(id, id, number(n)));

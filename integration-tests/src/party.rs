@@ -43,6 +43,9 @@ pub struct Failpoint {
     pub file: PathBuf,
 }
 
+/// The variable that tells a party how long it keeps history.
+pub const RETENTION_MS: &str = "EVERPULSE_TEST_RETENTION_MS";
+
 /// A worker process. Dropping it kills it.
 #[derive(Debug)]
 pub struct Party {
@@ -57,9 +60,26 @@ impl Party {
     /// # Errors
     /// When it does not come to serve.
     pub fn start(url: &str, role: Role, ledger: &Path, failpoint: Option<&Failpoint>) -> Result<Self> {
+        Self::start_retaining(url, role, ledger, failpoint, None)
+    }
+
+    /// The same for one that keeps history no longer than it must.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_retaining(
+        url: &str,
+        role: Role,
+        ledger: &Path,
+        failpoint: Option<&Failpoint>,
+        retention: Option<Duration>,
+    ) -> Result<Self> {
         let mut command = Command::new(binary()?);
         command.args([url, role.name()]).arg(ledger).stdout(Stdio::piped()).stdin(Stdio::null());
         command.env_remove("EVERPULSE_FAILPOINT");
+        if let Some(retention) = retention {
+            command.env(RETENTION_MS, retention.as_millis().to_string());
+        }
         if let Some(failpoint) = failpoint {
             command.env("EVERPULSE_FAILPOINT", format!("{}:{}", failpoint.name, failpoint.hit));
             command.env("EVERPULSE_FAILPOINT_FILE", &failpoint.file);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use everpulse::prelude::*;
-use everpulse_integration_tests::{ledger, workflows};
+use everpulse_integration_tests::{ledger, party, workflows};
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -21,6 +21,10 @@ async fn main() -> Result<()> {
     };
     ledger::keep_in(Path::new(&file));
     let worker = Worker::connect(&url).await.context("connecting")?.drain(Duration::from_secs(10));
+    let worker = match std::env::var(party::RETENTION_MS) {
+        Ok(text) => worker.retention(Duration::from_millis(text.parse().context(party::RETENTION_MS)?)),
+        Err(_) => worker,
+    };
     let worker = match role.as_str() {
         "workflows" => workflows::serve_workflows(worker),
         "activities" => workflows::serve_activities(worker),
