@@ -17,11 +17,19 @@ use crate::root;
 #[derive(Debug, Clone, Subcommand)]
 pub enum Soak {
     /// Kill the broker by SIGKILL under load, again and again, in both modes.
-    BrokerKill(Options),
+    BrokerKill(BrokerKill),
+    /// Let runs live longer than history is kept, with a worker that is killed now and then.
+    Retention(Retention),
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct Options {
+pub struct Retention {
+    #[arg(long, default_value_t = 5)]
+    minutes: u32,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct BrokerKill {
     /// Kills in each mode that count: at least 1,000 receipts before them, sends in flight.
     #[arg(long, default_value_t = 200)]
     kills: u32,
@@ -30,7 +38,7 @@ pub struct Options {
     seed: Option<u64>,
 }
 
-const HEAD: &str = "\
+const BROKER_KILL: &str = "\
 # Soak: a broker that is killed
 
 Written by `cargo xtask soak broker-kill`; the test is `broker/tests/kill`. In each life of the broker four producers
@@ -45,39 +53,102 @@ This is a killed process, not a lost machine: what the operating system had been
 unsynced writes are the subject of `broker/src/storage/crash.rs`, in simulation.
 ";
 
+const RETENTION: &str = "\
+# Soak: runs that outlive their history
+
+Written by `cargo xtask soak retention`; the test is `integration-tests/tests/retention.rs`. History is kept for a minute.
+Twice a second two dozen runs with an argument of 3 kB start and end, and eight runs that live from the first second to
+the last are sent a signal each, while the only worker is killed by SIGKILL and followed by another every 97 turns. At the
+end each of the eight runs has got each of its signals once and in order, and the checker finds no fault in what is left of
+history: what was carried forward says what stood, and nothing was trimmed that is needed.
+
+*Needed* is what the cursor `janitor` has not let go of both history partitions; *stored* is what the broker still has of
+them. The embedded broker gives space back by segments of 64 MiB that all topics share, so what it stores is ahead of what
+is needed by up to that much.
+";
+
 /// # Errors
 /// When the test fails, or the report cannot be written.
 pub fn run(soak: &Soak) -> anyhow::Result<()> {
-    let Soak::BrokerKill(options) = soak;
-    let figures = root().join("target/soak-broker-kill.jsonl");
-    if figures.exists() {
-        fs::remove_file(&figures).with_context(|| format!("cannot remove {}", figures.display()))?;
-    }
     let began = Instant::now();
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root()).args(["test", "--package", "everpulse-broker", "--test", "kill"]);
-    // One mode after the other, so that the figures of one are not the other's load.
-    cargo.args(["--", "--nocapture", "--test-threads", "1"]);
-    cargo.env("EVERPULSE_KILLS", options.kills.to_string()).env("EVERPULSE_SOAK_OUT", &figures);
-    if let Some(seed) = options.seed {
-        cargo.env("EVERPULSE_SEED", seed.to_string());
-    }
-    let status = cargo.status().context("cannot run cargo")?;
-    if !status.success() {
-        bail!("the soak failed ({status}); the seed stands above");
-    }
-    let text = fs::read_to_string(&figures).with_context(|| format!("cannot read {}", figures.display()))?;
-    let report = report(&text, began.elapsed().as_secs())?;
-    let path = root().join("docs/soak/broker-kill.md");
+    let (name, head, columns, rows, figures): (_, _, _, &[(&str, &str)], _) = match soak {
+        Soak::BrokerKill(options) => {
+            let seed = options.seed.map(|seed| ("EVERPULSE_SEED", seed.to_string()));
+            let vars = [("EVERPULSE_KILLS", options.kills.to_string())].into_iter().chain(seed);
+            let figures = figures("broker-kill", ["everpulse-broker", "kill"], vars)?;
+            ("broker-kill", BROKER_KILL, "mode", BROKER_KILL_ROWS, figures)
+        }
+        Soak::Retention(options) => {
+            let vars = [("EVERPULSE_SOAK_MINUTES", options.minutes.to_string())];
+            let figures = figures("retention", ["everpulse-integration-tests", "retention"], vars)?;
+            ("retention", RETENTION, "arm", RETENTION_ROWS, figures)
+        }
+    };
+    let report = report(head, columns, rows, &figures, began.elapsed().as_secs())?;
+    let path = root().join(format!("docs/soak/{name}.md"));
     fs::create_dir_all(root().join("docs/soak")).context("cannot create docs/soak")?;
     fs::write(&path, report).with_context(|| format!("cannot write {}", path.display()))?;
     println!("{}", shown(&path));
     Ok(())
 }
 
-fn report(figures: &str, seconds: u64) -> anyhow::Result<String> {
+/// Runs the test; gives its figures, one JSON line each.
+fn figures(
+    name: &str,
+    [package, test]: [&str; 2],
+    vars: impl IntoIterator<Item = (&'static str, String)>,
+) -> anyhow::Result<String> {
+    let figures = root().join(format!("target/soak-{name}.jsonl"));
+    if figures.exists() {
+        fs::remove_file(&figures).with_context(|| format!("cannot remove {}", figures.display()))?;
+    }
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root());
+    cargo.args(["test", "--package", package, "--bins", "--test", test]);
+    // One after the other, so that the figures of one are not the other's load.
+    cargo.args(["--", "--nocapture", "--test-threads", "1"]);
+    cargo.envs(vars).env("EVERPULSE_SOAK_OUT", &figures);
+    let status = cargo.status().context("cannot run cargo")?;
+    if !status.success() {
+        bail!("the soak failed ({status}); what it found stands above");
+    }
+    fs::read_to_string(&figures).with_context(|| format!("cannot read {}", figures.display()))
+}
+
+const BROKER_KILL_ROWS: &[(&str, &str)] = &[
+    ("seed", "seed"),
+    ("kills, all checks passed", "kills"),
+    ("further kills that found nothing in flight", "kills_without_sends_in_flight"),
+    ("receipts", "receipts"),
+    ("receipts per kill", "receipts_per_kill"),
+    ("sends in flight at the kill", "in_flight_at_kill"),
+    ("acks that a kill made the broker forget", "acks_forgotten_by_kill"),
+    ("start on the directory, ms", "start_ms"),
+];
+
+const RETENTION_ROWS: &[(&str, &str)] = &[
+    ("seconds", "seconds"),
+    ("retention, seconds", "retention_seconds"),
+    ("kills of the worker", "kills"),
+    ("runs that came and went", "short_runs"),
+    ("runs that lived from the beginning to the end", "long_runs"),
+    ("signals that these got", "signals"),
+    ("appended to history, bytes", "appended_bytes"),
+    ("needed at most, first half, bytes", "needed_max_first_half"),
+    ("needed at most, second half, bytes", "needed_max_second_half"),
+    ("needed in the middle, bytes", "needed_middle"),
+    ("needed at the end, bytes", "needed_end"),
+    ("stored at most, bytes", "stored_max"),
+    ("stored in the middle, bytes", "stored_middle"),
+    ("stored at the end, bytes", "stored_end"),
+    ("disk of the whole broker at most, bytes", "disk_max"),
+    ("disk in the middle, bytes", "disk_middle"),
+    ("disk at the end, bytes", "disk_end"),
+];
+
+fn report(head: &str, columns: &str, rows: &[(&str, &str)], figures: &str, seconds: u64) -> anyhow::Result<String> {
     let lines: Vec<Value> = figures.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    let mut report = HEAD.to_owned();
+    let mut report = head.to_owned();
     let said = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).current_dir(root()).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -89,18 +160,8 @@ fn report(figures: &str, seconds: u64) -> anyhow::Result<String> {
     let load = load.split(' ').take(3).collect::<Vec<_>>().join(" ");
     let changed = if changed { ", with changes" } else { "" };
     writeln!(report, "\n{date}, commit {commit}{changed}, {seconds} s, load average at the end {load}.\n")?;
-    let modes: Vec<&str> = lines.iter().map(|line| line["mode"].as_str().unwrap_or("?")).collect();
-    writeln!(report, "| | {} |\n|---|{}", modes.join(" | "), "---|".repeat(modes.len()))?;
-    let rows = [
-        ("seed", "seed"),
-        ("kills, all checks passed", "kills"),
-        ("further kills that found nothing in flight", "kills_without_sends_in_flight"),
-        ("receipts", "receipts"),
-        ("receipts per kill", "receipts_per_kill"),
-        ("sends in flight at the kill", "in_flight_at_kill"),
-        ("acks that a kill made the broker forget", "acks_forgotten_by_kill"),
-        ("start on the directory, ms", "start_ms"),
-    ];
+    let names: Vec<&str> = lines.iter().map(|line| line[columns].as_str().unwrap_or("?")).collect();
+    writeln!(report, "| | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len()))?;
     for (words, name) in rows {
         let cells: Vec<String> = lines.iter().map(|line| cell(&line[name])).collect();
         writeln!(report, "| {words} | {} |", cells.join(" | "))?;

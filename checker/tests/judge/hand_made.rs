@@ -107,6 +107,18 @@ impl Record {
     }
 }
 
+/// A piece of a run that is carried forward.
+pub fn carried<const N: usize>(piece: u32, pieces: u32, records: [Record; N]) -> Value {
+    let records = Value::Array(records.into_iter().map(|Record(value)| value).collect());
+    body("carried", [("piece", piece.into()), ("pieces", pieces.into()), ("records", records)])
+}
+
+/// The end of a carrying: earlier frames are not needed any more.
+pub fn needs_from(first: u64) -> Record {
+    let window = map([("first", first.into()), ("since", 0.into()), ("expired", 0.into())]);
+    Record::new(0, 0, 0, body("remembered", [("window", window)]))
+}
+
 /// A frame that follows on the last one of its partition; every field can be set to another value.
 #[derive(Clone)]
 pub struct Frame(Value);

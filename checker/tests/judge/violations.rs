@@ -174,12 +174,76 @@ fn where_the_beginning_was_trimmed_the_anchor_is_what_a_later_frame_verified() {
     partition.write([record(2, settled(1)).closes("completed")]);
     partition.append(rival.bytes());
     partition.write([start(3)]);
+    partition.write([needs_from(1)]);
     partition.entries.drain(..1);
     let report = expect(partition, &[]);
     assert!(report.shards[0].trimmed);
-    assert_eq!((report.shards[0].standing, report.shards[0].void.len()), (4, 1));
+    assert_eq!((report.shards[0].standing, report.shards[0].void.len()), (5, 1));
     assert!(report.runs_of("order-1").all(|run| run.partial && run.status == Status::Completed));
     assert!(report.runs_of("order-3").all(|run| !run.partial));
+}
+
+/// A run whose first frames are carried forward in two pieces, with a record between them.
+fn carrying(words: &str) -> Partition {
+    let signalled = |seq| record(seq, body("signalled", [("name", "go".into()), ("value", payload())]));
+    let mut partition = Partition::default();
+    partition.write([start(1).asks([mark(0, "activity")])]);
+    partition.write([signalled(1)]);
+    partition.write([start(2)]);
+    let begun = Record::new(1, 0, 1, started(words)).asks([mark(0, "activity")]);
+    partition.write([record(9, carried(0, 0, [begun]))]);
+    partition.write([signalled(2)]);
+    partition.write([record(9, carried(1, 2, [signalled(1), signalled(2)]))]);
+    partition.write([needs_from(2)]);
+    partition
+}
+
+#[test]
+fn a_run_that_was_carried_forward_is_known_when_its_beginning_is_trimmed() {
+    let whole = expect(carrying("checkout"), &[]);
+    assert_eq!(whole.counts().runs, 2, "carried records are no runs of their own");
+    for trimmed in 1..=2 {
+        let mut partition = carrying("checkout");
+        partition.entries.drain(..trimmed);
+        partition.write([record(3, settled(0)).closes("completed")]);
+        let report = expect(partition, &[]);
+        let run = report.runs_of("order-1").next().expect("it is there");
+        assert_eq!((run.status, run.records, run.workflow.as_str()), (Status::Completed, 4, "checkout"));
+        assert!(!run.partial);
+    }
+}
+
+#[test]
+fn what_is_carried_with_other_words_is_seen() {
+    expect(carrying("checkin"), &[Kind::Carried]);
+}
+
+#[test]
+fn what_is_carried_in_part_is_seen() {
+    let mut partition = Partition::default();
+    partition.write([start(1).asks([mark(0, "activity")])]);
+    partition.write([record(1, settled(0))]);
+    partition.write([record(9, carried(0, 1, [start(1).asks([mark(0, "activity")])]))]);
+    expect(partition, &[Kind::Carried]);
+}
+
+#[test]
+fn what_is_trimmed_beyond_what_was_carried_is_seen() {
+    let mut partition = carrying("checkout");
+    partition.entries.drain(..3);
+    expect(partition, &[Kind::Carried]);
+    let mut partition = Partition::default();
+    partition.write([start(1)]);
+    partition.write([needs_from(1)]);
+    expect(partition, &[Kind::Carried]);
+    // An open run of which nothing is left but a record in its midst.
+    let mut partition = Partition::default();
+    partition.write([start(1).asks([mark(0, "activity")])]);
+    partition.write([record(1, settled(0))]);
+    partition.write([]);
+    partition.write([needs_from(1)]);
+    partition.entries.drain(..1);
+    expect(partition, &[Kind::Carried]);
 }
 
 #[test]
