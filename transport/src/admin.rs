@@ -148,7 +148,7 @@ pub(crate) fn earliest() -> Value {
 
 /// The body that names a message, which is meant too.
 pub(crate) fn at(position: Position) -> Value {
-    json!({"ledgerId": position.ledger, "entryId": position.entry, "partitionIndex": -1, "isExcluded": false})
+    json!({"ledgerId": position.ledger, "entryId": position.entry, "partitionIndex": -1})
 }
 
 fn is_loopback(url: &str) -> bool {
