@@ -204,8 +204,8 @@ fn a_run_that_was_carried_forward_is_known_when_its_beginning_is_trimmed() {
     assert_eq!(whole.counts().runs, 2, "carried records are no runs of their own");
     for trimmed in 1..=2 {
         let mut partition = carrying("checkout");
-        partition.entries.drain(..trimmed);
         partition.write([record(3, settled(0)).closes("completed")]);
+        partition.entries.drain(..trimmed);
         let report = expect(partition, &[]);
         let run = report.runs_of("order-1").next().expect("it is there");
         assert_eq!((run.status, run.records, run.workflow.as_str()), (Status::Completed, 4, "checkout"));
