@@ -321,8 +321,8 @@ impl Task {
                 }
                 () = deliver.closed() => return self.drain().await,
                 Ok(permit) = deliver.reserve(), if room.is_none() => room = Some(permit),
-                incoming = self.feed.next(), if room.is_some() => {
-                    if let Some(permit) = room.take() {
+                incoming = next(&mut self.feed, room.is_some()) => {
+                    if let Some((incoming, permit)) = incoming.zip(room.take()) {
                         permit.send(delivery(self.partition, &self.topic, incoming));
                     }
                 }
@@ -364,6 +364,17 @@ impl Task {
             let _ = done.send(());
         }
     }
+}
+
+/// The next message where there is room for it. Also without room it leaves a connection that everybody has to leave.
+///
+/// Cancel safe.
+async fn next(feed: &mut Feed, room: bool) -> Option<Incoming> {
+    if room {
+        return Some(feed.next().await);
+    }
+    feed.abandoned().await;
+    None
 }
 
 fn delivery(partition: u32, topic: &Arc<str>, incoming: Incoming) -> Delivery {

@@ -27,14 +27,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use everpulse_protocol::Position;
 
 use crate::backoff::Backoff;
-use crate::link::{CALL, Connected, Endpoint, Link, call};
+use crate::link::{Connected, Endpoint, Link, Role, call};
 use crate::{Error, ErrorKind};
 
 /// A feed that hears nothing for this long asks the broker whether it still knows it...
 const PROBE_AFTER: Duration = Duration::from_secs(4);
-/// ... and is rebuilt on a new connection when no answer comes in this time. Perhaps the crate subscribes anew just now;
-/// both together are less than what it waits for that, see [`Link::abandon`].
-const PROBE: Duration = Duration::from_secs(5);
+/// ... and is rebuilt on a new connection when no answer comes in this time.
+const PROBE: Duration = Duration::from_secs(3);
 const CLOSE: Duration = Duration::from_secs(2);
 
 /// What to subscribe to.
@@ -156,6 +155,7 @@ impl Feed {
     ///
     /// Cancel safe: the attempt goes on at the next call.
     pub async fn open(&mut self) -> Result<(), Error> {
+        self.leave_abandoned();
         if self.live.is_some() {
             return Ok(());
         }
@@ -193,11 +193,13 @@ impl Feed {
                 }
                 continue;
             }
+            self.leave_abandoned();
             self.ensure_open().await;
             let probe_at = self.heard + PROBE_AFTER;
             let Some(live) = &mut self.live else { continue };
             tokio::select! {
                 biased;
+                () = live.connected.abandoned() => {}
                 item = live.consumer.next() => match item {
                     Some(Ok(message)) => {
                         self.heard = Instant::now();
@@ -211,10 +213,20 @@ impl Feed {
                     None => self.drop_live("the stream ended"),
                 },
                 Ok(()) = self.endpoints.changed() => self.drop_live("the broker moved"),
-                () = live.connected.abandoned() => self.drop_live("its connection is given up"),
                 () = sleep_until(probe_at) => self.probe().await,
             }
         }
+    }
+
+    /// Leaves a connection that everybody has to leave, when that is so: for whoever takes no messages just now.
+    ///
+    /// Cancel safe.
+    pub async fn abandoned(&mut self) {
+        match &self.live {
+            Some(live) => live.connected.abandoned().await,
+            None => std::future::pending().await,
+        }
+        self.leave_abandoned();
     }
 
     /// Sends an ack or a nack on its way, or keeps it until there is a consumer again. Both are hints.
@@ -267,7 +279,7 @@ impl Feed {
                 Err(_) => self.take_ready(),
             }
         }
-        self.abandon_connection();
+        self.discard_connection();
         self.drop_live("no answer");
         let message = format!("cannot ask for the last position of {}: no answer in {PROBE:?}", self.spec.topic);
         Err(Error::new(ErrorKind::Unreachable, message))
@@ -318,7 +330,7 @@ impl Feed {
                 self.take_ready();
                 // Messages came instead of the answer: it lives.
                 if self.buffer.is_empty() && self.live.is_some() {
-                    self.abandon_connection();
+                    self.discard_connection();
                     self.drop_live("it does not answer");
                 }
             }
@@ -379,15 +391,21 @@ impl Feed {
         }
     }
 
+    fn leave_abandoned(&mut self) {
+        if self.live.as_ref().is_some_and(|live| live.connected.is_abandoned()) {
+            self.drop_live("its connection is given up");
+        }
+    }
+
     fn drop_live(&mut self, reason: &str) {
         if self.live.take().is_some() {
             tracing::debug!(topic = self.spec.topic, reason, "subscription is rebuilt");
         }
     }
 
-    fn abandon_connection(&self) {
+    fn discard_connection(&self) {
         if let Some(live) = &self.live {
-            self.link.abandon(&live.connected);
+            self.link.discard(&live.connected);
         }
     }
 }
@@ -405,7 +423,7 @@ async fn build(link: Arc<Link>, spec: Spec) -> Result<Live, Error> {
         Start::Latest => options = options.with_initial_position(InitialPosition::Latest),
     }
     let attempt = format!("cannot subscribe to {} as {}", spec.topic, spec.subscription);
-    let built = connected
+    let building = connected
         .pulsar
         .consumer()
         .with_topic(&spec.topic)
@@ -415,13 +433,22 @@ async fn build(link: Arc<Link>, spec: Spec) -> Result<Live, Error> {
         .with_batch_size(spec.queue)
         .with_options(options)
         .build::<Raw>();
-    let began = Instant::now();
+    // A reader's subscription has a name of its own, so what is left of it takes nothing from anybody.
+    let shared = matches!(spec.start, Start::Subscription) && is_persistent(&spec.topic);
+    let (on, its_link) = (connected.clone(), link.clone());
+    let built = async move {
+        let began = Instant::now();
+        let built = building.await;
+        // Only here, where it is never dropped half-way, is it known what the crate gave up.
+        if shared && built.is_err() && began.elapsed() >= Role::Consume.patience() {
+            its_link.abandon(&on);
+        }
+        built
+    };
     match call(&attempt, built).await {
         Ok(consumer) => Ok(Live { consumer, connected, since_ms, last: None }),
         Err(error) => {
-            if began.elapsed() >= CALL {
-                link.abandon(&connected);
-            } else if error.kind() == ErrorKind::Unreachable {
+            if error.kind() == ErrorKind::Unreachable {
                 link.discard(&connected);
             }
             Err(error)

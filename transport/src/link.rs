@@ -23,14 +23,12 @@ use tokio::sync::{Semaphore, watch};
 use crate::address::Token;
 use crate::{Error, ErrorKind, handshake};
 
-/// How often a connection is pinged, and how long the crate waits for any answer. Together with the probes of
-/// `feed.rs` they decide how fast a connection that swallows everything is noticed.
+/// How often a connection is pinged, and how long a connection may take to be made. Together with [`Role::patience`] and
+/// the probes of `feed.rs` they decide how fast a connection that swallows everything is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
-const OPERATION: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(5);
-/// Our own limit for one call. Less than the crate's: a subscription that the crate gives up waiting for, it tries again
-/// elsewhere and says nothing, see [`Link::abandon`].
-pub(crate) const CALL: Duration = Duration::from_secs(9);
+/// Our own limit for one call: several of the crate's operations one after another.
+const CALL: Duration = Duration::from_secs(12);
 
 /// Bytes and messages in flight per link, in units: what is not limited here is not limited at all, and an
 /// overflow of the crate's own queue leaks.
@@ -56,6 +54,34 @@ pub(crate) struct Access {
     pub ca: Option<PathBuf>,
 }
 
+/// What a link is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Role {
+    Produce,
+    Consume,
+}
+
+impl Role {
+    /// How long the crate waits for any answer.
+    pub fn patience(self) -> Duration {
+        match self {
+            Role::Produce => Duration::from_secs(5),
+            // A broker may take its time to load a topic, and a subscription that is given up costs all others their
+            // connection, see [`Link::abandon`].
+            Role::Consume => Duration::from_secs(10),
+        }
+    }
+
+    /// How often the crate itself tries again. A subscription never: the crate does not close what the broker may have
+    /// opened at the try before, and would not tell of it.
+    fn retries(self) -> u32 {
+        match self {
+            Role::Produce => 3,
+            Role::Consume => 0,
+        }
+    }
+}
+
 pub(crate) type CratePulsar = Pulsar<TokioExecutor>;
 
 /// One client of the crate and what belongs to it.
@@ -69,7 +95,12 @@ pub(crate) struct Connected {
 }
 
 impl Connected {
-    /// Comes when whoever uses this has to leave it, see [`Link::abandon`].
+    /// Whether whoever uses this has to leave it, see [`Link::abandon`].
+    pub fn is_abandoned(&self) -> bool {
+        *self.left.borrow()
+    }
+
+    /// Comes when it is.
     ///
     /// Cancel safe.
     pub async fn abandoned(&self) {
@@ -81,7 +112,7 @@ impl Connected {
 type Building = Shared<BoxFuture<'static, Result<Arc<Connected>, Error>>>;
 
 pub(crate) struct Link {
-    role: &'static str,
+    role: Role,
     endpoints: Arc<watch::Sender<Endpoint>>,
     access: Access,
     state: Mutex<State>,
@@ -95,7 +126,7 @@ struct State {
 }
 
 impl Link {
-    pub fn new(role: &'static str, endpoints: Arc<watch::Sender<Endpoint>>, access: Access) -> Arc<Self> {
+    pub fn new(role: Role, endpoints: Arc<watch::Sender<Endpoint>>, access: Access) -> Arc<Self> {
         Arc::new(Link { role, endpoints, access, state: Mutex::default(), next_id: AtomicU64::new(0) })
     }
 
@@ -124,7 +155,7 @@ impl Link {
     pub fn discard(&self, suspect: &Connected) {
         let mut state = self.state();
         if state.connected.as_ref().is_some_and(|connected| connected.id == suspect.id) {
-            tracing::debug!(role = self.role, url = suspect.endpoint.service_url, "connection is suspect, next one");
+            tracing::debug!(role = ?self.role, url = suspect.endpoint.service_url, "connection is suspect, next one");
             state.connected = None;
         }
     }
@@ -135,12 +166,12 @@ impl Link {
     pub fn abandon(&self, suspect: &Connected) {
         self.discard(suspect);
         if !suspect.left.send_replace(true) {
-            tracing::info!(role = self.role, "a subscription was not answered in time; its connection is given up");
+            tracing::info!(role = ?self.role, "a subscription was not answered in time; its connection is given up");
         }
     }
 
     async fn build(self: Arc<Self>, endpoint: Endpoint) -> Result<Arc<Connected>, Error> {
-        let built = connect(&endpoint, &self.access).await;
+        let built = connect(self.role, &endpoint, &self.access).await;
         let mut state = self.state();
         state.building = None;
         let connected = Arc::new(Connected {
@@ -151,7 +182,7 @@ impl Link {
             left: watch::Sender::new(false),
         });
         state.connected = Some(connected.clone());
-        tracing::debug!(role = self.role, url = connected.endpoint.service_url, "connected");
+        tracing::debug!(role = ?self.role, url = connected.endpoint.service_url, "connected");
         Ok(connected)
     }
 
@@ -186,7 +217,7 @@ pub(crate) async fn call<T: Send + 'static>(
     }
 }
 
-async fn connect(endpoint: &Endpoint, access: &Access) -> Result<CratePulsar, Error> {
+async fn connect(role: Role, endpoint: &Endpoint, access: &Access) -> Result<CratePulsar, Error> {
     let url = endpoint.service_url.as_str();
     let attempt = format!("cannot connect to {url}");
     let mut builder = Pulsar::builder(url, TokioExecutor)
@@ -200,9 +231,9 @@ async fn connect(endpoint: &Endpoint, access: &Access) -> Result<CratePulsar, Er
             ..ConnectionRetryOptions::default()
         })
         .with_operation_retry_options(OperationRetryOptions {
-            operation_timeout: OPERATION,
+            operation_timeout: role.patience(),
             retry_delay: Duration::from_millis(200),
-            max_retries: Some(3),
+            max_retries: Some(role.retries()),
         });
     if access.token != Token::None {
         // Read once here, so that a missing file is named instead of hidden in the crate's own error.

@@ -12,7 +12,7 @@ use crate::address::{Address, Place};
 use crate::admin::{self, Admin, Answer};
 use crate::backoff::Backoff;
 use crate::consumer::{self, Consumer, Subscription};
-use crate::link::{Access, Endpoint, Link};
+use crate::link::{Access, Endpoint, Link, Role};
 use crate::publisher::{Publisher, PublisherOptions};
 use crate::reader::{Entry, Reader};
 use crate::set_up::{Layout, SetUp, Site};
@@ -104,8 +104,8 @@ impl Transport {
         #[cfg(feature = "embedded")] embedded: Option<crate::embedded::Host>,
     ) -> Result<Self, Error> {
         let access = Access { token: address.token.clone(), ca };
-        let produce = Link::new("produce", endpoints.clone(), access.clone());
-        let consume = Link::new("consume", endpoints.clone(), access.clone());
+        let produce = Link::new(Role::Produce, endpoints.clone(), access.clone());
+        let consume = Link::new(Role::Consume, endpoints.clone(), access.clone());
         let transport = Transport {
             shared: Arc::new(Shared {
                 address: address.clone(),
