@@ -22,6 +22,11 @@ pub trait Files: fmt::Debug + Send + Sync {
     /// # Errors
     /// See [`Files::list`].
     fn len(&self, path: &Path) -> io::Result<u64>;
+    /// How many bytes a directory's file system has room for.
+    ///
+    /// # Errors
+    /// See [`Files::list`].
+    fn room(&self, dir: &Path) -> io::Result<u64>;
     /// An empty file, whether there was one or not.
     ///
     /// # Errors
@@ -82,6 +87,11 @@ impl Files for Disk {
 
     fn len(&self, path: &Path) -> io::Result<u64> {
         Ok(std::fs::metadata(path)?.len())
+    }
+
+    fn room(&self, dir: &Path) -> io::Result<u64> {
+        let system = rustix::fs::statvfs(dir)?;
+        Ok(system.f_bavail.saturating_mul(system.f_frsize))
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn OpenFile>> {

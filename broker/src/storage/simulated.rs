@@ -270,6 +270,11 @@ impl Files for MemoryFiles {
         Ok(state.nodes[state.node(path)?].content.len() as u64)
     }
 
+    fn room(&self, _: &Path) -> io::Result<u64> {
+        let state = self.state();
+        Ok(state.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(state.used())))
+    }
+
     fn create(&self, path: &Path) -> io::Result<Arc<dyn OpenFile>> {
         let mut state = self.state();
         state.change()?;

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Until it is renamed nobody takes it for a segment. One that a crash left behind is removed at the next start. There
-//! may be none (relaxed mode, a disk that is nearly full, a writer that was faster): then a segment grows by steps.
+//! may be none (relaxed mode, a writer that was faster): then a segment grows by steps. It is a luxury: none is made
+//! unless there is room for two, and it is given back when the disk turns out to be full.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,8 @@ enum State {
     None,
     Making,
     Ready(Arc<dyn OpenFile>),
+    /// Not for this segment: the disk was full, or failed.
+    Declined,
 }
 
 impl Spares {
@@ -73,11 +76,14 @@ impl Spares {
         &self.path
     }
 
-    /// Begins to make one, if there is none and there is room for it.
+    /// Begins to make one, if there is none and there is room for two. Once for each segment.
     pub fn make(&mut self) {
         let bytes = self.bytes();
-        if !matches!(*self.state(), State::None) || self.shared.check_space(u64::from(bytes), &self.options).is_err() {
+        if !matches!(*self.state(), State::None) {
             return;
+        }
+        if let Err(error) = self.check_room(2 * u64::from(bytes)) {
+            return self.decline(&error);
         }
         self.shared.add_disk_bytes(i64::from(bytes));
         *self.state() = State::Making;
@@ -90,7 +96,7 @@ impl Spares {
                 remove(&*files, &path);
                 shared.add_disk_bytes(-i64::from(bytes));
             }
-            *state.lock().unwrap_or_else(PoisonError::into_inner) = made.map_or(State::None, State::Ready);
+            *state.lock().unwrap_or_else(PoisonError::into_inner) = made.map_or(State::Declined, State::Ready);
         };
         match &mut self.maker {
             #[cfg(any(test, feature = "fuzzing"))]
@@ -99,24 +105,41 @@ impl Spares {
                 // The one before has ended: there was none and none was being made.
                 Ok(started) => *thread = Some(started),
                 Err(error) => {
-                    tracing::info!(%error, "no thread for a segment to be made ahead");
-                    *self.state() = State::None;
                     self.shared.add_disk_bytes(-i64::from(bytes));
+                    self.decline(&error);
                 }
             },
         }
     }
 
-    /// The one that is ready, if there is one; the caller gives it a segment's name.
+    /// The one that is ready, if there is one, as a new segment begins; the caller gives it the segment's name.
     pub fn take(&mut self) -> Option<Arc<dyn OpenFile>> {
         let mut state = self.state();
         match std::mem::take(&mut *state) {
             State::Ready(file) => Some(file),
-            other => {
-                *state = other;
+            State::None | State::Declined => None,
+            State::Making => {
+                *state = State::Making;
                 None
             }
         }
+    }
+
+    /// The disk is full: what is ready is removed, and none is made for this segment.
+    pub fn give_back(&mut self) {
+        if self.take().is_some() {
+            self.remove();
+        }
+        let mut state = self.state();
+        if matches!(*state, State::None) {
+            *state = State::Declined;
+        }
+    }
+
+    /// What was taken could not be used. It stays counted no longer, and is made anew or removed at the next start.
+    pub fn remove(&self) {
+        remove(&*self.options.files, &self.path);
+        self.shared.add_disk_bytes(-i64::from(self.bytes()));
     }
 
     /// Removes it, and waits until nothing is being made.
@@ -128,10 +151,21 @@ impl Spares {
         {
             tracing::error!("the thread that makes segments ahead has panicked");
         }
-        if self.take().is_some() {
-            remove(&*self.options.files, &self.path);
-            self.shared.add_disk_bytes(-i64::from(self.bytes()));
+        self.give_back();
+    }
+
+    fn check_room(&self, bytes: u64) -> io::Result<()> {
+        self.shared.check_space(bytes, &self.options)?;
+        let dir = self.path.parent().unwrap_or(Path::new("."));
+        if self.options.files.room(dir)? < bytes {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "the file system has no room for it"));
         }
+        Ok(())
+    }
+
+    fn decline(&self, error: &io::Error) {
+        tracing::info!(%error, "no segment is made ahead; the next one grows by steps");
+        *self.state() = State::Declined;
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -218,14 +252,24 @@ mod tests {
         let disk = DiskLimit::default();
         let options = Options { disk: disk.clone(), ..options(&files) };
         let mut spares = spares(&options, &shared).by_caller();
-        disk.set(u64::from(options.segment_bytes) - 1);
+        let two = 2 * u64::from(options.segment_bytes);
+        disk.set(two - 1);
         spares.make();
         assert_eq!((files.used(), shared.disk_bytes()), (0, 0), "the limit");
         disk.set(u64::MAX);
-        files.set_capacity(Some(STEP_BYTES as u64));
+        files.set_capacity(Some(two - 1));
+        assert!(spares.take().is_none(), "a new segment, a new try");
         spares.make();
-        assert!(spares.take().is_none());
         assert_eq!((files.used(), shared.disk_bytes()), (0, 0), "the disk");
+        files.set_capacity(Some(two));
+        spares.make();
+        assert_eq!(files.used(), 0, "one try for each segment");
+        assert!(spares.take().is_none());
+        spares.make();
+        assert_eq!(shared.disk_bytes(), two / 2);
+        spares.give_back();
+        spares.make();
+        assert_eq!((files.used(), shared.disk_bytes()), (0, 0), "given back");
     }
 
     #[test]

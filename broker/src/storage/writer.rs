@@ -287,8 +287,16 @@ impl Writer {
             }
             Err(error) => {
                 let count = locations.len();
+                self.make_room(&error);
                 self.fail_all(count, &error.to_string());
             }
+        }
+    }
+
+    /// What was made ahead is given up when the disk is full.
+    fn make_room(&mut self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::StorageFull {
+            self.spares.give_back();
         }
     }
 
@@ -345,7 +353,7 @@ impl Writer {
                 let adopted = segment::adopt(&*files, &self.dir, number, self.spares.path(), &*file)
                     .and_then(|salt| files.sync_dir(&self.dir).map(|()| salt));
                 // After a failure, the next try makes a new file of this name.
-                (file, adopted.inspect_err(|_| self.shared.add_disk_bytes(-i64::from(reserved)))?, reserved)
+                (file, adopted.inspect_err(|_| self.spares.remove())?, reserved)
             }
             None => {
                 self.shared.check_space(u64::from(segment::HEADER_LEN), &self.options)?;
@@ -384,12 +392,14 @@ impl Writer {
             Some(open) => open.file.sync_data(),
             None => Ok(()),
         };
-        (self.on_completion)(
-            match outcome.and_then(|()| snapshot::write(&*self.options.files, &self.dir, point, body)) {
-                Ok(()) => Completion::SnapshotStored,
-                Err(error) => Completion::SnapshotFailed { reason: error.to_string() },
-            },
-        );
+        let completion = match outcome.and_then(|()| snapshot::write(&*self.options.files, &self.dir, point, body)) {
+            Ok(()) => Completion::SnapshotStored,
+            Err(error) => {
+                self.make_room(&error);
+                Completion::SnapshotFailed { reason: error.to_string() }
+            }
+        };
+        (self.on_completion)(completion);
     }
 
     fn delete(&mut self, segments: &[u32]) {
