@@ -118,7 +118,7 @@ impl Broker {
     /// Lets go of what all durable subscriptions have acknowledged and retention does not keep. Nothing in
     /// the open segment goes, so that a quiet topic keeps its last message, as an open ledger does.
     pub fn handle_retention(&mut self, now_ms: u64, open_segment: u32) {
-        let mut gone = PerSegment::new();
+        let (mut gone, mut moved) = (PerSegment::new(), Vec::new());
         for topic in self.topics.values_mut() {
             let end = topic.log.end();
             let durable = topic.subscriptions.values().filter(|subscription| subscription.durable);
@@ -128,8 +128,12 @@ impl Broker {
             let retention = self.catalog.policy(&topic.name, |policies| policies.retention);
             let to = trim_point(&topic.log, acked, retention, now_ms, open_segment);
             if to > topic.log.base() {
-                for subscription in topic.subscriptions.values_mut() {
-                    subscription.handle_trim(to, &topic.log);
+                // Subscriptions that are not durable may be behind. Their consumers can acknowledge nothing of it later,
+                // and it must not count against them for ever; what it kept back may go now.
+                for (id, subscription) in &mut topic.subscriptions {
+                    if subscription.handle_ack_below(to, &topic.log) {
+                        moved.push((topic.id, *id));
+                    }
                 }
                 for (segment, entries) in topic.log.trim_to(to) {
                     *gone.entry(segment).or_insert(0) += entries;
@@ -137,6 +141,9 @@ impl Broker {
             }
         }
         self.release(gone);
+        for (topic, subscription) in moved {
+            self.schedule(topic, subscription);
+        }
     }
 
     /// How many entries are still needed in each segment.

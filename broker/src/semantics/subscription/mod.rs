@@ -222,6 +222,12 @@ impl Subscription {
         (unacked, Some(queue.count_draining()))
     }
 
+    /// What consumers have and have not acked.
+    #[cfg(test)]
+    pub fn pending(&self) -> impl Iterator<Item = u64> {
+        self.pending.keys().copied()
+    }
+
     /// The next offset to be read.
     pub fn read(&self) -> u64 {
         self.read

@@ -83,10 +83,4 @@ impl Subscription {
             Dispatcher::Keys(queue) => queue.clear(),
         }
     }
-
-    /// The log is about to let go of the entries before the offset.
-    pub fn handle_trim(&mut self, base: u64, log: &Log) {
-        self.cursor.ack_below(base, log);
-        self.read = self.read.max(base);
-    }
 }

@@ -227,6 +227,54 @@ fn a_reader_does_not_hold_messages() {
     assert_eq!(retained(&world), 0);
 }
 
+/// A subscription that is not durable and has unacked what the log has let go of since.
+fn trimmed_behind(kind: Kind, send: impl FnOnce(&mut World)) -> (World, ConsumerKey) {
+    let mut world = world();
+    world.subscribe_as(CLIENT, 1, |request| (request.kind, request.durable) = (kind, false));
+    let consumer = ConsumerKey { connection: CLIENT, consumer_id: 1 };
+    world.broker.handle_flow(consumer, 1_000_000);
+    send(&mut world);
+    world.take();
+    (world, consumer)
+}
+
+#[test]
+fn what_the_log_has_let_go_of_does_not_block_its_consumer() {
+    let batches = subscription::UNACKED_PER_CONSUMER_MAX / 1000;
+    for kind in [Kind::Shared, Kind::KeyShared] {
+        let (mut world, consumer) = trimmed_behind(kind, |world| {
+            for _ in 0..batches {
+                world.send_as(Facts { batch: 1000, ..Facts::default() }, "x");
+            }
+        });
+        world.send("k", "kept back");
+        assert!(world.entries().is_empty(), "{kind:?}: the consumer has too much");
+        world.begin_segment();
+        world.broker.handle_retention(world.now_ms, world.segment());
+        world.send("k", "comes");
+        // The one that was kept back is gone with the rest.
+        assert_eq!(world.entries(), [batches + 1], "{kind:?}");
+        let all: Vec<u64> = (0..batches).collect();
+        world.ack(consumer, &all);
+        let stats = backlog::stats(&world);
+        assert_eq!((stats.backlog, stats.unacked, stats.consumers[0].unacked), (1, 1, 1), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_key_is_free_when_the_log_has_let_go_of_its_messages() {
+    let (_, key) = keys::keys();
+    let (mut world, _) = trimmed_behind(Kind::KeyShared, |world| world.send(&key, "x"));
+    // The key belongs to the second consumer from now on.
+    world.subscribe_as(CLIENT, 2, |request| (request.kind, request.durable) = (Kind::KeyShared, false));
+    world.broker.handle_flow(ConsumerKey { connection: CLIENT, consumer_id: 2 }, 10);
+    world.begin_segment();
+    world.send(&key, "waits");
+    assert!(world.delivered().is_empty());
+    world.broker.handle_retention(world.now_ms, world.segment());
+    assert_eq!(world.delivered(), [(2, 1, 0)], "without an ack, which nobody can give");
+}
+
 // covers: ttl
 #[test]
 fn messages_beyond_their_time_to_live_are_skipped() {

@@ -21,8 +21,8 @@ enum Step {
     Again(usize),
     AllAgain(usize),
     Wait(u64),
-    /// The log lets go of what is acknowledged.
-    Trim,
+    /// The log lets go of what is acknowledged, of the newest too or only of what was there the last time.
+    Trim(bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -36,7 +36,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<usize>().prop_map(Step::Again),
         1 => any::<usize>().prop_map(Step::AllAgain),
         1 => (1u64..300).prop_map(Step::Wait),
-        1 => Just(Step::Trim),
+        1 => any::<bool>().prop_map(Step::Trim),
     ]
 }
 
@@ -44,9 +44,11 @@ fn step() -> impl Strategy<Value = Step> {
 struct Model {
     world: World,
     kind: Kind,
+    durable: bool,
     keys: selector::KeyPolicy,
     /// Key of each entry, and when it may go.
     sent: Vec<(u32, u64)>,
+    /// Or let go of by the log before, which waits for durable subscriptions only.
     acked: BTreeSet<u64>,
     /// Where each entry is that was delivered and neither acknowledged nor given back. Where one consumer gets
     /// everything: what was delivered at all, since everything comes again whenever another one does.
@@ -60,10 +62,10 @@ fn pick<T: Clone>(all: &[T], index: usize) -> Option<T> {
 }
 
 impl Model {
-    fn new(kind: Kind, out_of_order: bool) -> Model {
+    fn new(kind: Kind, durable: bool, out_of_order: bool) -> Model {
         let keys = selector::KeyPolicy { sticky: false, out_of_order };
         let (acked, held, consumers) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
-        Model { world: world(), kind, keys, sent: Vec::new(), acked, held, consumers, next_consumer: 1 }
+        Model { world: world(), kind, durable, keys, sent: Vec::new(), acked, held, consumers, next_consumer: 1 }
     }
 
     fn is_single(&self) -> bool {
@@ -76,15 +78,14 @@ impl Model {
         }
         let key = ConsumerKey { connection: CLIENT, consumer_id: self.next_consumer };
         self.next_consumer += 1;
-        let (kind, keys) = (self.kind, self.keys);
-        self.broker_subscribe(key, kind, keys);
+        self.broker_subscribe(key);
         self.world.broker.handle_flow(key, permits);
         self.consumers.push(key);
     }
 
-    fn broker_subscribe(&mut self, key: ConsumerKey, kind: Kind, keys: selector::KeyPolicy) {
+    fn broker_subscribe(&mut self, key: ConsumerKey) {
         let out = self.world.subscribe_as(key.connection, key.consumer_id, |request| {
-            (request.kind, request.keys) = (kind, keys);
+            (request.kind, request.durable, request.keys) = (self.kind, self.durable, self.keys);
         });
         assert!(out.iter().any(|effect| matches!(effect, Effect::Success { .. })), "{out:?}");
         self.world.out.extend(out);
@@ -117,6 +118,11 @@ impl Model {
                     self.held.retain(|_, consumer| *consumer != gone.consumer_id);
                 }
                 self.world.broker.handle_close_consumer(gone, 9);
+                if !self.durable && self.consumers.is_empty() {
+                    // The subscription is gone, too; the next one begins at what the log has.
+                    self.held.clear();
+                    self.acked = (0..self.base()).collect();
+                }
             }
             Step::Flow(index, permits) => {
                 if let Some(consumer) = pick(&self.consumers, index) {
@@ -161,13 +167,29 @@ impl Model {
                 self.world.now_ms += ms;
                 self.world.broker.handle_timeout(self.world.now_ms);
             }
-            Step::Trim => {
-                self.world.begin_segment();
+            Step::Trim(newest) => {
+                if newest {
+                    self.world.begin_segment();
+                }
                 self.world.broker.handle_retention(self.world.now_ms, self.world.segment());
+                if !newest {
+                    self.world.begin_segment();
+                }
+                let base = self.base();
+                let kept = (0..base).all(|entry| self.acked.contains(&entry));
+                assert!(kept || !self.durable, "the log let go of what is not acknowledged");
+                self.acked.extend(0..base);
+                self.held = self.held.split_off(&base);
             }
         }
         self.look();
         self.recount();
+    }
+
+    /// The first entry that the log has.
+    fn base(&self) -> u64 {
+        let topic = self.world.broker.topic(&TopicName::parse("t").expect("valid"));
+        topic.expect("exists").log.base()
     }
 
     /// What the stats say is what counting everything anew gives.
@@ -183,6 +205,7 @@ impl Model {
                 assert_eq!((stats.unacked, stats.keys.as_ref().map(|keys| keys.draining)), (unacked, draining));
                 let consumers = stats.consumers.iter().map(|consumer| consumer.unacked);
                 assert_eq!(consumers.sum::<u64>(), unacked);
+                assert!(subscription.pending().all(|offset| offset >= topic.log.base()), "nobody can ack what is gone");
             }
         }
     }
@@ -216,7 +239,7 @@ impl Model {
         let unacked: Vec<u64> = (0..self.sent.len() as u64).filter(|entry| !self.acked.contains(entry)).collect();
         let stats = |world: &World| backlog::stats(world);
         // After a restart, what was not acknowledged is there, and nothing else.
-        if self.next_consumer > 1 {
+        if self.durable {
             self.world.broker.save_cursors();
             self.world.settle();
             assert_eq!(stats(&self.world).backlog, unacked.len() as u64);
@@ -251,8 +274,8 @@ impl Model {
     }
 }
 
-fn run(kind: Kind, out_of_order: bool, steps: Vec<Step>) {
-    let mut model = Model::new(kind, out_of_order);
+fn run(kind: Kind, durable: bool, out_of_order: bool, steps: Vec<Step>) {
+    let mut model = Model::new(kind, durable, out_of_order);
     // So that the subscription is there from the first message on.
     model.join(3);
     for step in steps {
@@ -261,31 +284,35 @@ fn run(kind: Kind, out_of_order: bool, steps: Vec<Step>) {
     model.finish();
 }
 
+fn durable() -> impl Strategy<Value = bool> {
+    prop_oneof![2 => Just(true), 1 => Just(false)]
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(180))]
 
     #[test]
-    fn shared(steps in proptest::collection::vec(step(), 0..120)) {
-        run(Kind::Shared, false, steps);
+    fn shared(durable in durable(), steps in proptest::collection::vec(step(), 0..120)) {
+        run(Kind::Shared, durable, false, steps);
     }
 
     #[test]
-    fn key_shared_in_order(steps in proptest::collection::vec(step(), 0..120)) {
-        run(Kind::KeyShared, false, steps);
+    fn key_shared_in_order(durable in durable(), steps in proptest::collection::vec(step(), 0..120)) {
+        run(Kind::KeyShared, durable, false, steps);
     }
 
     #[test]
-    fn key_shared_out_of_order(steps in proptest::collection::vec(step(), 0..120)) {
-        run(Kind::KeyShared, true, steps);
+    fn key_shared_out_of_order(durable in durable(), steps in proptest::collection::vec(step(), 0..120)) {
+        run(Kind::KeyShared, durable, true, steps);
     }
 
     #[test]
-    fn failover(steps in proptest::collection::vec(step(), 0..120)) {
-        run(Kind::Failover, false, steps);
+    fn failover(durable in durable(), steps in proptest::collection::vec(step(), 0..120)) {
+        run(Kind::Failover, durable, false, steps);
     }
 
     #[test]
-    fn exclusive(steps in proptest::collection::vec(step(), 0..120)) {
-        run(Kind::Exclusive, false, steps);
+    fn exclusive(durable in durable(), steps in proptest::collection::vec(step(), 0..120)) {
+        run(Kind::Exclusive, durable, false, steps);
     }
 }
