@@ -1,7 +1,7 @@
 //! The rules suffice, and each of them is needed.
 
 use everpulse_model::{Model, Weakening};
-use stateright::{Checker as _, Model as _};
+use stateright::{Checker, Expectation, HasDiscoveries, Model as _};
 
 fn holds(model: Model) {
     let checker = model.checker().symmetry().threads(2).spawn_dfs().join();
@@ -24,10 +24,52 @@ fn carrying_and_trimming_keep_their_promises() {
     holds(Model::trimming());
 }
 
+/// Bounds, and how deep they are searched for what a broken rule breaks, counted in states.
+type Search = (Model, usize);
+
+fn inputs() -> Search {
+    (Model::inputs(), 16)
+}
+
+fn trimming() -> Search {
+    (Model::trimming(), 18)
+}
+
+fn trimming_behind_rivals() -> Search {
+    (Model::trimming_behind_rivals(), 19)
+}
+
+fn search((model, depth): Search) -> impl Checker<Model> {
+    model.checker().threads(2).target_max_depth(depth).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join()
+}
+
+/// Bounds in which no rule is broken: the same search finds nothing there, so that what it finds elsewhere comes of
+/// the broken rule. [`Model::trimming`] is searched whole above.
+fn breaks_nothing(bounds: Search) {
+    let checker = search(bounds);
+    eprintln!("{bounds:?}: {} states, depth {}", checker.unique_state_count(), checker.max_depth());
+    assert_eq!(checker.max_depth(), bounds.1, "it went as deep as it should");
+    let found = checker.discoveries();
+    let broken =
+        checker.model().properties().into_iter().filter(|property| property.expectation == Expectation::Always);
+    for promise in broken.map(|property| property.name) {
+        assert!(!found.contains_key(promise), "{promise}: {:?}", found[promise].clone().into_actions());
+    }
+}
+
+#[test]
+fn inputs_keep_their_promises_as_deep_as_broken_rules_are_searched() {
+    breaks_nothing(inputs());
+}
+
+#[test]
+fn trimming_behind_rivals_keeps_its_promises_as_deep_as_broken_rules_are_searched() {
+    breaks_nothing(trimming_behind_rivals());
+}
+
 /// The checker finds the promise that a broken rule breaks.
-fn breaks(model: Model, weakening: Weakening, promise: &'static str) {
-    let model = model.weakened(weakening);
-    let checker = model.checker().threads(2).finish_when(stateright::HasDiscoveries::AnyFailures).spawn_bfs().join();
+fn breaks((model, depth): Search, weakening: Weakening, promise: &'static str) {
+    let checker = search((model.weakened(weakening), depth));
     let found = checker.discoveries();
     let steps = found.get(promise).map(|path| path.clone().into_actions());
     let Some(steps) = steps else { panic!("{weakening:?} breaks nothing: {:?}", found.keys().collect::<Vec<_>>()) };
@@ -36,7 +78,7 @@ fn breaks(model: Model, weakening: Weakening, promise: &'static str) {
 
 macro_rules! each_is_needed {
     ($($name:ident: $model:ident, $weakening:ident, $promise:literal;)*) => {
-        $(#[test] fn $name() { breaks(Model::$model(), Weakening::$weakening, $promise); })*
+        $(#[test] fn $name() { breaks($model(), Weakening::$weakening, $promise); })*
     };
 }
 
