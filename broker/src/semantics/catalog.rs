@@ -229,18 +229,23 @@ impl Broker {
             }
             _ => {}
         }
-        let present = existing.unwrap_or(0);
-        self.check_new_topics(topic, (partitions - present.min(partitions)) as usize)?;
+        let missing = self.missing_partitions(topic, partitions);
+        self.check_new_topics(topic, missing.len())?;
         self.catalog.partitioned.insert(topic.as_str().to_owned(), partitions);
         self.log(Change::Partitioned { topic: topic.to_string(), partitions });
-        self.create_partitions(topic, partitions);
+        self.create_partitions(topic, missing);
         Ok(())
     }
 
+    /// The partitions that are not there: never made, or deleted singly.
+    fn missing_partitions(&self, topic: &TopicName, count: u32) -> Vec<TopicName> {
+        let partitions = self.partition_names(topic, count).into_iter();
+        partitions.filter(|partition| self.topic_id(partition).is_none()).collect()
+    }
+
     /// Makes the partitions that are not there, with the durable subscriptions of the first one.
-    fn create_partitions(&mut self, topic: &TopicName, count: u32) {
-        let partitions = self.partition_names(topic, count);
-        let first = partitions.first().and_then(|first| self.topic(first).ok());
+    fn create_partitions(&mut self, topic: &TopicName, missing: Vec<TopicName>) {
+        let first = self.partition_names(topic, 1).first().and_then(|first| self.topic(first).ok());
         let subscriptions = first.map(|first| first.subscriptions.values());
         let subscriptions: Vec<_> = subscriptions
             .into_iter()
@@ -248,10 +253,7 @@ impl Broker {
             .filter(|subscription| subscription.durable)
             .map(|subscription| (subscription.name.clone(), subscription.kind, subscription.properties.clone()))
             .collect();
-        for partition in partitions {
-            if self.topic_id(&partition).is_some() {
-                continue;
-            }
+        for partition in missing {
             let id = self.create_topic(&partition);
             for (name, kind, properties) in &subscriptions {
                 let Some(state) = self.topics.get_mut(&id).filter(|state| state.name.is_persistent()) else { break };
@@ -266,12 +268,14 @@ impl Broker {
     /// Makes partitions again that were deleted singly.
     ///
     /// # Errors
-    /// No such partitioned topic.
+    /// No such partitioned topic, or no room for them.
     pub fn handle_create_missed_partitions(&mut self, topic: &TopicName) -> Result<(), Refusal> {
         let Some(count) = self.catalog.partitioned.get(topic.as_str()).copied() else {
             return Err(Refusal::new(RefusalKind::TopicNotFound, format!("Partitioned topic {topic} not found")));
         };
-        self.create_partitions(topic, count);
+        let missing = self.missing_partitions(topic, count);
+        self.check_new_topics(topic, missing.len())?;
+        self.create_partitions(topic, missing);
         Ok(())
     }
 

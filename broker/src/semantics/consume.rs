@@ -74,14 +74,16 @@ impl Broker {
         if request.subscription.is_empty() || request.subscription.chars().any(char::is_control) {
             return Err(Refusal::new(RefusalKind::NotAllowed, "Empty subscription name, or control characters in it"));
         }
+        // Before the topic is made: what is refused for this leaves nothing behind.
+        if !self.consumers.contains_key(&key) {
+            self.check_new_consumer(connection)?;
+        }
         let topic_id = self.client_topic(&request.topic, request.create_topic)?;
         if let Some(existing) = self.consumers.get(&key) {
             if existing.topic == topic_id {
                 return Ok(());
             }
             self.remove_consumer(key);
-        } else {
-            self.check_new_consumer(connection)?;
         }
         if request.read_compacted {
             self.check_read_compacted(topic_id, request.kind)?;

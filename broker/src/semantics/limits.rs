@@ -120,6 +120,9 @@ impl Broker {
 
     /// Whether a namespace, and the broker, may have so many more topics.
     pub(super) fn check_new_topics(&self, topic: &TopicName, more: usize) -> Result<(), Refusal> {
+        if more == 0 {
+            return Ok(());
+        }
         let max = self.ceilings.topics;
         if self.topics.len().saturating_add(more) > max {
             let message =

@@ -92,6 +92,10 @@ impl Broker {
 
     fn create_producer(&mut self, connection: ConnectionId, request: CreateProducer) -> Result<(), Refusal> {
         let key = ProducerKey { connection, producer_id: request.producer_id };
+        // Before the topic is made: what is refused for this leaves nothing behind.
+        if !self.producers.contains_key(&key) {
+            self.check_new_producer(connection)?;
+        }
         let topic_id = self.client_topic(&request.topic, true)?;
         match self.producers.get(&key) {
             // Asked again on the same connection: it is there.
@@ -100,7 +104,7 @@ impl Broker {
                 return Ok(());
             }
             Some(_) => self.remove_producer(key),
-            None => self.check_new_producer(connection)?,
+            None => {}
         }
         self.check_policies(topic_id, &request)?;
         if request.name.as_ref().is_some_and(|name| name.len() > PRODUCER_NAME_BYTES_MAX) {

@@ -19,6 +19,10 @@ fn refused(out: &[Effect]) -> Option<RefusalKind> {
     })
 }
 
+fn has(world: &World, topic: &str) -> bool {
+    world.broker.topic_stats(&TopicName::parse(topic).expect("valid")).is_ok()
+}
+
 fn produce(world: &mut World, connection: ConnectionId, producer_id: u64, topic: &str) -> Option<RefusalKind> {
     let (request_id, topic) = (world.request(), topic.to_owned());
     let request = CreateProducer { topic, producer_id, request_id, ..CreateProducer::default() };
@@ -59,11 +63,33 @@ fn topics() {
 
 // covers: limits
 #[test]
+fn partitions_that_were_deleted_singly_count_when_they_are_made_again() {
+    let mut world = small();
+    let name = |name: &str| TopicName::parse(name).expect("valid");
+    world.broker.handle_set_partitions(&name("p"), 2, false).expect("created");
+    world.broker.handle_delete_topic(&name("p-partition-1"), true).expect("deleted");
+    world.broker.handle_create_topic(&name("a")).expect("created in its place");
+    let kind = |outcome: Result<(), Refusal>| outcome.map_err(|refusal| refusal.kind);
+    assert_eq!(kind(world.broker.handle_create_missed_partitions(&name("p"))), Err(RefusalKind::Busy));
+    assert_eq!(kind(world.broker.handle_set_partitions(&name("p"), 2, true)), Err(RefusalKind::Busy));
+    assert!(!has(&world, "p-partition-1"));
+    world.broker.handle_delete_topic(&name("a"), true).expect("deleted");
+    world.take();
+    assert_eq!(kind(world.broker.handle_create_missed_partitions(&name("p"))), Ok(()));
+    assert!(has(&world, "p-partition-1"));
+    world.broker.set_ceilings(Ceilings { topics: 1, ..Ceilings::default() });
+    assert_eq!(kind(world.broker.handle_create_missed_partitions(&name("p"))), Ok(()), "nothing is missing");
+}
+
+// covers: limits
+#[test]
 fn producers_of_a_connection() {
     let mut world = small();
     assert_eq!(produce(&mut world, CLIENT, 1, "t"), None);
     assert_eq!(produce(&mut world, CLIENT, 2, "t"), None);
     assert_eq!(produce(&mut world, CLIENT, 3, "t"), Some(RefusalKind::ProducerBusy));
+    assert_eq!(produce(&mut world, CLIENT, 3, "new"), Some(RefusalKind::ProducerBusy));
+    assert!(!has(&world, "new"), "a refusal makes no topic");
     assert_eq!(produce(&mut world, CLIENT, 2, "u"), None, "it takes the place of its former self");
     assert_eq!(produce(&mut world, OTHER, 1, "t"), None);
     world.broker.handle_close_producer(CLIENT, 1, 9);
@@ -77,6 +103,9 @@ fn consumers_of_a_connection() {
     assert_eq!(consume(&mut world, CLIENT, 1, "s", true), None);
     assert_eq!(consume(&mut world, CLIENT, 2, "s", true), None);
     assert_eq!(consume(&mut world, CLIENT, 3, "s", true), Some(RefusalKind::ConsumerBusy));
+    let out = world.subscribe_as(CLIENT, 3, |request| request.topic = "new".into());
+    assert_eq!(refused(&out), Some(RefusalKind::ConsumerBusy));
+    assert!(!has(&world, "new"), "a refusal makes no topic");
     assert_eq!(consume(&mut world, OTHER, 1, "s", true), None);
     world.broker.handle_close_consumer(ConsumerKey { connection: CLIENT, consumer_id: 1 }, 9);
     assert_eq!(consume(&mut world, CLIENT, 3, "s", true), None);
