@@ -36,6 +36,8 @@ pub(crate) struct Book {
     pub open_bytes: usize,
     /// Runs of which some pieces were carried, and not the last.
     pieces: Map<RunId, Pieces>,
+    /// Runs with records whose beginning was not read, until it is or their end.
+    headless: BTreeSet<RunId>,
     /// When what is due: timers by number, starts and time-outs of runs by [`RUN_TIMER`].
     pub timers: BTreeSet<(Timestamp, RunId, u32)>,
     /// Runs that ended with commands that may not be sent yet.

@@ -335,6 +335,46 @@ fn an_input_that_waited_while_no_worker_ran_is_taken() {
     assert_eq!(world.result("a"), Some(done(&"x")), "nothing was forgotten meanwhile");
 }
 
+/// What a new owner says when it refuses history, after it was given an input.
+fn refusal(world: &mut World) -> Option<String> {
+    let owner = world.owner();
+    let event = word(world, "a", "z");
+    let frame = world.publish(vec![event]);
+    world.deliver(owner, frame, false);
+    loop {
+        world.collect(owner);
+        match world.owners[owner].waiting.front() {
+            Some(everpulse_engine::Effect::Refuse { reason }) => return Some(reason.clone()),
+            Some(_) => world.step(owner),
+            None => return None,
+        };
+    }
+}
+
+#[test]
+fn a_history_that_was_trimmed_by_others_is_refused() {
+    // Before anything was carried, and after that.
+    for runs in [2, 40] {
+        let mut world = retaining(MEMORY_MS);
+        let owner = world.owner();
+        let start = world.start("a", "listens", number(9));
+        world.say(owner, vec![start]);
+        bustle(&mut world, owner, runs);
+        assert_eq!(world.start > 0, runs > 2, "it was trimmed");
+        let needed = world.owners[owner].shard.status().first_needed;
+        let place = |number: u64| {
+            let frame = |(_, payload): &(_, bytes::Bytes)| world::decode_frame(payload).number == number;
+            world.log.iter().position(frame).expect("it was there")
+        };
+        let (at_border, behind) = (place(needed), place(needed + 1));
+        world.start = at_border;
+        assert_eq!(refusal(&mut world), None, "all that is needed is there");
+        world.start = behind;
+        let reason = refusal(&mut world).expect("a frame that is needed is gone");
+        assert!(reason.contains(&format!("where frame {needed} is needed")), "{reason}");
+    }
+}
+
 /// SplitMix64 (Steele, Lea and Flood, 2014).
 struct Dice(u64);
 

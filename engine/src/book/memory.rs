@@ -66,10 +66,19 @@ impl Book {
         }
     }
 
+    /// A run of which not all was read, once all of history was: everything that is open was carried, or begins in it.
+    pub fn incomplete(&self) -> Option<RunId> {
+        self.headless.first().copied()
+    }
+
     /// A run that is known by its pieces alone.
     fn restore(&mut self, run_id: RunId, records: &[Record], commands: &[(u32, u64)], frame: u64) {
         let dense = records.iter().zip(0..).all(|(record, seq)| record.seq == seq);
-        let Some(first) = records.first().filter(|_| dense) else { return };
+        let Some(first) = records.first().filter(|_| dense) else {
+            self.headless.insert(run_id);
+            return;
+        };
+        self.headless.remove(&run_id);
         let ended = self.closed.contains_key(&run_id);
         self.runs.insert(run_id, Box::new(Run::new(first.workflow_id.clone(), run_id)));
         let unmarked = self.unmarked.len();
@@ -110,7 +119,11 @@ impl Book {
 
     /// A record of a run whose beginning is behind the border. Its pieces come, unless this is its end.
     pub(super) fn absorb_unknown(&mut self, record: &Record, frame: u64) {
-        let Some(close) = record.close.clone() else { return };
+        let Some(close) = record.close.clone() else {
+            self.headless.insert(record.run_id);
+            return;
+        };
+        self.headless.remove(&record.run_id);
         self.pieces.remove(&record.run_id);
         self.newest.insert(record.workflow_id.clone(), record.run_id);
         // What it was is remembered, in a record that comes later.
@@ -203,4 +216,43 @@ pub(super) fn close_bytes(close: &Close) -> usize {
             Outcome::Done(value) => value.len(),
             Outcome::Failed(failure) => failure.message.len() + 128,
         }
+}
+
+#[cfg(test)]
+mod tests {
+    use everpulse_protocol::WorkflowId;
+    use everpulse_protocol::codec::Body;
+    use everpulse_protocol::history::RecordBody;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const RUN: RunId = RunId(Uuid::from_u128(7));
+
+    fn record(seq: u32, body: &RecordBody) -> Record {
+        Record {
+            workflow_id: WorkflowId::new("a").expect("a good id"),
+            run_id: RUN,
+            seq,
+            event: EventId(Uuid::from_u128(u128::from(seq))),
+            at: Timestamp(1),
+            body: Body::of(body),
+            commands: Vec::new(),
+            close: None,
+        }
+    }
+
+    #[test]
+    fn a_run_whose_beginning_is_not_there_is_missed() {
+        let said = |seq| record(seq, &RecordBody::Resumed);
+        let mut book = Book::default();
+        book.absorb(&said(2), Some(&RecordBody::Resumed), 5);
+        assert_eq!(book.incomplete(), Some(RUN));
+        for (records, incomplete) in [(vec![said(0), said(2)], Some(RUN)), (vec![said(0), said(1), said(2)], None)] {
+            let carried = RecordBody::Carried { piece: 0, pieces: 1, records, commands: Vec::new() };
+            book.absorb(&record(3, &carried), Some(&carried), 6);
+            assert_eq!(book.incomplete(), incomplete);
+            assert_eq!(book.runs.contains_key(&RUN), incomplete.is_none());
+        }
+    }
 }

@@ -43,7 +43,9 @@ const CLOSED_IDS: usize = 5;
 /// Where a shard's history could be cut, and the carrying that is under way.
 #[derive(Debug, Default)]
 pub(super) struct Carry {
-    /// Some frames that stand, in their order. The first is the first one that is there.
+    /// The number of the first frame that stands, as it was read.
+    pub first: Option<u64>,
+    /// Some frames that stand, in their order, of those that are still there.
     marks: VecDeque<Mark>,
     /// What was read or appended since the marks began, in bytes.
     bytes: u64,
@@ -85,6 +87,7 @@ impl Carry {
     /// A frame stands.
     pub fn note(&mut self, number: u64, position: Position, at: Timestamp, bytes: usize, retention_ms: u64) {
         self.bytes += bytes as u64;
+        self.first.get_or_insert(number);
         let far = |last: &Mark| at.0.saturating_sub(last.at.0) * MARKS >= retention_ms;
         if self.marks.back().is_none_or(far) {
             self.marks.push_back(Mark { number, position, at, bytes: self.bytes });

@@ -53,7 +53,7 @@ impl Shard {
                 true
             }
             Opened::Hole { number, expected } => {
-                self.hole(number, expected);
+                self.hole(&format!("goes on with frame {number} where frame {expected} was expected"));
                 false
             }
         }
@@ -78,16 +78,17 @@ impl Shard {
         self.book.place(number, position, ended);
     }
 
-    fn hole(&mut self, number: u64, expected: u64) {
+    /// Reads history again, in case it was trimmed while it was read; refuses it if that does not help.
+    fn hole(&mut self, what: &str) {
         self.holes += 1;
-        tracing::warn!(shard = self.shard, number, expected, "history has a hole; it is read again");
+        tracing::warn!(shard = self.shard, what, "history has a hole; it is read again");
         self.book = Book::default();
         self.carry = Carry::default();
         self.opening = Opening::new();
         if self.holes > HOLES_MAX {
             self.refuse(format!(
-                "shard {}: history goes on with frame {number} where frame {expected} was expected; entries before it \
-                 were trimmed or lost. Restore the `history` topic, or use another namespace",
+                "shard {}: history {what}; entries before it were trimmed or lost. Restore the `history` topic, or use \
+                 another namespace",
                 self.shard
             ));
         } else {
@@ -101,11 +102,23 @@ impl Shard {
         self.phase = Phase::Refused;
     }
 
+    /// What is needed of history and is not there: open runs and ids would be gone without a word.
+    fn lost(&self) -> Option<String> {
+        let needed = self.book.window.first;
+        match self.carry.first {
+            Some(first) if first > needed => Some(format!("begins with frame {first} where frame {needed} is needed")),
+            _ => self.book.incomplete().map(|run| format!("does not have all records of run {run}")),
+        }
+    }
+
     /// All of the history is read.
     pub(super) fn loaded(&mut self) {
         let end = self.opening.end();
         if !self.absorb_opened(end) {
             return;
+        }
+        if let Some(lost) = self.lost() {
+            return self.hole(&lost);
         }
         self.chain = std::mem::take(&mut self.opening).into_chain();
         self.holes = 0;
