@@ -36,7 +36,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
 
 use crate::server::{Hub, same};
-use listener::Limited;
+use listener::{Limited, Work, note_work};
 use reply::Failure;
 pub use routes::Covered;
 use routes::Routes;
@@ -48,7 +48,8 @@ const OPEN: [&str; 3] = ["/status.html", "/admin/v2/brokers/health", "/admin/v2/
 pub async fn serve(listener: TcpListener, hub: Arc<Hub>) {
     let limits = &hub.settings.limits;
     let listener = Limited::new(listener, limits.admin_connections, limits.stalled);
-    if let Err(error) = axum::serve(listener, router(hub)).await {
+    let service = router(hub).into_make_service_with_connect_info::<Work>();
+    if let Err(error) = axum::serve(listener, service).await {
         tracing::error!(%error, "the admin API has ended");
     }
 }
@@ -72,6 +73,7 @@ fn router(hub: Arc<Hub>) -> Router {
     routes()
         .into_router()
         .fallback(async || Failure::nothing_here())
+        .layer(middleware::from_fn(note_work))
         .layer(DefaultBodyLimit::max(hub.settings.limits.admin_body_bytes))
         .layer(middleware::from_fn_with_state(hub.clone(), authenticate))
         .layer(middleware::map_response(reply::with_reason))
