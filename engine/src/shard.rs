@@ -142,6 +142,8 @@ pub struct Shard {
 
     deliveries: BTreeMap<DeliveryToken, Kept>,
     arrived: VecDeque<DeliveryToken>,
+    /// When the last message arrived, and when the newest event was sent.
+    arrivals: (Timestamp, Timestamp),
     early: EarlySignals,
     local_results: VecDeque<(RunId, u32, LocalResult)>,
 
@@ -272,6 +274,7 @@ impl Shard {
             next_id: 0,
             deliveries: BTreeMap::new(),
             arrived: VecDeque::new(),
+            arrivals: (Timestamp(0), Timestamp(0)),
             early: EarlySignals::default(),
             local_results: VecDeque::new(),
             sends: BTreeMap::new(),
@@ -357,6 +360,8 @@ impl Shard {
     /// A message of the inbox.
     pub fn handle_delivery(&mut self, delivery: Delivery, now: Timestamp) {
         let Delivery { token, frame, suspect } = delivery;
+        let newest = frame.events.iter().map(|event| event.sent_at).max();
+        self.arrivals = (now, newest.unwrap_or_default().max(self.arrivals.1));
         let kept =
             Kept { events: frame.events, suspect, next: 0, early: 0, taken: false, runs: Vec::new(), since: now };
         self.deliveries.insert(token, kept);

@@ -335,6 +335,38 @@ fn an_input_that_waited_while_no_worker_ran_is_taken() {
     assert_eq!(world.result("a"), Some(done(&"x")), "nothing was forgotten meanwhile");
 }
 
+#[test]
+fn what_waits_behind_the_first_inputs_after_a_downtime_is_taken_too() {
+    for crashes in [false, true] {
+        let mut world = retaining(RETENTION_MS);
+        let owner = world.owner();
+        let start = world.start("a", "listens", number(2));
+        world.say(owner, vec![start]);
+        bustle(&mut world, owner, 10);
+        let waiting: Vec<usize> = ["x", "y"]
+            .map(|text| {
+                let event = word(&mut world, "a", text);
+                world.publish(vec![event])
+            })
+            .into();
+        world.crash(owner);
+        world.now = Timestamp(world.now.0 + 1_000 * RETENTION_MS);
+        let mut owner = world.owner();
+        let trims = world.traced("trim");
+        world.deliver(owner, waiting[0], true);
+        world.settle(owner);
+        if crashes {
+            owner = succeed(&mut world, owner);
+        }
+        let later = Timestamp(world.now.0 + 2 * RETENTION_MS);
+        world.run_until(later);
+        assert!(world.traced("trim") > trims, "history was carried and trimmed meanwhile");
+        world.deliver(owner, waiting[1], true);
+        world.settle(owner);
+        assert_eq!((world.result("a"), world.buried), (Some(done(&"xy")), 0), "crashes: {crashes}");
+    }
+}
+
 /// What a new owner says when it refuses history, after it was given an input.
 fn refusal(world: &mut World) -> Option<String> {
     let owner = world.owner();

@@ -33,6 +33,8 @@ const PIECE_BYTES: usize = 32 * 1024;
 const PACE_MS: u64 = 20;
 /// Clocks of clients and workers may differ by a quarter of the memory of ids, and at most by this.
 const SKEW_MS_MAX: u64 = 300_000;
+/// When nothing arrived for so long, nothing waits in the inbox.
+const QUIET_MS: u64 = 60_000;
 /// Frames are marked so far apart that there are at most about so many marks in the retention.
 const MARKS: u64 = 64;
 /// About how much room an id takes in a frame.
@@ -45,6 +47,10 @@ const CLOSED_IDS: usize = 5;
 pub(super) struct Carry {
     /// The number of the first frame that stands, as it was read.
     pub first: Option<u64>,
+    /// When what was loaded was first looked at.
+    loaded_at: Option<Timestamp>,
+    /// What waited in the inbox then has arrived since.
+    caught_up: bool,
     /// Some frames that stand, in their order, of those that are still there.
     marks: VecDeque<Mark>,
     /// What was read or appended since the marks began, in bytes.
@@ -148,13 +154,30 @@ impl Shard {
         queues.into_iter().map(|(queue, position)| QueueMark { queue, position }).collect()
     }
 
+    /// How long ids are remembered, and by how much clocks may differ.
+    fn memory(&self) -> (u64, u64) {
+        let memory = self.options.id_memory_ms.max(self.options.retention_ms);
+        (memory, SKEW_MS_MAX.min(memory / 4))
+    }
+
+    /// Whether all has arrived that waited in the inbox when history was loaded. Inputs arrive in the order in which
+    /// they were published.
+    fn has_caught_up(&mut self, at: Timestamp) -> bool {
+        let loaded_at = *self.carry.loaded_at.get_or_insert(at);
+        let (last_arrival, newest_sent) = self.arrivals;
+        let is_quiet = self.deliveries.is_empty() && at.0 >= loaded_at.max(last_arrival).0 + QUIET_MS;
+        self.carry.caught_up |= is_quiet || newest_sent.0 > loaded_at.0 + self.memory().1;
+        self.carry.caught_up
+    }
+
     /// Adds a piece of what has to be carried to the round, when it is time.
     pub(super) fn carry_forward(&mut self, round: &mut Round, number: u64, at: Timestamp) {
+        let caught_up = self.has_caught_up(at);
         if self.draining || at < self.carry.next || round.bytes >= FRAME_BYTES {
             return;
         }
         if self.carry.carrying.is_none() {
-            self.carry.carrying = self.begin_carrying(at);
+            self.carry.carrying = self.begin_carrying(at, caught_up);
         }
         let Some(mut carrying) = self.carry.carrying.take() else { return };
         self.carry.next = Timestamp(at.0 + PACE_MS);
@@ -172,17 +195,20 @@ impl Shard {
         }
     }
 
-    fn begin_carrying(&self, at: Timestamp) -> Option<Carrying> {
+    fn begin_carrying(&self, at: Timestamp, caught_up: bool) -> Option<Carrying> {
         let next_number = self.chain.next_number();
         let border = Timestamp(at.0.checked_sub(self.options.retention_ms)?);
         let mark = self.carry.last_before(border, next_number)?;
         if self.carry.going_at(&mark) < self.worth_trimming() {
             return None;
         }
-        let memory = self.options.id_memory_ms.max(self.options.retention_ms);
-        let since = Timestamp(at.0.saturating_sub(memory)).max(self.book.window.since);
+        let (memory, skew) = self.memory();
+        // What waits in the inbox since nobody worked on the shard may be older than the memory: nothing is forgotten
+        // until it was taken.
+        let since = if caught_up { Timestamp(at.0.saturating_sub(memory)) } else { Timestamp(0) };
+        let since = since.max(self.book.window.since);
         // Nothing is forgotten of a time that is younger than the memory.
-        let skew = if since.0 == 0 { 0 } else { SKEW_MS_MAX.min(memory / 4) };
+        let skew = if since.0 == 0 { 0 } else { skew };
         let expired = Timestamp(since.0 + skew).max(self.book.window.expired);
         let window = Window { first: mark.number + 1, since, expired };
         let needed = self.book.runs.values().chain(self.book.lingering.values());
