@@ -367,6 +367,29 @@ fn what_waits_behind_the_first_inputs_after_a_downtime_is_taken_too() {
     }
 }
 
+#[test]
+fn history_is_carried_and_trimmed_while_every_frame_is_full() {
+    let mut world = retaining(MEMORY_MS);
+    let owner = world.owner();
+    let start = world.start("a", "listens", number(2));
+    world.say(owner, vec![start]);
+    // Each fills a frame, and all of them wait from the beginning on.
+    for n in 0..150 {
+        let id = format!("full-{n}");
+        let start = world.start(&id, "listens", number(1));
+        let large = word(&mut world, &id, &"x".repeat(70_000));
+        let frame = world.publish(vec![start, large]);
+        world.deliver(owner, frame, false);
+    }
+    while world.unacked() > 10 {
+        assert!(world.step(owner), "it goes on");
+        world.now = Timestamp(world.now.0 + 10);
+    }
+    assert!(world.start > 20, "history is trimmed while inputs wait: {}", world.start);
+    world.settle(owner);
+    judge(&world);
+}
+
 /// What a new owner says when it refuses history, after it was given an input.
 fn refusal(world: &mut World) -> Option<String> {
     let owner = world.owner();

@@ -29,6 +29,8 @@ use crate::round::{FRAME_BYTES, Round};
 
 /// So much is carried at a time, about.
 const PIECE_BYTES: usize = 32 * 1024;
+/// A piece rides on a frame that is full, or none would ever go while inputs wait; not on one that is larger than this.
+const FULL_BYTES: usize = 4 * FRAME_BYTES;
 /// Between two pieces.
 const PACE_MS: u64 = 20;
 /// Clocks of clients and workers may differ by a quarter of the memory of ids, and at most by this.
@@ -173,7 +175,7 @@ impl Shard {
     /// Adds a piece of what has to be carried to the round, when it is time.
     pub(super) fn carry_forward(&mut self, round: &mut Round, number: u64, at: Timestamp) {
         let caught_up = self.has_caught_up(at);
-        if self.draining || at < self.carry.next || round.bytes >= FRAME_BYTES {
+        if self.draining || at < self.carry.next || round.bytes >= FULL_BYTES {
             return;
         }
         if self.carry.carrying.is_none() {
