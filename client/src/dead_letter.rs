@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everpulse_protocol::dead_letter::{DeadLetter, Letter, MARKER_KEY};
-use everpulse_protocol::event::InboxFrame;
+use everpulse_protocol::event::{Event, InboxFrame};
 use everpulse_protocol::history::CommandKind;
 use everpulse_protocol::task::{Task, TaskFrame};
 use everpulse_protocol::{Position, Timestamp, decode, encode, topic};
@@ -103,7 +103,8 @@ impl DeadLetters {
     }
 
     /// Puts a letter back where it came from: a task into its queue, with its attempts counted anew and the same
-    /// idempotency key; an event into the inbox.
+    /// idempotency key; an event into the inbox, as if it was issued now. An event that was refused for its age may have
+    /// taken effect before: look at the run first.
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyFailed`] when the step has ended: the workflow has been told that it failed, and went on.
@@ -147,7 +148,7 @@ impl DeadLetters {
             Letter::Task(task) => self.redrive_task(&task).await,
             Letter::Event(event) => {
                 let what = format!("the event {} of {}", event.id, event.workflow_id);
-                self.confirmed(&what, self.core.send(*event)).await
+                self.confirmed(&what, self.core.send(redriven(*event))).await
             }
             Letter::Unreadable { topic, bytes } => {
                 // Perhaps this release can.
@@ -159,7 +160,7 @@ impl DeadLetters {
                     Error::new(ErrorKind::Invalid, message)
                 })?;
                 for event in frame.events {
-                    self.confirmed("an event", self.core.send(event)).await?;
+                    self.confirmed("an event", self.core.send(redriven(event))).await?;
                 }
                 Ok(())
             }
@@ -277,6 +278,11 @@ impl Visit {
     }
 }
 
+/// The event as it is issued again, under the same id: what was refused for its age is not refused again.
+fn redriven(event: Event) -> Event {
+    Event { sent_at: core::now(), ..event }
+}
+
 /// What stands in a message of a dead-letter topic, whatever it is.
 fn letter(delivery: &Delivery) -> DeadLetter {
     decode(&delivery.payload).unwrap_or_else(|error| DeadLetter {
@@ -288,7 +294,27 @@ fn letter(delivery: &Delivery) -> DeadLetter {
 
 #[cfg(test)]
 mod tests {
+    use everpulse_protocol::codec::Body;
+    use everpulse_protocol::event::EventBody;
+    use everpulse_protocol::{EventId, WorkflowId};
+
     use super::*;
+
+    #[test]
+    fn a_redriven_event_is_as_young_as_a_new_one() {
+        let old = Event {
+            id: EventId(uuid::Uuid::from_u128(7)),
+            workflow_id: WorkflowId::new("a").expect("a good id"),
+            run_id: None,
+            sent_at: Timestamp(1),
+            reply_to: None,
+            body: Body::of(&EventBody::Resume),
+        };
+        let before = core::now();
+        let again = redriven(old.clone());
+        assert!(again.sent_at >= before, "it would be refused as expired once more");
+        assert_eq!(Event { sent_at: old.sent_at, ..again }, old, "and it is the same event");
+    }
 
     #[test]
     fn a_letters_id_is_read_as_it_is_written() {
