@@ -5,6 +5,7 @@ mod world;
 use std::collections::BTreeMap;
 
 use everpulse_engine::Options;
+use everpulse_protocol::codec::Body;
 use everpulse_protocol::event::{Event, EventBody, IdPolicy, Start};
 use everpulse_protocol::history::RecordBody;
 use everpulse_protocol::reply::ReplyBody;
@@ -306,6 +307,11 @@ fn an_id_is_known_for_the_memory_and_refused_after_it() {
         assert!(matches!(world.replies[..], [(_, ReplyBody::Expired { .. })]), "{:?}", world.replies);
     }
     assert_eq!(world.buried, 2, "and both are put to the dead letters");
+    // So is one that cannot be read: it may have been taken in, and dealt with by another release.
+    let unread = world.event("a", None, &EventBody::Resume);
+    let unread = Event { sent_at: Timestamp(1), body: Body::of(&RecordBody::TimerFired { step: 1 }), ..unread };
+    world.say(owner, vec![unread]);
+    assert_eq!(world.buried, 3);
     // The id is free again, and the open run is as it was.
     let again = world.start("b", "steps", number(2));
     let again_run = RunId(again.id.0);

@@ -34,7 +34,12 @@ impl Applier<'_> {
     pub(super) fn unknown(&mut self, event: Event, error: &str) -> Option<RunId> {
         let run_id = self.book.addressed(&event.workflow_id, event.run_id);
         if let Some(run_id) = run_id.filter(|run_id| self.book.runs.contains_key(run_id)) {
-            if !self.book.inputs.contains_key(&event.id) {
+            let has_it = self.book.runs.get(&run_id).is_some_and(|run| run.has_received(event.id));
+            if !has_it && !self.book.inputs.contains_key(&event.id) {
+                if self.is_expired(&event) {
+                    self.expire(event, "the input");
+                    return Some(run_id);
+                }
                 let parked = unreadable(&event, error);
                 self.receive(run_id, event, 0);
                 self.park(run_id, parked);
