@@ -1,6 +1,6 @@
 //! The whole state, the order of what is being stored, and the way effects leave.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::catalog::Catalog;
@@ -30,7 +30,7 @@ pub struct Broker {
     pub(super) catalog: Catalog,
     pub(super) ceilings: Ceilings,
     pub(super) index_limit: Option<usize>,
-    pub(super) topics: HashMap<TopicId, Topic>,
+    pub(super) topics: BTreeMap<TopicId, Topic>,
     pub(super) names: BTreeMap<String, TopicId>,
     pub(super) next_topic: u64,
     pub(super) next_ledger: u64,

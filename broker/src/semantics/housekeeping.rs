@@ -157,9 +157,7 @@ impl Broker {
     }
 
     pub(super) fn topic_ids(&self) -> Vec<TopicId> {
-        let mut ids: Vec<TopicId> = self.topics.keys().copied().collect();
-        ids.sort();
-        ids
+        self.topics.keys().copied().collect()
     }
 }
 

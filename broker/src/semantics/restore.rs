@@ -1,6 +1,6 @@
 //! Back from disk: a snapshot, then every change and message after it, in their order.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::TopicId;
 use super::broker::Broker;
@@ -17,9 +17,9 @@ use super::topic::{Sequence, Topic};
 pub struct Restore {
     broker: Broker,
     /// Cursors are positions; they become offsets when all entries are known.
-    cursors: HashMap<TopicId, Vec<SubscriptionState>>,
+    cursors: BTreeMap<TopicId, Vec<SubscriptionState>>,
     /// What compactions keep or kept, by the id under which it is stored.
-    kept: HashMap<TopicId, Log>,
+    kept: BTreeMap<TopicId, Log>,
 }
 
 impl Restore {
@@ -35,7 +35,7 @@ impl Restore {
         broker.catalog.partitioned.extend(snapshot.partitioned);
         broker.catalog.partitioned_properties.extend(snapshot.partitioned_properties);
         broker.catalog.schemas.extend(snapshot.schemas);
-        let mut restore = Restore { broker, cursors: HashMap::new(), kept: HashMap::new() };
+        let mut restore = Restore { broker, cursors: BTreeMap::new(), kept: BTreeMap::new() };
         for state in snapshot.topics {
             restore.topic(state);
         }

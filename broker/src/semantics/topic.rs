@@ -1,6 +1,6 @@
 //! One topic, and the life of topics: created on first use or by the admin, unloaded, deleted.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::TopicId;
@@ -39,7 +39,7 @@ pub(super) struct Topic {
     pub index_is_full: bool,
     /// Since when it has had no clients, as far as has been noticed.
     pub idle_since_ms: Option<u64>,
-    pub deduplication: HashMap<Arc<str>, Sequence>,
+    pub deduplication: BTreeMap<Arc<str>, Sequence>,
 }
 
 /// What deduplication knows of one producer name.
@@ -70,7 +70,7 @@ impl Topic {
             compaction: Compaction::default(),
             index_is_full: false,
             idle_since_ms: None,
-            deduplication: HashMap::new(),
+            deduplication: BTreeMap::new(),
         }
     }
 
