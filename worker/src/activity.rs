@@ -38,8 +38,10 @@ use crate::options::Options;
 use crate::outbox::Outbox;
 use attempt::{Bounds, Pulse};
 use queue::{FrameHold, Queue};
-use seen::{Cancelled, Seen};
-use verdict::End;
+use seen::Cancelled;
+pub use seen::{AttemptId, Seen, Sight};
+pub use settle::{attempt_failed, settled};
+pub use verdict::{End, judge};
 
 pub(crate) use settle::unsendable;
 pub use verdict::Verdict;

@@ -20,6 +20,8 @@ mod outbox;
 mod relay;
 
 mod clock;
+#[doc(hidden)]
+pub mod decisions;
 pub mod failpoint;
 
 #[cfg(test)]

@@ -176,7 +176,9 @@ impl Outbox {
     }
 }
 
-fn deliver_at(due: Timestamp, now: Timestamp) -> Timestamp {
+/// When a delayed message that is due then is to be delivered.
+#[must_use]
+pub fn deliver_at(due: Timestamp, now: Timestamp) -> Timestamp {
     due.min(now.after(Duration::from_millis(WAKE_AHEAD_MS_MAX)))
 }
 

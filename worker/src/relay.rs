@@ -10,8 +10,11 @@
 
 use std::time::Duration;
 
+use everpulse_protocol::dead_letter::DeadLetter;
+use everpulse_protocol::event::Event;
+use everpulse_protocol::task::Task;
 use everpulse_protocol::timer::TimerMessage;
-use everpulse_protocol::{decode, topic};
+use everpulse_protocol::{Timestamp, decode, topic};
 use everpulse_transport::{Acker, Consumer, Delivery, Error, Subscription, SubscriptionKind, Transport};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -25,7 +28,7 @@ const PREFETCH: u32 = 256;
 const HELD_MAX: usize = 4_096;
 /// What is not due after so long goes back into the topic. Not at once: a clock that is behind the broker's would
 /// make it go round and round.
-const HOLD_MAX: Duration = Duration::from_secs(60);
+pub const HOLD_MAX: Duration = Duration::from_secs(60);
 /// How long a relay that stops waits for the confirmation of what it is sending on.
 const SENDING: Duration = Duration::from_secs(5);
 
@@ -105,17 +108,40 @@ async fn send_on(outbox: &Outbox, delivery: &Delivery, stop: &mut watch::Receive
         // An error: the relay's handle is gone.
         _ = stop.wait_for(|stop| *stop) => return Ok(false),
     }
-    let sent = match message {
-        message if wait > HOLD_MAX => outbox.timer(message).await,
-        TimerMessage::Wake(wake) if wake.shard < outbox.shards() => {
-            outbox.event_to_shard(wake.shard, wake.to_event(clock::now())).await
-        }
-        TimerMessage::Wake(wake) => {
-            let reason = format!("a wake-up for shard {}, and there are {} shards", wake.shard, outbox.shards());
-            let letter = dead_letter::event(wake.to_event(clock::now()), reason, clock::now());
-            outbox.dead_letter(topic::INBOX_DEAD, letter).await
-        }
-        TimerMessage::Retry { task, .. } => outbox.task(*task).await,
+    let sent = match onward(message, wait, outbox.shards(), clock::now()) {
+        Onward::Timer(message) => outbox.timer(message).await,
+        Onward::Event { shard, event } => outbox.event_to_shard(shard, event).await,
+        Onward::Letter(letter) => outbox.dead_letter(topic::INBOX_DEAD, *letter).await,
+        Onward::Task(task) => outbox.task(*task).await,
     };
     sent.map(|_| true)
+}
+
+/// Where a delayed message goes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Onward {
+    /// Back into the timers: it is not due for long.
+    Timer(TimerMessage),
+    /// To the inbox.
+    Event { shard: u32, event: Event },
+    /// To its queue.
+    Task(Box<Task>),
+    /// To the dead letters of the inbox.
+    Letter(Box<DeadLetter>),
+}
+
+/// Where a delayed message goes that was to be waited for so long when it came, and was held, for [`HOLD_MAX`] at most.
+#[must_use]
+pub fn onward(message: TimerMessage, wait: Duration, shards: u32, now: Timestamp) -> Onward {
+    match message {
+        message if wait > HOLD_MAX => Onward::Timer(message),
+        TimerMessage::Wake(wake) if wake.shard < shards => {
+            Onward::Event { shard: wake.shard, event: wake.to_event(now) }
+        }
+        TimerMessage::Wake(wake) => {
+            let reason = format!("a wake-up for shard {}, and there are {shards} shards", wake.shard);
+            Onward::Letter(Box::new(dead_letter::event(wake.to_event(now), reason, now)))
+        }
+        TimerMessage::Retry { task, .. } => Onward::Task(task),
+    }
 }

@@ -11,20 +11,22 @@ use everpulse_protocol::task::Task;
 
 /// One attempt at one task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct AttemptId {
+pub struct AttemptId {
     task: EventId,
     attempt: u32,
 }
 
 impl AttemptId {
-    pub(crate) fn of(task: &Task) -> Self {
+    /// The attempt that a task is.
+    #[must_use]
+    pub fn of(task: &Task) -> Self {
         Self { task: task.id, attempt: task.attempt }
     }
 }
 
 /// Whether an attempt has been met.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Sight<H> {
+pub enum Sight<H> {
     /// Never: run it. Its delivery comes back with [`Seen::finish`].
     New,
     /// It runs: the delivery waits for the same end.
@@ -35,7 +37,7 @@ pub(crate) enum Sight<H> {
 
 /// The attempts that run here, with the deliveries (`H`) that wait for their end, and those that ended here.
 #[derive(Debug)]
-pub(crate) struct Seen<H> {
+pub struct Seen<H> {
     running: HashMap<AttemptId, Vec<H>>,
     settled: Recent<AttemptId>,
 }
@@ -43,12 +45,21 @@ pub(crate) struct Seen<H> {
 /// So many settled attempts are remembered.
 const SETTLED_MAX: usize = 100_000;
 
+impl<H> Default for Seen<H> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<H> Seen<H> {
-    pub(crate) fn new() -> Self {
+    /// Nothing was seen.
+    #[must_use]
+    pub fn new() -> Self {
         Self { running: HashMap::new(), settled: Recent::new(SETTLED_MAX) }
     }
 
-    pub(crate) fn begin(&mut self, id: AttemptId, delivery: H) -> Sight<H> {
+    /// An attempt was delivered.
+    pub fn begin(&mut self, id: AttemptId, delivery: H) -> Sight<H> {
         if self.settled.contains(&id) {
             return Sight::Settled(delivery);
         }
@@ -58,13 +69,13 @@ impl<H> Seen<H> {
     }
 
     /// Ends an attempt, and hands out all deliveries of it.
-    pub(crate) fn finish(&mut self, id: AttemptId) -> Vec<H> {
+    pub fn finish(&mut self, id: AttemptId) -> Vec<H> {
         self.settled.insert(id);
         self.running.remove(&id).unwrap_or_default()
     }
 
     /// Forgets an attempt that was not made: it is for somebody else.
-    pub(crate) fn forget(&mut self, id: AttemptId) -> Vec<H> {
+    pub fn forget(&mut self, id: AttemptId) -> Vec<H> {
         self.running.remove(&id).unwrap_or_default()
     }
 }

@@ -5,7 +5,7 @@ use everpulse_protocol::codec::Body;
 use everpulse_protocol::event::{Event, EventBody, NextAttempt, Outcome};
 use everpulse_protocol::task::Task;
 use everpulse_protocol::timer::TimerMessage;
-use everpulse_protocol::{EventId, Failure, FailureKind};
+use everpulse_protocol::{EventId, Failure, FailureKind, Timestamp};
 use everpulse_transport::{Error, ErrorKind};
 
 use super::verdict::Verdict;
@@ -21,7 +21,7 @@ pub(crate) async fn settle(outbox: &Outbox, task: &Task, verdict: Verdict) -> Re
         Err(error) if error.kind() == ErrorKind::TooLarge => {
             // Better a short failure than a step that never ends.
             let failure = unsendable(&task.activity, task.attempt, &error);
-            outbox.event(settled(task, task.attempt, Outcome::Failed(failure))).await.map(drop)
+            outbox.event(settled(task, task.attempt, Outcome::Failed(failure), clock::now())).await.map(drop)
         }
         result => result,
     }
@@ -36,18 +36,20 @@ pub(crate) fn unsendable(activity: &str, attempt: u32, error: &Error) -> Failure
 
 async fn send(outbox: &Outbox, task: &Task, verdict: Verdict) -> Result<(), Error> {
     match verdict {
-        Verdict::Settled { attempt, outcome } => outbox.event(settled(task, attempt, outcome)).await.map(drop),
+        Verdict::Settled { attempt, outcome } => {
+            outbox.event(settled(task, attempt, outcome, clock::now())).await.map(drop)
+        }
         Verdict::Retry { attempt, failure, next, at } => {
-            let told = outbox.event(attempt_failed(task, attempt, failure, NextAttempt::At(at)));
+            let told = outbox.event(attempt_failed(task, attempt, failure, NextAttempt::At(at), clock::now()));
             let retried = outbox.timer(TimerMessage::Retry { due: at, task: next });
             tokio::try_join!(retried, told).map(|_| ())
         }
         Verdict::Exhausted { attempt, failure, letter, topic, parked } => {
             outbox.dead_letter(&topic, *letter).await?;
             let told = if parked {
-                attempt_failed(task, attempt, failure, NextAttempt::Redrive)
+                attempt_failed(task, attempt, failure, NextAttempt::Redrive, clock::now())
             } else {
-                settled(task, attempt, Outcome::Failed(failure))
+                settled(task, attempt, Outcome::Failed(failure), clock::now())
             };
             outbox.event(told).await.map(drop)
         }
@@ -55,22 +57,24 @@ async fn send(outbox: &Outbox, task: &Task, verdict: Verdict) -> Result<(), Erro
 }
 
 /// The event that tells a run how a step came to its end. All of one step bear the same id: the first one counts.
-pub(crate) fn settled(task: &Task, attempt: u32, outcome: Outcome) -> Event {
-    event(task, "settled", &EventBody::ActivitySettled { step: task.step, attempt, outcome })
+#[must_use]
+pub fn settled(task: &Task, attempt: u32, outcome: Outcome, now: Timestamp) -> Event {
+    event(task, "settled", &EventBody::ActivitySettled { step: task.step, attempt, outcome }, now)
 }
 
 /// The event that tells a run of a failed attempt that is not the end.
-pub(crate) fn attempt_failed(task: &Task, attempt: u32, failure: Failure, next: NextAttempt) -> Event {
+#[must_use]
+pub fn attempt_failed(task: &Task, attempt: u32, failure: Failure, next: NextAttempt, now: Timestamp) -> Event {
     let body = EventBody::AttemptFailed { step: task.step, attempt, failure, next };
-    event(task, &format!("attempt {attempt} failed"), &body)
+    event(task, &format!("attempt {attempt} failed"), &body, now)
 }
 
-fn event(task: &Task, what: &str, body: &EventBody) -> Event {
+fn event(task: &Task, what: &str, body: &EventBody, now: Timestamp) -> Event {
     Event {
         id: EventId::derived(task.run_id, task.step, what),
         workflow_id: task.workflow_id.clone(),
         run_id: Some(task.run_id),
-        sent_at: clock::now(),
+        sent_at: now,
         reply_to: None,
         body: Body::of(body),
     }

@@ -20,7 +20,7 @@ use crate::dead_letter;
 
 /// How an attempt came to its end.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum End {
+pub enum End {
     Done(Payload),
     Failed {
         failure: Failure,
@@ -55,7 +55,8 @@ const UNKNOWN_WAIT_MIN: Duration = Duration::from_secs(1);
 const UNKNOWN_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Decides; none when nobody waits for the result any more.
-pub(crate) fn judge(task: &Task, end: End, now: Timestamp) -> Option<Verdict> {
+#[must_use]
+pub fn judge(task: &Task, end: End, now: Timestamp) -> Option<Verdict> {
     let attempt = task.attempt;
     let verdict = match end {
         End::Done(value) => Verdict::Settled { attempt, outcome: Outcome::Done(value) },

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use everpulse_engine::LocalResult;
 use everpulse_protocol::event::Outcome;
-use everpulse_protocol::{Failure, FailureKind};
+use everpulse_protocol::{Failure, FailureKind, Payload};
 use everpulse_sdk::definition::AttemptError;
 use everpulse_sdk::replay::{StepBody, StepOptions};
 use futures::FutureExt as _;
@@ -20,29 +20,42 @@ pub(super) async fn run(name: &str, options: StepOptions, mut body: StepBody) ->
     failpoint::hit("step-before");
     let mut attempt = 1;
     let outcome = loop {
-        let AttemptError { failure, retryable } = match try_once(name, options.timeout, &mut body).await {
-            Ok(value) => break Outcome::Done(value),
-            Err(error) => error,
-        };
-        let most = options.retry.max_attempts;
-        if !retryable || most == Some(1) {
-            break Outcome::Failed(failure);
+        match after(&options, attempt, try_once(name, options.timeout, &mut body).await) {
+            Next::Settled(outcome) => break outcome,
+            Next::Again(wait) => tokio::time::sleep(wait).await,
         }
-        if most.is_some_and(|most| attempt >= most) {
-            break Outcome::Failed(failure.exhausted(attempt));
-        }
-        tokio::time::sleep(Duration::from_millis(options.retry.delay_ms(attempt))).await;
         attempt += 1;
     };
     failpoint::hit("step-done");
     LocalResult::Settled { attempt, outcome }
 }
 
-async fn try_once(
-    name: &str,
-    timeout: Duration,
-    body: &mut StepBody,
-) -> Result<everpulse_protocol::Payload, AttemptError> {
+/// What follows from an attempt at a step.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    Settled(Outcome),
+    /// One more attempt, after so long.
+    Again(Duration),
+}
+
+/// Decides what follows from attempt number `attempt`.
+#[must_use]
+pub fn after(options: &StepOptions, attempt: u32, result: Result<Payload, AttemptError>) -> Next {
+    let AttemptError { failure, retryable } = match result {
+        Ok(value) => return Next::Settled(Outcome::Done(value)),
+        Err(error) => error,
+    };
+    let most = options.retry.max_attempts;
+    if !retryable || most == Some(1) {
+        return Next::Settled(Outcome::Failed(failure));
+    }
+    if most.is_some_and(|most| attempt >= most) {
+        return Next::Settled(Outcome::Failed(failure.exhausted(attempt)));
+    }
+    Next::Again(Duration::from_millis(options.retry.delay_ms(attempt)))
+}
+
+async fn try_once(name: &str, timeout: Duration, body: &mut StepBody) -> Result<Payload, AttemptError> {
     let retryable = |failure| AttemptError { failure, retryable: true };
     // The author's closure itself may panic too, so it is called inside.
     let attempt = AssertUnwindSafe(async { body.attempt().await }).catch_unwind();
