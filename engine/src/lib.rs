@@ -29,11 +29,16 @@ mod book;
 mod divergence;
 mod effect;
 mod holds;
+#[cfg_attr(not(feature = "mutations"), allow(dead_code, unreachable_pub, reason = "all of it is for the feature"))]
+mod mutation;
 mod replay;
 mod round;
 mod run;
 mod shard;
 mod wake;
+
+#[cfg(feature = "mutations")]
+pub use mutation::{Mutation, activate};
 
 pub use effect::{Delivery, DeliveryToken, Effect, LocalResult, Outgoing, SendId};
 pub use shard::{Eager, NoEager, Options, Shard, Status};

@@ -28,6 +28,7 @@ use everpulse_sdk::definition::Registry;
 use crate::book::Book;
 use crate::effect::{Delivery, DeliveryToken, Effect, LocalResult, Outgoing, SendId};
 use crate::holds::{HOLD_MS_MAX, Hold, Locals, Unsent};
+use crate::mutation::{self, Mutation};
 use crate::round::Round;
 use crate::run::RUN_TIMER;
 use crate::{Set, wake};
@@ -423,6 +424,7 @@ impl Shard {
         match std::mem::replace(&mut self.phase, Phase::Cold) {
             Phase::LoadRead { id: asked, to } if asked == id => self.load(id, to, entries, done),
             Phase::CheckRead { id: asked, to, round } if asked == id => match self.read_on(&entries, None) {
+                ReadOn::Foreign if mutation::is(Mutation::ForeignIsNothing) => self.current(*round, now),
                 ReadOn::Foreign | ReadOn::Hole => self.throw_away(*round, Vec::new()),
                 // What lay between may have been trimmed: the tail is asked for again.
                 ReadOn::Nothing | ReadOn::Ours(_) if done => {
@@ -459,6 +461,12 @@ impl Shard {
     pub fn handle_receipt<E>(&mut self, id: u64, receipt: Result<Option<Position>, E>, now: Timestamp) {
         match std::mem::replace(&mut self.phase, Phase::Cold) {
             Phase::Appending { id: asked, flight } if asked == id => match receipt {
+                Ok(Some(_)) if mutation::is(Mutation::AnyReceiptProves) && self.believe(flight.hash) => {
+                    self.stands(*flight, None, now);
+                }
+                Err(_) if mutation::is(Mutation::NoReceiptProves) && self.believe(flight.hash) => {
+                    self.stands(*flight, None, now);
+                }
                 Ok(receipt) if self.chain.prove(flight.hash, receipt) => {
                     let position = self.chain.tail().map(|tail| tail.position);
                     self.stands(*flight, position, now);
@@ -548,7 +556,7 @@ impl Shard {
     ///
     /// `asked`: a hold has just asked for cover.
     fn begin_round(&mut self, now: Timestamp, asked: bool) {
-        let at = now.max(self.book.at);
+        let at = if mutation::is(Mutation::TimeGoesBack) { now } else { now.max(self.book.at) };
         let mut round = Round::default();
         let mut locals = Vec::new();
         let number = self.chain.next_number();
@@ -562,15 +570,19 @@ impl Shard {
         round.decides |= !round.unseen.is_empty() || asked;
         let need = wake::need(&self.book, &self.locals, at);
         let current = if round.wake_served { None } else { self.book.wake };
-        let missing = wake::is_missing(current, need, at);
-        let sent_below = self.sent_below(number);
+        let missing =
+            wake::is_missing(current, need, at) && !(round.wake_served && mutation::is(Mutation::NoSuccessor));
+        let sent_below = match mutation::is(Mutation::MarksUnsent) {
+            true => number,
+            false => self.sent_below(number),
+        };
         let last_marks = self.draining && self.book.sent_below < sent_below && self.sends.is_empty();
         if last_marks {
             self.draining = false;
         }
         let append = !round.records.is_empty() || missing || round.wake_served || last_marks;
         if !append {
-            if round.decides {
+            if round.decides && !mutation::is(Mutation::AnswersUnchecked) {
                 let id = self.ask_tail();
                 self.phase = Phase::CheckTail { id, round: Box::new(round) };
             } else {
@@ -602,9 +614,36 @@ impl Shard {
         round.touched = frame.records.iter().filter(|r| r.close.is_none()).map(|r| r.run_id).collect();
         round.touched.sort_unstable();
         round.touched.dedup();
+        self.leave_early(&mut round, number);
         let id = self.fresh_id();
         let flight = Flight { number, hash: Hash::of(&payload), bytes: payload.len(), at, round, locals };
         self.effects.push_back(Effect::Append { id, payload });
         self.phase = Phase::Appending { id, flight: Box::new(flight) };
+    }
+
+    /// Of a mutation: takes a frame for the next one, unseen.
+    fn believe(&mut self, hash: Hash) -> bool {
+        let next = self.chain.read_to().map(|at| Position { entry: at.entry + 1, ..at });
+        self.chain.prove(hash, next)
+    }
+
+    /// Of mutations: what should wait for the frame does not.
+    fn leave_early(&mut self, round: &mut Round, number: u64) {
+        if mutation::is(Mutation::SendsEarly) {
+            for outgoing in std::mem::take(&mut round.sends) {
+                self.send(number, outgoing);
+            }
+        }
+        if mutation::is(Mutation::StartsEarly) {
+            for start in std::mem::take(&mut round.starts) {
+                self.start(start);
+            }
+        }
+        if mutation::is(Mutation::AcksEarly) {
+            for (token, _) in std::mem::take(&mut round.taken) {
+                self.deliveries.remove(&token);
+                self.effects.push_back(Effect::Ack { token });
+            }
+        }
     }
 }

@@ -7,6 +7,7 @@ use everpulse_protocol::{EventId, Failure, FailureKind, Payload, RunId};
 
 use super::{Applier, unreadable};
 use crate::effect::DeliveryToken;
+use crate::mutation::{self, Mutation};
 
 impl Applier<'_> {
     /// Takes an event of the inbox. Gives the run that its acknowledgement waits for.
@@ -185,7 +186,7 @@ impl Applier<'_> {
         last_chance: bool,
     ) -> Option<RunId> {
         let addressed = self.book.addressed(&event.workflow_id, event.run_id);
-        if self.book.inputs.contains_key(&event.id) {
+        if self.book.inputs.contains_key(&event.id) && !mutation::is(Mutation::ForgetsInputs) {
             self.reply(event.reply_to.as_ref(), ReplyBody::Accepted);
             self.round.orphaned.extend(addressed);
             return addressed;
@@ -254,7 +255,7 @@ impl Applier<'_> {
             _ => return None,
         };
         let Some(run) = self.book.runs.get(&run_id) else {
-            if !self.book.closed.contains_key(&run_id) {
+            if !self.book.closed.contains_key(&run_id) && !mutation::is(Mutation::DropsUnexpected) {
                 // Results come to runs that exist: if ours does not, the book may be old.
                 self.round.decides = true;
             }
@@ -265,7 +266,7 @@ impl Applier<'_> {
         };
         let Some(pending) = run.pending.get(&step) else {
             if run.next_no <= step {
-                self.round.decides = true;
+                self.round.decides |= !mutation::is(Mutation::DropsUnexpected);
             } else if attempt_failed.is_some() {
                 self.round.cancel_tasks.push(EventId::derived(run_id, step, "task"));
             }

@@ -8,7 +8,8 @@ use everpulse_protocol::{Position, RunId, Timestamp};
 use super::carry::Carry;
 use super::{Flight, Phase, Shard};
 use crate::book::Book;
-use crate::effect::LocalResult;
+use crate::effect::{Effect, LocalResult};
+use crate::mutation::{self, Mutation};
 use crate::round::Round;
 
 /// What was found behind the last entry that was read.
@@ -69,6 +70,7 @@ impl Shard {
         for task in &round.reserved {
             self.eager.release(*task);
         }
+        let locals = if mutation::is(Mutation::VoidLosesResults) { Vec::new() } else { locals };
         for local in locals.into_iter().rev() {
             self.local_results.push_front(local);
         }
@@ -87,6 +89,12 @@ impl Shard {
         self.recovering.clear();
         self.trials.clear();
         self.survived.clear();
+        if mutation::is(Mutation::VoidLosesInputs) {
+            for (token, _) in &round.taken {
+                self.deliveries.remove(token);
+                self.effects.push_back(Effect::Ack { token: *token });
+            }
+        }
         self.arrived = self.deliveries.keys().copied().collect();
         for kept in self.deliveries.values_mut() {
             kept.next = 0;

@@ -6,6 +6,7 @@ use everpulse_protocol::{RunId, Timestamp};
 use super::Shard;
 use super::early::Early;
 use crate::effect::{DeliveryToken, LocalResult};
+use crate::mutation::{self, Mutation};
 use crate::round::{Applier, FRAME_BYTES, Round};
 
 /// Parked runs are tried again no more often than this.
@@ -53,8 +54,9 @@ impl Shard {
             self.parked_tried = at;
             self.revive_parked(round, number, at);
         }
+        let until = if mutation::is(Mutation::TimersEarly) { Timestamp(at.0 + 20) } else { at };
         let due: Vec<(Timestamp, RunId, u32)> =
-            self.book.timers.iter().take_while(|(due, ..)| *due <= at).copied().collect();
+            self.book.timers.iter().take_while(|(due, ..)| *due <= until).copied().collect();
         for timer in due {
             if round.bytes >= FRAME_BYTES {
                 break;

@@ -9,6 +9,7 @@ use everpulse_sdk::replay::{Command, StepOptions};
 use super::Shard;
 use crate::effect::{Effect, Outgoing};
 use crate::holds::{self, Local};
+use crate::mutation::{self, Mutation};
 use crate::replay;
 use crate::round::{Round, StartLocal, task};
 
@@ -68,6 +69,9 @@ impl Shard {
 
     /// Runs with local work that nobody is known to do: past its deadline, or because its input came again.
     pub(super) fn unseen(&self, round: &Round, at: Timestamp) -> Vec<RunId> {
+        if mutation::is(Mutation::IgnoresUnseen) {
+            return Vec::new();
+        }
         let orphaned: BTreeSet<RunId> = round.orphaned.iter().copied().collect();
         let runs: BTreeSet<RunId> = self
             .locals

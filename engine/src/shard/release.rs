@@ -9,6 +9,7 @@ use super::{InFlight, Phase, Shard};
 use crate::book::Book;
 use crate::effect::{Effect, Outgoing, SendId};
 use crate::holds::{self, HOLD_MS_MAX, Hold};
+use crate::mutation::{self, Mutation};
 use crate::round::{Round, StartLocal};
 use crate::wake;
 
@@ -177,6 +178,7 @@ impl Shard {
     pub(super) fn is_covered(&self, now: Timestamp) -> bool {
         let standing = matches!(self.phase, Phase::Ready);
         let confirmed = self.book.wake.is_some_and(|wake| !self.wakes_in_flight.contains(&wake.number));
+        let confirmed = confirmed || mutation::is(Mutation::CoversUnconfirmed);
         let need = wake::need(&self.book, &self.locals, now.max(self.book.at));
         standing && confirmed && !wake::is_missing(self.book.wake, need, now.max(self.book.at))
     }
