@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 
-use crate::{clients, coverage, fuzz, pulsar, purity, root};
+use crate::{clients, coverage, fuzz, pulsar, purity, root, sim};
 
 /// What `cargo xtask ci` may leave out.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -32,6 +32,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     step("coverage", || coverage::run(coverage::Options::default()))?;
     step("tests and doctests, embedded arm", || cargo(&["test", "--workspace"], &[("EVERPULSE_ARM", "embedded")]))?;
     step("fuzz", || fuzz::run(&fuzz::Options { seconds: 30, seed: None }))?;
+    step("simulation", || sim::run(&sim::Options::short(100_000, 45)))?;
     if options.skip_pulsar {
         eprintln!(
             "\n==== Apache Pulsar and other people's clients: SKIPPED (--skip-pulsar). What was not run is not known."

@@ -8,6 +8,7 @@ pub mod coverage;
 pub mod fuzz;
 pub mod pulsar;
 pub mod purity;
+pub mod sim;
 pub mod soak;
 
 use std::path::PathBuf;

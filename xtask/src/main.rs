@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use xtask::{bench, ci, clients, coverage, fuzz, pulsar, purity, soak};
+use xtask::{bench, ci, clients, coverage, fuzz, pulsar, purity, sim, soak};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "The project's own commands")]
@@ -27,6 +27,8 @@ enum Top {
     Coverage(coverage::Options),
     /// The broker against clients that send anything, for a while.
     Fuzz(fuzz::Options),
+    /// Many workers, clients and a broker in virtual time, with faults by seed.
+    Sim(sim::Options),
     /// What tests check in short, at length; the report goes to docs/soak.
     Soak {
         #[command(subcommand)]
@@ -117,6 +119,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Top::Coverage(options) => coverage::run(options)?,
         Top::Bench(bench) => bench.run()?,
         Top::Fuzz(options) => fuzz::run(&options)?,
+        Top::Sim(options) => sim::run(&options)?,
         Top::Soak { soak } => soak::run(&soak)?,
         Top::Pulsar { command } => match command {
             Pulsar::Start(start) => println!("{}", pulsar::start(&start.into())?.to_json()),

@@ -1,0 +1,47 @@
+//! The effects in the world: what attempts did, when and where. Kept by the world, so that no crash loses a line.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use everpulse_protocol::RunId;
+
+use crate::party::Place;
+
+/// One attempt that did its work.
+#[derive(Debug, Clone)]
+pub struct Effect {
+    pub workflow_id: String,
+    pub run_id: RunId,
+    pub step: u32,
+    pub attempt: u32,
+    /// A step or an eager activity, done by the run's owner.
+    pub local: bool,
+    pub place: Place,
+}
+
+#[derive(Debug, Default)]
+pub struct Ledger {
+    pub effects: Vec<Effect>,
+}
+
+impl Ledger {
+    pub fn write(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    /// As the checker reads it: JSON lines. `ids`: the workflow ids of the runs.
+    pub fn lines(&self, ids: &BTreeMap<String, String>) -> String {
+        let mut lines = String::new();
+        for effect in &self.effects {
+            let Effect { run_id, step, attempt, place, .. } = effect;
+            let id = ids.get(&run_id.to_string()).unwrap_or(&effect.workflow_id);
+            let at_ms = place.world_ms;
+            // Writing to a string does not fail.
+            let _ = writeln!(
+                lines,
+                r#"{{"key":"{id}/{run_id}/{step}","workflow_id":"{id}","step":{step},"attempt":{attempt},"at_ms":{at_ms}}}"#
+            );
+        }
+        lines
+    }
+}

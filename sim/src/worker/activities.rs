@@ -1,0 +1,148 @@
+//! Tasks and their settlement: first what brings the work on, then what the run is told, and the ack of the task's frame
+//! when all that is confirmed. The verdicts and events are those of `everpulse-worker`.
+
+use bytes::Bytes;
+use everpulse_engine::LocalResult;
+use everpulse_protocol::event::{Event, NextAttempt, Outcome};
+use everpulse_protocol::task::{Control, Task, TaskFrame};
+use everpulse_protocol::timer::TimerMessage;
+use everpulse_protocol::{Failure, FailureKind, Position, decode};
+use everpulse_worker::decisions::{AttemptId, End, Sight, Verdict, attempt_failed, judge, settled};
+
+use super::attempt::Attempt;
+use super::{Purpose, Worker};
+use crate::party::Ctx;
+
+/// An attempt that ended, and what is still to be confirmed of it.
+#[derive(Debug)]
+pub(super) struct Settling {
+    task: Task,
+    unconfirmed: usize,
+    then: Then,
+}
+
+#[derive(Debug)]
+enum Then {
+    /// It is settled.
+    Done,
+    Tell(Box<Event>),
+    /// An eager attempt: its shard is told.
+    Local(LocalResult),
+}
+
+impl Worker {
+    pub(super) fn take_tasks(&mut self, position: Position, payload: &Bytes, ctx: &mut Ctx<'_>) {
+        let Ok(TaskFrame { tasks }) = decode::<TaskFrame>(payload) else {
+            return ctx.violations.push(format!("{position} of the queue cannot be read"));
+        };
+        let frame = self.fresh();
+        self.frames.insert(frame, (position, tasks.len()));
+        for task in tasks {
+            match self.seen.begin(AttemptId::of(&task), frame) {
+                Sight::New => {
+                    let number = self.fresh();
+                    self.attempts.insert(number, Attempt::of(Box::new(task), false));
+                    self.queued.push_back(number);
+                }
+                Sight::Running => ctx.counts.tasks_known += 1,
+                Sight::Settled(frame) => {
+                    ctx.counts.tasks_known += 1;
+                    self.task_settled(frame, ctx);
+                }
+            }
+        }
+        self.fill_slots(ctx);
+    }
+
+    fn task_settled(&mut self, frame: u64, ctx: &mut Ctx<'_>) {
+        let Some((position, open)) = self.frames.get_mut(&frame) else { return };
+        *open -= 1;
+        if *open == 0 {
+            let position = *position;
+            self.frames.remove(&frame);
+            self.outbox.link.ack(self.tasks, position, ctx);
+        }
+    }
+
+    pub(super) fn hear_control(&mut self, payload: &Bytes) {
+        if let Ok(control) = decode::<Control>(payload) {
+            self.cancelled.extend(control.cancelled);
+        }
+    }
+
+    /// Sends what follows from the end of an attempt.
+    pub(super) fn settle(&mut self, number: u64, task: Task, eager: bool, end: End, ctx: &mut Ctx<'_>) {
+        let Some(verdict) = judge(&task, end, ctx.now) else {
+            if eager {
+                let failure = Failure::new(FailureKind::Cancelled, "nobody waits for it any more");
+                let result = LocalResult::Settled { attempt: task.attempt, outcome: Outcome::Failed(failure) };
+                return self.finish_eager(&task, result, ctx);
+            }
+            return self.finish(&task, ctx);
+        };
+        let told = Purpose::Settled(number);
+        let (unconfirmed, then) = match verdict {
+            Verdict::Settled { attempt, outcome } if eager => {
+                return self.finish_eager(&task, LocalResult::Settled { attempt, outcome }, ctx);
+            }
+            Verdict::Settled { attempt, outcome } => {
+                self.outbox.event(settled(&task, attempt, outcome, ctx.now), told, ctx);
+                (1, Then::Done)
+            }
+            Verdict::Retry { attempt, failure, next, at } => {
+                ctx.counts.retries += 1;
+                self.outbox.timer(&TimerMessage::Retry { due: at, task: next }, told.clone(), ctx);
+                if eager {
+                    (1, Then::Local(LocalResult::Retry { attempt, failure, at }))
+                } else {
+                    let event = attempt_failed(&task, attempt, failure, NextAttempt::At(at), ctx.now);
+                    self.outbox.event(event, told, ctx);
+                    (2, Then::Done)
+                }
+            }
+            Verdict::Exhausted { attempt, failure, letter, topic, parked } => {
+                self.outbox.dead_letter(&topic, &letter, told, ctx);
+                let then = match (eager, parked) {
+                    (true, true) => Then::Local(LocalResult::Parked { attempt, failure }),
+                    (true, false) => Then::Local(LocalResult::Settled { attempt, outcome: Outcome::Failed(failure) }),
+                    (false, true) => {
+                        Then::Tell(Box::new(attempt_failed(&task, attempt, failure, NextAttempt::Redrive, ctx.now)))
+                    }
+                    (false, false) => Then::Tell(Box::new(settled(&task, attempt, Outcome::Failed(failure), ctx.now))),
+                };
+                (1, then)
+            }
+        };
+        self.settling.insert(number, Settling { task, unconfirmed, then });
+    }
+
+    /// A part of a settlement is confirmed.
+    pub(super) fn settled(&mut self, number: u64, ctx: &mut Ctx<'_>) {
+        let Some(mut settling) = self.settling.remove(&number) else { return };
+        settling.unconfirmed -= 1;
+        if settling.unconfirmed > 0 {
+            self.settling.insert(number, settling);
+            return;
+        }
+        match settling.then {
+            Then::Done => self.finish(&settling.task, ctx),
+            Then::Local(result) => self.finish_eager(&settling.task, result, ctx),
+            Then::Tell(event) => {
+                self.settling.insert(number, Settling { unconfirmed: 1, then: Then::Done, task: settling.task });
+                self.outbox.event(*event, Purpose::Settled(number), ctx);
+            }
+        }
+    }
+
+    fn finish(&mut self, task: &Task, ctx: &mut Ctx<'_>) {
+        for frame in self.seen.finish(AttemptId::of(task)) {
+            self.task_settled(frame, ctx);
+        }
+    }
+
+    fn finish_eager(&mut self, task: &Task, result: LocalResult, ctx: &mut Ctx<'_>) {
+        let (run, step) = (task.run_id, task.step);
+        self.local.remove(&(run, step));
+        self.with(task.shard, |shard, now| shard.handle_local(run, step, result, now), ctx);
+    }
+}

@@ -1,0 +1,261 @@
+//! Attempts: the author's code runs at one moment of virtual time, some time after it was asked for, and its result is
+//! known some time later. A worker that dies between the two has done the work, and nobody knows.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use everpulse_engine::{Eager, LocalResult};
+use everpulse_protocol::task::Task;
+use everpulse_protocol::{EventId, Failure, FailureKind, Payload, RunId};
+use everpulse_sdk::activity::{self, ActivityContext, Heartbeats};
+use everpulse_sdk::definition::AttemptError;
+use everpulse_sdk::replay::{StepBody, StepOptions};
+use everpulse_worker::decisions::{End, Next, after};
+use futures::FutureExt as _;
+
+use super::Worker;
+use crate::dice::Dice;
+use crate::ledger::Effect;
+use crate::party::Ctx;
+use crate::wire::Timer;
+
+/// Attempts at a time.
+const SLOTS: usize = 6;
+
+/// Room for attempts, which eager ones share with those from the queue.
+#[derive(Debug)]
+pub(super) struct Slots {
+    eager: bool,
+    pub free: Cell<usize>,
+    reserved: RefCell<BTreeSet<EventId>>,
+}
+
+impl Slots {
+    pub fn new(eager: bool) -> Self {
+        Self { eager, free: Cell::new(SLOTS), reserved: RefCell::default() }
+    }
+
+    pub fn take(&self) -> bool {
+        let free = self.free.get();
+        self.free.set(free.saturating_sub(1));
+        free > 0
+    }
+
+    pub fn give_back(&self) {
+        self.free.set(self.free.get() + 1);
+    }
+}
+
+impl Eager for Slots {
+    fn reserve(&self, task: &Task) -> bool {
+        let there = self.eager && task.options.start_to_close_ms <= 60_000 && self.take();
+        if there {
+            self.reserved.borrow_mut().insert(task.id);
+        }
+        there
+    }
+
+    fn release(&self, task: EventId) {
+        if self.reserved.borrow_mut().remove(&task) {
+            self.give_back();
+        }
+    }
+
+    fn serves(&self, _: &Task) -> bool {
+        self.eager
+    }
+}
+
+#[derive(Debug)]
+pub(super) enum What {
+    Step { shard: u32, run: RunId, step: u32, options: StepOptions, body: StepBody },
+    Activity { task: Box<Task>, eager: bool },
+}
+
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub what: What,
+    /// Of a step.
+    attempt: u32,
+    pub slot: bool,
+    result: Option<Result<Payload, AttemptError>>,
+    timed_out: bool,
+}
+
+impl Attempt {
+    pub fn of(task: Box<Task>, eager: bool) -> Self {
+        Self { what: What::Activity { task, eager }, attempt: 1, slot: false, result: None, timed_out: false }
+    }
+}
+
+#[derive(Debug)]
+struct Deaf;
+
+impl Heartbeats for Deaf {
+    fn beat(&self, _: Option<Payload>) {}
+}
+
+/// Most take a moment, a few very long.
+fn duration(dice: &mut Dice) -> u64 {
+    match dice.below(100) {
+        0..92 => dice.within(0, 30),
+        92..99 => dice.within(30, 400),
+        _ => dice.within(400, 4_000),
+    }
+}
+
+impl Worker {
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of the effect")]
+    pub(super) fn start_step(
+        &mut self,
+        shard: u32,
+        run: RunId,
+        step: u32,
+        _: String,
+        options: StepOptions,
+        body: StepBody,
+        ctx: &mut Ctx<'_>,
+    ) {
+        let number = self.fresh();
+        let what = What::Step { shard, run, step, options, body };
+        self.attempts.insert(number, Attempt { what, attempt: 1, slot: false, result: None, timed_out: false });
+        self.local.insert((run, step), number);
+        let wait = duration(ctx.dice);
+        ctx.remind(wait, Timer::Work(number));
+    }
+
+    pub(super) fn start_eager(&mut self, task: Box<Task>, ctx: &mut Ctx<'_>) {
+        let number = self.fresh();
+        self.local.insert((task.run_id, task.step), number);
+        let reserved = self.slots.reserved.borrow_mut().remove(&task.id);
+        self.attempts.insert(number, Attempt { slot: reserved, ..Attempt::of(task, true) });
+        if reserved {
+            self.begin(number, ctx);
+        } else {
+            self.queued.push_back(number);
+            self.fill_slots(ctx);
+        }
+    }
+
+    pub(super) fn cancel_local(&mut self, run: RunId, step: u32) {
+        let Some(number) = self.local.remove(&(run, step)) else { return };
+        if self.attempts.remove(&number).is_some_and(|attempt| attempt.slot) {
+            self.slots.give_back();
+        }
+    }
+
+    /// Begins attempts for which there is room.
+    pub(super) fn fill_slots(&mut self, ctx: &mut Ctx<'_>) {
+        while let Some(number) = self.queued.front().copied() {
+            let Some(attempt) = self.attempts.get_mut(&number) else {
+                self.queued.pop_front();
+                continue;
+            };
+            if !self.slots.take() {
+                return;
+            }
+            attempt.slot = true;
+            self.queued.pop_front();
+            self.begin(number, ctx);
+        }
+    }
+
+    fn begin(&mut self, number: u64, ctx: &mut Ctx<'_>) {
+        let Some(attempt) = self.attempts.get_mut(&number) else { return };
+        let What::Activity { task, .. } = &attempt.what else { return };
+        let (wait, limit) = (duration(ctx.dice), task.options.start_to_close_ms);
+        if wait > limit {
+            attempt.timed_out = true;
+            ctx.remind(limit, Timer::End(number));
+        } else {
+            ctx.remind(wait, Timer::Work(number));
+        }
+    }
+
+    /// The author's code runs.
+    pub(super) fn work(&mut self, number: u64, ctx: &mut Ctx<'_>) {
+        let Some(attempt) = self.attempts.get_mut(&number) else { return };
+        let place = ctx.place;
+        let effect = match &mut attempt.what {
+            What::Step { run, step, body, .. } => {
+                let result = catch_unwind(AssertUnwindSafe(|| body.attempt().now_or_never()));
+                attempt.result = Some(known(result));
+                let (workflow_id, run_id, step) = (String::new(), *run, *step);
+                Effect { workflow_id, run_id, step, attempt: attempt.attempt, local: true, place }
+            }
+            What::Activity { task, eager } => {
+                if self.cancelled.contains(&task.id) {
+                    return ctx.remind(0, Timer::End(number));
+                }
+                let context = ActivityContext::new(task, Arc::new(Deaf));
+                let Some(entry) = self.making.registry.activity(&task.activity) else { return };
+                let run = || activity::with(context, entry.run(task.args.clone())).now_or_never();
+                attempt.result = Some(known(catch_unwind(AssertUnwindSafe(run))));
+                let workflow_id = task.workflow_id.to_string();
+                let (run_id, step, attempt, local) = (task.run_id, task.step, task.attempt, *eager);
+                Effect { workflow_id, run_id, step, attempt, local, place }
+            }
+        };
+        ctx.ledger.write(effect);
+        let wait = duration(ctx.dice);
+        ctx.remind(wait, Timer::End(number));
+    }
+
+    /// Its result is known.
+    pub(super) fn end(&mut self, number: u64, ctx: &mut Ctx<'_>) {
+        let Some(mut attempt) = self.attempts.remove(&number) else { return };
+        if attempt.slot {
+            self.slots.give_back();
+            self.fill_slots(ctx);
+        }
+        match attempt.what {
+            What::Step { shard, run, step, options, .. } => {
+                let Some(result) = attempt.result.take() else { return };
+                match after(&options, attempt.attempt, result) {
+                    Next::Settled(outcome) => {
+                        self.local.remove(&(run, step));
+                        let result = LocalResult::Settled { attempt: attempt.attempt, outcome };
+                        self.with(shard, |shard, now| shard.handle_local(run, step, result, now), ctx);
+                    }
+                    Next::Again(wait) => {
+                        attempt.attempt += 1;
+                        let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) + duration(ctx.dice);
+                        self.attempts.insert(number, attempt);
+                        ctx.remind(wait, Timer::Work(number));
+                    }
+                }
+            }
+            What::Activity { task, eager } => {
+                let end = match attempt.result {
+                    _ if attempt.timed_out => {
+                        let failure = Failure::new(FailureKind::TimedOut, "the attempt took too long");
+                        End::Failed { failure, retryable: true, heartbeat: None }
+                    }
+                    None => End::Cancelled,
+                    Some(Ok(value)) => End::Done(value),
+                    Some(Err(AttemptError { failure, retryable })) => {
+                        End::Failed { failure, retryable, heartbeat: None }
+                    }
+                };
+                self.settle(number, *task, eager, end, ctx);
+            }
+        }
+    }
+}
+
+type Attempted = Result<Payload, AttemptError>;
+
+/// What the author's code came to; a panic is a failure, and none of the simulation's waits for anything.
+#[expect(clippy::result_large_err, reason = "it is the type of the author's future")]
+fn known(result: std::thread::Result<Option<Attempted>>) -> Attempted {
+    match result {
+        Ok(Some(result)) => result,
+        Ok(None) => unreachable!("the simulation's activities wait for nothing"),
+        Err(_) => {
+            let failure = Failure::new(FailureKind::Panicked, "panicked");
+            Err(AttemptError { failure, retryable: true })
+        }
+    }
+}

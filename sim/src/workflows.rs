@@ -1,0 +1,233 @@
+//! The workflows and activities that a simulated application has, and the sequential model of what they come to.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use everpulse_protocol::Payload;
+use everpulse_protocol::event::Outcome;
+use everpulse_sdk::definition::Registry;
+use everpulse_sdk::{
+    Error, Failure, Never, Retry, activity, join_all, now, random_range, select, signal, sleep, step, workflow,
+};
+use serde::{Deserialize, Serialize};
+
+/// The queue of all activities.
+pub const QUEUE: &str = "default";
+
+thread_local! {
+    /// Whether [`fussy`] was mended.
+    static MENDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Deploys the mended code, or the code before it, to all workers of this thread.
+pub fn mend(mended: bool) {
+    MENDED.set(mended);
+}
+
+#[activity(timeout = "900ms", crate = everpulse_sdk)]
+pub async fn double(n: u64) -> u64 {
+    n * 2
+}
+
+/// Travels alone.
+#[activity(timeout = "20s", crate = everpulse_sdk)]
+pub async fn add(a: u64, b: u64) -> u64 {
+    a + b
+}
+
+/// Its first two attempts fail, the second one by a panic.
+#[activity(timeout = "5s", retry(initial = "300ms"), crate = everpulse_sdk)]
+pub async fn flaky(n: u64) -> Result<u64, Error> {
+    match activity::context().attempt() {
+        1 => Err(Error::msg("not yet")),
+        2 => panic!("not yet either"),
+        _ => Ok(n + 1),
+    }
+}
+
+#[activity(timeout = "5s", retry(initial = "100ms", max_attempts = 2), crate = everpulse_sdk)]
+pub async fn doomed(n: u64) -> Result<u64, Error> {
+    Err(Error::msg(format!("{n} is never right")))
+}
+
+#[signal(crate = everpulse_sdk)]
+#[derive(Serialize, Deserialize)]
+pub struct Word {
+    pub n: u64,
+}
+
+/// Activities one after the other.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn chain(n: u64) -> Result<u64, Failure<Never>> {
+    let mut sum = 0;
+    for each in 0..n {
+        sum = add(sum, double(each).await?).await?;
+    }
+    Ok(sum)
+}
+
+/// Activities at once, and a failing one among them.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn fans(n: u64) -> Result<u64, Failure<Error>> {
+    let doubled: u64 = join_all((0..n).map(double)).await.into_iter().map(|each| each.unwrap_or(0)).sum();
+    flaky(doubled).await
+}
+
+/// Timers of different lengths; recorded time has to have passed them.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn naps(n: u64) -> u64 {
+    let mut early = 0;
+    for each in 1..=n {
+        let before = now();
+        let length = Duration::from_millis(each * 170);
+        sleep(length).await;
+        early += u64::from(now().duration_since(before).unwrap_or_default() < length);
+    }
+    n + early * 1_000
+}
+
+/// Its result is the sum of its signals, which come in any order.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn listens(n: u64) -> u64 {
+    let mut sum = 0;
+    for _ in 0..n {
+        sum += signal::<Word>().recv().await.n;
+    }
+    sum
+}
+
+/// Local steps, of which some fail at first.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn steps(n: u64) -> Result<u64, Failure<Error>> {
+    let mut sum = 0;
+    for each in 0..n {
+        let tried = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let body = move || {
+            let tried = tried.clone();
+            async move {
+                let before = tried.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                if each % 3 == 2 && before == 0 { Err(Error::msg("not at first")) } else { Ok(each) }
+            }
+        };
+        sum += step("add", body).retry(Retry::new().initial(Duration::from_millis(80)).max_attempts(3)).await?;
+    }
+    Ok(sum)
+}
+
+/// Whichever comes first; each branch that loses is cancelled.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn chooses(n: u64) -> Result<u64, Failure<Never>> {
+    let first = select! {
+        word = signal::<Word>().recv() => word.n,
+        _ = sleep(Duration::from_millis(400)) => 0,
+    };
+    let second = select! {
+        value = double(n) => value?,
+        _ = sleep(Duration::from_secs(600)) => 1_000_000,
+    };
+    Ok(second + first.min(1))
+}
+
+/// Gives up on an activity that always fails.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn despairs(n: u64) -> Result<u64, Failure<Error>> {
+    match doomed(n).await {
+        Ok(value) => Ok(value),
+        Err(_) => Ok(double(n).await.unwrap_or(0) + 7),
+    }
+}
+
+/// Panics after its first signal until it is mended.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn fussy(n: u64) -> Result<u64, Failure<Never>> {
+    let first = signal::<Word>().recv().await;
+    assert!(MENDED.get(), "{} was not to my taste", first.n);
+    double(n + first.n).await
+}
+
+/// Many events of all kinds, and chance that follows from the run alone.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn long(n: u64) -> Result<u64, Failure<Error>> {
+    let mut sum = 0;
+    for each in 0..n {
+        let chance = random_range(0_u64..3);
+        match chance {
+            0 => sum += double(each).await.map_or(0, |double| double - each),
+            1 => sum += step("same", move || async move { Ok::<u64, Error>(each) }).await?,
+            _ => {
+                sleep(Duration::from_millis(30)).await;
+                sum += each;
+            }
+        }
+        if each % 4 == 3 {
+            let both = join_all([double(each), double(each)]).await;
+            sum += both.into_iter().map(|value| value.unwrap_or(0)).sum::<u64>();
+        }
+    }
+    Ok(sum)
+}
+
+/// What a worker serves.
+pub fn registry() -> Registry {
+    let mut registry = Registry::new();
+    registry.workflow_fn(chain).expect("once");
+    registry.workflow_fn(fans).expect("once");
+    registry.workflow_fn(naps).expect("once");
+    registry.workflow_fn(listens).expect("once");
+    registry.workflow_fn(steps).expect("once");
+    registry.workflow_fn(chooses).expect("once");
+    registry.workflow_fn(despairs).expect("once");
+    registry.workflow_fn(fussy).expect("once");
+    registry.workflow_fn(long).expect("once");
+    registry.activity_fn(double).expect("once");
+    registry.activity_fn(add).expect("once");
+    registry.activity_fn(flaky).expect("once");
+    registry.activity_fn(doomed).expect("once");
+    registry
+}
+
+/// A workflow, and how it is used.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    pub name: &'static str,
+    /// The least and the greatest argument.
+    pub args: (u64, u64),
+    /// How many signals a run is sent.
+    pub signals: fn(u64) -> u64,
+    /// What it comes to, of the argument and the sum of its signals.
+    result: fn(u64, u64) -> Vec<u64>,
+}
+
+/// All of them.
+pub const KINDS: [Kind; 9] = [
+    Kind { name: "chain", args: (4, 10), signals: |_| 0, result: |n, _| vec![n * (n - 1)] },
+    Kind { name: "fans", args: (5, 16), signals: |_| 0, result: |n, _| vec![n * (n - 1) + 1] },
+    Kind { name: "naps", args: (4, 10), signals: |_| 0, result: |n, _| vec![n] },
+    Kind { name: "listens", args: (4, 12), signals: |n| n, result: |_, sum| vec![sum] },
+    Kind { name: "steps", args: (6, 16), signals: |_| 0, result: |n, _| vec![n * (n - 1) / 2] },
+    Kind { name: "chooses", args: (1, 9), signals: |n| n % 2, result: |n, sum| vec![n * 2, n * 2 + sum.min(1)] },
+    Kind { name: "despairs", args: (1, 9), signals: |_| 0, result: |n, _| vec![n * 2 + 7] },
+    Kind { name: "fussy", args: (1, 9), signals: |_| 1, result: |n, sum| vec![(n + sum) * 2] },
+    Kind {
+        name: "long",
+        args: (25, 60),
+        signals: |_| 0,
+        result: |n, _| vec![(0..n).map(|each| if each % 4 == 3 { each * 5 } else { each }).sum()],
+    },
+];
+
+impl Kind {
+    /// Whether the sequential model could have come to this, too.
+    pub fn allows(&self, n: u64, sum: u64, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Done(value) => value.decode::<u64>().is_ok_and(|value| (self.result)(n, sum).contains(&value)),
+            Outcome::Failed(_) => false,
+        }
+    }
+
+    pub fn arguments(n: u64) -> Payload {
+        Payload::encode(&BTreeMap::from([("n", n)])).expect("numbers can be written")
+    }
+}
