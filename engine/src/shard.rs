@@ -161,6 +161,8 @@ pub struct Shard {
     locals: Locals,
     /// Local work that runs in this process.
     running: BTreeSet<(RunId, u32)>,
+    /// Of these, what nobody here could do: it was given to its queue, whose workers do it.
+    handed: BTreeSet<(RunId, u32)>,
     finding: BTreeMap<u64, Vec<(u64, Box<Task>)>>,
     fetching: BTreeMap<u64, fetch::Fetching>,
     /// What has to be done once after loading.
@@ -287,6 +289,7 @@ impl Shard {
             first_held: u64::MAX,
             locals: Locals::new(),
             running: BTreeSet::new(),
+            handed: BTreeSet::new(),
             finding: BTreeMap::new(),
             fetching: BTreeMap::new(),
             loaded: false,
@@ -349,7 +352,7 @@ impl Shard {
                 && self.early.is_empty(),
             open_runs: self.book.runs.len(),
             live_runs: self.book.runs.values().filter(|run| run.live.is_some()).count(),
-            local_work: self.running.len(),
+            local_work: self.running.len() - self.handed.len(),
             held: self.deliveries.len(),
             voids: self.voids,
             runs_closed: self.runs_closed,

@@ -85,6 +85,10 @@ impl Shard {
         self.first_held = u64::MAX;
         self.early.clear();
         self.locals.clear();
+        // Whoever loads the shard finds in history what is still open of it.
+        for key in std::mem::take(&mut self.handed) {
+            self.running.remove(&key);
+        }
         self.own_frames.clear();
         self.recovering.clear();
         self.trials.clear();

@@ -44,7 +44,7 @@ impl Shard {
         while round.bytes < FRAME_BYTES {
             let Some((run, step, result)) = self.local_results.pop_front() else { break };
             if !self.is_pending(run, step) {
-                self.running.remove(&(run, step));
+                self.end_local(run, step);
                 continue;
             }
             locals.push((run, step, result.clone()));

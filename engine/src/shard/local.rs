@@ -62,9 +62,15 @@ impl Shard {
         let unwanted: Vec<(RunId, u32)> =
             self.running.iter().filter(|(run, step)| !awaited(*run, *step)).copied().collect();
         for (run, step) in unwanted {
-            self.running.remove(&(run, step));
+            self.end_local(run, step);
             self.effects.push_back(Effect::CancelLocal { run, step });
         }
+    }
+
+    /// Nobody does this any more.
+    pub(super) fn end_local(&mut self, run: RunId, step: u32) {
+        self.running.remove(&(run, step));
+        self.handed.remove(&(run, step));
     }
 
     /// Runs with local work that nobody is known to do: past its deadline, or because its input came again.
@@ -122,6 +128,7 @@ impl Shard {
                 StartLocal::Eager(task) if !self.eager.serves(&task) => {
                     // Nobody here can do it: its queue's workers can. The first result of the two wins.
                     self.running.insert((run_id, task.step));
+                    self.handed.insert((run_id, task.step));
                     let frame = self.chain.next_number().saturating_sub(1);
                     self.send(frame, Outgoing::Task(task));
                 }

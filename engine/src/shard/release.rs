@@ -131,7 +131,7 @@ impl Shard {
             .collect();
         for no in gone {
             self.locals.remove(&(run, no));
-            self.running.remove(&(run, no));
+            self.end_local(run, no);
         }
         let Some(state) = self.book.runs.get(&run) else { return };
         for (no, pending) in state.pending.iter().filter(|(_, pending)| pending.is_open_locally()) {
