@@ -146,9 +146,10 @@ pub(crate) fn earliest() -> Value {
     json!({"ledgerId": -1, "entryId": -1, "partitionIndex": -1})
 }
 
-/// The body that names a message, which is meant too.
-pub(crate) fn at(position: Position) -> Value {
-    json!({"ledgerId": position.ledger, "entryId": position.entry, "partitionIndex": -1})
+/// The body that names a message of a topic, which is meant too. Pulsar wants to hear again which partition that is.
+pub(crate) fn at(topic: &str, position: Position) -> Value {
+    let partition = topic.rsplit_once("-partition-").and_then(|(_, number)| number.parse::<i32>().ok()).unwrap_or(-1);
+    json!({"ledgerId": position.ledger, "entryId": position.entry, "partitionIndex": partition})
 }
 
 fn is_loopback(url: &str) -> bool {
@@ -167,4 +168,17 @@ fn innermost(error: &dyn std::error::Error) -> String {
         cause = next;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_bears_the_partition_of_its_topic() {
+        let partition = |topic: &str| at(topic, Position { ledger: 1, entry: 2 })["partitionIndex"].as_i64();
+        assert_eq!(partition("history-partition-12"), Some(12));
+        assert_eq!(partition("persistent://public/default/timers"), Some(-1));
+        assert_eq!(partition("a-partition-of-mine"), Some(-1));
+    }
 }

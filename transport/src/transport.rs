@@ -255,7 +255,7 @@ impl Transport {
     pub async fn skip_to(&self, topic: &str, subscription: &str, upto: Position) -> Result<(), Error> {
         self.patiently(|| async {
             let path = self.site().path(topic, &format!("subscription/{subscription}/expireMessages"));
-            let body = admin::at(upto);
+            let body = admin::at(topic, upto);
             self.shared.admin.post(&path, body).await?.or_refused(format!("moving {subscription} of {topic}")).map(drop)
         })
         .await
