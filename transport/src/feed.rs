@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use everpulse_protocol::Position;
 
 use crate::backoff::Backoff;
-use crate::link::{Connected, Endpoint, Link, Role, call};
+use crate::link::{Connected, Endpoint, Link, OPERATION, call};
 use crate::{Error, ErrorKind};
 
 /// A feed that hears nothing for this long asks the broker whether it still knows it...
@@ -440,7 +440,7 @@ async fn build(link: Arc<Link>, spec: Spec) -> Result<Live, Error> {
         let began = Instant::now();
         let built = building.await;
         // Only here, where it is never dropped half-way, is it known what the crate gave up.
-        if shared && built.is_err() && began.elapsed() >= Role::Consume.patience() {
+        if shared && built.is_err() && began.elapsed() >= OPERATION {
             its_link.abandon(&on);
         }
         built

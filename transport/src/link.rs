@@ -23,10 +23,10 @@ use tokio::sync::{Semaphore, watch};
 use crate::address::Token;
 use crate::{Error, ErrorKind, handshake};
 
-/// How often a connection is pinged, and how long a connection may take to be made. Together with [`Role::patience`] and
-/// the probes of `feed.rs` they decide how fast a connection that swallows everything is noticed.
+/// How often a connection is pinged, and how long the crate waits for any answer. Together with the probes of
+/// `feed.rs` they decide how fast a connection that swallows everything is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
-const CONNECT: Duration = Duration::from_secs(5);
+pub(crate) const OPERATION: Duration = Duration::from_secs(5);
 /// Our own limit for one call: several of the crate's operations one after another.
 const CALL: Duration = Duration::from_secs(12);
 
@@ -62,16 +62,6 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    /// How long the crate waits for any answer.
-    pub fn patience(self) -> Duration {
-        match self {
-            Role::Produce => Duration::from_secs(5),
-            // A broker may take its time to load a topic, and a subscription that is given up costs all others their
-            // connection, see [`Link::abandon`].
-            Role::Consume => Duration::from_secs(10),
-        }
-    }
-
     /// How often the crate itself tries again. A subscription never: the crate does not close what the broker may have
     /// opened at the try before, and would not tell of it.
     fn retries(self) -> u32 {
@@ -226,12 +216,12 @@ async fn connect(role: Role, endpoint: &Endpoint, access: &Access) -> Result<Cra
             min_backoff: Duration::from_millis(20),
             max_backoff: Duration::from_millis(200),
             max_retries: 1,
-            connection_timeout: CONNECT,
+            connection_timeout: OPERATION,
             keep_alive: KEEP_ALIVE,
             ..ConnectionRetryOptions::default()
         })
         .with_operation_retry_options(OperationRetryOptions {
-            operation_timeout: role.patience(),
+            operation_timeout: OPERATION,
             retry_delay: Duration::from_millis(200),
             max_retries: Some(role.retries()),
         });
