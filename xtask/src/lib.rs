@@ -5,6 +5,7 @@ pub mod bench;
 pub mod ci;
 pub mod clients;
 pub mod coverage;
+pub mod deny;
 pub mod fuzz;
 pub mod pulsar;
 pub mod purity;

@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use xtask::{bench, ci, clients, coverage, fuzz, pulsar, purity, sim, soak};
+use xtask::{bench, ci, clients, coverage, deny, fuzz, pulsar, purity, sim, soak};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "The project's own commands")]
@@ -25,6 +25,8 @@ enum Top {
     Clients(clients::Options),
     /// The table of what the broker covers: is it as the tests say?
     Coverage(coverage::Options),
+    /// Licences, sources and bans of everything that is depended on.
+    Deny,
     /// The broker against clients that send anything, for a while.
     Fuzz(fuzz::Options),
     /// Many workers, clients and a broker in virtual time, with faults by seed.
@@ -117,6 +119,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Top::Purity => purity::check()?,
         Top::Clients(options) => clients::run(&options)?,
         Top::Coverage(options) => coverage::run(options)?,
+        Top::Deny => deny::run()?,
         Top::Bench(bench) => bench.run()?,
         Top::Fuzz(options) => fuzz::run(&options)?,
         Top::Sim(options) => sim::run(&options)?,

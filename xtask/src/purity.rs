@@ -1,7 +1,9 @@
 //! The invariants that manifests and lints can prove: the pure crates have no runtime, no clock and no randomness of
-//! the operating system; only some crates name the `pulsar` crate; the broker and the judge know none of ours.
+//! the operating system; only some crates name the `pulsar` crate; the broker and the judge know none of ours; no
+//! package may have unsafe code.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
@@ -81,6 +83,7 @@ fn check_dependencies() -> anyhow::Result<()> {
     let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     for package in list(&metadata, "packages") {
         let name = text(&package, "name");
+        check_unsafe(&name, Path::new(&text(&package, "manifest_path")))?;
         for dependency in list(&package, "dependencies") {
             let (on, dev) = (text(&dependency, "name"), text(&dependency, "kind") == "dev");
             let may_name_pulsar = PULSAR.contains(&name.as_str()) || (dev && name == "everpulse-broker");
@@ -93,6 +96,25 @@ fn check_dependencies() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A package has the workspace's lints only if it says so itself.
+fn check_unsafe(name: &str, manifest: &Path) -> anyhow::Result<()> {
+    let package = read_manifest(manifest)?;
+    if package.get("lints").and_then(|lints| lints.get("workspace")).and_then(toml::Value::as_bool) != Some(true) {
+        bail!("{name} does not take the workspace's lints: write `[lints]` and `workspace = true` into its Cargo.toml");
+    }
+    let workspace = read_manifest(&root().join("Cargo.toml"))?;
+    let lint = ["workspace", "lints", "rust", "unsafe_code"].iter().try_fold(&workspace, |table, name| table.get(name));
+    if lint.and_then(toml::Value::as_str) != Some("forbid") {
+        bail!("Cargo.toml does not have unsafe_code = \"forbid\" among the workspace's lints");
+    }
+    Ok(())
+}
+
+fn read_manifest(file: &Path) -> anyhow::Result<toml::Value> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    toml::from_str(&text).with_context(|| format!("cannot read {}", file.display()))
 }
 
 fn output(arguments: &[&str]) -> anyhow::Result<String> {
