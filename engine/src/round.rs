@@ -68,6 +68,8 @@ pub(crate) struct Round {
     pub revived: Vec<RunId>,
     /// Tasks for which an eager slot was reserved.
     pub reserved: Vec<EventId>,
+    /// So late it is by the clocks of others.
+    pub witnessed: Timestamp,
 }
 
 /// Local work that a round wants started.
@@ -87,6 +89,8 @@ pub(crate) struct Applier<'a> {
     /// The number that the round's frame will have.
     pub frame: u64,
     pub at: Timestamp,
+    /// How far clients' clocks may be ahead of it, in milliseconds.
+    pub skew_ms: u64,
     pub payload_bytes_max: usize,
 }
 

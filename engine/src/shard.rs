@@ -43,7 +43,7 @@ mod marks;
 mod recover;
 mod release;
 
-use carry::Carry;
+use carry::{Carry, Heard};
 use early::EarlySignals;
 use fate::ReadOn;
 use marks::Marks;
@@ -83,7 +83,8 @@ pub struct Options {
     /// forward.
     pub retention_ms: u64,
     /// So long, in milliseconds, ids of closed runs and of inputs are remembered; at least the retention. Inputs that
-    /// were issued three quarters of it ago are refused unless they are known.
+    /// were issued three quarters of it ago (or five minutes less than all of it, if that is more) are refused unless
+    /// they are known; so are those that were issued as much ahead of recorded time as they may be late.
     pub id_memory_ms: u64,
     /// History is trimmed when at least so many bytes can go, and more where more has to be carried.
     pub trim_bytes_min: u64,
@@ -143,8 +144,7 @@ pub struct Shard {
 
     deliveries: BTreeMap<DeliveryToken, Kept>,
     arrived: VecDeque<DeliveryToken>,
-    /// When the last message arrived, and when the newest event was sent.
-    arrivals: (Timestamp, Timestamp),
+    heard: Heard,
     early: EarlySignals,
     local_results: VecDeque<(RunId, u32, LocalResult)>,
 
@@ -277,7 +277,7 @@ impl Shard {
             next_id: 0,
             deliveries: BTreeMap::new(),
             arrived: VecDeque::new(),
-            arrivals: (Timestamp(0), Timestamp(0)),
+            heard: Heard::default(),
             early: EarlySignals::default(),
             local_results: VecDeque::new(),
             sends: BTreeMap::new(),
@@ -365,7 +365,7 @@ impl Shard {
     pub fn handle_delivery(&mut self, delivery: Delivery, now: Timestamp) {
         let Delivery { token, frame, suspect } = delivery;
         let newest = frame.events.iter().map(|event| event.sent_at).max();
-        self.arrivals = (now, newest.unwrap_or_default().max(self.arrivals.1));
+        (self.heard.last, self.heard.newest) = (now, newest.unwrap_or_default().max(self.heard.newest));
         let kept =
             Kept { events: frame.events, suspect, next: 0, early: 0, taken: false, runs: Vec::new(), since: now };
         self.deliveries.insert(token, kept);
@@ -567,11 +567,12 @@ impl Shard {
         if round.records.is_empty() {
             self.gather(&mut round, &mut locals, number, at);
         }
+        self.heard.witnessed = self.heard.witnessed.max(round.witnessed);
         self.carry_forward(&mut round, number, at);
         round.unseen = self.unseen(&round, at);
         // Neither is work started twice, nor a hold given up, on the word of a book that may be old.
         round.decides |= !round.unseen.is_empty() || asked;
-        let need = wake::need(&self.book, &self.locals, at);
+        let need = wake::need(&self.book, &self.locals, self.has_to_carry(), at);
         let current = if round.wake_served { None } else { self.book.wake };
         let missing =
             wake::is_missing(current, need, at) && !(round.wake_served && mutation::is(Mutation::NoSuccessor));

@@ -1,7 +1,9 @@
 //! Which wake-up a shard needs.
 //!
-//! A shard with an open run always has a current wake-up, named in history, no more than an hour ahead. It is
-//! due for the earliest need: a timer, local work that no hold protects, a parked run that may go on.
+//! A shard with an open run, or with history that is to be carried forward and trimmed, always has a current wake-up,
+//! named in history, no more than an hour ahead. It is due for the earliest need: a timer, local work that no hold
+//! protects, a parked run that may go on. Carrying waits for the hour: whoever is woken has the shard, and carries when
+//! it is time.
 
 use everpulse_protocol::Timestamp;
 use everpulse_protocol::history::ParkedKind;
@@ -19,9 +21,9 @@ const LOST_MS: u64 = 120_000;
 /// Local work past its deadline is looked after this often.
 const OVERDUE_MS: u64 = 10_000;
 
-/// When somebody has to look at the shard next; none if no run is open.
-pub(crate) fn need(book: &Book, locals: &Locals, at: Timestamp) -> Option<Timestamp> {
-    if book.runs.is_empty() {
+/// When somebody has to look at the shard next; none if no run is open and nothing is to be carried.
+pub(crate) fn need(book: &Book, locals: &Locals, carries: bool, at: Timestamp) -> Option<Timestamp> {
+    if book.runs.is_empty() && !carries {
         return None;
     }
     let mut due = Timestamp(at.0 + WAKE_AHEAD_MS_MAX);
@@ -78,6 +80,8 @@ mod tests {
 
     #[test]
     fn a_shard_without_open_runs_needs_no_wake_up() {
-        assert_eq!(need(&Book::default(), &Locals::new(), Timestamp(5)), None);
+        assert_eq!(need(&Book::default(), &Locals::new(), false, Timestamp(5)), None);
+        let soon = need(&Book::default(), &Locals::new(), true, Timestamp(5));
+        assert_eq!(soon, Some(Timestamp(5 + WAKE_AHEAD_MS_MAX)), "but for what is to be carried");
     }
 }

@@ -436,6 +436,166 @@ fn a_history_that_was_trimmed_by_others_is_refused() {
     }
 }
 
+#[test]
+fn a_shard_that_changes_its_owner_often_is_carried_to_the_end() {
+    const SIGNALS: usize = 400;
+    let mut world = retaining(RETENTION_MS);
+    let mut owner = world.owner();
+    long_run(&mut world, owner, SIGNALS);
+    let filler = world.start("filler", "listens", number(1_000));
+    world.say(owner, vec![filler]);
+    for _ in 0..9 {
+        let event = word(&mut world, "filler", &"x".repeat(100_000));
+        world.now = Timestamp(world.now.0 + 20);
+        world.say(owner, vec![event]);
+    }
+    let end = world.event("filler", None, &EventBody::Terminate { reason: String::new() });
+    world.say(owner, vec![end]);
+    world.now = Timestamp(world.now.0 + 2 * RETENTION_MS);
+    // No owner has the time for more than a few pieces of the many.
+    for _ in 0..30 {
+        if world.start > SIGNALS {
+            break;
+        }
+        owner = succeed(&mut world, owner);
+        let until = Timestamp(world.now.0 + 70);
+        world.run_until(until);
+    }
+    let all = pieces(&world);
+    assert!(all.iter().any(|(_, pieces)| *pieces > 10), "each goes on where the last one was: {all:?}");
+    assert_eq!(all.iter().filter(|(piece, _)| *piece == 0).count(), 1, "and nobody begins anew: {all:?}");
+    assert!(world.start > SIGNALS, "and what was carried is trimmed: {}", world.start);
+    let last = word(&mut world, "long", "y");
+    let owner = succeed(&mut world, owner);
+    world.say(owner, vec![last]);
+    assert_eq!(world.result("long"), Some(done(&format!("{}y", "x".repeat(1_000 * SIGNALS)))));
+    judge(&world);
+}
+
+#[test]
+fn two_owners_that_know_the_same_do_not_carry_at_once() {
+    let mut world = retaining(MEMORY_MS);
+    let owner = world.owner();
+    let start = world.start("a", "listens", number(2));
+    world.say(owner, vec![start]);
+    for n in 0..20 {
+        let start = world.start(&format!("noise-{n}"), "steps", number(2));
+        world.now = Timestamp(world.now.0 + 20);
+        world.say(owner, vec![start]);
+    }
+    // The other one is asked something, so it has read all, and has written nothing.
+    let other = world.owner();
+    let ask = world.event("a", None, &EventBody::Describe);
+    world.say(other, vec![ask]);
+    let until = Timestamp(world.now.0 + 3 * RETENTION_MS);
+    world.run_until(until);
+    assert!(world.start > 0, "history was trimmed");
+    assert_eq!(world.chain().1, 0, "and no frame was void");
+    judge(&world);
+}
+
+#[test]
+fn history_of_a_shard_without_runs_and_owner_is_trimmed() {
+    const HOUR_MS: u64 = 3_600_000;
+    let mut world = retaining(0);
+    world.options.retention_ms = 3 * HOUR_MS;
+    let owner = world.owner();
+    bustle(&mut world, owner, 20);
+    assert_eq!(world.owners[owner].shard.status().open_runs, 0);
+    world.crash(owner);
+    let mut woken = 0;
+    loop {
+        let current = world.chain().0.last().expect("there is history").wake;
+        let Some(wake) = current else { break };
+        assert!(wake.due.0 <= world.now.0 + HOUR_MS, "a wake-up brings somebody");
+        assert!(woken < 6, "when there is nothing to do any more none is left");
+        woken += 1;
+        world.now = wake.due;
+        let owner = world.owner();
+        let event = world.wake(wake);
+        world.say(owner, vec![event]);
+        let until = Timestamp(world.now.0 + HOUR_MS / 2);
+        world.run_until(until);
+        world.crash(owner);
+    }
+    assert!(woken > 3 && world.start > 20, "{woken} woken, {} frames of {} are gone", world.start, world.log.len());
+}
+
+#[test]
+fn ids_are_forgotten_also_where_nothing_can_be_trimmed() {
+    let mut world = retaining(MEMORY_MS);
+    world.options.trim_bytes_min = 1_000_000;
+    let owner = world.owner();
+    let start = world.start("a", "listens", number(3));
+    let signal = word(&mut world, "a", "x");
+    world.say(owner, vec![start]);
+    world.say(owner, vec![signal.clone()]);
+    world.now = Timestamp(world.now.0 + 2 * MEMORY_MS);
+    bustle(&mut world, owner, 3);
+    assert_eq!(world.start, 0, "nothing can go");
+    for owner in [owner, succeed(&mut world, owner)] {
+        world.replies.clear();
+        if world.owners[owner].alive {
+            world.say(owner, vec![signal.clone()]);
+            assert!(matches!(world.replies[..], [(_, ReplyBody::Expired { .. })]), "{:?}", world.replies);
+        }
+    }
+    let windows = world
+        .chain()
+        .0
+        .into_iter()
+        .flat_map(|frame| frame.records)
+        .filter(|record| matches!(record.body(), Ok(RecordBody::Remembered { window: Some(_), .. })));
+    assert_eq!(windows.count(), 1, "and that takes one record");
+}
+
+#[test]
+fn a_worker_whose_clock_is_far_ahead_refuses_no_input_for_its_age() {
+    let mut world = retaining(4 * RETENTION_MS);
+    let owner = world.owner();
+    let start = world.start("a", "listens", number(3));
+    let first = word(&mut world, "a", "x");
+    world.say(owner, vec![start]);
+    world.say(owner, vec![first]);
+    // Much later by its own clock, and its alone.
+    world.owners[owner].skew = 100 * RETENTION_MS as i64;
+    let until = Timestamp(world.now.0 + 4 * RETENTION_MS);
+    world.run_until(until);
+    bustle(&mut world, owner, 60);
+    for letter in ["y", "z"] {
+        let event = word(&mut world, "a", letter);
+        world.say(owner, vec![event]);
+    }
+    assert!(world.start > 0, "history was trimmed meanwhile");
+    assert_eq!((world.result("a"), world.buried), (Some(done(&"xyz")), 0));
+    judge(&world);
+}
+
+/// Taken, it would be forgotten before it expires, and could be taken again.
+#[test]
+fn an_input_from_the_future_is_put_to_the_dead_letters() {
+    let mut world = retaining(MEMORY_MS);
+    let owner = world.owner();
+    let start = world.start("a", "listens", number(1));
+    world.say(owner, vec![start]);
+    for (ahead, is_taken) in [(MEMORY_MS / 4 + 1, false), (MEMORY_MS / 4, true)] {
+        let signal = word(&mut world, "a", "x");
+        let signal = Event { sent_at: Timestamp(world.now.0 + ahead), ..signal };
+        world.replies.clear();
+        world.say(owner, vec![signal.clone()]);
+        assert_eq!(world.result("a").is_some(), is_taken, "{ahead} ms");
+        if is_taken {
+            continue;
+        }
+        assert!(matches!(world.replies[..], [(_, ReplyBody::Invalid { .. })]), "{:?}", world.replies);
+        let begins = world.start("b", "steps", number(1));
+        let begins = Event { sent_at: Timestamp(world.now.0 + ahead), ..begins };
+        world.say(owner, vec![begins]);
+        assert_eq!((world.result("b"), world.buried, world.unacked()), (None, 2, 0));
+    }
+    assert_eq!(world.result("a"), Some(done(&"x")), "what is ahead by no more than clocks may differ counts");
+}
+
 /// SplitMix64 (Steele, Lea and Flood, 2014).
 struct Dice(u64);
 

@@ -22,12 +22,15 @@ pub(crate) struct Noted {
     pub at: Timestamp,
 }
 
-/// The pieces of a run that were read, before the last one.
+/// The pieces of a run that stand, before the last one.
 #[derive(Debug, Default)]
 pub(super) struct Pieces {
+    /// The frame of the first one.
     first: u64,
     next: u32,
-    /// Empty for a run that is known.
+    /// How many records they bear.
+    count: u32,
+    /// The records; none of a run that is known.
     records: Vec<Record>,
 }
 
@@ -47,6 +50,7 @@ impl Book {
         // Without the first one: whoever began it did not come to its end, and the rest is behind the border.
         let Some(so_far) = self.pieces.get_mut(&run_id).filter(|so_far| so_far.next == piece) else { return };
         so_far.next += 1;
+        so_far.count = so_far.count.saturating_add(u32::try_from(records.len()).unwrap_or(u32::MAX));
         let known = self.runs.contains_key(&run_id) || self.lingering.contains_key(&run_id);
         if !known {
             so_far.records.extend_from_slice(records);
@@ -64,6 +68,16 @@ impl Book {
         if let Some(closed) = self.closed.get_mut(&run_id) {
             closed.base = first;
         }
+    }
+
+    /// How many pieces of a run stand from a frame on, before the last one, and how many records they bear.
+    pub fn pieces_since(&self, run_id: RunId, frame: u64) -> Option<(u32, u32)> {
+        self.pieces.get(&run_id).filter(|pieces| pieces.first >= frame).map(|pieces| (pieces.next, pieces.count))
+    }
+
+    /// A run whose records are needed.
+    pub fn open_or_lingering(&self, run_id: RunId) -> Option<&Run> {
+        self.runs.get(&run_id).or_else(|| self.lingering.get(&run_id)).map(|run| &**run)
     }
 
     /// A run of which not all was read, once all of history was: everything that is open was carried, or begins in it.
@@ -189,6 +203,12 @@ impl Book {
         if let Some(window) = window {
             self.forget(window);
         }
+    }
+
+    /// Whether something is remembered that a window since then would forget.
+    pub fn would_forget(&self, since: Timestamp) -> bool {
+        self.inputs.values().any(|noted| noted.at < since)
+            || self.closed.iter().any(|(id, run)| run.closed_at < since && !self.lingering.contains_key(id))
     }
 
     /// Forgets what nobody needs to know any more.

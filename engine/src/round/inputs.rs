@@ -3,7 +3,7 @@
 use everpulse_protocol::event::{Event, EventBody, IdPolicy, ReplyTo, Start};
 use everpulse_protocol::history::{CloseStatus, RecordBody};
 use everpulse_protocol::reply::ReplyBody;
-use everpulse_protocol::{EventId, Failure, FailureKind, Payload, RunId};
+use everpulse_protocol::{EventId, Failure, FailureKind, Payload, RunId, Timestamp};
 
 use super::{Applier, unreadable};
 use crate::effect::DeliveryToken;
@@ -16,6 +16,7 @@ impl Applier<'_> {
             Ok(body) => body,
             Err(error) => return self.unknown(event, &error.to_string()),
         };
+        self.note_time(&event, &body);
         match body {
             EventBody::Start(start) => self.start(event, start, suspect),
             EventBody::Wake { number, .. } => {
@@ -37,10 +38,7 @@ impl Applier<'_> {
         if let Some(run_id) = run_id.filter(|run_id| self.book.runs.contains_key(run_id)) {
             let has_it = self.book.runs.get(&run_id).is_some_and(|run| run.has_received(event.id));
             if !has_it && !self.book.inputs.contains_key(&event.id) {
-                if self.is_expired(&event) {
-                    self.expire(event, "the input");
-                    return Some(run_id);
-                }
+                let Some(event) = self.timely(event, "the input") else { return Some(run_id) };
                 let parked = unreadable(&event, error);
                 self.receive(run_id, event, 0);
                 self.park(run_id, parked);
@@ -59,10 +57,7 @@ impl Applier<'_> {
             self.attach(run_id, event.reply_to, false);
             return Some(run_id);
         }
-        if self.is_expired(&event) {
-            self.expire(event, "the start");
-            return None;
-        }
+        let event = self.timely(event, "the start")?;
         if let Some(existing) = self.book.newest.get(&event.workflow_id).copied() {
             let open = self.book.runs.contains_key(&existing);
             match start.policy {
@@ -120,27 +115,76 @@ impl Applier<'_> {
         false
     }
 
-    /// Whether it may have been taken before, so long ago that this is forgotten.
-    fn is_expired(&self, event: &Event) -> bool {
-        event.sent_at < self.book.window.expired
+    /// Refuses an unknown input that must not be taken, because its id could not be remembered until it expires.
+    ///
+    /// One that was issued before `expired` may have been taken so long ago that this is forgotten. One that was issued
+    /// later than now, by more than clocks may differ, would be forgotten before it expires; it cannot have been taken
+    /// before, since recorded time never goes back. So for all that is taken: it was issued no later than the time of its
+    /// record and the skew; what is forgotten was recorded before `since`; `expired` is `since` and the skew; and what
+    /// comes again after it was forgotten is refused. Refused inputs lie in the dead letters, and can be redriven.
+    fn timely(&mut self, event: Event, what: &str) -> Option<Event> {
+        let Event { id, workflow_id, sent_at, .. } = &event;
+        let (expired, latest) = (self.book.window.expired, self.latest());
+        let (body, message) = if *sent_at < expired {
+            let message = format!(
+                "{what} {id} for workflow {workflow_id} was issued before {} ms, which is longer ago than ids are \
+                 remembered: whether it took effect is not known. Look at the run, and issue it again under a new id \
+                 if it is still wanted",
+                expired.0
+            );
+            (ReplyBody::Expired { message: message.clone() }, message)
+        } else if *sent_at > latest {
+            let message = format!(
+                "{what} {id} for workflow {workflow_id} was issued at {} ms, which is {} s ahead of the time that its \
+                 shard records; clocks may differ by {} s. Set the clock of the client or of the workers; the event lies \
+                 in the dead letters, and can be redriven then",
+                sent_at.0,
+                (sent_at.0 - self.at.0) / 1_000,
+                self.skew_ms / 1_000
+            );
+            (ReplyBody::Invalid { message: message.clone() }, message)
+        } else {
+            return Some(event);
+        };
+        self.reply(event.reply_to.as_ref(), body);
+        self.bury(event, message);
+        None
     }
 
-    fn expire(&mut self, event: Event, what: &str) {
-        let message = format!(
-            "{what} {} for workflow {} was issued before {} ms, which is longer ago than ids are remembered: whether it \
-             took effect is not known. Look at the run, and issue it again under a new id if it is still wanted",
-            event.id, event.workflow_id, self.book.window.expired.0
-        );
-        self.reply(event.reply_to.as_ref(), ReplyBody::Expired { message: message.clone() });
-        self.bury(event, message);
+    /// Inputs are not issued later than this, unless a clock is wrong.
+    fn latest(&self) -> Timestamp {
+        Timestamp(self.at.0.saturating_add(self.skew_ms))
+    }
+
+    /// Notes how late it is by a client's clock, unless that is far ahead.
+    fn note_time(&mut self, event: &Event, body: &EventBody) {
+        let is_input = match body {
+            EventBody::Start(_)
+            | EventBody::Signal { .. }
+            | EventBody::Cancel { .. }
+            | EventBody::Terminate { .. }
+            | EventBody::Resume => true,
+            EventBody::Wake { .. }
+            | EventBody::Describe
+            | EventBody::AskResult
+            | EventBody::AskPublished { .. }
+            | EventBody::ActivitySettled { .. }
+            | EventBody::StepSettled { .. }
+            | EventBody::AttemptFailed { .. } => false,
+        };
+        if is_input && event.sent_at <= self.latest() {
+            self.round.witnessed = self.round.witnessed.max(event.sent_at);
+        }
     }
 
     pub(super) fn wake(&mut self, number: u64) {
         self.round.wake_seen = true;
         // Whether this is the current wake-up can only be said of a book that is current.
         self.round.decides = true;
-        if self.book.wake.is_some_and(|wake| wake.number == number) {
+        if let Some(wake) = self.book.wake.filter(|wake| wake.number == number) {
             self.round.wake_served = true;
+            // The broker held it until then.
+            self.round.witnessed = self.round.witnessed.max(wake.due.min(self.latest()));
         }
     }
 
@@ -191,10 +235,7 @@ impl Applier<'_> {
             self.round.orphaned.extend(addressed);
             return addressed;
         }
-        if self.is_expired(&event) {
-            self.expire(event, "the input");
-            return addressed;
-        }
+        let Some(event) = self.timely(event, "the input") else { return addressed };
         let Some(run_id) = addressed else {
             if matches!(body, EventBody::Signal { .. }) && !last_chance {
                 self.round.early.push((token, event));

@@ -42,6 +42,16 @@ impl Records {
         (records, self.packed.len() - rest.len())
     }
 
+    /// Where the record of a number begins; none beyond the end.
+    pub fn offset(&self, number: u32) -> Option<usize> {
+        let mut rest = self.packed.as_slice();
+        for _ in 0..number {
+            (!rest.is_empty()).then_some(())?;
+            Record::unpack(&mut rest).expect("it was packed by `push`");
+        }
+        Some(self.packed.len() - rest.len())
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = Record> {
         let mut rest = self.packed.as_slice();
         (0..self.count).map(move |_| Record::unpack(&mut rest).expect("it was packed by `push`"))

@@ -1,5 +1,5 @@
 //! Carrying and trimming: when history is older than the retention, all that is still needed of it is written again at
-//! its end, and then it can go (rule 8).
+//! its end, and then it can go (rule 8). Here is decided when, and up to where; what is written is in [`sweep`].
 //!
 //! ```text
 //!   │ old history          │ the retention                             │
@@ -12,20 +12,26 @@
 //! A *carrying* begins when what can go is at least as much as what has to be carried, so over time no more is carried
 //! than history grows, and history is at most about the retention and twice the open runs. It goes on in small steps, a
 //! piece of a frame every few milliseconds, among whatever else is appended. What it has done is in no other place
-//! than history: an owner that dies, or finds that another one wrote, begins again.
+//! than history: whoever comes after an owner that died, or lost to another one, takes the first border that is worth
+//! it, which hardly moves, and goes on with what does not stand behind it yet.
 //!
 //! The frame that ends it says what can go. It has verified the frame before it, and the border is at or before that one:
 //! so whoever loads finds an anchor, and a trim that comes late repeats one that was safe.
+//!
+//! Ids are forgotten in the same frame, or by a record in any other that lets nothing go: for that nothing has to be
+//! carried.
 
 use std::collections::VecDeque;
 
-use everpulse_protocol::codec::Body;
-use everpulse_protocol::history::{ClosedRun, QueueMark, Record, RecordBody, Window};
-use everpulse_protocol::{EventId, Position, RunId, Timestamp, shard};
+use everpulse_protocol::history::{QueueMark, RecordBody, Window};
+use everpulse_protocol::{Position, Timestamp};
 
+use self::sweep::{Carrying, ID_BYTES, Sweep};
 use super::Shard;
 use crate::effect::Effect;
 use crate::round::{FRAME_BYTES, Round};
+
+mod sweep;
 
 /// So much is carried at a time, about.
 const PIECE_BYTES: usize = 32 * 1024;
@@ -39,9 +45,9 @@ const SKEW_MS_MAX: u64 = 300_000;
 const QUIET_MS: u64 = 60_000;
 /// Frames are marked so far apart that there are at most about so many marks in the retention.
 const MARKS: u64 = 64;
-/// About how much room an id takes in a frame.
-const ID_BYTES: usize = 48;
-/// A closed run with its names takes so much more.
+/// In so many steps goes by what is remembered.
+const MEMORY_STEPS: u64 = 16;
+/// A closed run with its names takes the room of so many more ids.
 const CLOSED_IDS: usize = 5;
 
 /// Where a shard's history could be cut, and the carrying that is under way.
@@ -60,8 +66,24 @@ pub(super) struct Carry {
     /// So much of it can be trimmed already.
     gone: u64,
     carrying: Option<Carrying>,
+    /// The tail was asked for before a carrying begins.
+    looked: bool,
     /// Not before this the next piece, or the next carrying.
     next: Timestamp,
+    /// Not before this it is looked for ids that can be forgotten.
+    next_forgetting: Timestamp,
+}
+
+/// What was heard of the time from others. It outlives what was loaded.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// When the last message arrived.
+    pub last: Timestamp,
+    /// When the newest event was issued that arrived, of whatever kind.
+    pub newest: Timestamp,
+    /// So late it is by the clocks of others: of clients, when they issued what was taken, and of the broker, which held
+    /// a wake-up until it was due.
+    pub witnessed: Timestamp,
 }
 
 /// A standing frame at which history can be cut: it is the last that goes.
@@ -72,23 +94,6 @@ struct Mark {
     at: Timestamp,
     /// Up to and including this frame, as [`Carry::bytes`] counts.
     bytes: u64,
-}
-
-#[derive(Debug)]
-struct Carrying {
-    window: Window,
-    /// Runs that are still to be carried, the next one last.
-    runs: Vec<RunId>,
-    /// The run of which some pieces are carried, with how many and where the next one begins.
-    begun: Option<(RunId, u32, usize)>,
-    /// Once all runs are carried: what is still to be remembered.
-    ids: Option<Ids>,
-}
-
-#[derive(Debug)]
-struct Ids {
-    closed: Vec<RunId>,
-    inputs: Vec<EventId>,
 }
 
 impl Carry {
@@ -102,15 +107,11 @@ impl Carry {
         }
     }
 
-    /// The last frame that goes if everything before `at` goes.
-    fn last_before(&self, at: Timestamp, next_number: u64) -> Option<Mark> {
-        let old = self.marks.partition_point(|mark| mark.at <= at && mark.number + 2 <= next_number);
-        self.marks.get(old.checked_sub(1)?).copied()
-    }
-
-    /// How much goes with the frames up to a mark.
-    fn going_at(&self, mark: &Mark) -> u64 {
-        mark.bytes.saturating_sub(self.gone)
+    /// The first border with which at least so many bytes go. It has to lie before the last frame.
+    fn border(&self, worth: u64, next_number: u64) -> Option<Mark> {
+        let going = |mark: &Mark| mark.bytes.saturating_sub(self.gone);
+        let first = self.marks.partition_point(|mark| going(mark) < worth);
+        self.marks.get(first).filter(|mark| mark.number + 2 <= next_number).copied()
     }
 
     /// Forgets the marks of what is gone.
@@ -131,18 +132,39 @@ impl Shard {
         self.options.trim_bytes_min.max(2 * carried as u64).max(1)
     }
 
+    /// Whether some of history can go, now or once it is old enough.
+    pub(super) fn has_to_carry(&self) -> bool {
+        self.carry.carrying.is_some() || self.carry.bytes - self.carry.gone >= self.worth_trimming()
+    }
+
     /// When the next piece is to be carried, or the next carrying begins.
     pub(super) fn carrying_due(&self) -> Option<Timestamp> {
         if self.draining {
             return None;
         }
-        if self.carry.carrying.is_some() {
+        if self.carry.carrying.is_some() || self.carry.looked {
             return Some(self.carry.next);
         }
-        let (worth, next_number) = (self.worth_trimming(), self.chain.next_number());
-        let first = self.carry.marks.partition_point(|mark| self.carry.going_at(mark) < worth);
-        let mark = self.carry.marks.get(first).filter(|mark| mark.number + 2 <= next_number)?;
-        Some(Timestamp(mark.at.0.saturating_add(self.options.retention_ms)).max(self.carry.next))
+        let retention = self.options.retention_ms;
+        // Whoever has the shard begins when it appends something anyway. For the others (it may be nobody's) the moments
+        // differ, so that they do not all look after it at once.
+        let jitter = self.writer.0.as_u64_pair().1 % (retention / MARKS + 1);
+        let border = self.carry.border(self.worth_trimming(), self.chain.next_number())?;
+        let due = Timestamp((border.at.0 + jitter).saturating_add(retention)).max(self.carry.next);
+        if self.forgets_first() {
+            return self.deliveries.is_empty().then(|| due.max(self.quiet_at()));
+        }
+        Some(due)
+    }
+
+    /// Where no run is open there is no haste: first it is known what can be forgotten, so that it is not carried.
+    fn forgets_first(&self) -> bool {
+        self.book.runs.is_empty() && !self.carry.caught_up
+    }
+
+    /// When nothing waits in the inbox, if nothing comes until then.
+    fn quiet_at(&self) -> Timestamp {
+        Timestamp(self.carry.loaded_at.unwrap_or_default().max(self.heard.last).0 + QUIET_MS)
     }
 
     /// The marks of a frame: with the last one of a carrying also those that stand in earlier frames.
@@ -156,179 +178,107 @@ impl Shard {
         queues.into_iter().map(|(queue, position)| QueueMark { queue, position }).collect()
     }
 
-    /// How long ids are remembered, and by how much clocks may differ.
-    fn memory(&self) -> (u64, u64) {
-        let memory = self.options.id_memory_ms.max(self.options.retention_ms);
-        (memory, SKEW_MS_MAX.min(memory / 4))
+    /// How long ids are remembered.
+    fn memory_ms(&self) -> u64 {
+        self.options.id_memory_ms.max(self.options.retention_ms)
+    }
+
+    /// By how much clocks of clients and workers may differ.
+    pub(super) fn skew_ms(&self) -> u64 {
+        SKEW_MS_MAX.min(self.memory_ms() / 4)
     }
 
     /// Whether all has arrived that waited in the inbox when history was loaded. Inputs arrive in the order in which
     /// they were published.
     fn has_caught_up(&mut self, at: Timestamp) -> bool {
         let loaded_at = *self.carry.loaded_at.get_or_insert(at);
-        let (last_arrival, newest_sent) = self.arrivals;
-        let is_quiet = self.deliveries.is_empty() && at.0 >= loaded_at.max(last_arrival).0 + QUIET_MS;
-        self.carry.caught_up |= is_quiet || newest_sent.0 > loaded_at.0 + self.memory().1;
+        let is_quiet = self.deliveries.is_empty() && at >= self.quiet_at();
+        self.carry.caught_up |= is_quiet || self.heard.newest.0 > loaded_at.0 + self.skew_ms();
         self.carry.caught_up
     }
 
     /// Adds a piece of what has to be carried to the round, when it is time.
     pub(super) fn carry_forward(&mut self, round: &mut Round, number: u64, at: Timestamp) {
         let caught_up = self.has_caught_up(at);
-        if self.draining || at < self.carry.next || round.bytes >= FULL_BYTES {
+        if self.draining || round.bytes >= FULL_BYTES {
             return;
         }
-        if self.carry.carrying.is_none() {
-            self.carry.carrying = self.begin_carrying(at, caught_up);
+        if self.carry.carrying.is_none() && !self.begin_carrying(round, at, caught_up) {
+            return self.forget_some(round, number, at, caught_up);
         }
-        let Some(mut carrying) = self.carry.carrying.take() else { return };
-        self.carry.next = Timestamp(at.0 + PACE_MS);
+        if at < self.carry.next {
+            return;
+        }
         let end = round.bytes + PIECE_BYTES;
-        while round.bytes < end && self.carry_run(&mut carrying, round, number, at, end) {}
-        while round.bytes < end && self.carry_ids(&mut carrying, round, number, at, end) {}
-        if round.bytes < end {
-            let window = Some(carrying.window);
-            let body = RecordBody::Remembered { closed: Vec::new(), inputs: Vec::new(), window };
-            self.write_carried(round, None, &body, number, at);
+        let Some(mut carrying) = self.carry.carrying.take() else { return };
+        let mut sweep = Sweep { shard: self.shard, book: &mut self.book, round, number, at, end };
+        if carrying.go_on(&mut sweep) {
             round.ends_carrying = true;
-            self.carry.next = Timestamp(at.0 + self.options.retention_ms / MARKS);
         } else {
             self.carry.carrying = Some(carrying);
         }
+        self.carry.next = Timestamp(at.0 + PACE_MS);
     }
 
-    fn begin_carrying(&self, at: Timestamp, caught_up: bool) -> Option<Carrying> {
+    /// Begins a carrying, if it is worth it; false if it is not.
+    fn begin_carrying(&mut self, round: &mut Round, at: Timestamp, caught_up: bool) -> bool {
         let next_number = self.chain.next_number();
-        let border = Timestamp(at.0.checked_sub(self.options.retention_ms)?);
-        let mark = self.carry.last_before(border, next_number)?;
-        if self.carry.going_at(&mark) < self.worth_trimming() {
-            return None;
-        }
-        let (memory, skew) = self.memory();
-        // What waits in the inbox since nobody worked on the shard may be older than the memory: nothing is forgotten
-        // until it was taken.
-        let since = if caught_up { Timestamp(at.0.saturating_sub(memory)) } else { Timestamp(0) };
-        let since = since.max(self.book.window.since);
-        // Nothing is forgotten of a time that is younger than the memory.
-        let skew = if since.0 == 0 { 0 } else { skew };
-        let expired = Timestamp(since.0 + skew).max(self.book.window.expired);
-        let window = Window { first: mark.number + 1, since, expired };
-        let needed = self.book.runs.values().chain(self.book.lingering.values());
-        let mut runs: Vec<(u64, RunId)> =
-            needed.filter(|run| run.base < window.first).map(|run| (run.base, run.run_id)).collect();
-        runs.sort_unstable();
-        tracing::debug!(shard = self.shard, first = window.first, runs = runs.len(), "history is carried forward");
-        let runs = runs.into_iter().rev().map(|(_, run)| run).collect();
-        Some(Carrying { window, runs, begun: None, ids: None })
-    }
-
-    /// Carries the next piece of a run; false when all are carried.
-    fn carry_run(
-        &mut self,
-        carrying: &mut Carrying,
-        round: &mut Round,
-        number: u64,
-        at: Timestamp,
-        end: usize,
-    ) -> bool {
-        let (run_id, piece, offset) = match carrying.begun.take() {
-            Some(begun) => begun,
-            None => match carrying.runs.pop() {
-                Some(run_id) => (run_id, 0, 0),
-                None => return false,
-            },
+        let is_old = |mark: &Mark| mark.at.0.saturating_add(self.options.retention_ms) <= at.0;
+        let Some(border) = self.carry.border(self.worth_trimming(), next_number).filter(is_old) else {
+            self.carry.looked = false;
+            return false;
         };
-        let Some(run) = self.book.runs.get(&run_id).or_else(|| self.book.lingering.get(&run_id)) else {
-            // It has come to its end meanwhile.
-            return true;
-        };
-        let (records, next) = run.records.piece(offset, end.saturating_sub(round.bytes));
-        let is_last = next >= run.records.bytes();
-        let pieces = if is_last { piece + 1 } else { 0 };
-        let commands = match is_last {
-            true => run.pending.iter().map(|(no, pending)| (*no, pending.frame)).collect(),
-            false => Vec::new(),
-        };
-        if !is_last {
-            carrying.begun = Some((run_id, piece + 1, next));
-        }
-        self.write_carried(round, Some(run_id), &RecordBody::Carried { piece, pieces, records, commands }, number, at);
-        true
-    }
-
-    /// Carries some ids; false when all are carried.
-    fn carry_ids(
-        &mut self,
-        carrying: &mut Carrying,
-        round: &mut Round,
-        number: u64,
-        at: Timestamp,
-        end: usize,
-    ) -> bool {
-        let window = carrying.window;
-        let book = &self.book;
-        let ids = carrying.ids.get_or_insert_with(|| {
-            let closed = book.closed.iter().filter(|(_, run)| run.base < window.first && run.closed_at >= window.since);
-            let mut closed: Vec<(u64, RunId)> = closed.map(|(id, run)| (run.frame, *id)).collect();
-            let inputs = book.inputs.iter().filter(|(_, id)| id.base < window.first && id.at >= window.since);
-            let mut inputs: Vec<(Timestamp, EventId)> = inputs.map(|(id, noted)| (noted.at, *id)).collect();
-            closed.sort_unstable_by(|a, b| b.cmp(a));
-            inputs.sort_unstable_by(|a, b| b.cmp(a));
-            Ids {
-                closed: closed.into_iter().map(|(_, id)| id).collect(),
-                inputs: inputs.into_iter().map(|(_, id)| id).collect(),
-            }
-        });
-        if ids.closed.is_empty() && ids.inputs.is_empty() {
+        if at < self.carry.next || self.forgets_first() {
             return false;
         }
-        let (mut closed, mut inputs) = (Vec::new(), Vec::new());
-        let mut room = end.saturating_sub(round.bytes).div_ceil(ID_BYTES);
-        while room > 0
-            && let Some(run_id) = ids.closed.pop()
-        {
-            let Some(run) = book.closed.get(&run_id) else { continue };
-            closed.push(ClosedRun {
-                workflow_id: run.workflow_id.clone(),
-                run_id,
-                workflow: run.workflow.clone(),
-                version: run.version,
-                started_at: run.started_at,
-                closed_at: run.closed_at,
-                status: run.status,
-            });
-            room = room.saturating_sub(CLOSED_IDS);
+        // An owner that went to sleep here may not know that another one has the shard, and does the same. It looks
+        // first, at no cost to that one; where something is appended anyway, that is the look.
+        if round.records.is_empty() && !self.carry.looked {
+            self.carry.looked = true;
+            round.decides = true;
+            return true;
         }
-        while room > 0
-            && let Some(id) = ids.inputs.pop()
-        {
-            inputs.extend(book.inputs.get(&id).map(|noted| (id, noted.at)));
-            room -= 1;
-        }
-        let body = RecordBody::Remembered { closed, inputs, window: None };
-        self.write_carried(round, None, &body, number, at);
+        self.carry.looked = false;
+        let window = Window { first: border.number + 1, ..self.remembering(at, caught_up) };
+        self.carry.carrying = Some(Carrying::new(&self.book, window));
+        tracing::debug!(shard = self.shard, first = window.first, "history is carried forward");
         true
     }
 
-    fn write_carried(&mut self, round: &mut Round, run: Option<RunId>, body: &RecordBody, number: u64, at: Timestamp) {
-        let book = &self.book;
-        let known = run.and_then(|id| book.runs.get(&id).or_else(|| book.lingering.get(&id)));
-        let workflow_id = known.map_or_else(|| shard::placeholder_id(self.shard), |run| run.workflow_id.clone());
-        let run_id = run.unwrap_or(RunId::NIL);
-        let place = round.records.len();
-        let record = Record {
-            workflow_id,
-            run_id,
-            seq: known.map_or(0, |run| run.next_seq()),
-            event: EventId::derived(run_id, self.shard, &format!("carried {number} {place}")),
-            at,
-            body: Body::of(body),
-            commands: Vec::new(),
-            close: None,
+    /// The window of now that lets nothing go: since when ids are known, and before when inputs are refused.
+    ///
+    /// What is forgotten must never be applied again: it was issued before `expired`. That holds since nothing is taken
+    /// that was issued later than its record's time and the skew (`round::inputs`), and `expired` is later than `since`
+    /// by the skew.
+    fn remembering(&self, at: Timestamp, caught_up: bool) -> Window {
+        let (memory, skew) = (self.memory_ms(), self.skew_ms());
+        let known = self.book.window;
+        // What waits in the inbox since nobody worked on the shard may be older than the memory: nothing is forgotten
+        // until it was taken. Nor is anything on the word of this clock alone, which may be wrong by days: what is newer
+        // than the newest that others said is never too old.
+        let since = match caught_up {
+            true => at.0.saturating_sub(memory).min(self.heard.witnessed.0.saturating_sub(skew)),
+            false => 0,
         };
-        round.bytes += record.body.0.len() + 64;
-        self.book.absorb(&record, Some(body), number);
-        round.records.push(record);
+        let since = Timestamp(since).max(known.since);
+        let expired = if since == known.since { known.expired } else { Timestamp(since.0 + skew).max(known.expired) };
+        Window { since, expired, ..known }
+    }
+
+    /// Forgets ids where no carrying does, so that they cost neither memory nor a carrying for longer than they must.
+    /// It needs no time of its own: there is more to forget only when others said how late it is.
+    fn forget_some(&mut self, round: &mut Round, number: u64, at: Timestamp, caught_up: bool) {
+        if round.records.is_empty() || at < self.carry.next_forgetting {
+            return;
+        }
+        self.carry.next_forgetting = Timestamp(at.0 + self.memory_ms() / MEMORY_STEPS);
+        let window = self.remembering(at, caught_up);
+        if !self.book.would_forget(window.since) {
+            return;
+        }
+        let body = RecordBody::Remembered { closed: Vec::new(), inputs: Vec::new(), window: Some(window) };
+        let end = round.bytes;
+        Sweep { shard: self.shard, book: &mut self.book, round, number, at, end }.write(None, &body);
     }
 
     /// What history calls not needed any more can go.

@@ -18,6 +18,7 @@ const UNCONFIRMED_MAX: usize = 1_024;
 
 impl Shard {
     pub(super) fn applier<'a>(&'a mut self, round: &'a mut Round, frame: u64, at: Timestamp) -> Applier<'a> {
+        let skew_ms = self.skew_ms();
         Applier {
             book: &mut self.book,
             round,
@@ -26,6 +27,7 @@ impl Shard {
             shard: self.shard,
             frame,
             at,
+            skew_ms,
             payload_bytes_max: self.options.payload_bytes_max,
         }
     }

@@ -179,7 +179,7 @@ impl Shard {
         let standing = matches!(self.phase, Phase::Ready);
         let confirmed = self.book.wake.is_some_and(|wake| !self.wakes_in_flight.contains(&wake.number));
         let confirmed = confirmed || mutation::is(Mutation::CoversUnconfirmed);
-        let need = wake::need(&self.book, &self.locals, now.max(self.book.at));
+        let need = wake::need(&self.book, &self.locals, self.has_to_carry(), now.max(self.book.at));
         standing && confirmed && !wake::is_missing(self.book.wake, need, now.max(self.book.at))
     }
 
