@@ -12,7 +12,7 @@ use everpulse_protocol::chain::{Opened, Opening};
 use everpulse_protocol::history::{ClosedRun, Frame, Record, RecordBody};
 use everpulse_protocol::shard::Config;
 use everpulse_protocol::view::{Fold, RunView};
-use everpulse_protocol::{RunId, WorkflowId, shard, topic};
+use everpulse_protocol::{RunId, Timestamp, WorkflowId, shard, topic};
 use everpulse_transport::Transport;
 
 use crate::error::{Error, ErrorKind};
@@ -67,6 +67,7 @@ impl Histories {
 
     async fn read_on(&self, number: u32, known: &mut Known) -> Result<(), Error> {
         let topic = topic::partition(topic::HISTORY, number);
+        let mut lost = None;
         for _ in 0..HOLES_MAX {
             let mut reader = self.transport.reader(&topic, known.chain.read_to());
             let reading = async {
@@ -77,7 +78,8 @@ impl Histories {
                     let behind = |chain: &Opening| end.is_some_and(|end| chain.read_to() < Some(end));
                     if !behind(&known.chain) {
                         let ended = known.chain.end();
-                        return self.take_opened(number, ended, &mut known.runs);
+                        let whole = self.take_opened(number, ended, &mut known.runs);
+                        return whole.map(|whole| whole && known.runs.lost().is_none());
                     }
                     while behind(&known.chain) {
                         let entry = reader.next().await;
@@ -95,9 +97,15 @@ impl Histories {
                 return Ok(());
             }
             // Something was trimmed under us: once more, from what is the earliest entry now.
+            lost = known.runs.lost();
             known.begin_again();
         }
-        let message = format!("{topic} has a gap: entries that a later one names are not there");
+        let what = lost.unwrap_or_else(|| "has a gap: entries that a later one names are not there".to_owned());
+        let message = format!(
+            "{topic} {what}. Entries were trimmed or lost before all that is needed of them was carried forward: were the \
+             subscription `{}` or its cursor removed? Restore the topic, or use another namespace",
+            topic::JANITOR
+        );
         Err(Error::new(ErrorKind::Corrupt, message))
     }
 
@@ -116,6 +124,7 @@ impl Histories {
             let message = format!("history of shard {number} has a frame of shard {}", frame.shard);
             return Err(Error::new(ErrorKind::Corrupt, message));
         }
+        runs.first.get_or_insert(frame.number);
         frame.records.iter().for_each(|record| runs.take(record));
         Ok(())
     }
@@ -163,30 +172,60 @@ struct Runs {
     newest: HashMap<WorkflowId, RunId>,
     /// Carried runs whose last piece was not read, with the number of the next one.
     pieces: HashMap<RunId, (u32, Vec<Record>)>,
-    remembered: HashMap<RunId, ClosedRun>,
+    /// Runs that have ended and whose records were not all read: what is known of them.
+    ended: HashMap<RunId, RunView>,
+    /// The number of the first frame that was read, and of the first one that is needed.
+    first: Option<u64>,
+    needed: u64,
 }
 
 impl Runs {
+    /// What is needed of history and is not there: runs would be unknown that are not, and ends be waited for in vain.
+    fn lost(&self) -> Option<String> {
+        let first = self.first.filter(|first| *first > self.needed)?;
+        Some(format!("begins with frame {first} where frame {} is needed", self.needed))
+    }
+
     fn take(&mut self, record: &Record) {
         match record.body() {
             Ok(RecordBody::Carried { piece, pieces, records, .. }) => {
                 return self.take_piece(record, (piece, pieces), records);
             }
-            Ok(RecordBody::Remembered { closed, .. }) => return closed.iter().for_each(|run| self.remember(run)),
+            Ok(RecordBody::Remembered { closed, window, .. }) => {
+                closed.iter().for_each(|run| self.remember(run));
+                self.needed = window.map_or(self.needed, |window| window.first);
+                return;
+            }
             _ => {}
         }
         if !self.followed.contains(&record.workflow_id) {
             return;
         }
-        let begins = !self.folds.contains_key(&record.run_id);
-        // Its beginning was trimmed: what was carried of it has this record as well.
-        if begins && record.seq > 0 {
-            return;
+        if record.seq > 0 && !self.folds.contains_key(&record.run_id) {
+            return self.take_headless(record);
         }
         self.folds.entry(record.run_id).or_default().apply(record);
-        if begins {
-            self.newest.insert(record.workflow_id.clone(), record.run_id);
+        if record.seq == 0 {
+            self.follow_newest(&record.workflow_id, record.run_id);
         }
+    }
+
+    /// A record of a run whose beginning was trimmed. What is carried of the run has it as well; but of one that ends
+    /// here nothing is carried any more, and its names are remembered in a record that comes later.
+    fn take_headless(&mut self, record: &Record) {
+        let Some(close) = record.close.clone() else { return };
+        self.pieces.remove(&record.run_id);
+        let blank = ClosedRun {
+            workflow_id: record.workflow_id.clone(),
+            run_id: record.run_id,
+            workflow: String::new(),
+            version: 0,
+            started_at: record.at,
+            closed_at: record.at,
+            status: close.status,
+        };
+        self.ended.insert(record.run_id, RunView { close: Some(close), ..RunView::from(&blank) });
+        self.follow_newest(&record.workflow_id, record.run_id);
     }
 
     /// A piece of a run that is carried forward; of one that is known already it says nothing new.
@@ -204,35 +243,55 @@ impl Runs {
         if pieces == piece + 1
             && let Some((_, records)) = self.pieces.remove(&run_id)
         {
-            records.iter().for_each(|record| self.take(record));
+            let mut fold = Fold::default();
+            records.iter().for_each(|record| fold.apply(record));
+            self.folds.insert(run_id, fold);
+            self.follow_newest(&record.workflow_id, run_id);
         }
     }
 
     /// A run that has ended, of which nothing else may be left.
     fn remember(&mut self, run: &ClosedRun) {
         if self.followed.contains(&run.workflow_id) && !self.folds.contains_key(&run.run_id) {
-            self.remembered.insert(run.run_id, run.clone());
-            let newest = self.newest.entry(run.workflow_id.clone()).or_insert(run.run_id);
-            if self.remembered.get(newest).is_some_and(|other| other.closed_at <= run.closed_at) {
-                *newest = run.run_id;
-            }
+            let known = self.ended.remove(&run.run_id);
+            let close = known.and_then(|known| known.close);
+            self.ended.insert(run.run_id, RunView { close, ..RunView::from(run) });
+            self.follow_newest(&run.workflow_id, run.run_id);
+        }
+    }
+
+    /// The newest run of a workflow id is the open one, or the one that ended last: what is carried and remembered is
+    /// read later than runs that came after it.
+    fn follow_newest(&mut self, id: &WorkflowId, run: RunId) {
+        let newer =
+            self.newest.get(id).is_some_and(|other| *other != run && self.ended_at(*other) > self.ended_at(run));
+        if !newer {
+            self.newest.insert(id.clone(), run);
+        }
+    }
+
+    /// When a run ended; later than any time for one that is open.
+    fn ended_at(&self, run: RunId) -> Timestamp {
+        self.view_of(run).and_then(|view| view.closed_at).unwrap_or(Timestamp(u64::MAX))
+    }
+
+    fn view_of(&self, run: RunId) -> Option<RunView> {
+        match self.folds.get(&run) {
+            Some(fold) => fold.view(),
+            None => self.ended.get(&run).cloned(),
         }
     }
 
     fn view(&self, id: &WorkflowId, run: Option<RunId>) -> Option<RunView> {
         let run = run.or_else(|| self.newest.get(id).copied())?;
-        let view = match self.folds.get(&run) {
-            Some(fold) => fold.view(),
-            None => self.remembered.get(&run).map(RunView::from),
-        };
-        view.filter(|view| view.workflow_id == *id)
+        self.view_of(run).filter(|view| view.workflow_id == *id)
     }
 
     fn forget(&mut self, id: &WorkflowId) {
         self.followed.remove(id);
         self.newest.remove(id);
         self.folds.retain(|_, fold| fold.view().is_none_or(|view| view.workflow_id != *id));
-        self.remembered.retain(|_, run| run.workflow_id != *id);
+        self.ended.retain(|_, run| run.workflow_id != *id);
     }
 }
 
@@ -240,8 +299,8 @@ impl Runs {
 mod tests {
     use everpulse_protocol::codec::Body;
     use everpulse_protocol::event::{IdPolicy, Outcome, Start};
-    use everpulse_protocol::history::{Close, CloseStatus};
-    use everpulse_protocol::{EventId, Payload, Timestamp};
+    use everpulse_protocol::history::{Close, CloseStatus, Window};
+    use everpulse_protocol::{EventId, Payload};
     use uuid::Uuid;
 
     use super::*;
@@ -307,6 +366,67 @@ mod tests {
         assert_eq!((view.workflow.as_str(), view.records), ("checkout", 2));
         runs.take(&record("a", 1, 2, &signal, false));
         assert_eq!(runs.view(&id("a"), None).expect("known").records, 3);
+    }
+
+    fn closed_run(run: u128, closed_at: u64) -> ClosedRun {
+        ClosedRun {
+            workflow_id: id("a"),
+            run_id: RunId(Uuid::from_u128(run)),
+            workflow: "checkout".into(),
+            version: 3,
+            started_at: Timestamp(0),
+            closed_at: Timestamp(closed_at),
+            status: CloseStatus::Completed,
+        }
+    }
+
+    fn remembered(closed: Vec<ClosedRun>, first: Option<u64>) -> Record {
+        let window = first.map(|first| Window { first, ..Window::default() });
+        record("other", 9, 0, &RecordBody::Remembered { closed, inputs: Vec::new(), window }, false)
+    }
+
+    #[test]
+    fn the_end_of_a_run_counts_though_its_beginning_was_trimmed() {
+        let mut runs = Runs { followed: [id("a")].into(), ..Runs::default() };
+        let signal = RecordBody::Signalled { name: "s".into(), value: Payload::encode(&1).expect("encodes") };
+        runs.take(&record("a", 1, 4, &signal, false));
+        assert!(runs.view(&id("a"), None).is_none(), "what is carried of it will say what it is");
+        runs.take(&record("a", 1, 5, &signal, true));
+        let ended = runs.view(&id("a"), None).expect("known");
+        assert!(ended.close.is_some() && ended.closed_at == Some(Timestamp(5)));
+        runs.take(&remembered(vec![closed_run(1, 5)], None));
+        let named = runs.view(&id("a"), None).expect("known");
+        assert_eq!((named.workflow.as_str(), named.version), ("checkout", 3));
+        assert_eq!(named.close, ended.close, "and its end is kept");
+    }
+
+    #[test]
+    fn what_is_carried_of_an_old_run_hides_no_newer_one() {
+        for newer_is_open in [true, false] {
+            let mut runs = Runs { followed: [id("a")].into(), ..Runs::default() };
+            // It ended with commands that may not be sent, and was carried after the next run began.
+            let signal = RecordBody::Signalled { name: "s".into(), value: Payload::encode(&1).expect("encodes") };
+            let newer = Record { at: Timestamp(10), ..record("a", 2, 0, &started(), !newer_is_open) };
+            runs.take(&newer);
+            let records = vec![record("a", 1, 0, &started(), false), record("a", 1, 1, &signal, true)];
+            let carried = RecordBody::Carried { piece: 0, pieces: 1, records, commands: Vec::new() };
+            runs.take(&record("a", 1, 2, &carried, false));
+            runs.take(&remembered(vec![closed_run(3, 5)], None));
+            let newest = runs.view(&id("a"), None).expect("known");
+            assert_eq!((newest.run_id, newest.close.is_some()), (newer.run_id, !newer_is_open));
+            let old = runs.view(&id("a"), Some(RunId(Uuid::from_u128(1)))).expect("known");
+            assert!(old.close.is_some() && old.records == 2);
+        }
+    }
+
+    #[test]
+    fn a_frame_that_is_needed_and_not_there_is_missed() {
+        let mut runs = Runs { first: Some(7), needed: 0, ..Runs::default() };
+        assert!(runs.lost().is_some_and(|lost| lost.contains("frame 7 where frame 0")), "nothing was carried");
+        runs.take(&remembered(Vec::new(), Some(6)));
+        assert!(runs.lost().is_some_and(|lost| lost.contains("frame 6 is needed")));
+        runs.take(&remembered(Vec::new(), Some(7)));
+        assert_eq!(runs.lost(), None);
     }
 
     #[test]

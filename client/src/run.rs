@@ -130,8 +130,16 @@ impl<D: Definition> Run<D> {
             Box::new(move || {
                 let (histories, id) = (histories.clone(), id.clone());
                 async move {
-                    let view = histories.view(&id, run).await?;
-                    Ok(view.and_then(|view| Some(Ok((view.run_id, view.close?)))))
+                    let Some(view) = histories.view(&id, run).await? else { return Ok(None) };
+                    Ok(match (view.close, view.closed_at) {
+                        (Some(close), _) => Some(Ok((view.run_id, close))),
+                        (None, Some(_)) => {
+                            let message =
+                                format!("run {} has ended, and its end is older than the retention", view.run_id);
+                            Some(Err(expired(&id, &message)))
+                        }
+                        (None, None) => None,
+                    })
                 }
                 .boxed()
             })

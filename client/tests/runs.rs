@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use everpulse_client::{Address, Client, ErrorKind, IdPolicy, Options, ResultError, RunStatus};
 use everpulse_protocol::dead_letter::Letter;
+use everpulse_protocol::history::{Frame, Hash, Verified};
+use everpulse_protocol::{Timestamp, WriterId, encode, topic};
 use everpulse_sdk as everpulse;
 use everpulse_sdk::{Failure, Retry};
+use everpulse_transport::{self as transport, Message, PublisherOptions, SetUp, Transport};
 use everpulse_worker::{Worker, WorkerHandle};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
@@ -222,6 +225,49 @@ async fn results_and_descriptions_are_there_without_a_worker() {
         let worker = arm.worker().await;
         assert_eq!(stored.result_timeout(LONG).await.expect("a greeting"), "hello, Bob");
         worker.stop().await;
+    }
+}
+
+/// History of one partition, of which the first frame is gone.
+async fn write_what_is_left(transport: &Transport, shard: u32) {
+    let publisher = transport.publisher(&topic::partition(topic::HISTORY, shard), PublisherOptions::default());
+    let (mut previous, mut verified) = (Hash([7; 32]), None);
+    for number in 1..4 {
+        let frame = Frame {
+            shard,
+            number,
+            previous,
+            writer: WriterId(uuid::Uuid::from_u128(9)),
+            verified,
+            at: Timestamp(number),
+            config: None,
+            wake: None,
+            sent_below: 0,
+            queues: Vec::new(),
+            records: Vec::new(),
+        };
+        let payload = encode(&frame);
+        previous = Hash::of(&payload);
+        let receipt = publisher.publish(Message::new(Some(topic::shard_key(shard)), payload)).await.expect("stored");
+        verified = receipt.map(|position| Verified { number, position });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_of_which_something_is_gone_is_refused_when_nobody_works() {
+    for arm in arms() {
+        let transport = Transport::connect(&arm.address, transport::Options::default()).await.expect("connected");
+        let layout = transport.set_up(&SetUp::default()).await.expect("set up");
+        for shard in 0..layout.shards {
+            write_what_is_left(&transport, shard).await;
+        }
+        let client = arm.client().await;
+        let run = client.run(hello, "started-long-ago");
+        let Err(ResultError::Other(error)) = run.result_timeout(LONG).await else { panic!("its history is gone") };
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert!(error.to_string().contains("begins with frame 1 where frame 0 is needed"), "{error}");
+        let error = run.describe().await.expect_err("its history is gone");
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     }
 }
 
