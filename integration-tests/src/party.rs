@@ -43,7 +43,7 @@ pub struct Failpoint {
     pub file: PathBuf,
 }
 
-/// The variable that tells a party how long it keeps history.
+/// The variable that tells a party how long it keeps history, and remembers ids.
 pub const RETENTION_MS: &str = "EVERPULSE_TEST_RETENTION_MS";
 
 /// A worker process. Dropping it kills it.

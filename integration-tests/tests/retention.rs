@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use everpulse::prelude::*;
-use everpulse_integration_tests::arm::Arm;
+use everpulse_integration_tests::arm::{Arm, PATIENCE};
 use everpulse_integration_tests::party::{Party, Role};
 use everpulse_integration_tests::workflows::{Word, gathers, hello};
 use everpulse_protocol::topic;
@@ -181,5 +181,57 @@ async fn history_stays_flat_while_runs_outlive_it() -> Result<()> {
     }
     ensure!(late < last.frames_appended / 2, "most of what was appended was let go: {figures}");
     ensure!(late < 2 * early, "history does not grow: {figures}");
+    Ok(())
+}
+
+/// Frames that the janitor has not let go, and all that were appended; none while there is no janitor.
+async fn kept(transport: &Transport) -> Result<Option<(u64, u64)>> {
+    let stats = transport.stats(&topic::partition(topic::HISTORY, 0)).await?;
+    let kept = stats["subscriptions"][topic::JANITOR]["msgBacklog"].as_u64();
+    Ok(kept.zip(stats["msgInCounter"].as_u64()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cursor_that_keeps_history_is_made_anew_where_somebody_removed_it() -> Result<()> {
+    let arm = Arm::with_shards(1)?;
+    let transport = Transport::connect(&arm.url().parse::<Address>()?, Options::default()).await?;
+    // The namespace keeps for an hour what no cursor does, so nothing is lost meanwhile.
+    transport.set_up(&SetUp::default().shards(Some(1)).inbox_partitions(Some(2))).await?;
+    let ledger = arm.dir().join("ledger.jsonl");
+    let start = || Party::start_retaining(arm.url(), Role::Both, &ledger, None, Some(Duration::from_secs(1)));
+    let mut worker = start()?;
+    let client = Client::connect(arm.url()).await?;
+    let long = client.start(gathers(2)).id("long").await?;
+    long.signal(Word { text: "first".to_owned() }).await?;
+
+    for removed in [false, true] {
+        if removed {
+            transport.delete_subscription(&topic::partition(topic::HISTORY, 0), topic::JANITOR).await?;
+        }
+        let began = Instant::now();
+        for turn in 0.. {
+            ensure!(began.elapsed() < PATIENCE, "history is not trimmed; removed: {removed}");
+            let argument = "x".repeat(ARGUMENT_BYTES);
+            let short = (0..SHORT_RUNS).map(|at| {
+                let (client, argument) = (&client, &argument);
+                async move {
+                    let run = client.start(hello(argument.clone())).id(format!("{removed}-{turn}-{at}")).await?;
+                    anyhow::Ok(run.result().await?)
+                }
+            });
+            try_join_all(short).await?;
+            // All that is kept for an hour came back with the cursor, and goes again.
+            if kept(&transport).await?.is_some_and(|(kept, appended)| kept < appended / 2) {
+                break;
+            }
+        }
+    }
+    worker.kill()?;
+    worker = start()?;
+    long.signal(Word { text: "last".to_owned() }).await?;
+    ensure!(long.result().await? == ["first", "last"], "the run goes on");
+    worker.leave()?;
+    let report = everpulse_checker::check(&arm.checked(&[], None)?).await?;
+    ensure!(report.is_clean(), "{report:#?}");
     Ok(())
 }

@@ -188,7 +188,7 @@ impl Site<'_> {
         }
     }
 
-    async fn ensure_subscription(&self, name: &str, subscription: &str) -> Result<(), Error> {
+    pub async fn ensure_subscription(&self, name: &str, subscription: &str) -> Result<(), Error> {
         let path = self.path(name, &format!("subscription/{subscription}"));
         match self.admin.put(&path, Some(earliest())).await? {
             Answer::Missing => {

@@ -261,6 +261,27 @@ impl Transport {
         .await
     }
 
+    /// Makes a durable subscription that begins with the earliest message, where there is none of that name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when there is no such topic; [`ErrorKind::Unreachable`] when the admin API is.
+    pub async fn ensure_subscription(&self, topic: &str, subscription: &str) -> Result<(), Error> {
+        self.patiently(|| self.ensure_subscription_once(topic, subscription)).await
+    }
+
+    async fn ensure_subscription_once(&self, topic: &str, subscription: &str) -> Result<(), Error> {
+        self.site().ensure_subscription(topic, subscription).await
+    }
+
+    /// Deletes a subscription, whatever it has not acknowledged. For tests.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when there is no such topic or subscription.
+    pub async fn delete_subscription(&self, topic: &str, subscription: &str) -> Result<(), Error> {
+        let path = self.site().path(topic, &format!("subscription/{subscription}?force=true"));
+        self.shared.admin.delete(&path).await?.or_refused(format!("deleting {subscription} of {topic}")).map(drop)
+    }
+
     /// Moves a topic or a partition to another ledger and cuts all who use it off, as a broker does when it
     /// balances its load. For tests.
     ///

@@ -70,6 +70,41 @@ async fn what_is_published_before_anybody_subscribes_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_that_is_gone_is_made_anew_from_the_earliest_message() {
+    on_each_arm(async |arm| {
+        let transport = arm.transport().await;
+        let (topic, subscription) = ("history-partition-1", "janitor");
+        let history = publisher(&transport, topic);
+        let mut positions = Vec::new();
+        for number in 0..3 {
+            positions.extend(history.publish(numbered(None, number)).await.expect("stored"));
+        }
+        transport.delete_subscription(topic, subscription).await.expect("it was there");
+        let gone = transport.skip_to(topic, subscription, positions[1]).await.expect_err("it is gone");
+        assert_eq!(gone.kind(), ErrorKind::NotFound, "{gone}");
+
+        for _ in 0..2 {
+            transport.ensure_subscription(topic, subscription).await.expect("made");
+        }
+        let backlog = async || {
+            let stats = transport.stats(topic).await.expect("statistics");
+            stats["subscriptions"][subscription]["msgBacklog"].as_u64().expect("a number")
+        };
+        assert_eq!(backlog().await, 3);
+        transport.skip_to(topic, subscription, positions[1]).await.expect("it is there");
+        soon("the cursor moves", async {
+            while backlog().await != 1 {
+                tokio::task::yield_now().await
+            }
+        })
+        .await;
+        let nowhere = transport.ensure_subscription("history-partition-99", subscription).await.expect_err("no topic");
+        assert_eq!(nowhere.kind(), ErrorKind::NotFound, "{nowhere}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_with_a_bad_name_is_refused() {
     on_each_arm(async |arm| {
         let error = arm.transport().await.set_up_queue("a/b").await.expect_err("a slash");

@@ -22,7 +22,10 @@ async fn main() -> Result<()> {
     ledger::keep_in(Path::new(&file));
     let worker = Worker::connect(&url).await.context("connecting")?.drain(Duration::from_secs(10));
     let worker = match std::env::var(party::RETENTION_MS) {
-        Ok(text) => worker.retention(Duration::from_millis(text.parse().context(party::RETENTION_MS)?)),
+        Ok(text) => {
+            let retention = Duration::from_millis(text.parse().context(party::RETENTION_MS)?);
+            worker.retention(retention).id_memory(retention)
+        }
         Err(_) => worker,
     };
     let worker = match role.as_str() {

@@ -12,7 +12,9 @@ use everpulse_engine::{DeliveryToken, Effect, LocalResult, Outgoing, SendId};
 use everpulse_protocol::task::{Task, TaskFrame};
 use everpulse_protocol::timer::TimerMessage;
 use everpulse_protocol::{EventId, Failure, FailureKind, Position, RunId, decode, topic};
-use everpulse_transport::{AckToken, Acker, Message as Outbound, Piece, Publisher, PublisherOptions, Transport};
+use everpulse_transport::{
+    AckToken, Acker, ErrorKind, Message as Outbound, Piece, Publisher, PublisherOptions, Transport,
+};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
@@ -266,7 +268,24 @@ impl Carrier {
         self.runtime.spawn(async move {
             failpoint::hit("trim-before");
             let topic = history(back.shard);
-            match transport.skip_to(&topic, topic::JANITOR, upto).await {
+            let mut trimmed = transport.skip_to(&topic, topic::JANITOR, upto).await;
+            if let Err(error) = &trimmed
+                && error.kind() == ErrorKind::NotFound
+            {
+                // Nothing holds history now but the namespace's own retention. Once it is back, this is not said again.
+                tracing::error!(
+                    topic,
+                    subscription = topic::JANITOR,
+                    %error,
+                    "the subscription that keeps history is gone; it is made anew from the earliest entry. If entries \
+                     that are still needed went meanwhile, the shard is refused when it is loaded next"
+                );
+                trimmed = match transport.ensure_subscription(&topic, topic::JANITOR).await {
+                    Ok(()) => transport.skip_to(&topic, topic::JANITOR, upto).await,
+                    Err(error) => Err(error),
+                };
+            }
+            match trimmed {
                 Ok(()) => tracing::debug!(shard = back.shard, %upto, "history is trimmed"),
                 // The next one goes further.
                 Err(error) => tracing::warn!(topic, %error, "history could not be trimmed; it is tried again later"),
