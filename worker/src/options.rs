@@ -14,7 +14,7 @@
 //! | [`engine_threads`](Options::engine_threads) | one per core, at most 4 | threads that poll workflows |
 //! | [`live_runs_per_shard`](Options::live_runs_per_shard) | 128 | futures kept alive; other open runs are replayed |
 //! | [`retention`](Options::retention) | 24 h | how long ends of runs can be asked for, and history can be read back |
-//! | [`id_memory`](Options::id_memory) | the retention | how long ids of inputs and closed runs are remembered after |
+//! | [`id_memory`](Options::id_memory) | the retention, at least 1 h | how long ids of inputs and closed runs are known |
 //! | [`inbox_prefetch`](Options::inbox_prefetch) | 64 | inbox frames per partition that wait in this process |
 //! | time-out of an activity (start to close) | 60 s | `#[activity(timeout = ..)]`, `.timeout(..)` |
 //! | retries of an activity | 200 ms, doubling up to 60 s, for ever | `#[activity(retry(..))]`, `.retry(..)` |
@@ -59,9 +59,14 @@ pub struct Options {
     /// it the ends of runs. Set it alike on all workers of an application; at least a second. The broker may keep what
     /// went for longer: the namespace's retention is its own.
     pub retention: Duration,
-    /// How long after its end a workflow id stays taken, and an input is known when it comes again. At least the
-    /// retention, which it is where nothing is set. A start, signal or cancellation that is on its way for longer
-    /// than three quarters of it (at most five minutes less) is refused as expired, and put to the dead letters.
+    /// How long after its end a workflow id stays taken, and an input is known when it comes again. Where nothing is
+    /// set it is the retention, and at least an hour: a retention of minutes is for the disk, and no reason to take an
+    /// input twice, or to refuse one that was ten minutes on its way. What is set counts as it is, but never less than
+    /// the retention.
+    ///
+    /// A start, signal or cancellation that is on its way for longer than three quarters of it (with 20 minutes and
+    /// more: five minutes less than all of it) is refused as expired, and put to the dead letters. So is one that was
+    /// issued as far ahead of the workers' clocks. Set it alike on all workers.
     pub id_memory: Option<Duration>,
 }
 
@@ -86,7 +91,17 @@ impl Default for Options {
     }
 }
 
+/// Where nothing is set, ids are remembered for at least so long.
+const ID_MEMORY_MIN: Duration = Duration::from_secs(3_600);
+
 impl Options {
+    /// How long history is kept, and ids are remembered.
+    #[must_use]
+    pub fn memory(&self) -> (Duration, Duration) {
+        let retention = self.retention.max(Duration::from_secs(1));
+        (retention, self.id_memory.unwrap_or(ID_MEMORY_MIN).max(retention))
+    }
+
     /// How many attempts of a queue run at a time: at least one.
     #[must_use]
     pub fn concurrency_of(&self, queue: &str) -> usize {
@@ -97,5 +112,24 @@ impl Options {
     #[must_use]
     pub fn prefetch_of(&self, queue: &str) -> usize {
         self.prefetch.unwrap_or_else(|| (self.concurrency_of(queue) / 4).min(64)).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_retention_does_not_shorten_the_memory_of_ids() {
+        let of = |retention, id_memory: Option<u64>| {
+            let (retention, id_memory) = (Duration::from_secs(retention), id_memory.map(Duration::from_secs));
+            let (retention, memory) = Options { retention, id_memory, ..Options::default() }.memory();
+            (retention.as_secs(), memory.as_secs())
+        };
+        assert_eq!(of(300, None), (300, 3_600));
+        assert_eq!(of(86_400, None), (86_400, 86_400));
+        assert_eq!(of(300, Some(600)), (300, 600), "who says so has less");
+        assert_eq!(of(300, Some(60)), (300, 300), "but not less than the retention");
+        assert_eq!(of(0, None), (1, 3_600));
     }
 }

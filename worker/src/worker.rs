@@ -138,8 +138,9 @@ impl Worker {
         self
     }
 
-    /// How long ids of closed runs and of inputs are remembered; the retention by default, and never less. Until then
-    /// a second start of a workflow id finds the first one, and an input that comes twice counts once.
+    /// How long ids of closed runs and of inputs are remembered; the retention by default (at least an hour), and never
+    /// less than the retention. Until then a second start of a workflow id finds the first one, and an input that comes
+    /// twice counts once.
     #[must_use]
     pub fn id_memory(mut self, memory: Duration) -> Self {
         self.options.id_memory = Some(memory);
@@ -191,7 +192,7 @@ impl Worker {
             Some(ActivityRunner::start(registry.clone(), outbox.clone(), self.transport.clone(), options).await?)
         };
         let writer = WriterId(Uuid::now_v7());
-        let retention = self.options.retention.max(Duration::from_secs(1));
+        let (retention, id_memory) = self.options.memory();
         let relay = Relay::start(&self.transport, outbox.clone()).await?;
         let host = if registry.workflows().next().is_some() {
             let setting = Setting {
@@ -207,7 +208,7 @@ impl Worker {
                     payload_bytes_max: self.options.payload_bytes_max,
                     live_runs_max: self.options.live_runs_per_shard,
                     retention_ms: milliseconds(retention),
-                    id_memory_ms: milliseconds(self.options.id_memory.unwrap_or(retention).max(retention)),
+                    id_memory_ms: milliseconds(id_memory),
                     ..everpulse_engine::Options::default()
                 },
                 queue: self.options.inbox_prefetch,
