@@ -148,6 +148,8 @@ pub enum Body {
     /// Ids that are carried forward, and up to where history may be trimmed.
     Remembered {
         closed: Vec<(String, Id)>,
+        /// Inputs of clients.
+        inputs: Vec<Id>,
         /// The first frame that is needed.
         first: Option<u64>,
     },
@@ -330,12 +332,28 @@ fn body(bytes: &[u8]) -> Result<Body, Reason> {
                     let run = Map::of(run, "closed run")?;
                     Ok::<_, Reason>((run.text("workflow_id")?.to_owned(), Id(run.bytes("run_id")?)))
                 });
+                // With the time at which each was recorded; at first without.
+                let inputs = map.list("inputs")?.iter().map(|input| match input {
+                    ValueRef::Array(pair) if pair.len() == 2 => id(&pair[0]),
+                    alone => id(alone),
+                });
                 let window = map.optional("window").map(|window| Map::of(window, "window")?.number("first"));
-                Body::Remembered { closed: closed.collect::<Result<_, _>>()?, first: window.transpose()? }
+                Body::Remembered {
+                    closed: closed.collect::<Result<_, _>>()?,
+                    inputs: inputs.collect::<Result<_, _>>()?,
+                    first: window.transpose()?,
+                }
             }
             other => return Err(format!("has a record of unknown kind {other:?}")),
         })
     })
+}
+
+fn id(value: &ValueRef<'_>) -> Result<Id, Reason> {
+    match value {
+        ValueRef::Binary(bytes) => (*bytes).try_into().map(Id).map_err(|_| "has an id of another size".to_owned()),
+        _ => Err("has an id that is no bytes".to_owned()),
+    }
 }
 
 /// What a received event will be once it is applied.

@@ -138,6 +138,16 @@ impl Judge {
         self.digests.get(&record.seq).is_none_or(|digest| *digest == record.digest)
     }
 
+    /// Whether one of its records was read where it stood.
+    pub fn has_read(&self, seq: u32) -> bool {
+        self.digests.contains_key(&seq)
+    }
+
+    /// Whether an input waits to be applied, as far as the run is known.
+    pub fn may_have_received(&self, event: Id) -> bool {
+        self.run.partial || self.received.contains_key(&event)
+    }
+
     /// How many records the run has.
     pub fn next_seq(&self) -> u32 {
         self.next_seq.unwrap_or(0)

@@ -78,8 +78,10 @@ struct Shard {
     runs: Vec<Judge>,
     run_of: HashMap<Id, usize>,
     open_of: HashMap<String, Id>,
-    /// Where each event took effect.
+    /// Where each event took effect, or is carried that it did.
     events: HashMap<Id, Place>,
+    /// Ids of runs that ended and of inputs that were taken, in frames that may be trimmed; where that is said.
+    remembered: HashMap<Id, Place>,
     /// Runs of which some pieces were carried.
     pieces: HashMap<Id, (u32, Vec<Record>)>,
     /// Frames before this may be trimmed.
@@ -148,7 +150,8 @@ impl Shard {
             Body::Carried { piece, pieces, records } => {
                 return self.carried(record, (*piece, *pieces), records, frame, place, rules, violations);
             }
-            Body::Remembered { first, .. } => {
+            Body::Remembered { first, closed, inputs } => {
+                self.remember(closed, inputs, place, violations);
                 let verified = frame.verified.map_or(0, |verified| verified.number);
                 if let Some(first) = first {
                     self.first_needed = self.first_needed.max(*first);
@@ -248,6 +251,18 @@ impl Shard {
             }
             _ => {
                 // Its beginning is only here. What stood of it since then is in the pieces too.
+                let read = known.and_then(|index| self.runs.get(index));
+                for record in records.iter().filter(|record| !read.is_some_and(|judge| judge.has_read(record.seq))) {
+                    // That something was received says nothing of when it took effect.
+                    if matches!(record.body, Body::Received { .. }) {
+                        continue;
+                    }
+                    if let Some(first) = self.events.insert(record.event, place) {
+                        let message = format!("event {} is carried, but took effect before, at {first}", record.event);
+                        let workflow_id = record.workflow_id.clone();
+                        violations.push(place.fault(Kind::EventTwice, message).of(workflow_id, run_id));
+                    }
+                }
                 let mut judge = Judge::new(self.shard, &records[0], frame.writer, true);
                 for record in &records {
                     judge.apply(record, place, rules, violations);
@@ -267,8 +282,41 @@ impl Shard {
         }
     }
 
+    /// Ids that are remembered in the place of frames that may be trimmed: none of them takes effect again.
+    fn remember(&mut self, closed: &[(String, Id)], inputs: &[Id], place: Place, violations: &mut Vec<Violation>) {
+        for event in inputs {
+            self.remembered.entry(*event).or_insert(place);
+        }
+        for (workflow_id, run_id) in closed {
+            self.remembered.entry(*run_id).or_insert(place);
+            let Some(judge) = self.run_of.get(run_id).and_then(|index| self.runs.get(*index)) else { continue };
+            let mut fault = |message: &str| {
+                violations.push(place.fault(Kind::Carried, message.to_owned()).of(workflow_id.clone(), *run_id));
+            };
+            if judge.run.status == Status::Open {
+                fault("the run is remembered as one that ended, but it is open");
+            }
+            if judge.run.workflow_id != *workflow_id {
+                fault("the run is remembered under another workflow id");
+            }
+        }
+    }
+
     /// An event takes effect once in its shard. Being received is no effect, but nothing is received after it.
     fn check_event(&mut self, record: &Record, place: Place, fault: &mut impl FnMut(Kind, String)) {
+        let event = match &record.body {
+            Body::Received { event, .. } => *event,
+            _ => record.event,
+        };
+        // What was received before it was remembered is applied after it. Of a run that is known in part it is not known
+        // what it has received.
+        let waits = self.run_of.get(&record.run_id).and_then(|index| self.runs.get(*index));
+        if let Some(first) = self.remembered.get(&event)
+            && !waits.is_some_and(|judge| judge.may_have_received(event))
+        {
+            fault(Kind::EventTwice, format!("event {event} was taken before, as is remembered at {first}"));
+            return;
+        }
         let mut once = |event: Id| {
             if let Some(first) = self.events.insert(event, place) {
                 fault(Kind::EventTwice, format!("event {event} took effect before, at {first}"));

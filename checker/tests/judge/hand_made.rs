@@ -113,6 +113,14 @@ pub fn carried<const N: usize>(piece: u32, pieces: u32, records: [Record; N]) ->
     body("carried", [("piece", piece.into()), ("pieces", pieces.into()), ("records", records)])
 }
 
+/// Ids of inputs and of runs that ended, as they are carried forward.
+pub fn remembered<const N: usize, const M: usize>(inputs: [u128; N], closed: [u128; M]) -> Record {
+    let inputs = inputs.map(|input| Value::Array(vec![id(input), 1_000.into()]));
+    let closed = closed.map(|run| map([("workflow_id", format!("order-{run}").into()), ("run_id", id(run))]));
+    let fields = [("inputs", Value::Array(inputs.to_vec())), ("closed", Value::Array(closed.to_vec()))];
+    Record::new(0, 0, 0, body("remembered", fields))
+}
+
 /// The end of a carrying: earlier frames are not needed any more.
 pub fn needs_from(first: u64) -> Record {
     let window = map([("first", first.into()), ("since", 0.into()), ("expired", 0.into())]);

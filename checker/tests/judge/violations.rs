@@ -228,6 +228,72 @@ fn what_is_carried_in_part_is_seen() {
 }
 
 #[test]
+fn an_event_that_took_effect_in_a_trimmed_frame_is_known_where_its_run_is_carried() {
+    let signalled = |run, seq, event| {
+        Record::new(run, seq, event, body("signalled", [("name", "go".into()), ("value", payload())]))
+    };
+    for (event, kinds) in [(77, &[Kind::EventTwice][..]), (78, &[])] {
+        for after in [false, true] {
+            let mut partition = Partition::default();
+            partition.write([start(1)]);
+            partition.write([signalled(1, 1, 77)]);
+            partition.write([start(2)]);
+            if !after {
+                partition.write([signalled(2, 1, event)]);
+            }
+            partition.write([record(9, carried(0, 1, [start(1), signalled(1, 1, 77)]))]);
+            partition.write([needs_from(2)]);
+            if after {
+                partition.write([signalled(2, 1, event)]);
+            }
+            partition.entries.drain(..2);
+            expect(partition, kinds);
+        }
+    }
+}
+
+#[test]
+fn an_event_that_took_effect_in_a_trimmed_frame_is_known_where_it_is_remembered() {
+    let signalled =
+        |event| record(1, body("signalled", [("name", "go".into()), ("value", payload())])).set("event", id(event));
+    let trimmed = |last: Record| {
+        let mut partition = Partition::default();
+        partition.write([]);
+        partition.write([start(1)]);
+        partition.write([remembered([77], [5])]);
+        partition.write([needs_from(1)]);
+        partition.write([last]);
+        partition.entries.drain(..1);
+        partition
+    };
+    expect(trimmed(signalled(78)), &[]);
+    expect(trimmed(signalled(77)), &[Kind::EventTwice]);
+    expect(trimmed(received(1, 77, 1, bare("resume"))), &[Kind::EventTwice]);
+    expect(trimmed(start(6)), &[]);
+    expect(trimmed(start(5)), &[Kind::EventTwice]);
+}
+
+#[test]
+fn what_was_received_and_remembered_may_still_be_applied() {
+    let mut partition = Partition::default();
+    partition.write([start(1)]);
+    partition.write([received(1, 77, 1, bare("resume"))]);
+    partition.write([remembered([77], [])]);
+    partition.write([received(2, 77, 2, bare("resume"))]);
+    partition.write([applied(3, 77)]);
+    expect(partition, &[]);
+}
+
+#[test]
+fn a_run_that_is_remembered_as_ended_has_ended() {
+    let mut partition = Partition::default();
+    partition.write([start(1), start(2)]);
+    partition.write([record(1, bare("timed_out")).closes("timed_out")]);
+    partition.write([remembered([], [1, 2])]);
+    expect(partition, &[Kind::Carried]);
+}
+
+#[test]
 fn what_is_trimmed_beyond_what_was_carried_is_seen() {
     let mut partition = carrying("checkout");
     partition.entries.drain(..3);
