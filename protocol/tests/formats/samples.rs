@@ -1,0 +1,270 @@
+//! A value of each kind that is stored or sent, with all of its fields.
+
+use bytes::Bytes;
+use everpulse_protocol::codec::Body;
+use everpulse_protocol::dead_letter::{DeadLetter, Letter};
+use everpulse_protocol::event::{Event, EventBody, IdPolicy, InboxFrame, NextAttempt, Outcome, ReplyTo, Start};
+use everpulse_protocol::history::{
+    Close, CloseStatus, ClosedRun, CommandKind, CommandMark, Frame, Hash, Parked, ParkedKind, QueueMark, Record,
+    RecordBody, Verified, Window,
+};
+use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame};
+use everpulse_protocol::shard::Config;
+use everpulse_protocol::task::{Control, OnExhausted, RetryPolicy, Task, TaskFrame, TaskOptions};
+use everpulse_protocol::timer::{TimerMessage, Wake};
+use everpulse_protocol::view::{PendingStep, RunStatus, RunView};
+use everpulse_protocol::{
+    EventId, Failure, FailureKind, Payload, Position, RequestId, RunId, Timestamp, WorkflowId, WriterId,
+};
+use uuid::Uuid;
+
+use crate::{Sample, body, message};
+
+const RUN: RunId = RunId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001));
+const CLIENT: &str = "0190c";
+
+pub(crate) fn all() -> Vec<Sample> {
+    let mut all = vec![
+        message("history", &frame()),
+        message(
+            "inbox",
+            &InboxFrame { shard: 3, events: vec![event(EventBody::Resume), event(EventBody::Start(start()))] },
+        ),
+        message("tasks", &TaskFrame { tasks: vec![task(), task()] }),
+        message("control", &Control { cancelled: vec![task().id] }),
+        message("timer.wake", &TimerMessage::Wake(wake())),
+        message("timer.retry", &TimerMessage::Retry { due: Timestamp(1_900), task: Box::new(task()) }),
+        message("dead_letter.task", &dead(Letter::Task(Box::new(task())))),
+        message("dead_letter.event", &dead(Letter::Event(Box::new(event(EventBody::Resume))))),
+        message(
+            "dead_letter.unreadable",
+            &dead(Letter::Unreadable { topic: "activity.mail".into(), bytes: Bytes::from_static(b"\xff?") }),
+        ),
+        message("replies", &ReplyFrame { replies: vec![Reply { request: request(), body: ReplyBody::Accepted }] }),
+    ];
+    all.extend(events().iter().map(|value| body("event", value)));
+    all.extend(records().iter().map(|value| body("record", value)));
+    all.extend(replies().iter().map(|value| body("reply", value)));
+    all
+}
+
+fn id() -> WorkflowId {
+    WorkflowId::new("order-42").expect("a good id")
+}
+
+fn request() -> RequestId {
+    RequestId(Uuid::from_u128(77))
+}
+
+fn reply_to() -> ReplyTo {
+    ReplyTo { client: CLIENT.into(), request: request() }
+}
+
+fn payload() -> Payload {
+    Payload { encoding: "zstd+msgpack".into(), data: Bytes::from_static(&[0x28, 0xb5, 0x2f]) }
+}
+
+fn failure() -> Failure {
+    Failure {
+        kind: FailureKind::Exhausted,
+        type_name: "PaymentError".into(),
+        message: "the card was declined".into(),
+        chain: vec!["no connection".into()],
+        value: Some(payload()),
+        attempts: Some(5),
+        last: Some(FailureKind::TimedOut),
+    }
+}
+
+fn start() -> Start {
+    Start {
+        workflow: "checkout".into(),
+        version: Some(2),
+        args: payload(),
+        policy: IdPolicy::RestartWhenClosed,
+        tags: vec!["eu".into()],
+        start_at: Some(Timestamp(2_000)),
+        timeout_ms: Some(60_000),
+    }
+}
+
+fn event(what: EventBody) -> Event {
+    Event {
+        id: EventId(Uuid::from_u128(78)),
+        workflow_id: id(),
+        run_id: Some(RUN),
+        sent_at: Timestamp(1_000),
+        reply_to: Some(reply_to()),
+        body: Body::of(&what),
+    }
+}
+
+fn task() -> Task {
+    Task {
+        id: EventId(Uuid::from_u128(79)),
+        workflow_id: id(),
+        run_id: RUN,
+        shard: 3,
+        step: 4,
+        queue: "mail".into(),
+        activity: "charge".into(),
+        args: payload(),
+        attempt: 2,
+        scheduled_at: Timestamp(1_100),
+        options: TaskOptions {
+            start_to_close_ms: 30_000,
+            heartbeat_ms: Some(5_000),
+            retry: RetryPolicy { initial_ms: 200, factor_percent: 150, max_ms: 60_000, max_attempts: Some(5) },
+            exhausted: OnExhausted::Park,
+        },
+        heartbeat: Some(payload()),
+        failures: vec![failure()],
+        attempts_before: 1,
+    }
+}
+
+fn wake() -> Wake {
+    Wake { shard: 3, number: 17, due: Timestamp(4_000) }
+}
+
+fn dead(letter: Letter) -> DeadLetter {
+    DeadLetter { at: Timestamp(1_800), reason: "all attempts failed".into(), letter }
+}
+
+fn close() -> Close {
+    Close { status: CloseStatus::Failed, outcome: Outcome::Failed(failure()) }
+}
+
+fn record() -> Record {
+    let mark = |no, kind| CommandMark {
+        no,
+        kind,
+        name: "charge".into(),
+        queue: "mail".into(),
+        due: Some(Timestamp(3_000)),
+        eager: true,
+    };
+    Record {
+        workflow_id: id(),
+        run_id: RUN,
+        seq: 6,
+        event: EventId(Uuid::from_u128(80)),
+        at: Timestamp(1_200),
+        body: Body::of(&RecordBody::Resumed),
+        commands: vec![
+            mark(0, CommandKind::Activity),
+            mark(1, CommandKind::Timer),
+            mark(2, CommandKind::Step),
+            mark(1, CommandKind::Cancel),
+        ],
+        close: Some(close()),
+    }
+}
+
+fn frame() -> Frame {
+    Frame {
+        shard: 3,
+        number: 18,
+        previous: Hash([7; 32]),
+        writer: WriterId(Uuid::from_u128(81)),
+        verified: Some(Verified { number: 17, position: Position { ledger: 5, entry: 17 } }),
+        at: Timestamp(1_300),
+        config: Some(Config::new(16, 4)),
+        wake: Some(wake()),
+        sent_below: 16,
+        queues: vec![QueueMark { queue: "mail".into(), position: Position { ledger: 6, entry: 2 } }],
+        records: vec![record()],
+    }
+}
+
+fn events() -> Vec<EventBody> {
+    vec![
+        EventBody::Start(start()),
+        EventBody::Signal { name: "Approved".into(), value: payload() },
+        EventBody::ActivitySettled { step: 4, attempt: 2, outcome: Outcome::Done(payload()) },
+        EventBody::StepSettled { step: 5, outcome: Outcome::Failed(failure()) },
+        EventBody::AttemptFailed { step: 4, attempt: 1, failure: failure(), next: NextAttempt::At(Timestamp(1_400)) },
+        EventBody::Cancel { reason: "enough".into() },
+        EventBody::Terminate { reason: "now".into() },
+        EventBody::Resume,
+        EventBody::Describe,
+        EventBody::AskResult,
+        EventBody::AskPublished { name: "Stage".into() },
+        EventBody::Wake { shard: 3, number: 17 },
+    ]
+}
+
+fn records() -> Vec<RecordBody> {
+    let parked = Parked { kind: ParkedKind::Diverged, message: "diverged at command 7".into() };
+    let closed = ClosedRun {
+        workflow_id: id(),
+        run_id: RUN,
+        workflow: "checkout".into(),
+        version: 2,
+        started_at: Timestamp(1_000),
+        closed_at: Timestamp(1_500),
+        status: CloseStatus::TimedOut,
+    };
+    vec![
+        RecordBody::Started { start: start(), version: 2, reply_to: Some(reply_to()) },
+        RecordBody::Signalled { name: "Approved".into(), value: payload() },
+        RecordBody::ActivitySettled { step: 4, attempt: 2, outcome: Outcome::Done(payload()) },
+        RecordBody::AttemptFailed { step: 4, attempt: 2, failure: failure(), next: NextAttempt::Redrive },
+        RecordBody::StepSettled { step: 5, outcome: Outcome::Failed(failure()) },
+        RecordBody::TimerFired { step: 1 },
+        RecordBody::CancelRequested { reason: "enough".into() },
+        RecordBody::Terminated { reason: "now".into() },
+        RecordBody::TimedOut,
+        RecordBody::Received { event: event(EventBody::Resume), attempt: 2 },
+        RecordBody::Applied { event: EventId(Uuid::from_u128(78)) },
+        RecordBody::Parked { reason: parked },
+        RecordBody::Resumed,
+        RecordBody::Carried { piece: 1, pieces: 2, records: vec![record()], commands: vec![(4, 12)] },
+        RecordBody::Remembered {
+            closed: vec![closed],
+            inputs: vec![(EventId(Uuid::from_u128(78)), Timestamp(1_250))],
+            window: Some(Window { first: 12, since: Timestamp(900), expired: Timestamp(950) }),
+        },
+    ]
+}
+
+fn replies() -> Vec<ReplyBody> {
+    let pending = PendingStep {
+        no: 4,
+        kind: CommandKind::Activity,
+        name: "charge".into(),
+        queue: "mail".into(),
+        attempt: 2,
+        last_error: Some("no connection".into()),
+        next_at: Some(Timestamp(1_400)),
+        parked: true,
+    };
+    let view = RunView {
+        workflow_id: id(),
+        run_id: RUN,
+        workflow: "checkout".into(),
+        version: 2,
+        status: RunStatus::Parked,
+        tags: vec!["eu".into()],
+        started_at: Timestamp(1_000),
+        closed_at: Some(Timestamp(1_500)),
+        close: Some(close()),
+        parked: Some(Parked { kind: ParkedKind::Poisonous, message: "took its worker down".into() }),
+        cancel_requested: true,
+        records: 7,
+        pending: vec![pending],
+    };
+    vec![
+        ReplyBody::Started { run_id: RUN, attached: true },
+        ReplyBody::Taken { run_id: RUN, open: true },
+        ReplyBody::Open { run_id: RUN },
+        ReplyBody::Closed { run_id: RUN, close: Box::new(close()) },
+        ReplyBody::Description(Box::new(view)),
+        ReplyBody::Published { value: Some(payload()) },
+        ReplyBody::Accepted,
+        ReplyBody::AlreadyClosed { run_id: RUN },
+        ReplyBody::NotFound,
+        ReplyBody::Expired { message: "longer ago than ids are remembered".into() },
+        ReplyBody::Invalid { message: "cannot be read".into() },
+    ]
+}
