@@ -275,4 +275,41 @@ mod tests {
             assert_eq!(book.runs.contains_key(&RUN), incomplete.is_none());
         }
     }
+
+    /// In bytes, of this process.
+    fn resident() -> usize {
+        let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux says it");
+        let pages: usize = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
+        pages * 4_096
+    }
+
+    /// `cargo test -p everpulse-engine --lib -- --ignored --nocapture`: the figures of
+    /// `docs/decisions/carrying-and-trimming.md`.
+    #[test]
+    #[ignore = "it measures, and has to be alone in its process"]
+    fn what_is_remembered_takes_no_more_room_than_is_documented() {
+        const COUNT: u128 = 1_000_000;
+        let mut book = Book::default();
+        let before = resident();
+        for n in 0..COUNT {
+            let closed = ClosedRun {
+                workflow_id: WorkflowId::new(format!("order-{n:08}")).expect("a good id"),
+                run_id: RunId(Uuid::from_u128(n)),
+                workflow: "checkout".to_owned(),
+                version: 1,
+                started_at: Timestamp(1),
+                closed_at: Timestamp(2),
+                status: everpulse_protocol::history::CloseStatus::Completed,
+            };
+            book.absorb_remembered(&[closed], &[], None, 7);
+        }
+        let closed = (resident() - before) / COUNT as usize;
+        let before = resident();
+        for n in 0..COUNT {
+            book.absorb_remembered(&[], &[(EventId(Uuid::from_u128(n)), Timestamp(1))], None, 7);
+        }
+        let input = (resident() - before) / COUNT as usize;
+        println!("{closed} bytes for each closed run, {input} for each input");
+        assert!(closed < 360 && input < 120, "{closed} and {input} bytes");
+    }
 }
