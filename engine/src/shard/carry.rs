@@ -43,6 +43,8 @@ const PACE_MS: u64 = 20;
 const SKEW_MS_MAX: u64 = 300_000;
 /// When nothing arrived for so long, nothing waits in the inbox.
 const QUIET_MS: u64 = 60_000;
+/// So much is left where nobody comes to a shard: to look after it writes frames, too.
+const LEFT_BYTES: u64 = 8 * 1024;
 /// Frames are marked so far apart that there are at most about so many marks in the retention.
 const MARKS: u64 = 64;
 /// In so many steps goes by what is remembered.
@@ -132,9 +134,10 @@ impl Shard {
         self.options.trim_bytes_min.max(2 * carried as u64).max(1)
     }
 
-    /// Whether some of history can go, now or once it is old enough.
+    /// Whether some of history can go, now or once it is old enough, so that somebody has to come.
     pub(super) fn has_to_carry(&self) -> bool {
-        self.carry.carrying.is_some() || self.carry.bytes - self.carry.gone >= self.worth_trimming()
+        let left = self.carry.bytes - self.carry.gone;
+        self.carry.carrying.is_some() || left >= self.worth_trimming().max(LEFT_BYTES)
     }
 
     /// When the next piece is to be carried, or the next carrying begins.
