@@ -7,6 +7,7 @@ pub mod clients;
 pub mod coverage;
 pub mod deny;
 pub mod fuzz;
+pub mod guarantees;
 pub mod pulsar;
 pub mod purity;
 pub mod sim;

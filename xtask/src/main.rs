@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use xtask::{bench, ci, clients, coverage, deny, fuzz, pulsar, purity, sim, soak};
+use xtask::{bench, ci, clients, coverage, deny, fuzz, guarantees, pulsar, purity, sim, soak};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "The project's own commands")]
@@ -21,6 +21,8 @@ enum Top {
     Bench(bench::Bench),
     /// Only the check of the invariants that manifests and lints can prove.
     Purity,
+    /// Are the tests there that `docs/guarantees.md` names?
+    Guarantees,
     /// Other people's clients on our broker and on Apache Pulsar.
     Clients(clients::Options),
     /// The table of what the broker covers: is it as the tests say?
@@ -117,6 +119,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Top::Ci(options) => ci::run(&options)?,
         Top::Purity => purity::check()?,
+        Top::Guarantees => guarantees::check()?,
         Top::Clients(options) => clients::run(&options)?,
         Top::Coverage(options) => coverage::run(options)?,
         Top::Deny => deny::run()?,

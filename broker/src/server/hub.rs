@@ -263,7 +263,7 @@ impl Hub {
         }
         if let Some(storage) = &mut state.storage {
             if !state.items.is_empty() {
-                storage.submit(state.items.drain(..));
+                storage.submit(&mut state.items);
             }
             // After everything that led to this state has been given to the log.
             if std::mem::take(&mut state.snapshot_wanted) {

@@ -111,7 +111,7 @@ impl World {
                     _ => {}
                 }
             }
-            self.storage.submit(items.into_iter());
+            self.storage.submit(&mut items);
         }
         if std::mem::take(&mut self.snapshot_wanted) {
             self.storage.store_snapshot(&self.broker.snapshot());
@@ -248,9 +248,9 @@ fn history(seed: u64) -> (usize, usize) {
             topic.handle_restart(delivered);
         }
         receipts += live(&mut world, life, &mut dice, &mut topics, delivered);
-        if dice.one_in(3) && !files.sync_has_failed() {
-            // Only the process ended. What the next one finds need not be on disk when the power fails then. (Of what a
-            // failed sync has left in the cache no process could tell that it never will be.)
+        if dice.one_in(3) {
+            // Only the process ended. What the next one finds need not be on disk when the power fails then, and what a
+            // failed sync has left in the cache never will be by itself.
             drop(world);
             files.after_kill();
         } else {
@@ -293,7 +293,7 @@ fn live(
                 }
             }
             7 => world.tick(),
-            8 if dice.one_in(4) => world.files.fail_sync(),
+            8 if dice.one_in(4) => world.files.fail_syncs(1 + dice.below(3)),
             9 if dice.one_in(3) => {
                 let room = dice.one_in(2).then(|| world.files.used() + dice.below(5000));
                 world.files.set_capacity(room);

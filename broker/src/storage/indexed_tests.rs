@@ -105,7 +105,7 @@ fn a_segment_in_which_a_write_failed_has_no_index() {
     let mut log = open(dir.path(), &options);
     log.write_one_by_one(std::iter::once(topic()).chain((0..10).map(message)));
     options.disk.set(0);
-    log.storage.submit((10..15).map(message));
+    log.storage.submit(&mut (10..15).map(message).collect());
     assert_eq!(log.answers(5), [None; 5]);
     options.disk.set(u64::MAX);
     log.write_one_by_one((15..20).map(message));

@@ -8,6 +8,7 @@
 //! DIR/log-00000007.seg   records, oldest segment first; written by one thread, one sync for all that is queued
 //! DIR/log-00000007.idx   what recovery needs of a closed segment; can be lost
 //! DIR/spare.tmp          a segment to be, made ahead
+//! DIR/reserve            room for a snapshot when the disk is full
 //! DIR/snapshot.json      the state as of a point of the log, so that older segments can go
 //! ```
 
@@ -22,6 +23,7 @@ mod indexed_tests;
 pub mod lock;
 pub mod record;
 pub mod recover;
+mod reserve;
 pub mod segment;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod simulated;

@@ -202,21 +202,23 @@ impl Recovering<'_> {
             recovered.torn_bytes += len - offset as u64;
             tracing::info!(path = %self.path.display(), offset, reason, "cut what a crash had left half written");
         }
-        if len > offset as u64 {
-            let cut = file.set_len(offset as u64).and_then(|()| file.sync_all());
-            cut.map_err(Error::io("cut", &self.path))?;
+        // Also one that seems to end there: what was cut by a process whose sync failed is cut in memory only.
+        if self.last || len > offset as u64 {
+            file.set_len(offset as u64).map_err(Error::io("cut", &self.path))?;
         }
+        if self.last {
+            write_again(&*file, offset).map_err(Error::io("write again", &self.path))?;
+        }
+        file.sync_all().map_err(Error::io("sync", &self.path))?;
         let (index, end) = (builder.finish(), offset as u32);
-        recovered.disk_bytes += self.leave_index(&*file, &index, Subject { segment: self.number, salt, end });
+        recovered.disk_bytes += self.leave_index(&index, Subject { segment: self.number, salt, end });
         Ok(Some(Found { file, index, salt, end }))
     }
 
     /// So that the segment need not be read again. Says how many bytes it takes.
-    fn leave_index(&self, file: &dyn OpenFile, index: &Index, subject: Subject) -> u64 {
+    fn leave_index(&self, index: &Index, subject: Subject) -> u64 {
         let bytes = index.encode(subject);
-        // An index says that its segment is on disk: what a killed process had written need not be, yet.
-        let written = file.sync_all().and_then(|()| index::write(self.files, self.dir, self.number, &bytes));
-        match written {
+        match index::write(self.files, self.dir, self.number, &bytes) {
             Ok(()) => bytes.len() as u64,
             Err(error) => {
                 let path = index::path(self.dir, self.number);
@@ -225,6 +227,19 @@ impl Recovering<'_> {
             }
         }
     }
+}
+
+/// Everything up to there, as it is. What is recovered is promised from now on, and a killed process may have left it in the
+/// operating system's memory only: after a sync that failed, no later sync writes that, though it says it did.
+fn write_again(file: &dyn OpenFile, end: usize) -> io::Result<()> {
+    let mut window = Window::new(file, end as u64, WINDOW_BYTES);
+    let mut at = 0;
+    while at < end {
+        let bytes = window.at(at, WINDOW_BYTES)?;
+        file.write_all_at(bytes, at as u64)?;
+        at += bytes.len();
+    }
+    Ok(())
 }
 
 /// A file in pieces.

@@ -30,9 +30,8 @@ struct State {
     dead: bool,
     operations: u64,
     capacity: Option<u64>,
-    sync_fails: bool,
-    /// One has failed: what it should have written is in the cache, and will never be on the disk.
-    sync_failed: bool,
+    /// So many syncs fail from now on.
+    failing_syncs: u64,
 }
 
 #[derive(Debug, Default)]
@@ -95,9 +94,10 @@ impl MemoryFiles {
         self.state().capacity = bytes;
     }
 
-    /// The next sync fails.
-    pub fn fail_sync(&self) {
-        self.state().sync_fails = true;
+    /// So many syncs of files fail from now on: what they should have written stays in the cache, and no later sync
+    /// writes it.
+    pub fn fail_syncs(&self, count: u64) {
+        self.state().failing_syncs = count;
     }
 
     /// Another disk with the same files.
@@ -113,14 +113,10 @@ impl MemoryFiles {
         MemoryFiles(Arc::new(Mutex::new(State { nodes, names, durable_names, ..State::default() })))
     }
 
-    pub fn sync_has_failed(&self) -> bool {
-        self.state().sync_failed
-    }
-
     /// The disk as the next process finds it: all that was written is there, and what was not synced still is not.
     pub fn after_kill(&self) {
         let mut state = self.state();
-        (state.dead, state.fuse, state.sync_fails) = (false, None, false);
+        (state.dead, state.fuse, state.failing_syncs) = (false, None, 0);
     }
 
     /// The disk as it is found when the power is back.
@@ -218,6 +214,21 @@ impl Node {
     fn sync(&mut self) {
         for op in self.pending.drain(..) {
             op.apply(&mut self.durable);
+        }
+    }
+
+    /// Half of it gets to the disk, also of a write, and nobody will write the rest.
+    fn sync_half(&mut self) {
+        let half = self.pending.len() / 2;
+        for (index, op) in self.pending.drain(..).enumerate() {
+            match op {
+                DataOp::Write { at, mut bytes } if index == half => {
+                    bytes.truncate(bytes.len() / 2);
+                    DataOp::Write { at, bytes }.apply(&mut self.durable);
+                }
+                op if index < half => op.apply(&mut self.durable),
+                _ => {}
+            }
         }
     }
 
@@ -371,13 +382,9 @@ impl OpenFile for MemoryFile {
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state();
         state.change()?;
-        if std::mem::take(&mut state.sync_fails) {
-            state.sync_failed = true;
-            // Half of it got there, and nobody will write the rest.
-            let node = &mut state.nodes[self.node];
-            let half = node.pending.len() / 2;
-            let ops: Vec<DataOp> = node.pending.drain(..).take(half).collect();
-            ops.iter().for_each(|op| op.apply(&mut node.durable));
+        if state.failing_syncs > 0 {
+            state.failing_syncs -= 1;
+            state.nodes[self.node].sync_half();
             return Err(io::Error::other("the disk could not sync"));
         }
         state.nodes[self.node].sync();

@@ -43,9 +43,15 @@ pub fn write(files: &dyn Files, dir: &Path, log: LogPoint, body: &[u8]) -> std::
 /// It cannot be written; the one before is intact then.
 pub fn replace(files: &dyn Files, dir: &Path, path: &Path, parts: &[&[u8]]) -> std::io::Result<()> {
     let temporary = path.with_extension("tmp");
-    let file = files.create(&temporary)?;
-    file.write_all_at(&parts.concat(), 0)?;
-    file.sync_all()?;
+    let written = files.create(&temporary).and_then(|file| {
+        file.write_all_at(&parts.concat(), 0)?;
+        file.sync_all()
+    });
+    if let Err(error) = written {
+        // Half of it would take room that may be what was missing.
+        let _ = files.remove(&temporary);
+        return Err(error);
+    }
     files.rename(&temporary, path)?;
     files.sync_dir(dir)
 }

@@ -62,9 +62,8 @@ impl Spares {
 
     /// Makes them while the caller waits, so that a test knows when.
     #[cfg(any(test, feature = "fuzzing"))]
-    pub fn by_caller(mut self) -> Spares {
+    pub fn work_alone(&mut self) {
         self.maker = Maker::Caller;
-        self
     }
 
     /// How many bytes one takes; they are counted as the disk's from the moment it is begun.
@@ -125,15 +124,17 @@ impl Spares {
         }
     }
 
-    /// The disk is full: what is ready is removed, and none is made for this segment.
-    pub fn give_back(&mut self) {
-        if self.take().is_some() {
+    /// The disk is full: what is ready is removed, and none is made for this segment. True if there was one.
+    pub fn give_back(&mut self) -> bool {
+        let ready = self.take().is_some();
+        if ready {
             self.remove();
         }
         let mut state = self.state();
         if matches!(*state, State::None) {
             *state = State::Declined;
         }
+        ready
     }
 
     /// What was taken could not be used. It stays counted no longer, and is made anew or removed at the next start.
@@ -217,14 +218,16 @@ mod tests {
     }
 
     fn spares(options: &Options, shared: &Arc<Shared>) -> Spares {
-        Spares::new(Path::new(DIR), options.clone(), shared.clone())
+        let mut spares = Spares::new(Path::new(DIR), options.clone(), shared.clone());
+        spares.work_alone();
+        spares
     }
 
     #[test]
     fn one_is_made_whole_and_given_once() {
         let (files, shared) = (MemoryFiles::default(), shared());
         let options = options(&files);
-        let mut spares = spares(&options, &shared).by_caller();
+        let mut spares = spares(&options, &shared);
         assert!(spares.take().is_none());
         spares.make();
         spares.make();
@@ -240,7 +243,7 @@ mod tests {
     fn what_a_crash_left_is_removed() {
         let (files, shared) = (MemoryFiles::default(), shared());
         let options = options(&files);
-        spares(&options, &shared).by_caller().make();
+        spares(&options, &shared).make();
         assert!(files.used() > 0);
         spares(&options, &shared);
         assert_eq!(files.used(), 0);
@@ -251,7 +254,7 @@ mod tests {
         let (files, shared) = (MemoryFiles::default(), shared());
         let disk = DiskLimit::default();
         let options = Options { disk: disk.clone(), ..options(&files) };
-        let mut spares = spares(&options, &shared).by_caller();
+        let mut spares = spares(&options, &shared);
         let two = 2 * u64::from(options.segment_bytes);
         disk.set(two - 1);
         spares.make();

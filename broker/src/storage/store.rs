@@ -14,7 +14,7 @@ use super::cache::Cache;
 use super::files::OpenFile;
 use super::record::{self, Kind};
 use super::segment;
-use super::writer::{Command, Completion, Item, Queue, Writer};
+use super::writer::{self, Command, Completion, Item, Queue, Writer};
 use crate::semantics::{Location, Snapshot};
 
 /// What the writing thread and the readers have in common.
@@ -116,7 +116,7 @@ fn payload(record: &Bytes) -> Option<Bytes> {
 #[cfg(any(test, feature = "fuzzing"))]
 #[derive(Debug)]
 pub struct ByHand {
-    writer: Writer,
+    writer: Arc<Mutex<Writer>>,
     queue: Arc<Queue>,
 }
 
@@ -126,7 +126,7 @@ impl ByHand {
     pub fn step(&mut self) {
         let mut commands = Vec::new();
         self.queue.try_take(&mut commands);
-        self.writer.handle(&mut commands);
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).handle(&mut commands);
     }
 }
 
@@ -134,6 +134,7 @@ impl ByHand {
 #[derive(Debug)]
 pub struct Storage {
     queue: Arc<Queue>,
+    writer: Arc<Mutex<Writer>>,
     epoch: u64,
     reader: Reader,
     thread: Option<JoinHandle<()>>,
@@ -157,9 +158,10 @@ impl Storage {
         needed: BTreeMap<u32, u64>,
         on_completion: impl FnMut(Completion) + Send + 'static,
     ) -> io::Result<Storage> {
-        let (mut storage, writer) = Storage::prepare(dir, options, recovered, needed, Box::new(on_completion))?;
-        let queue = storage.queue.clone();
-        let thread = std::thread::Builder::new().name("everpulse-log".into()).spawn(move || writer.run(&queue))?;
+        let mut storage = Storage::prepare(dir, options, recovered, needed, Box::new(on_completion))?;
+        let (queue, writer) = (storage.queue.clone(), storage.writer.clone());
+        let work = move || writer::run(&writer, &queue);
+        let thread = std::thread::Builder::new().name("everpulse-log".into()).spawn(work)?;
         storage.thread = Some(thread);
         Ok(storage)
     }
@@ -176,9 +178,10 @@ impl Storage {
         needed: BTreeMap<u32, u64>,
         on_completion: impl FnMut(Completion) + Send + 'static,
     ) -> io::Result<(Storage, ByHand)> {
-        let (storage, writer) = Storage::prepare(dir, options, recovered, needed, Box::new(on_completion))?;
-        let queue = storage.queue.clone();
-        Ok((storage, ByHand { writer: writer.alone(), queue }))
+        let storage = Storage::prepare(dir, options, recovered, needed, Box::new(on_completion))?;
+        let (queue, writer) = (storage.queue.clone(), storage.writer.clone());
+        writer.lock().unwrap_or_else(PoisonError::into_inner).work_alone();
+        Ok((storage, ByHand { writer, queue }))
     }
 
     fn prepare(
@@ -187,7 +190,7 @@ impl Storage {
         recovered: &super::recover::Recovered,
         needed: BTreeMap<u32, u64>,
         on_completion: super::writer::Answer,
-    ) -> io::Result<(Storage, Writer)> {
+    ) -> io::Result<Storage> {
         let shared = Arc::new(Shared::new(recovered.disk_bytes, options.cache_bytes));
         for (number, salt) in &recovered.segments {
             shared.opened(*number, options.files.open(&segment::path(dir, *number))?, *salt);
@@ -196,8 +199,9 @@ impl Storage {
         let writer = Writer::new(dir.to_owned(), options, shared.clone(), next_segment, on_completion);
         let mut all: BTreeMap<u32, u64> = recovered.segments.iter().map(|(number, _)| (*number, 0)).collect();
         all.extend(needed);
-        let storage = Storage {
+        Ok(Storage {
             queue: Arc::default(),
+            writer: Arc::new(Mutex::new(writer)),
             epoch: 0,
             reader: Reader { dir: dir.to_owned(), shared },
             thread: None,
@@ -205,8 +209,7 @@ impl Storage {
             open_segment: next_segment,
             covered: VecDeque::new(),
             snapshot_failed: false,
-        };
-        Ok((storage, writer))
+        })
     }
 
     pub fn reader(&self) -> Reader {
@@ -221,18 +224,31 @@ impl Storage {
         self.open_segment
     }
 
-    /// Gives items to the writing thread, all at once so that they share a write.
-    pub fn submit(&self, items: impl Iterator<Item = Item>) {
+    /// Takes items to be written, all at once so that they share a write. In relaxed mode a few may be written already when this
+    /// returns.
+    pub fn submit(&self, items: &mut Vec<Item>) {
         let epoch = self.epoch;
-        self.queue.extend(items.map(|item| Command::Append { epoch, item }));
+        // Nobody else submits meanwhile, so what is idle stays so.
+        let stored = self.queue.is_idle()
+            && self.writer.lock().unwrap_or_else(PoisonError::into_inner).store_at_once(epoch, items);
+        if !stored {
+            self.queue.extend(items.drain(..).map(|item| Command::Append { epoch, item }));
+        }
+    }
+
+    #[cfg(test)]
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_idle()
     }
 
     pub fn store_snapshot(&mut self, snapshot: &Snapshot) {
         // Strings, numbers, maps with string keys: this cannot fail.
         let body = serde_json::to_vec(snapshot).expect("a snapshot is plain data");
-        self.covered.push_back(self.unneeded().collect());
+        let unneeded: Vec<u32> = self.unneeded().collect();
+        let frees = !unneeded.is_empty();
+        self.covered.push_back(unneeded);
         self.snapshot_failed = false;
-        self.queue.push(Command::Snapshot(body));
+        self.queue.push(Command::Snapshot { body, frees });
     }
 
     /// Takes notice of what the thread says. True if a snapshot should be stored, so that segments can go.

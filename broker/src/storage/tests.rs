@@ -67,7 +67,7 @@ impl Log {
     /// One write each, so that each is synced before the next.
     pub fn write_one_by_one(&mut self, items: impl Iterator<Item = Item>) -> Vec<Location> {
         let stored = items.map(|item| {
-            self.storage.submit(std::iter::once(item));
+            self.storage.submit(&mut vec![item]);
             self.answers(1)[0].expect("stored")
         });
         stored.collect()
@@ -132,7 +132,7 @@ fn what_was_written_comes_back_across_segments() {
 fn many_items_share_a_write() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut log = open(dir.path(), &Options::default());
-    log.storage.submit(std::iter::once(topic()).chain((0..5000).map(message)));
+    log.storage.submit(&mut std::iter::once(topic()).chain((0..5000).map(message)).collect());
     assert!(log.answers(5001).iter().all(Option::is_some));
     drop(log);
     assert_eq!(open(dir.path(), &Options::default()).entries(), 5000);
@@ -272,7 +272,7 @@ fn a_full_disk_fails_what_comes_loses_nothing_and_ends() {
         let mut failed = Vec::new();
         let mut stored = 10;
         for entry in 10..6000 {
-            log.storage.submit(std::iter::once(message(entry)));
+            log.storage.submit(&mut vec![message(entry)]);
             match log.answers(1)[0] {
                 Some(_) => {
                     assert!(failed.is_empty(), "stored after a failure");
@@ -293,13 +293,43 @@ fn a_full_disk_fails_what_comes_loses_nothing_and_ends() {
 }
 
 #[test]
+fn in_relaxed_mode_a_few_items_are_written_at_once_and_in_their_order() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = Options { mode: Mode::Relaxed, segment_bytes: 200_000, ..Options::default() };
+    let mut log = open(dir.path(), &options);
+    log.write_one_by_one(std::iter::once(topic()));
+    let mut next = 0;
+    let mut locations = Vec::new();
+    // Few, many for the thread, few behind them while it may still be at work: all end up in one order.
+    for round in 0..60 {
+        let count = if round % 3 == 1 { 100 } else { 2 };
+        log.storage.submit(&mut (next..next + count).map(message).collect());
+        next += count;
+        if round % 5 == 0 {
+            locations.extend(log.answers(next as usize - locations.len()));
+        }
+    }
+    locations.extend(log.answers(next as usize - locations.len()));
+    let places: Vec<_> = locations.into_iter().map(|at| at.map(|at| (at.segment, at.offset))).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}");
+    while !log.storage.is_idle() {
+        std::thread::yield_now();
+    }
+    // Nothing is under way: the answer is there when the call is back.
+    log.storage.submit(&mut vec![message(next)]);
+    assert!(matches!(log.completions.try_recv(), Ok(Completion::Stored { messages: 1, .. })));
+    log.storage.stop();
+    assert_eq!(open(dir.path(), &options).entries(), next + 1);
+}
+
+#[test]
 fn what_was_submitted_with_a_failure_fails_too() {
     let dir = tempfile::tempdir().expect("a directory");
     let options = Options { mode: Mode::Relaxed, ..Options::default() };
     options.disk.set(0);
     let mut log = open(dir.path(), &options);
-    log.storage.submit(std::iter::once(topic()));
-    log.storage.submit((0..3).map(message));
+    log.storage.submit(&mut vec![topic()]);
+    log.storage.submit(&mut (0..3).map(message).collect());
     // The failures are not told to the storage yet: what comes now is from before.
     let mut failed = 0;
     while failed < 4 {
@@ -309,9 +339,9 @@ fn what_was_submitted_with_a_failure_fails_too() {
         }
     }
     options.disk.set(u64::MAX);
-    log.storage.submit((3..5).map(message));
+    log.storage.submit(&mut (3..5).map(message).collect());
     assert_eq!(log.answers(2), [None, None]);
-    log.storage.submit(std::iter::once(topic()));
+    log.storage.submit(&mut vec![topic()]);
     assert!(log.answers(1)[0].is_some());
 }
 

@@ -1,4 +1,5 @@
-//! The thread that writes: all that is queued goes out in one write and one sync.
+//! The thread that writes: all that is queued goes out in one write and one sync. In relaxed mode a few messages, while it has
+//! nothing to do, are written by whoever submits them.
 //!
 //! A failed write fails everything that was submitted before its failure was told (the *epoch*), so that
 //! nothing later is stored before it; then a new segment is begun, since the end of the old one is unknown.
@@ -6,13 +7,14 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
 use super::files::OpenFile;
 use super::index::{self, Builder, Subject};
 use super::record::{self, Kind, Message};
+use super::reserve::Reserve;
 use super::segment;
 use super::snapshot::{self, LogPoint};
 use super::spare::Spares;
@@ -25,13 +27,23 @@ use crate::semantics::{Entry, Location};
 const RESERVE_BYTES: u32 = 1024 * 1024;
 /// One write holds at most about this much.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// In relaxed mode, so much is written by the thread that submits it, if the writing thread has nothing to do: for one
+/// message, waking a thread and being woken by it takes far longer than the write.
+const AT_ONCE_BYTES_MAX: usize = 16 * 1024;
 /// A buffer that grew beyond this for a burst is given up after it.
 const GATHERED_BYTES_KEPT: usize = 256 * 1024;
 
 #[derive(Debug)]
 pub enum Command {
-    Append { epoch: u64, item: Item },
-    Snapshot(Vec<u8>),
+    Append {
+        epoch: u64,
+        item: Item,
+    },
+    /// `frees`: segments can go when it is there.
+    Snapshot {
+        body: Vec<u8>,
+        frees: bool,
+    },
     Delete(Vec<u32>),
     Stop,
 }
@@ -80,39 +92,68 @@ pub enum Completion {
 /// Commands on their way to the thread.
 #[derive(Debug, Default)]
 pub struct Queue {
-    commands: Mutex<Vec<Command>>,
+    waiting: Mutex<Waiting>,
     filled: Condvar,
 }
 
+#[derive(Debug, Default)]
+struct Waiting {
+    commands: Vec<Command>,
+    /// The thread has taken some and is not done with them.
+    at_work: bool,
+}
+
 impl Queue {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn push(&self, command: Command) {
-        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
-        commands.push(command);
-        if commands.len() == 1 {
+        self.extend(std::iter::once(command));
+    }
+
+    pub fn extend(&self, more: impl Iterator<Item = Command>) {
+        let mut waiting = self.waiting();
+        let was_empty = waiting.commands.is_empty();
+        waiting.commands.extend(more);
+        if was_empty && !waiting.commands.is_empty() {
             self.filled.notify_one();
         }
     }
 
-    pub fn extend(&self, more: impl Iterator<Item = Command>) {
-        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_empty = commands.is_empty();
-        commands.extend(more);
-        if was_empty && !commands.is_empty() {
-            self.filled.notify_one();
-        }
+    /// Whether everything that was given has been carried out.
+    pub fn is_idle(&self) -> bool {
+        let waiting = self.waiting();
+        waiting.commands.is_empty() && !waiting.at_work
     }
 
     /// What is there already.
     #[cfg(any(test, feature = "fuzzing"))]
     pub fn try_take(&self, into: &mut Vec<Command>) {
-        std::mem::swap(&mut *self.commands.lock().unwrap_or_else(PoisonError::into_inner), into);
+        std::mem::swap(&mut self.waiting().commands, into);
     }
 
+    /// Waits for some. What was taken before is done.
     fn take(&self, into: &mut Vec<Command>) {
-        let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut commands =
-            self.filled.wait_while(commands, |commands| commands.is_empty()).unwrap_or_else(PoisonError::into_inner);
-        std::mem::swap(&mut *commands, into);
+        let mut waiting = self.waiting();
+        waiting.at_work = false;
+        let mut waiting = self
+            .filled
+            .wait_while(waiting, |waiting| waiting.commands.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        waiting.at_work = true;
+        std::mem::swap(&mut waiting.commands, into);
+    }
+}
+
+/// Works until the writer is told to stop.
+pub fn run(writer: &Mutex<Writer>, queue: &Queue) {
+    let mut commands = Vec::new();
+    loop {
+        queue.take(&mut commands);
+        if writer.lock().unwrap_or_else(PoisonError::into_inner).handle(&mut commands) {
+            return;
+        }
     }
 }
 
@@ -127,8 +168,11 @@ pub struct Writer {
     on_completion: Answer,
     /// None after a failure, until a new segment could be begun.
     open: Option<Open>,
+    /// A segment whose end could not be made durable: none follows it before that.
+    unclosed: Option<Open>,
     next_segment: u32,
     spares: Spares,
+    reserve: Reserve,
     epoch: u64,
     gathered: BytesMut,
     locations: Vec<Location>,
@@ -166,14 +210,17 @@ impl Writer {
     ) -> Writer {
         let (gathered, locations) = (BytesMut::new(), Vec::new());
         let spares = Spares::new(&dir, options.clone(), shared.clone());
+        let reserve = Reserve::new(&dir, options.clone(), shared.clone());
         Writer {
             dir,
             options,
             shared,
             on_completion,
             open: None,
+            unclosed: None,
             next_segment,
             spares,
+            reserve,
             epoch: 0,
             gathered,
             locations,
@@ -183,17 +230,25 @@ impl Writer {
 
     /// Nothing is done aside.
     #[cfg(any(test, feature = "fuzzing"))]
-    pub fn alone(mut self) -> Writer {
-        self.spares = self.spares.by_caller();
-        self
+    pub fn work_alone(&mut self) {
+        self.spares.work_alone();
     }
 
-    /// Works until it is told to stop.
-    pub fn run(mut self, queue: &Queue) {
-        let mut commands = Vec::new();
-        while !self.handle(&mut commands) {
-            queue.take(&mut commands);
+    /// Stores a few items while the caller waits, if that is only a write: no sync, no new segment. False, and nothing is done,
+    /// otherwise. All that was submitted before must have been carried out.
+    pub fn store_at_once(&mut self, epoch: u64, items: &mut Vec<Item>) -> bool {
+        let bytes: usize = items.iter().map(Item::record_len).sum();
+        let fits = self.open.as_ref().is_some_and(|open| {
+            bytes <= AT_ONCE_BYTES_MAX && open.end as usize + bytes <= self.options.segment_bytes as usize
+        });
+        if self.options.mode != Mode::Relaxed || !fits || epoch < self.epoch {
+            return false;
         }
+        for item in items.drain(..) {
+            self.append(epoch, &item);
+        }
+        self.flush();
+        true
     }
 
     /// Carries out commands, in one write if possible. True if it has stopped.
@@ -201,11 +256,11 @@ impl Writer {
         for command in commands.drain(..) {
             match command {
                 Command::Append { epoch, item } => self.append(epoch, &item),
-                Command::Snapshot(body) => self.snapshot(&body),
+                Command::Snapshot { body, frees } => self.snapshot(&body, frees),
                 Command::Delete(segments) => self.delete(&segments),
                 Command::Stop => {
                     self.flush();
-                    self.close();
+                    self.end_segment();
                     self.spares.stop();
                     return true;
                 }
@@ -287,17 +342,17 @@ impl Writer {
             }
             Err(error) => {
                 let count = locations.len();
-                self.make_room(&error);
+                if error.kind() == io::ErrorKind::StorageFull {
+                    self.spares.give_back();
+                }
                 self.fail_all(count, &error.to_string());
             }
         }
     }
 
-    /// What was made ahead is given up when the disk is full.
-    fn make_room(&mut self, error: &io::Error) {
-        if error.kind() == io::ErrorKind::StorageFull {
-            self.spares.give_back();
-        }
+    /// For a snapshot that found the disk full. The reserve only for one that gives more back. True if there is more room now.
+    fn make_room(&mut self, error: &io::Error, frees: bool) -> bool {
+        error.kind() == io::ErrorKind::StorageFull && (self.spares.give_back() | (frees && self.reserve.give_up()))
     }
 
     fn fail(&mut self, count: usize, reason: &str) {
@@ -311,22 +366,33 @@ impl Writer {
         if let Some(open) = &mut self.open {
             open.index = None;
         }
-        self.close();
+        self.end_segment();
         self.fail(count, reason);
     }
 
-    /// Ends the open segment where its last good record ends; half a batch behind it must not come back.
-    fn close(&mut self) {
-        let Some(open) = self.open.take() else { return };
-        let cut = open.file.set_len(u64::from(open.end)).and_then(|()| open.file.sync_all());
-        self.shared.add_disk_bytes(-(i64::from(open.reserved.max(open.end)) - i64::from(open.end)));
-        match cut {
-            Ok(()) => self.write_index(open),
-            Err(error) => {
-                let path = segment::path(&self.dir, open.segment);
-                tracing::error!(path = %path.display(), %error, "could not close a segment");
-            }
+    /// Ends the open segment; if that fails, it is tried again before the next one is begun.
+    fn end_segment(&mut self) {
+        let Some(segment) = self.open.as_ref().or(self.unclosed.as_ref()).map(|open| open.segment) else { return };
+        if let Err(error) = self.close() {
+            let path = segment::path(&self.dir, segment);
+            tracing::error!(path = %path.display(), %error, "could not close a segment");
         }
+    }
+
+    /// Ends the open segment where its last good record ends. Half a batch behind it must not come back: behind a segment
+    /// that another one follows, it would be damage.
+    fn close(&mut self) -> io::Result<()> {
+        if let Some(open) = self.open.take() {
+            self.shared.add_disk_bytes(-(i64::from(open.reserved.max(open.end)) - i64::from(open.end)));
+            self.unclosed = Some(open);
+        }
+        let Some(open) = &self.unclosed else { return Ok(()) };
+        open.file.set_len(u64::from(open.end))?;
+        open.file.sync_all()?;
+        if let Some(open) = self.unclosed.take() {
+            self.write_index(open);
+        }
+        Ok(())
     }
 
     /// Of a segment that is complete and synced. Without one, the next start reads the segment.
@@ -344,7 +410,7 @@ impl Writer {
     }
 
     fn roll(&mut self) -> io::Result<()> {
-        self.close();
+        self.close()?;
         let number = self.next_segment;
         let files = self.options.files.clone();
         let (file, salt, reserved) = match self.spares.take() {
@@ -373,15 +439,18 @@ impl Writer {
         Ok(())
     }
 
-    /// Has the next segment made when this one is half full: a broker that stores little never pays for it.
+    /// Has the next segment made, and the reserve, when this one is half full: a broker that stores little never pays for it.
     fn look_ahead(&mut self) {
         let half = self.options.segment_bytes / 2;
-        if self.options.mode == Mode::Durable && self.open.as_ref().is_some_and(|open| open.end > half) {
-            self.spares.make();
+        if self.open.as_ref().is_some_and(|open| open.end > half) {
+            self.reserve.keep();
+            if self.options.mode == Mode::Durable {
+                self.spares.make();
+            }
         }
     }
 
-    fn snapshot(&mut self, body: &[u8]) {
+    fn snapshot(&mut self, body: &[u8], frees: bool) {
         self.flush();
         let point = match &self.open {
             Some(open) => LogPoint { segment: open.segment, offset: open.end },
@@ -392,14 +461,21 @@ impl Writer {
             Some(open) => open.file.sync_data(),
             None => Ok(()),
         };
-        let completion = match outcome.and_then(|()| snapshot::write(&*self.options.files, &self.dir, point, body)) {
+        let mut outcome = outcome.and_then(|()| self.write_snapshot(point, body));
+        if let Err(error) = &outcome
+            && self.make_room(error, frees)
+        {
+            outcome = self.write_snapshot(point, body);
+        }
+        let completion = match outcome {
             Ok(()) => Completion::SnapshotStored,
-            Err(error) => {
-                self.make_room(&error);
-                Completion::SnapshotFailed { reason: error.to_string() }
-            }
+            Err(error) => Completion::SnapshotFailed { reason: error.to_string() },
         };
         (self.on_completion)(completion);
+    }
+
+    fn write_snapshot(&self, point: LogPoint, body: &[u8]) -> io::Result<()> {
+        snapshot::write(&*self.options.files, &self.dir, point, body)
     }
 
     fn delete(&mut self, segments: &[u32]) {
