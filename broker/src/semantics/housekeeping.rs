@@ -7,6 +7,7 @@ use super::meter::WINDOW_MS;
 use super::policies::Retention;
 use super::produce::subscription_change;
 use super::subscription::Subscription;
+use super::topic::SINCE_START;
 
 /// Producer names that were silent for this long are forgotten by deduplication, as in Apache Pulsar's default.
 const PRODUCER_MEMORY_MS: u64 = 6 * 60 * 60 * 1000;
@@ -92,6 +93,9 @@ impl Broker {
         let mut moved = Vec::new();
         for topic in self.topics.values_mut() {
             topic.deduplication.retain(|_, sequence| {
+                if sequence.active_ms == SINCE_START {
+                    sequence.active_ms = now_ms;
+                }
                 sequence.pushed > sequence.stored || now_ms.saturating_sub(sequence.active_ms) < PRODUCER_MEMORY_MS
             });
             topic.subscriptions.retain(|_, subscription| {

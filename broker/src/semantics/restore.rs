@@ -10,7 +10,7 @@ use super::log::Log;
 use super::name::TopicName;
 use super::packed::Packed;
 use super::subscription::Subscription;
-use super::topic::{Sequence, Topic};
+use super::topic::{SINCE_START, Sequence, Topic};
 
 /// Builds a [`Broker`] from what was stored.
 #[derive(Debug)]
@@ -155,7 +155,7 @@ impl Restore {
     }
 
     /// The highest sequence id that a topic has of a producer, and when its last message was published.
-    pub fn sequence(&mut self, topic: TopicId, name: &str, highest: u64, active_ms: u64) {
+    pub fn sequence(&mut self, topic: TopicId, name: &str, highest: u64) {
         let Some(topic) = self.broker.topics.get_mut(&topic) else { return };
         if !topic.deduplication.contains_key(name) {
             topic.deduplication.insert(name.into(), Sequence::default());
@@ -163,7 +163,7 @@ impl Restore {
         if let Some(sequence) = topic.deduplication.get_mut(name) {
             sequence.stored = sequence.stored.max(Some(highest));
             sequence.pushed = sequence.stored;
-            sequence.active_ms = sequence.active_ms.max(active_ms);
+            sequence.active_ms = SINCE_START;
         }
     }
 

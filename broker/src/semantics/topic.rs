@@ -49,8 +49,13 @@ pub(super) struct Sequence {
     pub pushed: Option<u64>,
     /// Highest that is stored.
     pub stored: Option<u64>,
+    /// When it was last heard of, or [`SINCE_START`].
     pub active_ms: u64,
 }
+
+/// It is known from a message that an earlier process stored, and nobody knows when: messages bear their clients' clocks, which
+/// may say anything. It counts as heard of when this process began.
+pub(super) const SINCE_START: u64 = u64::MAX;
 
 impl Topic {
     pub fn new(id: TopicId, name: TopicName) -> Topic {

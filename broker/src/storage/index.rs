@@ -13,7 +13,7 @@
 //! ```text
 //! ["EVERPIDX"][version u32][segment u32][salt u32][end u32][crc32c u32]
 //! [count u32] of changes: [offset u32]                      they are read from the segment, if at all
-//! [count u32] of senders: [topic][highest sequence][last time][name]
+//! [count u32] of senders: [topic][highest sequence][name]
 //! [count u32] of runs:    [topic][ledger][entry][entries, packed]
 //! ```
 
@@ -30,7 +30,7 @@ use crate::semantics::packed::{BLOCK, Packed};
 use crate::semantics::{Position, TopicId};
 
 /// Of this file; the segments' format is another matter.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 const MAGIC: &[u8; 8] = b"EVERPIDX";
 const HEADER_LEN: usize = 28;
 
@@ -70,7 +70,6 @@ pub struct Sender {
     pub topic: TopicId,
     pub name: Arc<str>,
     pub highest: u64,
-    pub active_ms: u64,
 }
 
 /// Messages of a topic that follow each other in a ledger.
@@ -93,7 +92,7 @@ pub struct Builder {
 struct Gathering {
     first: Position,
     entries: Vec<Entry>,
-    senders: HashMap<Arc<str>, (u64, u64)>,
+    senders: HashMap<Arc<str>, u64>,
 }
 
 impl Gathering {
@@ -129,11 +128,10 @@ impl Builder {
         }
         gathering.entries.push(entry);
         let Some((name, highest)) = origin else { return };
-        let sent = (highest, entry.facts.publish_time_ms);
         match gathering.senders.get_mut(name) {
-            Some(known) => *known = (known.0.max(sent.0), known.1.max(sent.1)),
+            Some(known) => *known = highest.max(*known),
             None => {
-                gathering.senders.insert(name.into(), sent);
+                gathering.senders.insert(name.into(), highest);
             }
         }
     }
@@ -143,9 +141,7 @@ impl Builder {
         let mut senders = Vec::new();
         for (topic, mut gathering) in topics {
             gathering.finish(topic, &mut runs);
-            for (name, (highest, active_ms)) in gathering.senders {
-                senders.push(Sender { topic, name, highest, active_ms });
-            }
+            senders.extend(gathering.senders.into_iter().map(|(name, highest)| Sender { topic, name, highest }));
         }
         senders.sort_by(|a, b| (a.topic, &a.name).cmp(&(b.topic, &b.name)));
         Index { changes, senders, runs }
@@ -167,7 +163,6 @@ impl Index {
         for sender in &self.senders {
             out.put_u64(sender.topic.0);
             out.put_u64(sender.highest);
-            out.put_u64(sender.active_ms);
             // As long as a message's record has room for.
             out.put_u16(sender.name.len() as u16);
             out.put_slice(sender.name.as_bytes());
@@ -214,11 +209,11 @@ impl Index {
         }
         for _ in 0..bytes.try_get_u32().ok()? {
             let topic = TopicId(bytes.try_get_u64().ok()?);
-            let (highest, active_ms) = (bytes.try_get_u64().ok()?, bytes.try_get_u64().ok()?);
+            let highest = bytes.try_get_u64().ok()?;
             let len = usize::from(bytes.try_get_u16().ok()?);
             let (name, rest) = bytes.split_at_checked(len)?;
             bytes = rest;
-            index.senders.push(Sender { topic, name: std::str::from_utf8(name).ok()?.into(), highest, active_ms });
+            index.senders.push(Sender { topic, name: std::str::from_utf8(name).ok()?.into(), highest });
         }
         for _ in 0..bytes.try_get_u32().ok()? {
             let topic = TopicId(bytes.try_get_u64().ok()?);
@@ -281,7 +276,7 @@ mod tests {
     fn what_was_gathered_is_there_and_comes_back() {
         let index = index();
         assert_eq!(index.changes.len(), 40);
-        let sender = Sender { topic: TopicId(2), name: "sender".into(), highest: 1997, active_ms: 1997 };
+        let sender = Sender { topic: TopicId(2), name: "sender".into(), highest: 1997 };
         assert_eq!(index.senders, [sender]);
         let mut seen = 0;
         for topic in 0..3 {

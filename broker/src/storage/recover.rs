@@ -107,7 +107,7 @@ impl Recovering<'_> {
             restore.change(change.map_err(|error| self.corrupted(offset as usize, &error.to_string()))?);
         }
         for sender in &index.senders {
-            restore.sequence(sender.topic, &sender.name, sender.highest, sender.active_ms);
+            restore.sequence(sender.topic, &sender.name, sender.highest);
         }
         for run in index.runs {
             restore.messages(run.topic, run.first, run.entries);

@@ -15,7 +15,7 @@ pub fn restarted(world: &World, snapshot: Option<(Snapshot, usize)>) -> World {
                 let location = Location { segment: 1, offset: index as u32, len: 100 };
                 restore.messages(*topic, *position, Packed::of(&[Entry { location, facts: *facts }]));
                 if let Some((name, sequence)) = origin {
-                    restore.sequence(*topic, name, *sequence, facts.publish_time_ms);
+                    restore.sequence(*topic, name, *sequence);
                 }
             }
             Effect::Log(change) if index >= covered => {
@@ -151,4 +151,25 @@ fn a_cursor_with_many_holes_is_persisted_less_often() {
     let mut again = restarted(&world, None);
     again.consumer(1, Kind::Shared, 10_000);
     assert_eq!(again.entries().len(), 5000 - (18 + 2100 + 7), "nothing is left unsaved in the end");
+}
+
+#[test]
+fn producers_are_known_after_a_restart_whatever_their_clocks_said() {
+    let mut world = World::new();
+    world.broker.handle_set_policies("public/default", |policies| policies.deduplication = Some(true)).expect("set");
+    world.producer(CLIENT, "t", "p", Access::Shared);
+    let published_long_ago = Facts { publish_time_ms: 1, ..Facts::default() };
+    world.send_sequence(5, published_long_ago, "x");
+    world.settle();
+    let mut world = restarted(&world, None);
+    let hour_ms = 60 * 60 * 1000;
+    let mut known = |hours: u64| {
+        world.now_ms += hours * hour_ms;
+        world.broker.handle_tick(world.now_ms);
+        let out = world.producer(CLIENT, "t", "p", Access::Shared);
+        world.broker.handle_disconnected(CLIENT);
+        out.iter().any(|effect| matches!(effect, Effect::ProducerReady { last_sequence_id: 5, .. }))
+    };
+    assert!(known(0) && known(5), "forgotten at once");
+    assert!(!known(2), "remembered for ever");
 }
