@@ -183,6 +183,9 @@ impl MarkKind {
     }
 }
 
+/// The format needs a dozen levels.
+const DEPTH_MAX: usize = 128;
+
 /// Why bytes are no frame; a clause that follows "the entry".
 type Reason = String;
 
@@ -211,12 +214,12 @@ pub fn frame(bytes: &[u8]) -> Result<Frame, Reason> {
         config: map.optional("config").map(config).transpose()?,
         wake: map.optional("wake").map(wake).transpose()?,
         sent_below: map.number("sent_below")?,
-        records: map.list("records")?.iter().map(record).collect::<Result<_, _>>()?,
+        records: map.list("records")?.iter().map(|value| record(value, body)).collect::<Result<_, _>>()?,
     })
 }
 
 fn read<'a>(rest: &mut &'a [u8]) -> Result<ValueRef<'a>, Reason> {
-    rmpv::decode::read_value_ref(rest).map_err(|error| format!("is no MessagePack: {error}"))
+    rmpv::decode::read_value_ref_with_max_depth(rest, DEPTH_MAX).map_err(|error| format!("is no MessagePack: {error}"))
 }
 
 fn verified(value: &ValueRef<'_>) -> Result<Verified, Reason> {
@@ -238,7 +241,7 @@ fn wake(value: &ValueRef<'_>) -> Result<Wake, Reason> {
     Ok(Wake { shard: map.number("shard")?, due: map.number("due")? })
 }
 
-fn record(value: &ValueRef<'_>) -> Result<Record, Reason> {
+fn record(value: &ValueRef<'_>, body: fn(&[u8]) -> Result<Body, Reason>) -> Result<Record, Reason> {
     let map = Map::of(value, "record")?;
     let close = map.optional("close").map(|close| {
         let close = Map::of(close, "close")?;
@@ -319,11 +322,11 @@ fn body(bytes: &[u8]) -> Result<Body, Reason> {
             "carried" => {
                 let map = map()?;
                 let pieces: u32 = map.number("pieces")?;
-                let records = map.list("records")?.iter().map(record).collect::<Result<Vec<_>, _>>()?;
-                // Nesting has an end.
-                if records.iter().any(|record| matches!(record.body, Body::Carried { .. } | Body::Remembered { .. })) {
-                    return Err("carries what is itself only carried".to_owned());
-                }
+                let records = map
+                    .list("records")?
+                    .iter()
+                    .map(|value| record(value, carried_body))
+                    .collect::<Result<Vec<_>, _>>()?;
                 Body::Carried { piece: map.number("piece")?, pieces: (pieces > 0).then_some(pieces), records }
             }
             "remembered" => {
@@ -353,6 +356,14 @@ fn id(value: &ValueRef<'_>) -> Result<Id, Reason> {
     match value {
         ValueRef::Binary(bytes) => (*bytes).try_into().map(Id).map_err(|_| "has an id of another size".to_owned()),
         _ => Err("has an id that is no bytes".to_owned()),
+    }
+}
+
+/// Of a record that is carried. Nesting has an end, which is decided before what is inside is read.
+fn carried_body(bytes: &[u8]) -> Result<Body, Reason> {
+    match envelope(bytes, |kind, _| Ok(matches!(kind, "carried" | "remembered")))? {
+        true => Err("carries what is itself only carried".to_owned()),
+        false => body(bytes),
     }
 }
 

@@ -237,10 +237,11 @@ impl Shard {
         so_far.extend_from_slice(records);
         let Some(pieces) = pieces else { return };
         let Some((count, records)) = self.pieces.remove(&run_id) else { return };
-        if count != pieces || !records.iter().zip(0..).all(|(record, seq)| record.seq == seq) {
+        let dense = records.iter().zip(0..).all(|(record, seq)| record.seq == seq);
+        let Some(begins) = records.first().filter(|_| count == pieces && dense) else {
             violations.push(fault(format!("{count} of {pieces} pieces have records {:?}", seqs(&records))));
             return;
-        }
+        };
         let there = u32::try_from(records.len()).unwrap_or(u32::MAX);
         match known.and_then(|index| self.runs.get_mut(index)) {
             Some(judge) if !judge.run.partial => {
@@ -263,7 +264,7 @@ impl Shard {
                         violations.push(place.fault(Kind::EventTwice, message).of(workflow_id, run_id));
                     }
                 }
-                let mut judge = Judge::new(self.shard, &records[0], frame.writer, true);
+                let mut judge = Judge::new(self.shard, begins, frame.writer, true);
                 for record in &records {
                     judge.apply(record, place, rules, violations);
                 }

@@ -14,6 +14,10 @@ use serde::{Deserialize, Serialize};
 /// The version byte that this release writes.
 pub const VERSION: u8 = 1;
 
+/// How deep values may be nested. The formats of this crate need a dozen levels; a stack of 2 MiB, as threads of
+/// runtimes have, bears many more.
+pub const DEPTH_MAX: usize = 128;
+
 /// A value that is one message of a topic.
 pub trait Stored: Serialize + DeserializeOwned {
     /// The kind that stands before the value.
@@ -57,12 +61,21 @@ pub fn decode<T: Stored>(bytes: &[u8]) -> Result<T, DecodeError> {
         return Err(DecodeError::Version { expected, found: version });
     }
     let malformed = |error: rmp_serde::decode::Error| DecodeError::Malformed { expected, reason: error.to_string() };
-    let mut reader = rmp_serde::Deserializer::new(rest);
+    let mut reader = reader(rest);
     let kind = String::deserialize(&mut reader).map_err(malformed)?;
     if kind != expected {
         return Err(DecodeError::Kind { expected, found: kind });
     }
     T::deserialize(&mut reader).map_err(malformed)
+}
+
+/// Reads MessagePack that may come from anywhere. What is nested deeper than [`DEPTH_MAX`] is an error, where it would
+/// otherwise take the process down.
+#[must_use]
+pub fn reader(bytes: &[u8]) -> rmp_serde::Deserializer<rmp_serde::decode::ReadRefReader<'_, [u8]>> {
+    let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
+    reader.set_max_depth(DEPTH_MAX);
+    reader
 }
 
 /// A value behind an envelope: it can be carried on by a release that does not know its kind.
@@ -99,7 +112,8 @@ impl Body {
         if version != VERSION {
             return Err(DecodeError::Version { expected, found: version });
         }
-        rmp_serde::from_slice(rest).map_err(|error| DecodeError::Malformed { expected, reason: error.to_string() })
+        T::deserialize(&mut reader(rest))
+            .map_err(|error| DecodeError::Malformed { expected, reason: error.to_string() })
     }
 
     /// The name of the kind, if the bytes have one.
@@ -107,8 +121,8 @@ impl Body {
     pub fn kind(&self) -> Option<String> {
         let rest = self.0.get(1..)?;
         match *rest.first()? {
-            0x81 => String::deserialize(&mut rmp_serde::Deserializer::new(&rest[1..])).ok(),
-            _ => String::deserialize(&mut rmp_serde::Deserializer::new(rest)).ok(),
+            0x81 => String::deserialize(&mut reader(&rest[1..])).ok(),
+            _ => String::deserialize(&mut reader(rest)).ok(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::codec::{Body, Stored};
+use crate::codec::{self, Body, Stored};
 use crate::event::{Event, NextAttempt, Outcome, ReplyTo, Start};
 use crate::shard::Config;
 use crate::timer::Wake;
@@ -122,7 +122,9 @@ impl Record {
     /// # Errors
     /// When the bytes do not begin with one.
     pub fn unpack(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
-        Self::deserialize(&mut rmp_serde::Deserializer::new(bytes))
+        let mut reader = rmp_serde::Deserializer::new(bytes);
+        reader.set_max_depth(codec::DEPTH_MAX);
+        Self::deserialize(&mut reader)
             .map_err(|error| DecodeError::Malformed { expected: "record", reason: error.to_string() })
     }
 }

@@ -4,6 +4,8 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::codec;
+
 /// The encoding that is written unless a codec says otherwise: MessagePack with field names.
 pub const MSGPACK: &str = "msgpack";
 
@@ -50,12 +52,12 @@ impl Payload {
     /// Decodes the value.
     ///
     /// # Errors
-    /// When the encoding is unknown or the bytes are no `T`.
+    /// When the encoding is unknown, or the bytes are no `T` or nested deeper than [`codec::DEPTH_MAX`].
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, PayloadError> {
         if self.encoding != MSGPACK {
             return Err(PayloadError::Encoding { encoding: self.encoding.clone() });
         }
-        rmp_serde::from_slice(&self.data).map_err(|error| PayloadError::Decode {
+        T::deserialize(&mut codec::reader(&self.data)).map_err(|error| PayloadError::Decode {
             type_name: std::any::type_name::<T>(),
             bytes: self.data.len(),
             reason: error.to_string(),
@@ -79,5 +81,26 @@ impl Payload {
 impl std::fmt::Debug for Payload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Payload({}, {} bytes)", self.encoding, self.data.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A list in a list, and so on.
+    #[derive(Debug, Deserialize)]
+    struct Nested(#[expect(dead_code, reason = "only its depth counts")] Vec<Nested>);
+
+    #[test]
+    fn a_value_that_nests_without_end_is_an_error() {
+        let nested = |levels: usize| {
+            let mut data = vec![0x91; levels];
+            data.push(0x90);
+            Payload { encoding: msgpack(), data: data.into() }.decode::<Nested>()
+        };
+        assert!(nested(50).is_ok());
+        let error = nested(100_000).expect_err("nobody reads so deep");
+        assert!(error.to_string().contains("depth limit"), "{error}");
     }
 }

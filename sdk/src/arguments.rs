@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use everpulse_protocol::payload::{MSGPACK, PayloadError};
-use everpulse_protocol::{Failure, FailureKind, Payload};
+use everpulse_protocol::{Failure, FailureKind, Payload, codec};
 use serde::de::{IgnoredAny, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -82,6 +82,7 @@ impl<'a> Decoder<'a> {
         let (entries, rest) =
             header(&payload.data).ok_or_else(|| undecodable("they are not a map by parameter name".to_owned()))?;
         let mut reader = rmp_serde::Deserializer::new(rest);
+        reader.set_max_depth(codec::DEPTH_MAX);
         let mut found = Vec::with_capacity(D::PARAMETERS.len());
         for _ in 0..entries {
             let name = String::deserialize(&mut reader).map_err(|error| undecodable(error.to_string()))?;
@@ -102,7 +103,7 @@ impl<'a> Decoder<'a> {
     pub fn entry<T: Argument>(&mut self, name: &'static str) -> Result<T, Box<Failure>> {
         let bytes = self.entries.iter().find(|(found, _)| found == name).map(|(_, bytes)| *bytes);
         let value = match bytes {
-            Some(bytes) => rmp_serde::from_slice(bytes).map_err(|error| error.to_string()),
+            Some(bytes) => T::deserialize(&mut codec::reader(bytes)).map_err(|error| error.to_string()),
             None => T::deserialize(Missing).map_err(|error| error.to_string()),
         };
         value.map_err(|reason| {

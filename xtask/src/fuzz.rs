@@ -1,4 +1,5 @@
-//! `cargo xtask fuzz`: the broker against clients that send anything, on stable Rust, for a bounded time.
+//! `cargo xtask fuzz`: every format against bytes that were damaged, and the broker against clients that send anything,
+//! on stable Rust, for a bounded time.
 
 use std::process::Command;
 
@@ -9,6 +10,7 @@ use crate::root;
 
 #[derive(Debug, Clone, Args)]
 pub struct Options {
+    /// Half of them for each.
     #[arg(long, default_value_t = 30)]
     pub seconds: u64,
     /// Repeats what was found with it.
@@ -21,13 +23,18 @@ pub struct Options {
 /// # Errors
 /// When something was found: the seed and the input stand above.
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    let half = options.seconds.div_ceil(2);
+    search(&["--package", "everpulse-fuzz"], half, options.seed)?;
+    search(&["--package", "everpulse-broker", "--features", "fuzzing", "--example", "fuzz"], half, options.seed)
+}
+
+fn search(what: &[&str], seconds: u64, seed: Option<u64>) -> anyhow::Result<()> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root()).args(["run", "--quiet", "--package", "everpulse-broker", "--features", "fuzzing"]);
-    cargo.args(["--example", "fuzz", "--", &options.seconds.to_string()]);
-    cargo.args(options.seed.map(|seed| seed.to_string()));
+    cargo.current_dir(root()).args(["run", "--quiet"]).args(what).args(["--", &seconds.to_string()]);
+    cargo.args(seed.map(|seed| seed.to_string()));
     let status = cargo.status().context("cannot run cargo")?;
     if !status.success() {
-        bail!("the fuzzer found something ({status})");
+        bail!("the fuzzer found something ({status}); if it says not what, see target/fuzz-running");
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ enum Top {
     Coverage(coverage::Options),
     /// Licences, sources and bans of everything that is depended on.
     Deny,
-    /// The broker against clients that send anything, for a while.
+    /// Every format against damaged bytes, and the broker against clients that send anything, for a while.
     Fuzz(fuzz::Options),
     /// Many workers, clients and a broker in virtual time, with faults by seed.
     Sim(sim::Options),

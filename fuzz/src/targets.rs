@@ -1,0 +1,154 @@
+//! Who reads what: each target takes any bytes, and has damaged ones made for it.
+
+use std::fmt::Debug;
+
+use bytes::Bytes;
+use everpulse_client::{Address, LetterId};
+use everpulse_protocol::codec::Stored;
+use everpulse_protocol::dead_letter::DeadLetter;
+use everpulse_protocol::event::{EventBody, InboxFrame};
+use everpulse_protocol::history::{Frame, Record};
+use everpulse_protocol::reply::ReplyFrame;
+use everpulse_protocol::task::{Control, Task, TaskFrame};
+use everpulse_protocol::timer::TimerMessage;
+use everpulse_protocol::{EventId, Payload, RunId, Timestamp, WorkflowId, decode, encode};
+
+use crate::damage;
+use crate::dice::Dice;
+use crate::{partition, valid};
+
+pub struct Target {
+    pub name: &'static str,
+    pub read: fn(&[u8]),
+    pub make: fn(&mut Dice) -> Vec<u8>,
+}
+
+pub const ALL: [Target; 13] = [
+    Target {
+        name: "history",
+        read: history,
+        make: |dice| message(&valid::frames().iter().map(encode).collect::<Vec<_>>(), dice),
+    },
+    Target { name: "inbox", read: inbox, make: |dice| message(&valid::inbox(), dice) },
+    Target { name: "tasks", read: tasks, make: |dice| message(&valid::tasks(), dice) },
+    Target {
+        name: "control",
+        read: |bytes| drop(again::<Control>(bytes)),
+        make: |dice| message(&valid::controls(), dice),
+    },
+    Target { name: "timers", read: timers, make: |dice| message(&valid::timers(), dice) },
+    Target { name: "dead_letters", read: dead_letters, make: |dice| message(&valid::dead_letters(), dice) },
+    Target {
+        name: "replies",
+        read: |bytes| drop(again::<ReplyFrame>(bytes)),
+        make: |dice| message(&valid::replies(), dice),
+    },
+    Target { name: "packed", read: packed, make: |dice| message(&[valid::records()[0].pack().into()], dice) },
+    Target { name: "payload", read: payload, make: values },
+    Target { name: "words", read: words, make: typed },
+    Target { name: "judge", read: partition::judge, make: |dice| partition::script(&partition::damaged(dice)) },
+    Target { name: "open", read: partition::open, make: |dice| partition::script(&partition::damaged(dice)) },
+    Target { name: "own", read: partition::own, make: |dice| partition::script(&partition::damaged(dice)) },
+];
+
+fn message(valid: &[Bytes], dice: &mut Dice) -> Vec<u8> {
+    if dice.one_in(20) {
+        return dice.bytes(300);
+    }
+    let (one, other) = (dice.below(valid.len()), dice.below(valid.len()));
+    damage::bytes(&valid[one], &valid[other], dice)
+}
+
+fn values(dice: &mut Dice) -> Vec<u8> {
+    let value = serde_json::json!({"card": "4711", "cents": 4200, "items": [1, -2, 3.5, null, true, {"a": []}]});
+    let valid = Payload::encode(&value).expect("it can be encoded").data;
+    message(&[valid], dice)
+}
+
+fn typed(dice: &mut Dice) -> Vec<u8> {
+    let (one, other) = (dice.below(valid::WORDS.len()), dice.below(valid::WORDS.len()));
+    damage::text(valid::WORDS[one], valid::WORDS[other], dice).into_bytes()
+}
+
+/// What was read says the same when it is written and read again.
+fn again<T: Stored + PartialEq + Debug>(bytes: &[u8]) -> Option<T> {
+    let value: T = decode(bytes).ok()?;
+    let written = encode(&value);
+    assert_eq!(decode::<T>(&written).as_ref(), Ok(&value), "it reads otherwise when it is written again");
+    Some(value)
+}
+
+fn history(bytes: &[u8]) {
+    again::<Frame>(bytes).iter().flat_map(|frame| &frame.records).for_each(record);
+}
+
+fn record(record: &Record) {
+    let _ = (record.body(), record.body.kind());
+    assert!(!format!("{record:?}").is_empty());
+}
+
+fn inbox(bytes: &[u8]) {
+    for event in again::<InboxFrame>(bytes).into_iter().flat_map(|frame| frame.events) {
+        match event.body() {
+            Ok(EventBody::Signal { value, .. }) => payload(&value.data),
+            Ok(EventBody::Start(start)) => payload(&start.args.data),
+            _ => {}
+        }
+        assert!(!format!("{event:?}").is_empty());
+    }
+}
+
+fn tasks(bytes: &[u8]) {
+    again::<TaskFrame>(bytes).iter().flat_map(|frame| &frame.tasks).for_each(task);
+}
+
+/// What a worker and an operator do with it.
+fn task(task: &Task) {
+    let failure = everpulse_protocol::Failure::new(everpulse_protocol::FailureKind::Failed, "again");
+    let next = task.next_attempt(failure);
+    let _ = (next.counted_attempts(), task.is_short(), task.idempotency_key(), task.redriven(Timestamp(u64::MAX)));
+    let _ = task.options.retry.delay_ms(task.attempt);
+}
+
+fn timers(bytes: &[u8]) {
+    match again::<TimerMessage>(bytes) {
+        Some(TimerMessage::Retry { task: retried, .. }) => task(&retried),
+        Some(TimerMessage::Wake(wake)) => drop(wake.to_event(wake.due)),
+        None => {}
+    }
+}
+
+fn dead_letters(bytes: &[u8]) {
+    if let Some(letter) = again::<DeadLetter>(bytes) {
+        assert!(!format!("{letter:?}").is_empty());
+    }
+}
+
+fn packed(bytes: &[u8]) {
+    if let Ok(read) = Record::unpack(&mut &bytes[..]) {
+        record(&read);
+        assert_eq!(Record::unpack(&mut &read.pack()[..]), Ok(read));
+    }
+}
+
+/// An author's value of a type that nests as deep as it likes.
+fn payload(bytes: &[u8]) {
+    let payload =
+        Payload { encoding: everpulse_protocol::payload::MSGPACK.to_owned(), data: Bytes::copy_from_slice(bytes) };
+    let _ = payload.decode::<serde_json::Value>();
+    let _ = payload.decode::<Vec<String>>();
+    let _ = payload.decode::<u64>();
+}
+
+/// What people type: it is read, or refused in words.
+fn words(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    match text.parse::<Address>() {
+        Ok(address) => {
+            let written = address.to_string();
+            assert_eq!(written.parse::<Address>().ok(), Some(address), "{written:?} is read as another address");
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+    let _ = (text.parse::<LetterId>(), text.parse::<RunId>(), text.parse::<EventId>(), WorkflowId::new(&*text));
+}

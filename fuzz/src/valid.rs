@@ -1,0 +1,272 @@
+//! What the project writes, one of each kind: damage begins with it.
+
+use bytes::Bytes;
+use everpulse_protocol::codec::Body;
+use everpulse_protocol::dead_letter::{DeadLetter, Letter};
+use everpulse_protocol::event::{Event, EventBody, IdPolicy, InboxFrame, NextAttempt, Outcome, ReplyTo, Start};
+use everpulse_protocol::history::{
+    Close, CloseStatus, ClosedRun, CommandKind, CommandMark, Frame, Hash, Parked, ParkedKind, QueueMark, Record,
+    RecordBody, Verified, Window,
+};
+use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame};
+use everpulse_protocol::shard::Config;
+use everpulse_protocol::task::{Control, OnExhausted, RetryPolicy, Task, TaskFrame, TaskOptions};
+use everpulse_protocol::timer::{TimerMessage, Wake};
+use everpulse_protocol::view::Fold;
+use everpulse_protocol::{
+    EventId, Failure, FailureKind, Payload, Position, RequestId, RunId, Timestamp, WorkflowId, WriterId, encode,
+};
+use serde::Serialize;
+use uuid::Uuid;
+
+const RUN: RunId = RunId(Uuid::from_u128(7));
+
+pub fn event_id(n: u128) -> EventId {
+    EventId(Uuid::from_u128(n))
+}
+
+fn workflow_id() -> WorkflowId {
+    WorkflowId::new("order-42").expect("a good id")
+}
+
+fn payload<T: Serialize>(value: &T) -> Payload {
+    Payload::encode(value).expect("it can be encoded")
+}
+
+fn arguments() -> Payload {
+    payload(&std::collections::BTreeMap::from([("n", 3_u64)]))
+}
+
+fn failure() -> Failure {
+    let mut failure = Failure::new(FailureKind::Failed, "declined").exhausted(3);
+    failure.type_name = "PaymentError".to_owned();
+    failure.chain = vec!["no money".to_owned()];
+    failure.value = Some(payload(&"value"));
+    failure
+}
+
+fn start() -> Start {
+    Start {
+        workflow: "twice".to_owned(),
+        version: Some(1),
+        args: arguments(),
+        policy: IdPolicy::Attach,
+        tags: vec!["vip".to_owned()],
+        start_at: None,
+        timeout_ms: Some(60_000),
+    }
+}
+
+fn reply_to() -> ReplyTo {
+    ReplyTo { client: "c1".to_owned(), request: RequestId(Uuid::from_u128(9)) }
+}
+
+fn event(n: u128, body: &EventBody) -> Event {
+    Event {
+        id: event_id(n),
+        workflow_id: workflow_id(),
+        run_id: Some(RUN),
+        sent_at: Timestamp(1_000),
+        reply_to: Some(reply_to()),
+        body: Body::of(body),
+    }
+}
+
+fn event_bodies() -> Vec<EventBody> {
+    vec![
+        EventBody::Start(start()),
+        EventBody::Signal { name: "word".to_owned(), value: payload(&"hello") },
+        EventBody::ActivitySettled { step: 0, attempt: 1, outcome: Outcome::Done(payload(&6_u64)) },
+        EventBody::StepSettled { step: 1, outcome: Outcome::Failed(failure()) },
+        EventBody::AttemptFailed { step: 0, attempt: 1, failure: failure(), next: NextAttempt::At(Timestamp(2_000)) },
+        EventBody::Cancel { reason: "enough".to_owned() },
+        EventBody::Terminate { reason: "enough".to_owned() },
+        EventBody::Resume,
+        EventBody::Describe,
+        EventBody::AskResult,
+        EventBody::AskPublished { name: "progress".to_owned() },
+        EventBody::Wake { shard: 0, number: 3 },
+    ]
+}
+
+pub fn inbox() -> Vec<Bytes> {
+    let events = (100..).zip(event_bodies()).map(|(n, body)| event(n, &body)).collect();
+    let alone = event_bodies().into_iter().map(|body| InboxFrame { shard: 0, events: vec![event(7, &body)] });
+    std::iter::once(InboxFrame { shard: 0, events }).chain(alone).map(|frame| encode(&frame)).collect()
+}
+
+fn task() -> Task {
+    Task {
+        id: event_id(20),
+        workflow_id: workflow_id(),
+        run_id: RUN,
+        shard: 0,
+        step: 0,
+        queue: "default".to_owned(),
+        activity: "double".to_owned(),
+        args: arguments(),
+        attempt: 2,
+        scheduled_at: Timestamp(1_000),
+        options: TaskOptions {
+            start_to_close_ms: 1_000,
+            heartbeat_ms: Some(100),
+            retry: RetryPolicy { max_attempts: Some(5), ..RetryPolicy::default() },
+            exhausted: OnExhausted::Park,
+        },
+        heartbeat: Some(payload(&50_u8)),
+        failures: vec![failure()],
+        attempts_before: 0,
+    }
+}
+
+pub fn tasks() -> Vec<Bytes> {
+    vec![encode(&TaskFrame { tasks: vec![task(), task()] })]
+}
+
+pub fn controls() -> Vec<Bytes> {
+    vec![encode(&Control { cancelled: vec![event_id(20), event_id(21)] })]
+}
+
+pub fn timers() -> Vec<Bytes> {
+    let wake = Wake { shard: 0, number: 3, due: Timestamp(5_000) };
+    let retry = TimerMessage::Retry { due: Timestamp(5_000), task: Box::new(task()) };
+    vec![encode(&TimerMessage::Wake(wake)), encode(&retry)]
+}
+
+pub fn dead_letters() -> Vec<Bytes> {
+    let letters = [
+        Letter::Task(Box::new(task())),
+        Letter::Event(Box::new(event(7, &EventBody::Start(start())))),
+        Letter::Unreadable { topic: "inbox".to_owned(), bytes: tasks()[0].clone() },
+    ];
+    let letters = letters.map(|letter| DeadLetter { at: Timestamp(3), reason: "it failed".to_owned(), letter });
+    letters.iter().map(encode).collect()
+}
+
+pub fn replies() -> Vec<Bytes> {
+    let mut fold = Fold::default();
+    records().iter().for_each(|record| fold.apply(record));
+    let close = Box::new(Close { status: CloseStatus::Completed, outcome: Outcome::Done(payload(&1)) });
+    let bodies = vec![
+        ReplyBody::Started { run_id: RUN, attached: true },
+        ReplyBody::Taken { run_id: RUN, open: true },
+        ReplyBody::Open { run_id: RUN },
+        ReplyBody::Closed { run_id: RUN, close },
+        ReplyBody::Description(Box::new(fold.view().expect("it was started"))),
+        ReplyBody::Published { value: Some(payload(&1)) },
+        ReplyBody::Accepted,
+        ReplyBody::AlreadyClosed { run_id: RUN },
+        ReplyBody::NotFound,
+        ReplyBody::Expired { message: "too late".to_owned() },
+        ReplyBody::Invalid { message: "no".to_owned() },
+    ];
+    let reply = |body| Reply { request: RequestId(Uuid::from_u128(9)), body };
+    vec![encode(&ReplyFrame { replies: bodies.into_iter().map(reply).collect() })]
+}
+
+fn record(seq: u32, body: &RecordBody) -> Record {
+    Record {
+        workflow_id: workflow_id(),
+        run_id: RUN,
+        seq,
+        event: event_id(u128::from(seq) + 7),
+        at: Timestamp(1_000),
+        body: Body::of(body),
+        commands: Vec::new(),
+        close: None,
+    }
+}
+
+fn mark(no: u32, kind: CommandKind, name: &str) -> CommandMark {
+    let due = (kind == CommandKind::Timer).then_some(Timestamp(9_000));
+    let queue = if kind == CommandKind::Activity { "default" } else { "" };
+    CommandMark { no, kind, name: name.to_owned(), queue: queue.to_owned(), due, eager: false }
+}
+
+/// A run of `twice`, and what else can be recorded.
+pub fn records() -> Vec<Record> {
+    let done = |step, n: u64| RecordBody::ActivitySettled { step, attempt: 1, outcome: Outcome::Done(payload(&n)) };
+    let bodies = vec![
+        RecordBody::Started { start: start(), version: 1, reply_to: Some(reply_to()) },
+        RecordBody::AttemptFailed { step: 0, attempt: 1, failure: failure(), next: NextAttempt::Redrive },
+        RecordBody::Parked { reason: Parked { kind: ParkedKind::NoCode, message: "no code".to_owned() } },
+        RecordBody::Resumed,
+        RecordBody::Received { event: event(30, &EventBody::Resume), attempt: 1 },
+        RecordBody::Applied { event: event_id(30) },
+        RecordBody::Signalled { name: "word".to_owned(), value: payload(&"hello") },
+        done(0, 6),
+        RecordBody::StepSettled { step: 9, outcome: Outcome::Failed(failure()) },
+        RecordBody::TimerFired { step: 9 },
+        RecordBody::CancelRequested { reason: "enough".to_owned() },
+        done(1, 12),
+    ];
+    let mut records: Vec<Record> = (0..).zip(&bodies).map(|(seq, body)| record(seq, body)).collect();
+    records[0].commands = vec![mark(0, CommandKind::Activity, "double")];
+    records[7].commands = vec![
+        mark(1, CommandKind::Activity, "double"),
+        mark(2, CommandKind::Timer, ""),
+        mark(3, CommandKind::Step, "add"),
+        mark(2, CommandKind::Cancel, ""),
+    ];
+    records[11].close = Some(Close { status: CloseStatus::Completed, outcome: Outcome::Done(payload(&12_u64)) });
+    records
+}
+
+/// A record that carries one that carries one, and so on. None is written so.
+pub fn nested(levels: usize) -> Record {
+    let within = |inner| RecordBody::Carried { piece: 0, pieces: 1, records: vec![inner], commands: Vec::new() };
+    (0..levels).fold(records().remove(0), |inner, _| record(0, &within(inner)))
+}
+
+/// The history of a shard, frame by frame, not yet chained.
+pub fn frames() -> Vec<Frame> {
+    let run = records();
+    let carried = RecordBody::Carried { piece: 0, pieces: 1, records: run[..8].to_vec(), commands: vec![(1, 4)] };
+    let closed = ClosedRun {
+        workflow_id: workflow_id(),
+        run_id: RUN,
+        workflow: "twice".to_owned(),
+        version: 1,
+        started_at: Timestamp(1_000),
+        closed_at: Timestamp(2_000),
+        status: CloseStatus::Failed,
+    };
+    let window = Some(Window { first: 2, since: Timestamp(10), expired: Timestamp(20) });
+    let remembered =
+        RecordBody::Remembered { closed: vec![closed], inputs: vec![(event_id(50), Timestamp(30))], window };
+    let mut rounds: Vec<Vec<Record>> = run.chunks(2).map(<[Record]>::to_vec).collect();
+    rounds.push(vec![record(0, &carried), record(0, &RecordBody::Terminated { reason: "enough".to_owned() })]);
+    // A run whose beginning is not in the partition any more.
+    let mut other = record(0, &carried);
+    other.run_id = RunId(Uuid::from_u128(8));
+    rounds.push(vec![other]);
+    rounds.push(vec![record(0, &remembered), record(1, &RecordBody::TimedOut)]);
+    let frame = |(number, records): (u64, Vec<Record>)| Frame {
+        shard: 0,
+        number,
+        previous: Hash::GENESIS,
+        writer: WriterId(Uuid::from_u128(3)),
+        verified: number.checked_sub(1).map(|number| Verified { number, position: at(number) }),
+        at: Timestamp(1_000 + number),
+        config: (number == 0).then(|| Config::new(1, 1)),
+        wake: Some(Wake { shard: 0, number, due: Timestamp(5_000) }),
+        sent_below: number.saturating_sub(1),
+        queues: vec![QueueMark { queue: "default".to_owned(), position: at(1) }],
+        records,
+    };
+    (0..).zip(rounds).map(frame).collect()
+}
+
+/// Where the frame of this number stands in a partition that holds nothing else.
+pub fn at(number: u64) -> Position {
+    Position { ledger: 1, entry: number }
+}
+
+/// What people type.
+pub const WORDS: [&str; 5] = [
+    "embedded:/a b/c?mode=relaxed&shards=4",
+    "pulsar+ssl://[::1]:7000/t/n?ca=/etc/ca.pem",
+    "pulsar://h:1/t/n?admin=http://h:2/&shards=64&inbox_partitions=8",
+    "12:3",
+    "00000000-0000-0000-0000-000000000007",
+];
