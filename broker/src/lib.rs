@@ -15,6 +15,7 @@
 pub mod admin;
 pub mod embedded;
 mod error;
+mod secret;
 pub mod semantics;
 pub mod server;
 pub mod storage;
@@ -23,5 +24,6 @@ pub mod wire;
 
 pub use embedded::{Embedded, Endpoint, Mode, Options};
 pub use error::{Error, ErrorKind};
+pub use secret::Secret;
 #[cfg(feature = "fuzzing")]
 pub use server::fuzzing;

@@ -117,7 +117,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
         if token.is_empty() {
             return Err(format!("the token file {} is empty", path.display()).into());
         }
-        options.token = Some(token.to_owned());
+        options.token = Some(token.into());
     }
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;

@@ -35,6 +35,7 @@ mod report;
 mod backlog;
 mod source;
 
+use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -55,7 +56,7 @@ pub struct Rules {
 }
 
 /// Where to read, and what to judge.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Options {
     /// `pulsar://HOST:PORT`.
     pub service_url: String,
@@ -67,6 +68,19 @@ pub struct Options {
     /// JSON lines `{"key","workflow_id","step","attempt","at_ms"}`, one per execution, written by activities.
     pub ledger: Option<PathBuf>,
     pub rules: Rules,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // All but the token.
+        f.debug_struct("Options")
+            .field("service_url", &self.service_url)
+            .field("admin_url", &self.admin_url)
+            .field("namespace", &self.namespace)
+            .field("ledger", &self.ledger)
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Reads the history of an application up to where it ends now, and judges it.

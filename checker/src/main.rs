@@ -1,8 +1,9 @@
 //! `everpulse-checker`: judges the history of a running application. Reads arguments and prints; decides nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Parser;
 use everpulse_checker::{Options, Rules, check};
 
@@ -21,8 +22,9 @@ struct Arguments {
     /// TENANT/NAMESPACE of the application
     #[arg(long, default_value = "public/everpulse")]
     namespace: String,
-    #[arg(long, env = "EVERPULSE_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    /// A file that holds a token; or EVERPULSE_TOKEN is one. An argument would be seen by everybody on the machine
+    #[arg(long, env = "EVERPULSE_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
     /// JSON lines {"key","workflow_id","step","attempt","at_ms"}, one per execution of an activity
     #[arg(long)]
     ledger: Option<PathBuf>,
@@ -40,10 +42,17 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let token = match token(arguments.token_file.as_deref()) {
+        Ok(token) => token,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
     let options = Options {
         service_url: arguments.url,
         admin_url: arguments.admin_url,
-        token: arguments.token,
+        token,
         namespace: arguments.namespace,
         ledger: arguments.ledger,
         rules: Rules { ordered_workflows: arguments.ordered },
@@ -61,4 +70,14 @@ async fn main() -> ExitCode {
         println!("{report}");
     }
     if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn token(file: Option<&Path>) -> anyhow::Result<Option<String>> {
+    if let Ok(token) = std::env::var("EVERPULSE_TOKEN") {
+        return Ok(Some(token));
+    }
+    let Some(file) = file else { return Ok(None) };
+    let token =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read the token file {}", file.display()))?;
+    Ok(Some(token.trim().to_owned()))
 }

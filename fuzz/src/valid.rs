@@ -265,7 +265,7 @@ pub fn at(number: u64) -> Position {
 /// What people type.
 pub const WORDS: [&str; 5] = [
     "embedded:/a b/c?mode=relaxed&shards=4",
-    "pulsar+ssl://[::1]:7000/t/n?ca=/etc/ca.pem",
+    "pulsar+ssl://[::1]:7000/t/n?tls_ca=/etc/ca.pem",
     "pulsar://h:1/t/n?admin=http://h:2/&shards=64&inbox_partitions=8",
     "12:3",
     "00000000-0000-0000-0000-000000000007",

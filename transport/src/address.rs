@@ -16,7 +16,7 @@ const NAMESPACE: &str = "everpulse";
 ///
 /// Written as `embedded:DIR[?mode=relaxed]` or `pulsar[+ssl]://HOST:PORT[/TENANT/NAMESPACE][?admin=URL]`. Both take
 /// `shards=N` and `inbox_partitions=N` (used when the application is set up, checked afterwards); `pulsar` takes
-/// `ca=FILE`, certificates in PEM that are trusted beside the public ones. A token is never part of the text.
+/// `tls_ca=FILE`, certificates in PEM that are trusted beside the public ones. A token is never part of the text.
 ///
 /// ```
 /// use everpulse_transport::Address;
@@ -62,7 +62,7 @@ impl Address {
 
     /// The address in `explicit`, else in `EVERPULSE_URL`, else the embedded broker in this user's data directory.
     ///
-    /// `EVERPULSE_TOKEN`, `EVERPULSE_TOKEN_FILE` and `EVERPULSE_ADMIN_URL` add to it what it does not say itself.
+    /// `EVERPULSE_TOKEN`, `EVERPULSE_TOKEN_FILE`, `EVERPULSE_ADMIN_URL` and `EVERPULSE_TLS_CA` add to it what it does not say itself.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`], naming the variable, when an address cannot be read.
@@ -92,6 +92,9 @@ impl Address {
             && let Some(text) = variable("EVERPULSE_ADMIN_URL")
         {
             *admin_url = Some(check_admin_url("EVERPULSE_ADMIN_URL", &text)?);
+        }
+        if let Place::Pulsar { ca: ca @ None, .. } = &mut address.place {
+            *ca = variable("EVERPULSE_TLS_CA").map(PathBuf::from);
         }
         Ok(address)
     }
@@ -177,17 +180,20 @@ impl FromStr for Address {
             return parse_pulsar(text);
         }
         Err(invalid(format!(
-            "the address {text:?} starts with neither `embedded:` nor `pulsar://` nor `pulsar+ssl://`; write \
+            "the address {} starts with neither `embedded:` nor `pulsar://` nor `pulsar+ssl://`; write \
              pulsar://HOST:PORT/TENANT/NAMESPACE, for example pulsar://127.0.0.1:6650/public/everpulse, or \
-             embedded:DIR, for example embedded:./data"
+             embedded:DIR, for example embedded:./data",
+            shown(text)
         )))
     }
 }
 
 fn parse_embedded(text: &str, rest: &str) -> Result<Address, Error> {
     let (dir, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let dir = dir.trim();
+    let shown = shown(text);
     if dir.is_empty() {
-        return Err(invalid(format!("the address {text:?} names no directory; write for example embedded:./data")));
+        return Err(invalid(format!("the address {shown} names no directory; write for example embedded:./data")));
     }
     let mut address = Address::embedded(dir);
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
@@ -196,9 +202,9 @@ fn parse_embedded(text: &str, rest: &str) -> Result<Address, Error> {
                 address.place = Place::Embedded { dir: dir.into(), relaxed: value == "relaxed" };
             }
             ("mode", _) => {
-                return Err(invalid(format!("the address {text:?} has mode={value}; it can be durable or relaxed")));
+                return Err(invalid(format!("the address {shown} has mode={value}; it can be durable or relaxed")));
             }
-            _ => common_parameter(&mut address, text, &name, &value, "mode, shards and inbox_partitions")?,
+            _ => common_parameter(&mut address, &shown, &name, &value, "mode, shards and inbox_partitions")?,
         }
     }
     Ok(address)
@@ -206,17 +212,18 @@ fn parse_embedded(text: &str, rest: &str) -> Result<Address, Error> {
 
 fn parse_pulsar(text: &str) -> Result<Address, Error> {
     const EXAMPLE: &str = "write for example pulsar://127.0.0.1:6650/public/everpulse";
-    let parsed = Url::parse(text).map_err(|error| invalid(format!("the address {text:?}: {error}; {EXAMPLE}")))?;
+    let shown = shown(text);
+    let parsed = Url::parse(text).map_err(|error| invalid(format!("the address {shown}: {error}; {EXAMPLE}")))?;
     if !parsed.username().is_empty() || parsed.password().is_some() {
         // Not echoed: it holds a secret.
         return Err(invalid("an address holds no user and no password; a token goes into EVERPULSE_TOKEN"));
     }
     let Some(host) = parsed.host_str().filter(|host| !host.is_empty()) else {
-        return Err(invalid(format!("the address {text:?} names no host; {EXAMPLE}")));
+        return Err(invalid(format!("the address {shown} names no host; {EXAMPLE}")));
     };
     if host.contains(',') {
         return Err(invalid(format!(
-            "the address {text:?} names several hosts; name one, or a name that stands for all"
+            "the address {shown} names several hosts; name one, or a name that stands for all"
         )));
     }
     let port = parsed.port().unwrap_or(if parsed.scheme() == "pulsar" { 6650 } else { 6651 });
@@ -231,7 +238,7 @@ fn parse_pulsar(text: &str) -> Result<Address, Error> {
         [tenant, namespace] => address = address.with_namespace(tenant, namespace)?,
         _ => {
             return Err(invalid(format!(
-                "the address {text:?} has {} after the host, and it takes none or two, TENANT/NAMESPACE; {EXAMPLE}",
+                "the address {shown} has {} after the host, and it takes none or two, TENANT/NAMESPACE; {EXAMPLE}",
                 if path.len() == 1 { "one name" } else { "several names" },
             )));
         }
@@ -240,32 +247,48 @@ fn parse_pulsar(text: &str) -> Result<Address, Error> {
         let Place::Pulsar { admin_url, ca, .. } = &mut address.place else { continue };
         match &*name {
             "admin" => *admin_url = Some(check_admin_url("admin", &value)?),
-            "ca" => *ca = Some(PathBuf::from(&*value)),
-            _ => common_parameter(&mut address, text, &name, &value, "admin, ca, shards and inbox_partitions")?,
+            "tls_ca" => *ca = Some(PathBuf::from(&*value)),
+            _ => common_parameter(&mut address, &shown, &name, &value, "admin, tls_ca, shards and inbox_partitions")?,
         }
     }
     Ok(address)
 }
 
-fn common_parameter(address: &mut Address, text: &str, name: &str, value: &str, known: &str) -> Result<(), Error> {
+fn common_parameter(address: &mut Address, shown: &str, name: &str, value: &str, known: &str) -> Result<(), Error> {
     let count = match name {
         "shards" => &mut address.shards,
         "inbox_partitions" => &mut address.inbox_partitions,
-        _ => return Err(invalid(format!("the address {text:?} has the parameter {name:?}; known are {known}"))),
+        _ => return Err(invalid(format!("the address {shown} has the parameter {name:?}; known are {known}"))),
     };
     match value.parse() {
         Ok(number @ 1..=1024) => *count = Some(number),
-        _ => return Err(invalid(format!("the address {text:?} has {name}={value}; it is a number from 1 to 1024"))),
+        _ => return Err(invalid(format!("the address {shown} has {name}={value}; it is a number from 1 to 1024"))),
     }
     Ok(())
 }
 
 fn check_admin_url(what: &str, text: &str) -> Result<String, Error> {
-    let good = Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    if !good {
-        return Err(invalid(format!("{what} is {text:?}; write for example http://127.0.0.1:8080")));
+    let parsed = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    if parsed.as_ref().is_some_and(|url| !url.username().is_empty() || url.password().is_some()) {
+        // Not echoed: it holds a secret.
+        return Err(invalid(format!("{what} holds a user or a password; a token goes into EVERPULSE_TOKEN")));
+    }
+    if parsed.is_none() {
+        return Err(invalid(format!("{what} is {}; write for example http://127.0.0.1:8080", shown(text))));
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// An address as an error may show it. Whatever somebody took for the place of a secret is left out: what is before an
+/// `@`, and the values of parameters.
+fn shown(text: &str) -> String {
+    let (place, query) = text.split_once('?').map_or((text, ""), |(place, _)| (place, "?..."));
+    let place = match (place.split_once("://"), place.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://...@{host}"),
+        (None, Some((_, host))) => format!("...@{host}"),
+        _ => place.to_owned(),
+    };
+    format!("{place:?}{query}")
 }
 
 /// Pulsar's own rule for tenants and namespaces.
@@ -293,8 +316,8 @@ impl fmt::Display for Address {
             }
             Place::Pulsar { service_url, admin_url, ca } => {
                 write!(f, "{service_url}/{}/{}", self.tenant, self.namespace)?;
-                parameters.extend(admin_url.iter().map(|url| format!("admin={url}")));
-                parameters.extend(ca.iter().map(|file| format!("ca={}", file.display())));
+                parameters.extend(admin_url.iter().map(|url| format!("admin={}", quoted(url))));
+                parameters.extend(ca.iter().map(|file| format!("tls_ca={}", quoted(&file.to_string_lossy()))));
             }
         }
         parameters.extend(self.shards.iter().map(|count| format!("shards={count}")));
@@ -304,6 +327,13 @@ impl fmt::Display for Address {
         }
         Ok(())
     }
+}
+
+/// The value of a parameter, spelled so that it is read back; what needs no spelling stays as it is.
+fn quoted(value: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~:/[]@,".contains(c);
+    let spelled = |c: char| url::form_urlencoded::byte_serialize(c.encode_utf8(&mut [0; 4]).as_bytes()).collect();
+    value.chars().map(|c| if plain(c) { c.to_string() } else { spelled(c) }).collect()
 }
 
 impl fmt::Debug for Token {
@@ -332,6 +362,8 @@ mod tests {
         check("pulsar://h", "pulsar://h:6650/public/everpulse");
         check("pulsar+ssl://h", "pulsar+ssl://h:6651/public/everpulse");
         check("pulsar://[::1]:7000/t/n", "pulsar://[::1]:7000/t/n");
+        check("embedded:d ?", "embedded:d");
+        check("pulsar+ssl://h:1/t/n?tls_ca=/a%26b%20c/ca.pem", "pulsar+ssl://h:1/t/n?tls_ca=/a%26b+c/ca.pem");
         check(
             "pulsar://h:1/t/n?admin=http://h:2/&shards=64&inbox_partitions=8",
             "pulsar://h:1/t/n?admin=http://h:2&shards=64&inbox_partitions=8",
@@ -366,12 +398,32 @@ mod tests {
     fn a_secret_is_neither_echoed_nor_printed() {
         let error = "pulsar://user:s3cret@h:1".parse::<Address>().expect_err("holds a password");
         assert!(!error.to_string().contains("s3cret") && !format!("{error:?}").contains("s3cret"));
+        for text in [
+            "http://user:s3cret@h:1",
+            "pulsar://user:s3cret@h:99999",
+            "pulsar://s3cret@h/only",
+            "pulsar://h:1?token=s3cret",
+            "pulsar://h:1/only?token=s3cret",
+            "pulsar://h:1?admin=http://user:s3cret@h:2",
+            "pulsar://h:1?admin=ftp://user:s3cret@h:2",
+            "embedded:d?token=s3cret",
+        ] {
+            let error = text.parse::<Address>().expect_err(text);
+            assert!(!error.to_string().contains("s3cret") && !format!("{error:?}").contains("s3cret"), "{error}");
+        }
         let address = Address::embedded("d").with_token("s3cret");
         assert!(!address.to_string().contains("s3cret") && !format!("{address:?}").contains("s3cret"));
     }
 
     #[test]
     fn what_is_said_explicitly_beats_the_environment() {
+        let ca = |name: &str| (name == "EVERPULSE_TLS_CA").then(|| "/env.pem".to_owned());
+        let text = |explicit| Address::from_variables(Some(explicit), ca).map(|address| address.to_string());
+        assert_eq!(text("pulsar+ssl://h").expect("good"), "pulsar+ssl://h:6651/public/everpulse?tls_ca=/env.pem");
+        let own = "pulsar+ssl://h:1/t/n?tls_ca=/own.pem";
+        assert_eq!(text(own).expect("good"), own);
+        assert_eq!(text("embedded:d").expect("good"), "embedded:d");
+
         let variables = |name: &str| match name {
             "EVERPULSE_URL" => Some("pulsar://env:1".to_owned()),
             "EVERPULSE_ADMIN_URL" => Some("http://env:2".to_owned()),

@@ -86,7 +86,7 @@ async fn authenticate(State(hub): State<Arc<Hub>>, request: Request, next: Next)
     {
         let header = request.headers().get("authorization").and_then(|value| value.to_str().ok());
         let given = header.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-        if !same(given.as_bytes(), token.as_bytes()) {
+        if !same(given.as_bytes(), token.expose().as_bytes()) {
             return Failure::unauthorized().into_response();
         }
     }

@@ -23,6 +23,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use crate::error::{Error, ErrorKind};
+use crate::secret::Secret;
 use crate::server::Limits;
 pub use crate::storage::Mode;
 use crate::storage::{self, DirectoryLock};
@@ -45,7 +46,7 @@ pub struct Options {
     /// Anything but loopback needs a token.
     pub listen: IpAddr,
     /// If set, clients and the admin must present it.
-    pub token: Option<String>,
+    pub token: Option<Secret>,
     /// If false, opening a directory that another process serves fails with [`ErrorKind::InUse`].
     pub follow: bool,
     /// What clients may cost.

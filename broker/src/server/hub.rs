@@ -8,6 +8,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::limits::{Limits, Memory};
 use super::outbound::Outbound;
+use crate::secret::Secret;
 use crate::semantics::{Broker, ConnectionId, Effect, Refusal, RefusalKind, TopicId};
 use crate::storage::writer::Item;
 use crate::storage::{Completion, Reader, Storage};
@@ -18,7 +19,7 @@ pub struct Settings {
     pub service_url: String,
     pub admin_url: String,
     /// If set, clients must present it.
-    pub token: Option<String>,
+    pub token: Option<Secret>,
     pub limits: Limits,
 }
 

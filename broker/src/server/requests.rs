@@ -94,7 +94,7 @@ impl Session {
 
     fn is_authentic(&self, method: Option<&str>, data: Option<&[u8]>) -> bool {
         let Some(token) = &self.hub.settings.token else { return true };
-        method == Some("token") && same(data.unwrap_or_default(), token.as_bytes())
+        method == Some("token") && same(data.unwrap_or_default(), token.expose().as_bytes())
     }
 
     /// This broker's token does not expire, so it never sends a challenge; a client that presents its
