@@ -3,95 +3,108 @@
 //! They exist only with the feature `mutations`, which nothing that is shipped asks for; without it [`is`] is `false`
 //! for the compiler, and what it guards is gone.
 
-/// A rule that is broken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Mutation {
-    // 2: the log is the lock.
-    /// A receipt is a proof, wherever the frame lies.
-    AnyReceiptProves = 1,
-    /// A frame without a receipt stands.
-    NoReceiptProves,
-    /// What others wrote changes nothing.
-    ForeignIsNothing,
-    // 3: nothing leaves before its cause stands.
-    /// Commands leave with their frame.
-    SendsEarly,
-    /// Local work starts with its frame.
-    StartsEarly,
-    /// Answers need no look at the tail.
-    AnswersUnchecked,
-    // 4: acks come last.
-    /// An input is acked when its round is in flight.
-    AcksEarly,
-    /// A client's input counts as often as it comes.
-    ForgetsInputs,
-    /// Frames are marked as sent whose commands are on their way.
-    MarksUnsent,
-    // 5: Key_Shared gives affinity, not safety.
-    /// A result that the book does not expect is dropped without a look at the tail.
-    DropsUnexpected,
-    /// A hold ends for a wake-up that is on its way.
-    CoversUnconfirmed,
-    /// A void frame's inputs are not applied again.
-    VoidLosesInputs,
-    // 6: results of local work.
-    /// Local work that nobody does is nobody's.
-    IgnoresUnseen,
-    /// A void frame's local results are lost.
-    VoidLosesResults,
-    // 7: time.
-    /// A wake-up that was served has no successor.
-    NoSuccessor,
-    TimersEarly,
-    /// Recorded time is this worker's clock.
-    TimeGoesBack,
+macro_rules! mutations {
+    ($($(#[$doc:meta])* $rule:literal $mutation:ident $name:literal,)*) => {
+        /// A rule that is broken.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Mutation {
+            /// None is; never active.
+            Nothing = 0,
+            $($(#[$doc])* $mutation,)*
+        }
+
+        impl Mutation {
+            pub const ALL: &'static [Self] = &[$(Self::$mutation,)*];
+
+            /// The rule of the design that it breaks, and its name.
+            #[must_use]
+            pub fn name(self) -> (u32, &'static str) {
+                match self {
+                    Self::Nothing => (0, "nothing"),
+                    $(Self::$mutation => ($rule, $name),)*
+                }
+            }
+        }
+    };
 }
 
-impl Mutation {
-    pub const ALL: [Self; 17] = [
-        Self::AnyReceiptProves,
-        Self::NoReceiptProves,
-        Self::ForeignIsNothing,
-        Self::SendsEarly,
-        Self::StartsEarly,
-        Self::AnswersUnchecked,
-        Self::AcksEarly,
-        Self::ForgetsInputs,
-        Self::MarksUnsent,
-        Self::DropsUnexpected,
-        Self::CoversUnconfirmed,
-        Self::VoidLosesInputs,
-        Self::IgnoresUnseen,
-        Self::VoidLosesResults,
-        Self::NoSuccessor,
-        Self::TimersEarly,
-        Self::TimeGoesBack,
-    ];
-
-    /// The rule of the design that it breaks, and its name.
-    #[must_use]
-    pub fn name(self) -> (u32, &'static str) {
-        match self {
-            Self::AnyReceiptProves => (2, "any-receipt-proves"),
-            Self::NoReceiptProves => (2, "no-receipt-proves"),
-            Self::ForeignIsNothing => (2, "foreign-is-nothing"),
-            Self::SendsEarly => (3, "sends-early"),
-            Self::StartsEarly => (3, "starts-early"),
-            Self::AnswersUnchecked => (3, "answers-unchecked"),
-            Self::AcksEarly => (4, "acks-early"),
-            Self::ForgetsInputs => (4, "forgets-inputs"),
-            Self::MarksUnsent => (4, "marks-unsent"),
-            Self::DropsUnexpected => (5, "drops-unexpected"),
-            Self::CoversUnconfirmed => (5, "covers-unconfirmed"),
-            Self::VoidLosesInputs => (5, "void-loses-inputs"),
-            Self::IgnoresUnseen => (6, "ignores-unseen"),
-            Self::VoidLosesResults => (6, "void-loses-results"),
-            Self::NoSuccessor => (7, "no-successor"),
-            Self::TimersEarly => (7, "timers-early"),
-            Self::TimeGoesBack => (7, "time-goes-back"),
-        }
-    }
+mutations! {
+    // A run is a pure function of its history.
+    /// A run's clock tells how many records came before it in its frame.
+    1 BordersShow "borders-show",
+    /// Who replays a run that ends with a signal does not see that.
+    1 ReplayDropsSignal "replay-drops-signal",
+    /// Chance follows from the frame in which a run began.
+    1 ChanceByFrame "chance-by-frame",
+    // The log is the lock.
+    /// A receipt is a proof, wherever the frame lies.
+    2 AnyReceiptProves "any-receipt-proves",
+    /// A frame without a receipt stands.
+    2 NoReceiptProves "no-receipt-proves",
+    /// What others wrote changes nothing.
+    2 ForeignIsNothing "foreign-is-nothing",
+    // Nothing leaves before its cause stands.
+    /// Commands leave with their frame.
+    3 SendsEarly "sends-early",
+    /// Local work starts with its frame.
+    3 StartsEarly "starts-early",
+    /// Answers leave with their frame.
+    3 AnswersEarly "answers-early",
+    /// Answers need no look at the tail.
+    3 AnswersUnchecked "answers-unchecked",
+    // Acks come last.
+    /// An input is acked when its round is in flight.
+    4 AcksEarly "acks-early",
+    /// A client's input counts as often as it comes.
+    4 ForgetsInputs "forgets-inputs",
+    /// Frames are marked as sent whose commands are on their way.
+    4 MarksUnsent "marks-unsent",
+    // Key_Shared gives affinity, not safety.
+    /// A result that the book does not expect is dropped without a look at the tail.
+    5 DropsUnexpected "drops-unexpected",
+    /// A hold ends for a wake-up that is on its way.
+    5 CoversUnconfirmed "covers-unconfirmed",
+    /// A void frame's inputs are not applied again.
+    5 VoidLosesInputs "void-loses-inputs",
+    // Results of local work.
+    /// Local work that nobody does is nobody's.
+    6 IgnoresUnseen "ignores-unseen",
+    /// A void frame's local results are lost.
+    6 VoidLosesResults "void-loses-results",
+    /// What is done here is given to its queue as well.
+    6 EagerIsQueued "eager-is-queued",
+    // Time.
+    /// A wake-up that was served has no successor.
+    7 NoSuccessor "no-successor",
+    7 TimersEarly "timers-early",
+    /// Recorded time is this worker's clock.
+    7 TimeGoesBack "time-goes-back",
+    // Retention.
+    /// A trim takes the first frame that is needed, too.
+    8 TrimsOneTooFar "trims-one-too-far",
+    /// History is trimmed when a carrying begins.
+    8 TrimsBeforeCarried "trims-before-carried",
+    /// Parked runs are not carried.
+    8 CarriesNoParked "carries-no-parked",
+    /// Who loads does not take in the ids that were carried.
+    8 ForgetsCarriedIds "forgets-carried-ids",
+    /// Inputs that are older than the memory of ids are taken.
+    8 TakesTheExpired "takes-the-expired",
+    // A mismatch stops a run, never a worker.
+    /// Further tries of an input that takes workers down are not counted.
+    9 TriesUncounted "tries-uncounted",
+    /// What comes for a parked run is acked and not taken in.
+    9 DropsForParked "drops-for-parked",
+    /// A run whose code is missing fails.
+    9 NoCodeFails "no-code-fails",
+    // Set up before the first publish.
+    /// Who takes the application for another may work on it.
+    10 MismatchAccepted "mismatch-accepted",
+    /// What the application fixed is trimmed away.
+    10 ConfigNotCarried "config-not-carried",
+    /// The first frame does not say what the application fixed.
+    10 ConfigUnsaid "config-unsaid",
 }
 
 #[cfg(feature = "mutations")]
@@ -100,7 +113,7 @@ static ACTIVE: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0)
 /// Breaks a rule in this process from now on, or none.
 #[cfg(feature = "mutations")]
 pub fn activate(mutation: Option<Mutation>) {
-    let number = mutation.map_or(0, |mutation| mutation as u8);
+    let number = mutation.unwrap_or(Mutation::Nothing) as u8;
     ACTIVE.store(number, std::sync::atomic::Ordering::SeqCst);
 }
 

@@ -8,6 +8,7 @@ use everpulse_sdk::definition::{Registry, WorkflowEntry};
 use everpulse_sdk::replay::{Command, Input, Instance, RunInfo, Turn, TurnState};
 
 use crate::divergence;
+use crate::mutation::{self, Mutation};
 use crate::run::{Live, Run, Started};
 
 /// A run brought back to where its history ends.
@@ -44,6 +45,10 @@ pub(crate) fn replay(run: &Run, registry: &Registry) -> Result<Replayed, Parked>
             Input::Settled { step, .. } | Input::TimerFired { step } => Some(*step),
             _ => None,
         };
+        let is_last = record.seq + 1 == run.next_seq();
+        if mutation::is(Mutation::ReplayDropsSignal) && is_last && matches!(input, Input::Signal { .. }) {
+            continue;
+        }
         let turn = replayed.live.instance.apply(input, record.at, true);
         check(run, &record, &turn)?;
         replayed.take(settled, turn);

@@ -18,6 +18,7 @@ use everpulse_sdk::replay::{Command, Input, Instance, StepBody, StepOptions, Tur
 
 use crate::book::Book;
 use crate::effect::{DeliveryToken, LocalResult, Outgoing};
+use crate::mutation::{self, Mutation};
 use crate::replay::{self, broken};
 use crate::run::{Live, Run, Started};
 use crate::shard::Eager;
@@ -101,6 +102,11 @@ impl Applier<'_> {
             Ok(entry) => entry,
             Err(parked) => {
                 self.receive_once(run_id, event, 0);
+                if mutation::is(Mutation::NoCodeFails) {
+                    let (id, body) = (EventId::derived(run_id, 0, "no code"), RecordBody::TimedOut);
+                    let failure = Failure::new(FailureKind::NotFound, parked.message);
+                    return self.end(run_id, id, &body, CloseStatus::Failed, failure);
+                }
                 self.park(run_id, parked);
                 return;
             }
@@ -108,7 +114,11 @@ impl Applier<'_> {
         let started =
             Started { workflow: start.workflow.clone(), version: entry.version, at: self.at, times_out_at: None };
         let blank = Run::new(event.workflow_id.clone(), run_id);
-        let mut instance = Instance::new(entry, replay::info(&blank, &started), start.args.clone());
+        let mut info = replay::info(&blank, &started);
+        if mutation::is(Mutation::ChanceByFrame) {
+            info.run_id = RunId(EventId::derived(run_id, self.frame as u32, "chance").0);
+        }
+        let mut instance = Instance::new(entry, info, start.args.clone());
         let turn = instance.apply(Input::Start, self.at, false);
         if let Some(parked) = self.refused(&event.workflow_id, &turn.state, &turn.commands) {
             self.receive_once(run_id, event, 0);
@@ -144,7 +154,8 @@ impl Applier<'_> {
         let Some(live) = run.live.as_mut() else { return Ok(()) };
         let workflow_id = run.workflow_id.clone();
         let Some(input) = replay::as_input(body) else { return Ok(()) };
-        let turn = live.instance.apply(input, at, false);
+        let before = if mutation::is(Mutation::BordersShow) { self.round.records.len() as u64 } else { 0 };
+        let turn = live.instance.apply(input, Timestamp(at.0 + before), false);
         live.published.extend(turn.published);
         if let Some(parked) = self.refused(&workflow_id, &turn.state, &turn.commands) {
             if let Some(run) = self.book.runs.get_mut(&run_id) {
@@ -302,6 +313,9 @@ impl Applier<'_> {
                     if close.is_none() && self.eager.reserve(&task) {
                         mark.eager = true;
                         self.round.reserved.push(task.id);
+                        if mutation::is(Mutation::EagerIsQueued) {
+                            self.round.sends.push(Outgoing::Task(task.clone()));
+                        }
                         self.round.starts.push(StartLocal::Eager(task));
                     } else {
                         self.round.sends.push(Outgoing::Task(task));

@@ -607,7 +607,7 @@ impl Shard {
             writer: self.writer,
             verified: self.chain.verified(),
             at,
-            config: (number == 0 || round.ends_carrying).then(|| self.config.clone()),
+            config: self.config_of(number, &round),
             wake,
             sent_below,
             queues: self.queue_marks(sent_below, round.ends_carrying),
@@ -623,6 +623,13 @@ impl Shard {
         let flight = Flight { number, hash: Hash::of(&payload), bytes: payload.len(), at, round, locals };
         self.effects.push_back(Effect::Append { id, payload });
         self.phase = Phase::Appending { id, flight: Box::new(flight) };
+    }
+
+    /// What the application fixed: said by the first frame, and by those before which history may go.
+    fn config_of(&self, number: u64, round: &Round) -> Option<Config> {
+        let first = number == 0 && !mutation::is(Mutation::ConfigUnsaid);
+        let carried = round.ends_carrying && !mutation::is(Mutation::ConfigNotCarried);
+        (first || carried).then(|| self.config.clone())
     }
 
     /// Of a mutation: takes a frame for the next one, unseen.
@@ -641,6 +648,11 @@ impl Shard {
         if mutation::is(Mutation::StartsEarly) {
             for start in std::mem::take(&mut round.starts) {
                 self.start(start);
+            }
+        }
+        if mutation::is(Mutation::AnswersEarly) {
+            for (client, reply) in std::mem::take(&mut round.replies) {
+                self.effects.push_back(Effect::Reply { client, reply });
             }
         }
         if mutation::is(Mutation::AcksEarly) {

@@ -2,22 +2,24 @@
 //! it crashes, except that the beginning of what was being written may be there.
 //!
 //! ```text
-//! Up ──► semantics ──► given ──► writing ── synced ──► disk
+//! Up ──► semantics ──► given ──► writing ── synced ──► Disk
 //!            │                                           │ crash: a new one is restored from it
 //!            └──► Down
 //! ```
 
+mod disk;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use everpulse_broker::semantics::packed::Packed;
-use everpulse_broker::semantics::restore::Restore;
+use everpulse_broker::semantics::policies::Retention;
 use everpulse_broker::semantics::{
-    Broker, Change, ConnectionId, ConsumerKey, CreateProducer, Effect, Entry, Location, MessageId, Policies, Publish,
-    Snapshot, Source, Start, TopicId, TopicName,
+    Broker, Change, ConnectionId, ConsumerKey, CreateProducer, Effect, Location, MessageId, Policies, Publish, Source,
+    Start, TopicId, TopicName,
 };
 use everpulse_protocol::{Position, topic};
 
+use self::disk::{Disk, Item};
 use crate::dice::Dice;
 use crate::wire::{self, Down, Up, ours, theirs};
 use crate::workflows::QUEUE;
@@ -37,9 +39,16 @@ pub struct Server {
     pub life: u64,
     /// Its clock against the world's.
     pub skew: i64,
-    given: VecDeque<Effect>,
-    writing: Option<Vec<Effect>>,
-    disk: Vec<Effect>,
+    given: VecDeque<Item>,
+    writing: Option<Vec<Item>>,
+    disk: Disk,
+    /// A snapshot is on its way to the disk.
+    snapshot_given: bool,
+    /// Messages that were let go, and segments.
+    pub trimmed: u64,
+    pub segments_gone: u64,
+    /// What was stored or acknowledged since the witness last looked.
+    pub seen: Vec<Seen>,
     topics: BTreeMap<String, TopicId>,
     /// Who is connected.
     pub connected: BTreeMap<ConnectionId, usize>,
@@ -48,33 +57,55 @@ pub struct Server {
     effects: Vec<Effect>,
 }
 
+/// What the witness of every moment is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// Something was stored, at this place on the disk.
+    Stored(usize),
+    /// By the party in this slot.
+    Acked { topic: String, position: Position, by: usize },
+    /// The broker came back: acks that were not stored are forgotten.
+    Restarted,
+}
+
 /// The connection by which messages are stored a second time.
 const GHOST: ConnectionId = ConnectionId(0);
 
 impl Server {
     /// A broker on an empty disk, with an application set up: rule 10.
-    pub fn new(layout: Layout) -> Self {
+    ///
+    /// `segment_entries`: how much is let go at once, at least.
+    pub fn new(layout: Layout, segment_entries: usize) -> Self {
+        let mut disk = Disk::new(segment_entries);
         let mut server = Self {
-            broker: Restore::new(Snapshot::initial()).finish(),
+            broker: disk.restore(0),
             up: true,
             life: 1,
             skew: 0,
             given: VecDeque::new(),
             writing: None,
-            disk: Vec::new(),
+            disk,
+            snapshot_given: false,
+            trimmed: 0,
+            segments_gone: 0,
+            seen: Vec::new(),
             topics: BTreeMap::new(),
             connected: BTreeMap::new(),
             ghosts: BTreeMap::new(),
             ghost_sequence: 0,
             effects: Vec::new(),
         };
-        let policies = Policies { deduplication: Some(true), ..Policies::default() };
+        let retention = Some(Retention { minutes: 1, size_mb: -1 });
+        let policies = Policies { deduplication: Some(true), retention, ..Policies::default() };
         let name = |topic: &str| TopicName::parse(&wire::stored(topic)).expect("names of ours are good");
         let made = server.broker.handle_create_namespace(wire::NAMESPACE, policies);
         made.expect("nothing is there yet");
         for (topic, partitions) in [(topic::HISTORY, layout.shards), (topic::INBOX, layout.partitions)] {
             server.broker.handle_set_partitions(&name(topic), partitions, false).expect("nothing is there yet");
         }
+        // A minute is the least that a broker can be told; the windows of the shards are shorter.
+        let at_once = |policies: &mut Policies| policies.retention = Some(Retention { minutes: 0, size_mb: 0 });
+        server.broker.handle_set_topic_policies(&name(topic::HISTORY), at_once).expect("it was just made");
         let (tasks, dead) = (topic::activity(QUEUE), topic::activity_dead(QUEUE));
         for topic in [topic::TIMERS, topic::INBOX_DEAD, tasks.as_str(), dead.as_str()] {
             server.broker.handle_create_topic(&name(topic)).expect("nothing is there yet");
@@ -118,9 +149,7 @@ impl Server {
     }
 
     pub fn handle(&mut self, connection: ConnectionId, up: Up, now_ms: u64, out: &mut Vec<(ConnectionId, Down)>) {
-        if !self.connected.contains_key(&connection) {
-            return;
-        }
+        let Some(by) = self.connected.get(&connection).copied() else { return };
         self.broker.handle_now(self.clock(now_ms));
         let key = |consumer_id| ConsumerKey { connection, consumer_id };
         match up {
@@ -134,10 +163,12 @@ impl Server {
                 self.broker.handle_close_consumer(key(consumer_id), request_id);
             }
             Up::Flow { consumer_id, permits } => self.broker.handle_flow(key(consumer_id), permits),
-            Up::Ack { consumer_id, position } => {
+            Up::Ack { consumer_id, topic, position } => {
                 let id = MessageId { position: theirs(position), ack_set: Vec::new() };
                 // An ack of a consumer that is gone is lost.
-                let _ = self.broker.handle_ack(key(consumer_id), false, &[id]);
+                if self.broker.handle_ack(key(consumer_id), false, &[id]).is_ok() {
+                    self.seen.push(Seen::Acked { topic, position, by });
+                }
             }
             Up::Last { consumer_id, request_id } => {
                 let answer = match self.broker.last_message_id(key(consumer_id)) {
@@ -177,18 +208,27 @@ impl Server {
             self.broker.poll_effects(self.clock(now_ms), &mut effects);
             if effects.is_empty() {
                 self.effects = effects;
-                return;
+                break;
             }
             for effect in effects.drain(..) {
                 self.carry_out(effect, out);
             }
             self.effects = effects;
         }
+        let covered = if self.snapshot_given { Vec::new() } else { self.disk.unneeded() };
+        if !covered.is_empty() {
+            self.snapshot_given = true;
+            self.given.push_back(Item::Snapshot(Box::new(self.broker.snapshot()), covered));
+        }
     }
 
     fn carry_out(&mut self, effect: Effect, out: &mut Vec<(ConnectionId, Down)>) {
         match effect {
-            Effect::Append { .. } | Effect::Log(_) => self.given.push_back(effect),
+            Effect::Append { .. } | Effect::Log(_) => self.given.push_back(Item::Log(effect)),
+            Effect::Released { segment, entries } => {
+                self.trimmed += entries;
+                self.disk.release(segment, entries);
+            }
             Effect::Receipt { connection, producer_id, sequence_id, position, .. } => {
                 out.push((connection, Down::Receipt { producer_id, sequence_id, position: position.map(ours) }));
             }
@@ -220,7 +260,7 @@ impl Server {
     }
 
     fn stored(&self, location: Location) -> (Bytes, u64) {
-        match self.disk.get(location.offset as usize) {
+        match self.disk.log().get(location.offset as usize) {
             Some(Effect::Append { payload, facts, .. }) => (payload.clone(), facts.publish_time_ms),
             _ => (Bytes::new(), 0),
         }
@@ -237,30 +277,38 @@ impl Server {
 
     /// The write that was begun is synced.
     pub fn written(&mut self, now_ms: u64) {
-        for effect in self.writing.take().unwrap_or_default() {
-            let location = self.keep(effect);
-            self.broker.handle_appended(self.clock(now_ms), location);
+        for item in self.writing.take().unwrap_or_default() {
+            if let Some(location) = self.keep(item) {
+                self.broker.handle_appended(self.clock(now_ms), location);
+            }
         }
     }
 
-    fn keep(&mut self, effect: Effect) -> Location {
-        if let Effect::Log(Change::Topic { id, name }) = &effect {
-            self.topics.insert(name.clone(), *id);
+    /// An item is on the disk; gives where, if the broker waits for that.
+    fn keep(&mut self, item: Item) -> Option<Location> {
+        match item {
+            Item::Log(effect) => {
+                if let Effect::Log(Change::Topic { id, name }) = &effect {
+                    self.topics.insert(name.clone(), *id);
+                }
+                self.seen.push(Seen::Stored(self.disk.log().len()));
+                Some(self.disk.keep(effect))
+            }
+            Item::Snapshot(snapshot, covered) => {
+                self.snapshot_given = false;
+                self.segments_gone += covered.len() as u64;
+                self.disk.keep_snapshot(*snapshot, &covered);
+                None
+            }
         }
-        let len = match &effect {
-            Effect::Append { payload, .. } => payload.len() as u32,
-            _ => 0,
-        };
-        let offset = u32::try_from(self.disk.len()).expect("a simulation stores less");
-        self.disk.push(effect);
-        Location { segment: 1, offset, len }
     }
 
     /// The disk takes nothing: all that it was given fails, in its order.
     pub fn failed(&mut self) {
-        let writing = self.writing.take().unwrap_or_default().len() + self.given.len();
-        self.given.clear();
-        for _ in 0..writing {
+        let failed = self.writing.take().unwrap_or_default().into_iter().chain(self.given.drain(..));
+        let awaited = failed.filter(|item| matches!(item, Item::Log(_))).count();
+        self.snapshot_given = false;
+        for _ in 0..awaited {
             self.broker.handle_append_failed("no space left on device");
         }
     }
@@ -269,10 +317,11 @@ impl Server {
     pub fn crash(&mut self, dice: &mut Dice) -> Vec<(ConnectionId, usize)> {
         let mut writing = self.writing.take().unwrap_or_default();
         let kept = dice.within(0, writing.len() as u64) as usize;
-        for effect in writing.drain(..kept) {
-            self.keep(effect);
+        for item in writing.drain(..kept) {
+            self.keep(item);
         }
         self.given.clear();
+        self.snapshot_given = false;
         self.ghosts.clear();
         self.up = false;
         std::mem::take(&mut self.connected).into_iter().collect()
@@ -280,28 +329,33 @@ impl Server {
 
     /// It comes back, with what is on its disk.
     pub fn restart(&mut self) {
-        let mut restore = Restore::new(Snapshot { generation: self.life, ..Snapshot::initial() });
-        for (offset, effect) in (0..).zip(&self.disk) {
-            match effect {
-                Effect::Append { topic, position, facts, origin, payload } => {
-                    let location = Location { segment: 1, offset, len: payload.len() as u32 };
-                    restore.messages(*topic, *position, Packed::of(&[Entry { location, facts: *facts }]));
-                    if let Some((name, sequence)) = origin {
-                        restore.sequence(*topic, name, *sequence, facts.publish_time_ms);
-                    }
-                }
-                Effect::Log(change) => restore.change(change.clone()),
-                _ => {}
-            }
-        }
-        self.broker = restore.finish();
+        self.broker = self.disk.restore(self.life);
         self.life += 1;
         self.up = true;
+        self.seen.push(Seen::Restarted);
     }
 
     /// About once a second.
     pub fn tick(&mut self, now_ms: u64) {
         self.broker.handle_tick(self.clock(now_ms));
+        self.broker.handle_retention(self.clock(now_ms), self.disk.open_segment());
+    }
+
+    /// A janitor's cursor moves: what is before and at the position may go.
+    pub fn trim(&mut self, topic: &str, upto: Position, now_ms: u64) {
+        self.broker.handle_now(self.clock(now_ms));
+        if let (true, Ok(name)) = (self.up, TopicName::parse(topic)) {
+            // Nobody waits for the answer: the next one goes further.
+            let _ = self.broker.handle_expire_to(&name, topic::JANITOR, theirs(upto), false);
+        }
+    }
+
+    /// A topic moves to another ledger, and all its clients have to come anew.
+    pub fn unload(&mut self, topic: &str) {
+        if let (true, Ok(name)) = (self.up, TopicName::parse(topic)) {
+            // A topic that does not exist yet has no clients.
+            let _ = self.broker.handle_unload(&name);
+        }
     }
 
     /// Delayed messages that are due can go.
@@ -314,27 +368,57 @@ impl Server {
         self.broker.poll_timeout().map(|due| due.saturating_add_signed(-self.skew))
     }
 
+    /// All that was ever stored in a topic, by its raw bytes, with its place on the disk.
+    pub fn stored_in(&self, topic: &str) -> impl Iterator<Item = (usize, Position, &Bytes)> + use<'_> {
+        let id = self.topics.get(topic).copied();
+        self.disk.log().iter().enumerate().filter_map(move |(place, effect)| match effect {
+            Effect::Append { topic, position, payload, .. } if Some(*topic) == id => {
+                Some((place, ours(*position), payload))
+            }
+            _ => None,
+        })
+    }
+
     /// All that was ever stored in a topic, by its raw bytes.
     pub fn entries(&self, topic: &str) -> Vec<(Position, Bytes)> {
-        let Some(id) = self.topics.get(topic) else { return Vec::new() };
-        let of_topic = |effect: &Effect| match effect {
-            Effect::Append { topic, position, payload, .. } if topic == id => Some((ours(*position), payload.clone())),
-            _ => None,
-        };
-        self.disk.iter().filter_map(of_topic).collect()
+        self.stored_in(topic).map(|(_, position, payload)| (position, payload.clone())).collect()
+    }
+
+    /// The first entry of a topic that can still be read.
+    pub fn first_position(&self, topic: &str) -> Option<Position> {
+        let name = TopicName::parse(topic).ok()?;
+        self.broker.examine(&name, false, 1).ok().flatten().map(|peeked| ours(peeked.position))
     }
 
     /// How much is on the disk: a mark in time for what comes of it.
     pub fn stored_count(&self) -> usize {
-        self.disk.len()
+        self.disk.log().len()
     }
 
-    /// Where a stored message lies on the disk.
-    pub fn place(&self, topic: &str, at: Position) -> Option<usize> {
-        let id = self.topics.get(topic)?;
-        self.disk.iter().position(
-            |effect| matches!(effect, Effect::Append { topic, position, .. } if topic == id && ours(*position) == at),
-        )
+    /// What was stored at a place on the disk: the topic's id, where it stands there, and its bytes.
+    pub fn at(&self, place: usize) -> Option<(TopicId, Position, &Bytes)> {
+        match self.disk.log().get(place)? {
+            Effect::Append { topic, position, payload, .. } => Some((*topic, ours(*position), payload)),
+            _ => None,
+        }
+    }
+
+    pub fn topic_id(&self, topic: &str) -> Option<TopicId> {
+        self.topics.get(topic).copied()
+    }
+
+    /// The positions of a durable subscription that are acknowledged: all before the first, and these ranges.
+    pub fn acked(&self, topic: &str, subscription: &str) -> (Option<Position>, Vec<(Position, Position)>) {
+        let snapshot = self.broker.snapshot();
+        let state = snapshot.topics.iter().find(|state| state.name == topic);
+        let cursor = state.and_then(|state| state.subscriptions.iter().find(|cursor| cursor.name == subscription));
+        match cursor {
+            Some(cursor) => {
+                let ranges = cursor.acked.iter().map(|(first, last)| (ours(*first), ours(*last))).collect();
+                (cursor.next.map(ours), ranges)
+            }
+            None => (None, Vec::new()),
+        }
     }
 
     /// Messages of a durable subscription that are not acknowledged.

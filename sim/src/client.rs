@@ -1,112 +1,26 @@
-//! A client process: it starts runs, signals them and waits for their ends, by the messages of the protocol. A question
-//! is asked again, under the same id where it must count once, until it is answered.
+//! A client process: it starts runs, signals and stops them and waits for their ends, by the messages of the protocol. A
+//! question is asked again, under the same id and with the time of its issue where it must count once, until it is
+//! answered.
 //!
 //! When a question is asked again is the client crate's, bound to its clock; here it is the same in kind: waits that
-//! double. What a client was told to do it does not forget when it crashes: it is in its user's database.
+//! double.
+
+mod jobs;
 
 use bytes::Bytes;
 use everpulse_broker::semantics::Kind as Subscription;
 use everpulse_protocol::codec::Body;
-use everpulse_protocol::event::{Event, EventBody, IdPolicy, Outcome, ReplyTo, Start};
-use everpulse_protocol::reply::{ReplyBody, ReplyFrame};
-use everpulse_protocol::{EventId, Payload, RequestId, RunId, WorkflowId, decode, topic};
+use everpulse_protocol::event::{Event, EventBody, IdPolicy, ReplyTo, Start};
+use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame};
+use everpulse_protocol::{EventId, Payload, Timestamp, WorkflowId, decode, topic};
 
+pub use self::jobs::{Asked, Job, Jobs};
 use crate::broker::Layout;
-use crate::dice::Dice;
 use crate::link::News;
 use crate::outbox::Outbox;
 use crate::party::Ctx;
 use crate::wire::{self, Heard, Timer};
 use crate::workflows::{Kind, Word};
-
-/// One run that a client is to start, signal and wait for.
-#[derive(Debug, Clone)]
-pub struct Job {
-    pub kind: Kind,
-    pub n: u64,
-    pub workflow_id: WorkflowId,
-    pub at_ms: u64,
-    start: EventId,
-    request: RequestId,
-    /// Its start is stored.
-    pub accepted: bool,
-    pub run: Option<RunId>,
-    pub signals: Vec<Sent>,
-    pub outcome: Option<Outcome>,
-    asked: u32,
-}
-
-/// A signal.
-#[derive(Debug, Clone)]
-pub struct Sent {
-    pub id: EventId,
-    request: RequestId,
-    pub n: u64,
-    pub answered: bool,
-}
-
-/// A signal for a workflow id that has no run.
-#[derive(Debug, Clone)]
-pub struct Blind {
-    pub workflow_id: WorkflowId,
-    pub at_ms: u64,
-    pub sent: Sent,
-}
-
-#[derive(Debug, Clone, Default)]
-pub struct Jobs {
-    pub jobs: Vec<Job>,
-    pub blind: Vec<Blind>,
-}
-
-impl Sent {
-    fn new(n: u64, dice: &mut Dice) -> Self {
-        Self { id: EventId(dice.id()), request: RequestId(dice.id()), n, answered: false }
-    }
-}
-
-impl Jobs {
-    /// `runs` of them, begun within `span_ms` from `from_ms`.
-    pub fn draw(client: usize, runs: usize, from_ms: u64, span_ms: u64, dice: &mut Dice) -> Self {
-        let mut jobs = Self::default();
-        let id = |text: String| WorkflowId::new(text).expect("a short text is an id");
-        for number in 0..runs {
-            let kind = *dice.pick(&crate::workflows::KINDS).expect("there are some");
-            let n = dice.within(kind.args.0, kind.args.1);
-            let signals = (0..(kind.signals)(n)).map(|_| Sent::new(dice.within(1, 50), dice)).collect();
-            jobs.jobs.push(Job {
-                kind,
-                n,
-                workflow_id: id(format!("{}-{client}-{number}", kind.name)),
-                at_ms: from_ms + dice.below(span_ms),
-                start: EventId(dice.id()),
-                request: RequestId(dice.id()),
-                accepted: false,
-                run: None,
-                signals,
-                outcome: None,
-                asked: 0,
-            });
-        }
-        if dice.percent(40) {
-            let sent = Sent::new(1, dice);
-            let at_ms = from_ms + dice.below(span_ms);
-            jobs.blind.push(Blind { workflow_id: id(format!("nobody-{client}")), at_ms, sent });
-        }
-        jobs
-    }
-
-    pub fn is_done(&self) -> bool {
-        self.jobs.iter().all(|job| job.outcome.is_some()) && self.blind.iter().all(|blind| blind.sent.answered)
-    }
-}
-
-impl Job {
-    /// What the signals of this run add up to.
-    pub fn sum(&self) -> u64 {
-        self.signals.iter().map(|signal| signal.n).sum()
-    }
-}
 
 /// What was sent: a start, or anything else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +55,7 @@ impl Client {
                 job.asked = 0;
                 if job.run.is_none() && job.accepted && ctx.dice.percent(50) {
                     // Whoever starts again under the same workflow id is attached.
-                    job.start = EventId(ctx.dice.id());
+                    job.start = Asked::new(ctx.dice);
                     ctx.counts.starts_again += 1;
                 }
             }
@@ -152,8 +66,8 @@ impl Client {
 
     /// Lets runs go on that are parked: their code was mended; later also those that were parked for no fault of theirs.
     pub fn resume(&mut self, only_mended: bool, ctx: &mut Ctx<'_>) {
-        let panics = |job: &&Job| !only_mended || job.kind.name == "fussy";
-        let open = self.jobs.jobs.iter().filter(|job| job.outcome.is_none() && job.run.is_some()).filter(panics);
+        let was_mended = |job: &&Job| !only_mended || job.kind.is_mended;
+        let open = self.jobs.jobs.iter().filter(|job| !job.is_done() && job.run.is_some()).filter(was_mended);
         let ids: Vec<WorkflowId> = open.map(|job| job.workflow_id.clone()).collect();
         for workflow_id in ids {
             let id = EventId(ctx.dice.id());
@@ -184,23 +98,24 @@ impl Client {
 
     fn ask(&mut self, at: usize, ctx: &mut Ctx<'_>) {
         let Some(job) = self.jobs.jobs.get_mut(at) else { return self.ask_blind(at, ctx) };
-        if job.outcome.is_some() {
+        if job.is_done() {
             return;
         }
         job.asked += 1;
         ctx.counts.asked_again += u64::from(job.asked > 1);
         let wait = (WAIT_MS_MIN << job.asked.min(8)).min(WAIT_MS_MAX);
         let wait = ctx.dice.within(wait * 3 / 4, wait * 5 / 4);
-        let mut events = Vec::new();
-        let reply = |request| Some(ReplyTo { client: String::new(), request });
-        let event = |id, workflow_id: &WorkflowId, run_id, request, body: &EventBody| Event {
-            id,
-            workflow_id: workflow_id.clone(),
+        let client = self.outbox.link.name().to_owned();
+        let id = job.workflow_id.clone();
+        let asking = |asked: &mut Asked, run_id, body: &EventBody| Event {
+            id: asked.id,
+            workflow_id: id.clone(),
             run_id,
-            sent_at: ctx.now,
-            reply_to: reply(request),
+            sent_at: Timestamp(asked.issue(ctx.now.0)),
+            reply_to: Some(ReplyTo { client: client.clone(), request: asked.request }),
             body: Body::of(body),
         };
+        let mut events = Vec::new();
         match job.run {
             None => {
                 let start = Start {
@@ -209,47 +124,49 @@ impl Client {
                     args: Kind::arguments(job.n),
                     policy: IdPolicy::Attach,
                     tags: Vec::new(),
-                    start_at: None,
-                    timeout_ms: None,
+                    start_at: job.later_ms.map(|later| Timestamp(job.at_ms + later)),
+                    timeout_ms: job.timeout_ms,
                 };
-                let body = EventBody::Start(start);
-                events.push((event(job.start, &job.workflow_id, None, job.request, &body), Purpose::Start(at)));
+                events.push((asking(&mut job.start, None, &EventBody::Start(start)), Purpose::Start(at)));
             }
             Some(run) => {
-                for signal in job.signals.iter().filter(|signal| !signal.answered) {
-                    let body = word(signal.n);
-                    let event = event(signal.id, &job.workflow_id, Some(run), signal.request, &body);
-                    events.push((event, Purpose::Other));
+                for signal in job.signals.iter_mut().filter(|signal| !signal.asked.answered) {
+                    events.push((asking(&mut signal.asked, Some(run), &word(signal.n)), Purpose::Other));
+                }
+                if let Some(stop) = job.stop.as_mut().filter(|stop| !stop.asked.answered)
+                    && job.at_ms + stop.after_ms <= ctx.place.world_ms
+                {
+                    let reason = "it is not wanted".to_owned();
+                    let body = match stop.terminate {
+                        true => EventBody::Terminate { reason },
+                        false => EventBody::Cancel { reason },
+                    };
+                    ctx.counts.stops += u64::from(stop.asked.issued_ms.is_none());
+                    events.push((asking(&mut stop.asked, Some(run), &body), Purpose::Other));
                 }
                 if job.asked > 2 && !self.quiet {
-                    let id = EventId(ctx.dice.id());
-                    let body = EventBody::AskResult;
-                    events.push((event(id, &job.workflow_id, Some(run), job.request, &body), Purpose::Other));
+                    let mut question = Asked { request: job.result, ..Asked::new(ctx.dice) };
+                    events.push((asking(&mut question, Some(run), &EventBody::AskResult), Purpose::Other));
                 }
             }
         }
-        let client = self.outbox.link.name().to_owned();
-        for (mut event, purpose) in events {
-            if let Some(reply_to) = &mut event.reply_to {
-                reply_to.client.clone_from(&client);
-            }
+        for (event, purpose) in events {
             self.outbox.event(event, purpose, ctx);
         }
         ctx.remind(wait, Timer::Ask(at));
     }
 
     fn ask_blind(&mut self, at: usize, ctx: &mut Ctx<'_>) {
-        let Some(blind) = self.jobs.blind.get(at - self.jobs.jobs.len()).filter(|blind| !blind.sent.answered) else {
-            return;
-        };
-        let reply_to = ReplyTo { client: self.outbox.link.name().to_owned(), request: blind.sent.request };
+        let client = self.outbox.link.name().to_owned();
+        let at_blind = at - self.jobs.jobs.len();
+        let Some(blind) = self.jobs.blind.get_mut(at_blind).filter(|blind| !blind.asked.answered) else { return };
         let event = Event {
-            id: blind.sent.id,
+            id: blind.asked.id,
             workflow_id: blind.workflow_id.clone(),
             run_id: None,
-            sent_at: ctx.now,
-            reply_to: Some(reply_to),
-            body: Body::of(&word(blind.sent.n)),
+            sent_at: Timestamp(blind.asked.issue(ctx.now.0)),
+            reply_to: Some(ReplyTo { client, request: blind.asked.request }),
+            body: Body::of(&word(blind.n)),
         };
         self.outbox.event(event, Purpose::Other, ctx);
         ctx.remind(WAIT_MS_MAX * 2, Timer::Ask(at));
@@ -257,52 +174,84 @@ impl Client {
 
     fn hear(&mut self, payload: &Bytes, ctx: &mut Ctx<'_>) {
         let Ok(frame) = decode::<ReplyFrame>(payload) else { return };
-        for reply in frame.replies {
+        for reply in &frame.replies {
             for (at, job) in self.jobs.jobs.iter_mut().enumerate() {
-                if let Some(signal) = job.signals.iter_mut().find(|signal| signal.request == reply.request) {
-                    match &reply.body {
-                        ReplyBody::Accepted | ReplyBody::AlreadyClosed { .. } => signal.answered = true,
-                        ReplyBody::NotFound => ctx.violations.push(format!(
-                            "a signal for run {:?} of {} is answered `not found`",
-                            job.run, job.workflow_id
-                        )),
-                        _ => {}
-                    }
+                if reply.request == job.start.request || reply.request == job.result {
+                    hear_of_run(job, at, reply, ctx);
                 }
-                if job.request != reply.request {
-                    continue;
-                }
-                match &reply.body {
-                    ReplyBody::Started { run_id, .. } | ReplyBody::Open { run_id } => {
-                        if job.run.is_some_and(|run| run != *run_id) {
-                            let both = format!("{:?} and {run_id}", job.run);
-                            ctx.violations.push(format!("{} has two runs: {both}", job.workflow_id));
-                        }
-                        if job.run.replace(*run_id).is_none() {
-                            job.asked = 0;
-                            ctx.acts.push(wire::Act::Remind { after_ms: 0, timer: Timer::Ask(at) });
-                        }
-                    }
-                    ReplyBody::Closed { run_id, close } => {
-                        job.run = Some(*run_id);
-                        if job.outcome.as_ref().is_some_and(|outcome| *outcome != close.outcome) {
-                            ctx.violations.push(format!("{} has two ends", job.workflow_id));
-                        }
-                        job.outcome = Some(close.outcome.clone());
-                    }
-                    other => {
-                        ctx.violations.push(format!("{} is answered {other:?}", job.workflow_id));
-                    }
+                let signals = job.signals.iter_mut().map(|signal| &mut signal.asked);
+                let asked = signals.chain(job.stop.as_mut().map(|stop| &mut stop.asked));
+                for asked in asked.filter(|asked| asked.request == reply.request) {
+                    job.unsure |= hear_of_input(asked, reply, ctx);
                 }
             }
-            for blind in &mut self.jobs.blind {
-                if blind.sent.request == reply.request && reply.body == ReplyBody::NotFound {
-                    blind.sent.answered = true;
+            for blind in self.jobs.blind.iter_mut().filter(|blind| blind.asked.request == reply.request) {
+                if matches!(reply.body, ReplyBody::NotFound | ReplyBody::Expired { .. }) {
+                    blind.asked.answered = true;
                     ctx.counts.not_found += 1;
                 }
             }
         }
     }
+}
+
+/// What a start or a question for the end is answered.
+fn hear_of_run(job: &mut Job, at: usize, reply: &Reply, ctx: &mut Ctx<'_>) {
+    match &reply.body {
+        ReplyBody::Started { run_id, .. } | ReplyBody::Open { run_id } => {
+            job.told.insert(*run_id);
+            if job.run.is_none() {
+                job.run = Some(*run_id);
+                job.asked = 0;
+                ctx.remind(0, Timer::Ask(at));
+            }
+        }
+        ReplyBody::Closed { run_id, close } => {
+            job.told.insert(*run_id);
+            if job.run.is_some_and(|run| run != *run_id) {
+                // Of another run of its name, whose start came again when the first was long forgotten.
+                return;
+            }
+            job.run = Some(*run_id);
+            if job.outcome.as_ref().is_some_and(|outcome| *outcome != close.outcome) {
+                ctx.violations.push(format!("{} has two ends", job.workflow_id));
+            }
+            job.outcome = Some(close.outcome.clone());
+        }
+        // Whether it had begun is not known: it is asked for anew, and attached if it had.
+        ReplyBody::Expired { .. } if reply.request == job.start.request => {
+            if job.run.is_none() {
+                job.start = Asked::new(ctx.dice);
+                job.unsure = true;
+                ctx.counts.refused += 1;
+            }
+        }
+        ReplyBody::Expired { .. } | ReplyBody::NotFound if job.outcome.is_none() => {
+            job.forgotten_ms = Some(ctx.place.world_ms);
+            ctx.counts.forgotten += 1;
+        }
+        ReplyBody::Expired { .. } | ReplyBody::NotFound => {}
+        other => ctx.violations.push(format!("{} is answered {other:?}", job.workflow_id)),
+    }
+}
+
+/// What a signal or a request to stop is answered. True if nobody knows whether it has counted.
+fn hear_of_input(asked: &mut Asked, reply: &Reply, ctx: &mut Ctx<'_>) -> bool {
+    match &reply.body {
+        ReplyBody::Accepted | ReplyBody::AlreadyClosed { .. } => asked.answered = true,
+        // Its run has ended so long ago that nobody knows it; whether it had is judged at the end.
+        ReplyBody::NotFound => {
+            asked.answered = true;
+            asked.lost_ms = Some(ctx.place.world_ms);
+        }
+        ReplyBody::Expired { .. } if !asked.answered => {
+            *asked = Asked::new(ctx.dice);
+            ctx.counts.refused += 1;
+            return true;
+        }
+        _ => {}
+    }
+    false
 }
 
 fn word(n: u64) -> EventBody {

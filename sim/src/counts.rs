@@ -4,130 +4,136 @@ use std::collections::BTreeMap;
 
 use crate::faults::Fault;
 
-/// What happened in one seed, or in many.
-#[derive(Debug, Clone, Default)]
-pub struct Counts {
-    pub faults: BTreeMap<Fault, u64>,
-    /// Appends whose receipt did not come, or did not say where.
-    pub open_appends: u64,
-    /// Inputs that were published before their worker subscribed.
-    pub suspects: u64,
-    /// Shards refused by workers that were misled about the application.
-    pub refusals: u64,
-    /// Tasks that came to a worker that knew them.
-    pub tasks_known: u64,
-    pub retries: u64,
-    /// Wake-ups that were sent on.
-    pub wakes: u64,
-    pub asked_again: u64,
-    pub starts_again: u64,
-    pub not_found: u64,
-    /// Trims that shards asked for.
-    pub trims: u64,
-    /// Inputs that were delivered a second time.
-    pub redelivered: u64,
-
-    pub runs: u64,
-    /// Records that stand.
-    pub events: u64,
-    pub replayed: u64,
-    pub void: u64,
-    /// Shards that more than one worker wrote.
-    pub shared_shards: u64,
-    pub local_effects: u64,
-    pub local_repeats: u64,
-    pub parked: u64,
-    pub letters: u64,
-    pub effects: u64,
-    /// From peace until everything was settled.
-    pub settled_after_ms: u64,
-    /// Steps of the simulation.
-    pub steps: u64,
-}
-
-/// The rules, and by what one sees that a seed has put them to the test.
-pub const RULES: [&str; 10] = [
-    "a run is a function of its history: runs replayed from it",
-    "the log is the lock: void frames",
-    "nothing leaves before its cause stands: frames whose fate was open",
-    "acks come last: inputs that came again",
-    "Key_Shared gives affinity: shards that several workers wrote",
-    "results of local work: local effects",
-    "time: wake-ups sent on",
-    "retention: questions asked again, starts sent again, signals for nobody",
-    "a mismatch stops a run: parkings and inputs on trial",
-    "set up before the first publish: shards refused to the misled",
-];
-
-impl Counts {
-    /// How often each rule was put to the test.
-    pub fn rules(&self) -> [u64; 10] {
-        [
-            self.replayed,
-            self.void,
-            self.open_appends,
-            self.redelivered,
-            self.shared_shards,
-            self.local_effects,
-            self.wakes,
-            self.asked_again + self.starts_again + self.not_found + self.trims,
-            self.parked + self.suspects,
-            self.refusals,
-        ]
-    }
-
-    pub fn add(&mut self, other: &Self) {
-        for (fault, count) in &other.faults {
-            *self.faults.entry(*fault).or_default() += count;
+macro_rules! counts {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What happened in one seed, or in many.
+        #[derive(Debug, Clone, Default)]
+        pub struct Counts {
+            pub faults: BTreeMap<Fault, u64>,
+            $($(#[$doc])* pub $name: u64,)*
+            /// From peace until everything was settled, at most.
+            pub settled_after_ms: u64,
         }
-        let Self {
-            faults: _,
-            open_appends,
-            suspects,
-            refusals,
-            tasks_known,
-            retries,
-            wakes,
-            asked_again,
-            starts_again,
-            not_found,
-            trims,
-            redelivered,
-            runs,
-            events,
-            replayed,
-            void,
-            shared_shards,
-            local_effects,
-            local_repeats,
-            parked,
-            letters,
-            effects,
-            settled_after_ms,
-            steps,
-        } = other;
-        self.open_appends += open_appends;
-        self.suspects += suspects;
-        self.refusals += refusals;
-        self.tasks_known += tasks_known;
-        self.retries += retries;
-        self.wakes += wakes;
-        self.asked_again += asked_again;
-        self.starts_again += starts_again;
-        self.not_found += not_found;
-        self.trims += trims;
-        self.redelivered += redelivered;
-        self.runs += runs;
-        self.events += events;
-        self.replayed += replayed;
-        self.void += void;
-        self.shared_shards += shared_shards;
-        self.local_effects += local_effects;
-        self.local_repeats += local_repeats;
-        self.parked += parked;
-        self.letters += letters;
-        self.effects += effects;
-        self.settled_after_ms = self.settled_after_ms.max(*settled_after_ms);
-        self.steps += steps;
-    }
+
+        impl Counts {
+            pub fn add(&mut self, other: &Self) {
+                for (fault, count) in &other.faults {
+                    *self.faults.entry(*fault).or_default() += count;
+                }
+                $(self.$name += other.$name;)*
+                self.settled_after_ms = self.settled_after_ms.max(other.settled_after_ms);
+            }
+        }
+    };
 }
+
+counts! {
+    /// Appends whose receipt did not come, or did not say where.
+    open_appends,
+    /// Inputs that were published before their worker subscribed.
+    suspects,
+    /// Shards refused by workers that were misled about the application.
+    refusals,
+    /// Tasks that came to a worker that knew them.
+    tasks_known,
+    retries,
+    /// Wake-ups that were sent on.
+    wakes,
+    asked_again,
+    starts_again,
+    not_found,
+    /// Trims that shards asked for.
+    trims,
+    /// What was let go: messages of all topics, and segments of the disk.
+    trimmed,
+    segments_gone,
+    /// Shards of which a part of the history was gone when a worker loaded them.
+    loads_trimmed,
+    /// Records that were carried forward, and windows that say what may go.
+    carried,
+    windows,
+    /// Dead letters of inputs that were refused for their age, clients that were told so while they waited, and ends that
+    /// nobody knew any more.
+    expired,
+    refused,
+    forgotten,
+    /// Runs that were cancelled or terminated.
+    stops,
+    /// Workers that code took down.
+    aborts,
+    /// Inputs that stand as taken in for another try.
+    trials,
+    /// Frames that call others sent, which was looked at.
+    marks,
+    /// Acks and frames after which an open run had to be covered.
+    covered,
+    /// Acks of inputs whose run had local work under way.
+    acks_with_work,
+    /// Tasks and answers whose cause was looked for when they were stored.
+    causes,
+    /// Inputs that were delivered a second time.
+    redelivered,
+    /// Times that a tail was asked for.
+    tails,
+
+    runs,
+    /// Records that stand.
+    events,
+    replayed,
+    void,
+    /// Shards that more than one worker wrote.
+    shared_shards,
+    local_effects,
+    local_repeats,
+    parked,
+    diverged,
+    letters,
+    effects,
+    /// Steps of the simulation.
+    steps,
+}
+
+/// A rule, what was done to put it to the test, and how often.
+#[derive(Debug, Clone, Copy)]
+pub struct Reached {
+    pub rule: u32,
+    pub what: &'static str,
+    pub count: fn(&Counts) -> u64,
+}
+
+const fn reached(rule: u32, what: &'static str, count: fn(&Counts) -> u64) -> Reached {
+    Reached { rule, what, count }
+}
+
+/// By what one sees that seeds have put each rule to the test.
+pub const RULES: [Reached; 29] = [
+    reached(1, "runs whose code came to the same commands again", |c| c.replayed),
+    reached(2, "void frames", |c| c.void),
+    reached(2, "frames whose fate was open", |c| c.open_appends),
+    reached(3, "tasks and answers whose cause stood when they left", |c| c.causes),
+    reached(3, "tails that were asked for", |c| c.tails),
+    reached(4, "inputs that came again", |c| c.redelivered),
+    reached(4, "frames whose marks were looked at", |c| c.marks),
+    reached(4, "tasks that came to a worker that knew them", |c| c.tasks_known),
+    reached(5, "shards that several workers wrote", |c| c.shared_shards),
+    reached(5, "holds that ended while local work went on", |c| c.acks_with_work),
+    reached(6, "effects of local work", |c| c.local_effects),
+    reached(6, "of these, done again after a fault", |c| c.local_repeats),
+    reached(7, "wake-ups that were sent on", |c| c.wakes),
+    reached(7, "acks and frames with open runs, which were covered", |c| c.covered),
+    reached(8, "runs that were carried, in pieces", |c| c.carried),
+    reached(8, "windows, behind which history may go", |c| c.windows),
+    reached(8, "trims that were asked for", |c| c.trims),
+    reached(8, "messages that were let go", |c| c.trimmed),
+    reached(8, "segments of the disk that are gone", |c| c.segments_gone),
+    reached(8, "histories that were loaded from their middle", |c| c.loads_trimmed),
+    reached(8, "inputs that were put away for their age", |c| c.expired),
+    reached(8, "ends that nobody knew any more", |c| c.forgotten),
+    reached(8, "questions that were asked again, and starts", |c| c.asked_again + c.starts_again),
+    reached(9, "parkings", |c| c.parked),
+    reached(9, "of these, for code that came to other commands", |c| c.diverged),
+    reached(9, "inputs that were published before their worker subscribed", |c| c.suspects),
+    reached(9, "inputs that stand as taken in for another try", |c| c.trials),
+    reached(9, "workers that code took down", |c| c.aborts),
+    reached(10, "shards refused to the misled", |c| c.refusals),
+];

@@ -51,6 +51,8 @@ faults! {
     Leave "leave",
     /// A worker comes that takes the application for another.
     Misled "misled",
+    /// A worker comes whose code was changed without a new version.
+    Mistaken "mistaken",
     /// A subscription is built again, and nobody is told.
     Resubscribe "resubscribe",
     /// What was handled long ago is delivered again, to anybody.
@@ -70,6 +72,12 @@ faults! {
     TimerEarly "timer-early",
     TimerLate "timer-late",
     TimerAgain "timer-again",
+    /// A janitor's cursor is moved late, or once more.
+    LateTrim "late-trim",
+    /// A topic takes messages late, and the others do not.
+    SlowTopic "slow-topic",
+    /// A topic moves to another ledger; its clients come anew.
+    Unload "unload",
 }
 
 impl fmt::Display for Fault {
@@ -102,9 +110,10 @@ impl Fault {
             Self::ClockJump => Some((2_000, 9_000)),
             Self::SlowDisk | Self::FullDisk => Some((3_000, 12_000)),
             Self::Join | Self::Leave => Some((2_000, 9_000)),
-            Self::Misled => Some((5_000, 15_000)),
+            Self::Misled | Self::Mistaken => Some((4_000, 12_000)),
             Self::Resubscribe => Some((800, 6_000)),
             Self::StaleReplay => Some((300, 3_000)),
+            Self::SlowTopic | Self::Unload => Some((2_000, 8_000)),
             _ => None,
         }
     }
@@ -117,6 +126,7 @@ impl Fault {
             Self::StoredTwice | Self::TwoOwners => 30,
             Self::LostReceipt => 5,
             Self::OtherReceipt => 40,
+            Self::LateTrim => 400,
             Self::TimerEarly | Self::TimerLate | Self::TimerAgain => 200,
             _ => 0,
         }

@@ -29,6 +29,12 @@ impl Ledger {
         self.effects.push(effect);
     }
 
+    /// Whether a party has done a step.
+    pub fn has(&self, run: RunId, step: u32, party: usize) -> bool {
+        let is_it = |effect: &Effect| effect.run_id == run && effect.step == step && effect.place.party == party;
+        self.effects.iter().rev().any(is_it)
+    }
+
     /// As the checker reads it: JSON lines. `ids`: the workflow ids of the runs.
     pub fn lines(&self, ids: &BTreeMap<String, String>) -> String {
         let mut lines = String::new();

@@ -10,8 +10,7 @@
 //! a worker are `everpulse-worker`'s. What is I/O in these is played here: connections, disk, clocks, processes. Every
 //! seed is played twice and has to come to the same trace.
 //!
-//! Deliberately not here: the code between the pure parts and tokio (it is tried by `integration-tests`), and trimmed
-//! histories: shards carry and ask for trims, but the played disk keeps everything.
+//! Deliberately not here: the code between the pure parts and tokio; it is tried by `integration-tests`.
 
 mod broker;
 mod check;
@@ -25,6 +24,7 @@ mod outbox;
 mod party;
 mod plan;
 mod schedule;
+mod shape;
 mod shrink;
 mod trace;
 mod wire;
@@ -32,7 +32,7 @@ mod worker;
 mod workflows;
 mod world;
 
-pub use counts::{Counts, RULES};
+pub use counts::{Counts, RULES, Reached};
 pub use faults::Fault;
 pub use plan::{BUSY_MS, Plan};
 pub use shrink::shrink;

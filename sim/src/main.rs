@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use everpulse_sim::{BUSY_MS, Counts, Fault, Outcome, Plan, RULES, play, play_twice, shrink};
+use everpulse_sim::{BUSY_MS, Counts, Fault, Outcome, Plan, RULES, Reached, play, play_twice, shrink};
 
 #[derive(Debug, Parser)]
 #[command(name = "everpulse-sim", about = "Many workers, clients and a broker in virtual time, with faults by seed")]
@@ -47,7 +47,7 @@ struct Cli {
 }
 
 /// With fewer seeds it is no fault that something was not reached.
-const SEEDS_FOR_ALL: u64 = 100;
+const SEEDS_FOR_ALL: u64 = 300;
 /// What a seed has to be worth, in the median.
 const RUNS_MEDIAN: u64 = 20;
 const EVENTS_MEDIAN: u64 = 500;
@@ -163,14 +163,15 @@ fn many(cli: &Cli, seeds: u64) -> ExitCode {
     let counts = &sum.counts;
     println!("median of a seed: {runs} runs, {events} events");
     println!(
-        "in all: {} runs, {} events, {} effects ({} of local ones again), {} retries, {} dead letters, {} steps; settled \
-         after {} ms at most",
+        "in all: {} runs, {} events, {} effects ({} of local ones again), {} retries, {} dead letters, {} questions \
+         asked anew for their age, {} steps; settled after {} ms at most",
         counts.runs,
         counts.events,
         counts.effects,
         counts.local_repeats,
         counts.retries,
         counts.letters,
+        counts.refused,
         counts.steps,
         counts.settled_after_ms
     );
@@ -182,10 +183,11 @@ fn many(cli: &Cli, seeds: u64) -> ExitCode {
             missing.push(format!("fault {fault}"));
         }
     }
-    for ((number, rule), count) in (1..).zip(RULES).zip(counts.rules()) {
-        println!("  rule {number:<2} {count:>9}  {rule}");
+    for Reached { rule, what, count } in RULES {
+        let count = count(counts);
+        println!("  rule {rule:<2} {count:>9}  {what}");
         if count == 0 {
-            missing.push(format!("rule {number}"));
+            missing.push(format!("rule {rule} by {what}"));
         }
     }
     if played < SEEDS_FOR_ALL {
@@ -218,7 +220,7 @@ fn mutations(cli: &Cli) -> ExitCode {
     use everpulse_engine::{Mutation, activate};
 
     let wanted = |mutation: &Mutation| cli.mutate.as_deref().is_none_or(|name| name == mutation.name().1);
-    let chosen: Vec<Mutation> = Mutation::ALL.into_iter().filter(wanted).collect();
+    let chosen: Vec<Mutation> = Mutation::ALL.iter().copied().filter(wanted).collect();
     if chosen.is_empty() {
         let names: Vec<&str> = Mutation::ALL.iter().map(|mutation| mutation.name().1).collect();
         println!("there is no such break; there are {}", names.join(", "));

@@ -32,14 +32,30 @@ impl Trace {
         Self { lines, ..Self::default() }
     }
 
+    /// What happens seldom, in words.
     pub fn note(&mut self, now_ms: u64, what: fmt::Arguments<'_>) {
-        self.steps += 1;
+        self.count(now_ms);
         if self.lines {
             eprintln!("{now_ms} {what}");
         }
-        self.hash.update(&now_ms.to_le_bytes());
         // A hash takes everything.
         let _ = Sink(&mut self.hash).write_fmt(what);
+    }
+
+    /// What happens often: by numbers that say it, and in words only for a person.
+    pub fn step(&mut self, now_ms: u64, numbers: &[u64], what: impl FnOnce() -> String) {
+        self.count(now_ms);
+        if self.lines {
+            eprintln!("{now_ms} {}", what());
+        }
+        for number in numbers {
+            self.hash.update(&number.to_le_bytes());
+        }
+    }
+
+    fn count(&mut self, now_ms: u64) {
+        self.steps += 1;
+        self.hash.update(&now_ms.to_le_bytes());
     }
 
     pub fn hash(&self) -> u64 {

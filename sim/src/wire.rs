@@ -13,7 +13,7 @@ pub enum Up {
     Subscribe(Box<Subscribe>),
     CloseConsumer { consumer_id: u64, request_id: u64 },
     Flow { consumer_id: u64, permits: u32 },
-    Ack { consumer_id: u64, position: Position },
+    Ack { consumer_id: u64, topic: String, position: Position },
     Last { consumer_id: u64, request_id: u64 },
 }
 
@@ -65,6 +65,8 @@ pub enum Timer {
     Due(u64),
     /// A client asks again.
     Ask(usize),
+    /// A read that has heard nothing asks anew where its topic ends.
+    Silent(u64),
     /// A worker that leaves looks whether it can go.
     Gone,
 }
@@ -83,6 +85,11 @@ pub enum Act {
     Remind {
         after_ms: u64,
         timer: Timer,
+    },
+    /// What a partition of history holds up to here may go: a request of its own, which nobody waits for.
+    Trim {
+        shard: u32,
+        upto: Position,
     },
     /// A worker has left.
     Exit,

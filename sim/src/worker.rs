@@ -21,6 +21,7 @@ use bytes::Bytes;
 use everpulse_broker::semantics::Kind;
 use everpulse_engine::{Delivery, DeliveryToken, Effect, Options, Outgoing, SendId, Shard};
 use everpulse_protocol::event::InboxFrame;
+use everpulse_protocol::history::Frame;
 use everpulse_protocol::shard::Config;
 use everpulse_protocol::task::TaskFrame;
 use everpulse_protocol::timer::TimerMessage;
@@ -33,7 +34,7 @@ use crate::link::{News, Parcel};
 use crate::outbox::Outbox;
 use crate::party::Ctx;
 use crate::wire::{self, Act, Heard, Timer};
-use crate::workflows::QUEUE;
+use crate::workflows::{self, QUEUE};
 use activities::Settling;
 use attempt::{Attempt, Slots};
 
@@ -47,6 +48,7 @@ enum Purpose {
     Read {
         shard: u32,
         id: u64,
+        from_earliest: bool,
     },
     Fetch {
         shard: u32,
@@ -81,7 +83,7 @@ pub struct Making {
     /// It takes the application for one with another count of shards.
     pub misled: bool,
     pub eager: bool,
-    pub live_runs_max: usize,
+    pub options: Options,
     pub registry: Arc<Registry>,
 }
 
@@ -182,6 +184,11 @@ impl Worker {
             && self.settling.is_empty()
     }
 
+    /// Whether it has the code that was deployed last.
+    pub fn knows_all(&self) -> bool {
+        self.making.registry.workflow(workflows::LATE, None).is_some()
+    }
+
     /// Inputs that it holds.
     pub fn held(&self) -> usize {
         self.inputs.len()
@@ -215,6 +222,8 @@ impl Worker {
             Some(Heard::Timer(Timer::Gone)) => self.look_whether_gone(ctx),
             Some(Heard::Leave) if self.leaving.is_none() => {
                 self.leaving = Some(Leaving::Inputs);
+                // What runs is finished, and its task kept until then.
+                self.outbox.link.pause(self.tasks);
                 ctx.remind(LOOK_MS, Timer::Gone);
             }
             Some(_) => {}
@@ -249,10 +258,9 @@ impl Worker {
     /// Lets a shard handle something, and carries out what follows.
     fn with(&mut self, number: u32, handle: impl FnOnce(&mut Shard, Timestamp), ctx: &mut Ctx<'_>) {
         let shard = self.shards.entry(number).or_insert_with(|| {
-            let Making { layout, writer, registry, live_runs_max, misled, .. } = &self.making;
+            let Making { layout, writer, registry, options, misled, .. } = &self.making;
             let config = Config::new(layout.shards + u32::from(*misled), layout.partitions);
-            let options = Options { live_runs_max: *live_runs_max, ..Options::default() };
-            Shard::new(number, *writer, config, registry.clone(), self.slots.clone(), options)
+            Shard::new(number, *writer, config, registry.clone(), self.slots.clone(), options.clone())
         });
         handle(shard, ctx.now);
         let mut effects = VecDeque::new();
@@ -269,7 +277,8 @@ impl Worker {
         match effect {
             Effect::AskTail { id } => self.outbox.link.ask_tail(&history(), Purpose::Tail { shard, id }, ctx),
             Effect::Read { id, after, to } => {
-                self.outbox.link.read(&history(), after, Some(to), Purpose::Read { shard, id }, ctx);
+                let purpose = Purpose::Read { shard, id, from_earliest: after.is_none() };
+                self.outbox.link.read(&history(), after, Some(to), purpose, ctx);
             }
             Effect::Fetch { id, position } => {
                 let before = position.entry.checked_sub(1).map(|entry| Position { entry, ..position });
@@ -301,8 +310,7 @@ impl Worker {
             }
             Effect::StartEager { task } => self.start_eager(task, ctx),
             Effect::CancelLocal { run, step } => self.cancel_local(run, step),
-            // The played disk keeps everything: a trim is always late.
-            Effect::Trim { .. } => ctx.counts.trims += 1,
+            Effect::Trim { upto } => ctx.acts.push(Act::Trim { shard, upto }),
             Effect::CancelTasks { tasks } => self.outbox.cancel_tasks(tasks, ctx),
             Effect::Ack { token } => {
                 if let Some((consumer, position)) = self.inputs.remove(&token) {
@@ -322,9 +330,13 @@ impl Worker {
                 self.delivered(consumer, position, &payload, publish_time_ms, ctx);
             }
             News::Tail { tag: Purpose::Tail { shard, id }, position } => {
+                ctx.counts.tails += 1;
                 self.with(shard, |shard, now| shard.handle_tail(id, position, now), ctx);
             }
-            News::Read { tag: Purpose::Read { shard, id }, entries } => {
+            News::Read { tag: Purpose::Read { shard, id, from_earliest }, entries } => {
+                let first =
+                    entries.first().filter(|_| from_earliest).and_then(|(_, payload)| decode::<Frame>(payload).ok());
+                ctx.counts.loads_trimmed += u64::from(first.is_some_and(|frame| frame.number > 0));
                 self.with(shard, |shard, now| shard.handle_entries(id, entries, true, now), ctx);
             }
             News::Read { tag: Purpose::Fetch { shard, id, position }, entries } => {
@@ -381,12 +393,13 @@ impl Worker {
         let statuses: Vec<_> = self.shards.values().map(Shard::status).collect();
         match self.leaving {
             Some(Leaving::Inputs) if statuses.iter().all(|status| status.held == 0) => {
-                for consumer in self.inbox.clone().into_iter().chain([self.tasks, self.timers]) {
+                for consumer in self.inbox.clone().into_iter().chain([self.timers]) {
                     self.outbox.link.close(consumer, ctx);
                 }
                 self.leaving = Some(Leaving::Work);
             }
             Some(Leaving::Work) if self.is_idle() => {
+                self.outbox.link.close(self.tasks, ctx);
                 let shards: Vec<u32> = self.shards.keys().copied().collect();
                 for shard in shards {
                     self.with(shard, |shard, now| shard.handle_drain(now), ctx);

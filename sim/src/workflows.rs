@@ -16,9 +16,20 @@ use serde::{Deserialize, Serialize};
 /// The queue of all activities.
 pub const QUEUE: &str = "default";
 
+/// The workflow that takes its worker down, and the one that is deployed late.
+pub const POISON: &str = "poison";
+pub const LATE: &str = "late";
+
 thread_local! {
-    /// Whether [`fussy`] was mended.
+    /// Whether [`fussy`] and [`poison`] were mended.
     static MENDED: Cell<bool> = const { Cell::new(false) };
+    /// Code took its process down just now: the argument of its run.
+    static ABORTED: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Whether code took its process down since this was last asked: the argument of its run.
+pub fn aborted() -> Option<u64> {
+    ABORTED.take()
 }
 
 /// Deploys the mended code, or the code before it, to all workers of this thread.
@@ -147,6 +158,50 @@ pub async fn fussy(n: u64) -> Result<u64, Failure<Never>> {
     double(n + first.n).await
 }
 
+/// Takes its worker down after its first signal until it is mended.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn poison(n: u64) -> Result<u64, Failure<Never>> {
+    let first = signal::<Word>().recv().await;
+    if !MENDED.get() {
+        ABORTED.set(Some(n));
+        // Nothing of what is done now leaves the process.
+        std::future::pending::<()>().await;
+    }
+    double(n + first.n).await
+}
+
+/// Workers know it only when it is deployed.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn late(n: u64) -> Result<u64, Failure<Never>> {
+    let first = signal::<Word>().recv().await;
+    sleep(Duration::from_millis(120)).await;
+    double(n + first.n).await
+}
+
+/// Its code is changed by mistake on some workers; see [`registry_mistaken`].
+#[workflow(version = 1, name = "fickle", crate = everpulse_sdk)]
+pub async fn fickle(n: u64) -> Result<u64, Failure<Never>> {
+    let first = signal::<Word>().recv().await;
+    // Long enough for others to come.
+    sleep(Duration::from_millis(4_000)).await;
+    double(n + first.n).await
+}
+
+/// The changed code, under the old version.
+#[workflow(version = 1, name = "fickle", crate = everpulse_sdk)]
+pub async fn fickle_changed(n: u64) -> Result<u64, Failure<Never>> {
+    sleep(Duration::from_millis(50)).await;
+    let first = signal::<Word>().recv().await;
+    double(n + first.n + 1).await
+}
+
+#[workflow(version = 2, name = "fickle", crate = everpulse_sdk)]
+pub async fn fickle_two(n: u64) -> Result<u64, Failure<Never>> {
+    let first = signal::<Word>().recv().await;
+    sleep(Duration::from_millis(50)).await;
+    double(n + first.n).await
+}
+
 /// Many events of all kinds, and chance that follows from the run alone.
 #[workflow(version = 1, crate = everpulse_sdk)]
 pub async fn long(n: u64) -> Result<u64, Failure<Error>> {
@@ -171,7 +226,31 @@ pub async fn long(n: u64) -> Result<u64, Failure<Error>> {
 
 /// What a worker serves.
 pub fn registry() -> Registry {
+    let mut registry = registry_before();
+    registry.workflow_fn(late).expect("once");
+    registry.workflow_fn(fickle_two).expect("once");
+    registry
+}
+
+/// The same before the last deployment.
+pub fn registry_before() -> Registry {
+    let mut registry = registry_of_all_times();
+    registry.workflow_fn(fickle).expect("once");
+    registry
+}
+
+/// The new code, with a mistake: what open runs of `fickle` did was changed without a new version.
+pub fn registry_mistaken() -> Registry {
+    let mut registry = registry_of_all_times();
+    registry.workflow_fn(late).expect("once");
+    registry.workflow_fn(fickle_changed).expect("once");
+    registry.workflow_fn(fickle_two).expect("once");
+    registry
+}
+
+fn registry_of_all_times() -> Registry {
     let mut registry = Registry::new();
+    registry.workflow_fn(poison).expect("once");
     registry.workflow_fn(chain).expect("once");
     registry.workflow_fn(fans).expect("once");
     registry.workflow_fn(naps).expect("once");
@@ -196,26 +275,45 @@ pub struct Kind {
     pub args: (u64, u64),
     /// How many signals a run is sent.
     pub signals: fn(u64) -> u64,
+    /// It stands still until its code is mended.
+    pub is_mended: bool,
     /// What it comes to, of the argument and the sum of its signals.
     result: fn(u64, u64) -> Vec<u64>,
 }
 
+/// Many events.
+const LONG: Kind = Kind {
+    name: "long",
+    args: (40, 90),
+    result: |n, _| vec![(0..n).map(|each| if each % 4 == 3 { each * 5 } else { each }).sum()],
+    ..PLAIN
+};
+
+/// One whose code is good, and that waits for no signals.
+const PLAIN: Kind =
+    Kind { name: "chain", args: (4, 10), signals: |_| 0, is_mended: false, result: |n, _| vec![n * (n - 1)] };
+
 /// All of them.
-pub const KINDS: [Kind; 9] = [
-    Kind { name: "chain", args: (4, 10), signals: |_| 0, result: |n, _| vec![n * (n - 1)] },
-    Kind { name: "fans", args: (5, 16), signals: |_| 0, result: |n, _| vec![n * (n - 1) + 1] },
-    Kind { name: "naps", args: (4, 10), signals: |_| 0, result: |n, _| vec![n] },
-    Kind { name: "listens", args: (4, 12), signals: |n| n, result: |_, sum| vec![sum] },
-    Kind { name: "steps", args: (6, 16), signals: |_| 0, result: |n, _| vec![n * (n - 1) / 2] },
-    Kind { name: "chooses", args: (1, 9), signals: |n| n % 2, result: |n, sum| vec![n * 2, n * 2 + sum.min(1)] },
-    Kind { name: "despairs", args: (1, 9), signals: |_| 0, result: |n, _| vec![n * 2 + 7] },
-    Kind { name: "fussy", args: (1, 9), signals: |_| 1, result: |n, sum| vec![(n + sum) * 2] },
+pub const KINDS: [Kind; 13] = [
+    PLAIN,
+    Kind { name: "fans", args: (5, 16), result: |n, _| vec![n * (n - 1) + 1], ..PLAIN },
+    Kind { name: "naps", args: (4, 10), result: |n, _| vec![n], ..PLAIN },
+    Kind { name: "listens", args: (4, 12), signals: |n| n, result: |_, sum| vec![sum], ..PLAIN },
+    Kind { name: "steps", args: (6, 16), result: |n, _| vec![n * (n - 1) / 2], ..PLAIN },
     Kind {
-        name: "long",
-        args: (25, 60),
-        signals: |_| 0,
-        result: |n, _| vec![(0..n).map(|each| if each % 4 == 3 { each * 5 } else { each }).sum()],
+        name: "chooses",
+        args: (1, 9),
+        signals: |n| n % 2,
+        result: |n, sum| vec![n * 2, n * 2 + sum.min(1)],
+        ..PLAIN
     },
+    Kind { name: "despairs", args: (1, 9), result: |n, _| vec![n * 2 + 7], ..PLAIN },
+    Kind { name: "fussy", args: (1, 9), signals: |_| 1, is_mended: true, result: |n, sum| vec![(n + sum) * 2] },
+    Kind { name: POISON, args: (1, 1_000_000), signals: |_| 1, is_mended: true, result: |n, sum| vec![(n + sum) * 2] },
+    Kind { name: "fickle", args: (1, 9), signals: |_| 1, result: |n, sum| vec![(n + sum) * 2], ..PLAIN },
+    Kind { name: LATE, args: (1, 9), signals: |_| 1, result: |n, sum| vec![(n + sum) * 2], ..PLAIN },
+    LONG,
+    LONG,
 ];
 
 impl Kind {

@@ -12,6 +12,7 @@ use everpulse_protocol::history::{Close, ClosedRun, CommandKind, Record, Window}
 use everpulse_protocol::{EventId, RunId, Timestamp};
 
 use super::{Book, Closed};
+use crate::mutation::{self, Mutation};
 use crate::run::Run;
 
 /// An id that was recorded.
@@ -183,6 +184,7 @@ impl Book {
         window: Option<Window>,
         frame: u64,
     ) {
+        let inputs = if mutation::is(Mutation::ForgetsCarriedIds) { &[] } else { inputs };
         for (id, at) in inputs {
             self.inputs.insert(*id, Noted { base: frame, at: *at });
         }

@@ -5,6 +5,7 @@ use everpulse_protocol::history::{Parked, ParkedKind, RecordBody};
 use everpulse_protocol::{EventId, RunId};
 
 use super::{Applier, FRAME_BYTES, unreadable};
+use crate::mutation::{self, Mutation};
 use crate::replay;
 use crate::run::Received;
 
@@ -15,6 +16,9 @@ impl Applier<'_> {
     /// Applies an input to an open run, or takes it in where it cannot be applied now.
     pub(super) fn take(&mut self, run_id: RunId, event: Event, suspect: bool) {
         let Some(run) = self.book.runs.get(&run_id) else { return };
+        if run.parked.is_some() && mutation::is(Mutation::DropsForParked) {
+            return;
+        }
         let waits = run.parked.is_some() || run.started.is_none() || !run.received.is_empty();
         if waits {
             self.receive(run_id, event, 0);

@@ -29,6 +29,7 @@ use everpulse_protocol::{Position, Timestamp};
 use self::sweep::{Carrying, ID_BYTES, Sweep};
 use super::Shard;
 use crate::effect::Effect;
+use crate::mutation::{self, Mutation};
 use crate::round::{FRAME_BYTES, Round};
 
 mod sweep;
@@ -244,6 +245,9 @@ impl Shard {
         self.carry.looked = false;
         let window = Window { first: border.number + 1, ..self.remembering(at, caught_up) };
         self.carry.carrying = Some(Carrying::new(&self.book, window));
+        if mutation::is(Mutation::TrimsBeforeCarried) {
+            self.effects.push_back(Effect::Trim { upto: border.position });
+        }
         tracing::debug!(shard = self.shard, first = window.first, "history is carried forward");
         true
     }
@@ -290,6 +294,8 @@ impl Shard {
         let last = self.carry.marks.iter().take_while(|mark| mark.number < first).last();
         let Some(last) = last.copied() else { return };
         self.carry.trimmed(first);
-        self.effects.push_back(Effect::Trim { upto: last.position });
+        let too_far = u64::from(mutation::is(Mutation::TrimsOneTooFar));
+        let upto = Position { entry: last.position.entry + too_far, ..last.position };
+        self.effects.push_back(Effect::Trim { upto });
     }
 }

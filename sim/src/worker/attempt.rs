@@ -100,9 +100,9 @@ impl Heartbeats for Deaf {
 /// Most take a moment, a few very long.
 fn duration(dice: &mut Dice) -> u64 {
     match dice.below(100) {
-        0..92 => dice.within(0, 30),
-        92..99 => dice.within(30, 400),
-        _ => dice.within(400, 4_000),
+        0..90 => dice.within(0, 30),
+        90..97 => dice.within(30, 400),
+        _ => dice.within(400, 5_000),
     }
 }
 
@@ -199,7 +199,12 @@ impl Worker {
             }
         };
         ctx.ledger.write(effect);
-        let wait = duration(ctx.dice);
+        // An activity that goes on beyond its time-out is cut off; this one has begun within it.
+        let wait = if matches!(attempt.what, What::Activity { .. }) {
+            duration(ctx.dice).min(400)
+        } else {
+            duration(ctx.dice)
+        };
         ctx.remind(wait, Timer::End(number));
     }
 

@@ -1,6 +1,9 @@
 //! What befalls parties: crashes, cut connections, zombies, clocks, disks, and those who come and go.
 
-use super::{Event, Kind, Party, World};
+use super::processes::Party;
+use super::{Event, Kind, World};
+use everpulse_protocol::topic;
+
 use crate::faults::Fault;
 use crate::wire::{self, Down, Heard};
 
@@ -47,11 +50,19 @@ impl World {
             }),
             // Set-up refuses it where nothing is written yet; here is what the shards' first frames say.
             Fault::Misled
-                if (0..self.layout.shards).all(|shard| !self.server.entries(&wire::history(shard)).is_empty()) =>
+                if (0..self.shape.layout.shards)
+                    .all(|shard| !self.server.entries(&wire::history(shard)).is_empty()) =>
             {
                 let slot = self.slot(Kind::Misled);
                 self.restart(slot);
                 // It is found out, and taken away.
+                let life = self.slots[slot].life;
+                self.schedule.after(1_000 + moment, Event::Kill(slot, life));
+                Some(())
+            }
+            Fault::Mistaken => {
+                let slot = self.slot(Kind::Mistaken);
+                self.restart(slot);
                 let life = self.slots[slot].life;
                 self.schedule.after(1_000 + moment, Event::Kill(slot, life));
                 Some(())
@@ -66,6 +77,21 @@ impl World {
                 }
             }),
             Fault::StaleReplay => self.replay(),
+            Fault::SlowTopic => {
+                let name = *self.faults.dice(fault).pick(&["activity", "timers", "inbox"]).expect("there are some");
+                self.slow_topic = Some((name, self.schedule_ms + 2 * moment));
+                Some(())
+            }
+            Fault::Unload => {
+                let shards = u64::from(self.shape.layout.shards);
+                let shard = self.faults.dice(fault).below(shards) as u32;
+                let topics = [wire::history(shard), wire::inbox(0), wire::stored(topic::TIMERS)];
+                let topic = self.faults.dice(fault).pick(&topics).expect("there are some").clone();
+                self.server.up.then(|| {
+                    self.server.unload(&topic);
+                    self.poll_server();
+                })
+            }
             _ => None,
         };
         if done.is_some() {
@@ -153,7 +179,8 @@ impl World {
     fn jump(&mut self, number: usize) {
         let dice = self.faults.dice(Fault::ClockJump);
         let by = dice.within(0, 20_000) as i64 - 10_000;
-        self.slots[number].skew += by;
+        let most = self.shape.skew_ms_max();
+        self.slots[number].skew = (self.slots[number].skew + by).clamp(-most, most);
         if self.slots[number].held.is_none() {
             self.with(number, |party, ctx| {
                 if let Party::Worker(worker) = party {

@@ -10,6 +10,7 @@ use everpulse_protocol::{EventId, RunId, Timestamp, shard};
 
 use super::CLOSED_IDS;
 use crate::book::Book;
+use crate::mutation::{self, Mutation};
 use crate::round::Round;
 use crate::run::Run;
 
@@ -48,6 +49,8 @@ impl Carrying {
     /// All that is needed of the frames before the window.
     pub fn new(book: &Book, window: Window) -> Self {
         let needed = book.runs.values().chain(book.lingering.values()).filter(|run| run.base < window.first);
+        let passed_over = |run: &Run| mutation::is(Mutation::CarriesNoParked) && run.parked.is_some();
+        let needed = needed.filter(|run| !passed_over(run));
         let mut runs: Vec<(bool, u64, RunId)> =
             needed.map(|run| (standing(book, run, window).is_none(), run.base, run.run_id)).collect();
         runs.sort_unstable_by(|a, b| b.cmp(a));

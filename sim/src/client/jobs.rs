@@ -1,0 +1,173 @@
+//! What clients are told to do: runs to start, signal, stop and wait for. They do not forget it when they crash: it is in
+//! their users' database.
+
+use std::collections::BTreeSet;
+
+use everpulse_protocol::event::Outcome;
+use everpulse_protocol::{EventId, FailureKind, RequestId, RunId, WorkflowId};
+
+use crate::dice::Dice;
+use crate::workflows::{KINDS, Kind, POISON};
+
+/// One run that a client is to start, signal and wait for.
+#[derive(Debug, Clone)]
+pub struct Job {
+    pub kind: Kind,
+    pub n: u64,
+    pub workflow_id: WorkflowId,
+    pub at_ms: u64,
+    pub start: Asked,
+    /// For its end.
+    pub result: RequestId,
+    /// Its run is to begin so much later than it is first asked for.
+    pub later_ms: Option<u64>,
+    pub timeout_ms: Option<u64>,
+    /// Its start is stored.
+    pub accepted: bool,
+    pub run: Option<RunId>,
+    /// All runs that it was told of.
+    pub told: BTreeSet<RunId>,
+    pub signals: Vec<Signal>,
+    pub stop: Option<Stop>,
+    pub outcome: Option<Outcome>,
+    /// When it was told that the end is too long ago to be known.
+    pub forgotten_ms: Option<u64>,
+    /// Something was refused for its age, and whether it had taken effect is not known.
+    pub unsure: bool,
+    pub asked: u32,
+}
+
+/// Something that counts once, however often it is sent.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub id: EventId,
+    pub request: RequestId,
+    /// When it was first sent: it keeps that time.
+    pub issued_ms: Option<u64>,
+    pub answered: bool,
+    /// When it was answered that there is no such run.
+    pub lost_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Signal {
+    pub n: u64,
+    pub asked: Asked,
+}
+
+/// A run is cancelled or terminated.
+#[derive(Debug, Clone)]
+pub struct Stop {
+    pub after_ms: u64,
+    pub terminate: bool,
+    pub asked: Asked,
+}
+
+/// A signal for a workflow id that has no run.
+#[derive(Debug, Clone)]
+pub struct Blind {
+    pub workflow_id: WorkflowId,
+    pub at_ms: u64,
+    pub n: u64,
+    pub asked: Asked,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Jobs {
+    pub jobs: Vec<Job>,
+    pub blind: Vec<Blind>,
+}
+
+impl Asked {
+    pub fn new(dice: &mut Dice) -> Self {
+        Self { id: EventId(dice.id()), request: RequestId(dice.id()), issued_ms: None, answered: false, lost_ms: None }
+    }
+
+    /// When it was issued: now, if it never was before.
+    pub fn issue(&mut self, now_ms: u64) -> u64 {
+        *self.issued_ms.get_or_insert(now_ms)
+    }
+}
+
+impl Jobs {
+    /// `runs` of them, begun within `span_ms` from `from_ms`. `calm`: none of them takes workers down.
+    pub fn draw(client: usize, runs: usize, from_ms: u64, span_ms: u64, calm: bool, dice: &mut Dice) -> Self {
+        let mut jobs = Self::default();
+        let id = |text: String| WorkflowId::new(text).expect("a short text is an id");
+        for number in 0..runs {
+            let kind = *dice.pick(&KINDS).expect("there are some");
+            // One that takes workers down is enough.
+            let kind = if kind.name == POISON && (number > 0 || calm) { KINDS[0] } else { kind };
+            let n = dice.within(kind.args.0, kind.args.1);
+            let signals = (0..(kind.signals)(n)).map(|_| Signal { n: dice.within(1, 50), asked: Asked::new(dice) });
+            let signals = signals.collect();
+            let stop = dice.percent(12).then(|| Stop {
+                after_ms: dice.within(0, 3_000),
+                terminate: dice.percent(50),
+                asked: Asked::new(dice),
+            });
+            let later_ms = dice.percent(10).then(|| dice.within(200, 4_000));
+            let timeout_ms = dice.percent(10).then(|| dice.within(300, 20_000));
+            jobs.jobs.push(Job {
+                kind,
+                n,
+                workflow_id: id(format!("{}-{client}-{number}", kind.name)),
+                at_ms: from_ms + dice.below(span_ms),
+                start: Asked::new(dice),
+                result: RequestId(dice.id()),
+                later_ms,
+                timeout_ms,
+                accepted: false,
+                run: None,
+                told: BTreeSet::new(),
+                signals,
+                stop,
+                outcome: None,
+                forgotten_ms: None,
+                unsure: false,
+                asked: 0,
+            });
+        }
+        if dice.percent(40) {
+            let at_ms = from_ms + dice.below(span_ms);
+            let workflow_id = id(format!("nobody-{client}"));
+            jobs.blind.push(Blind { workflow_id, at_ms, n: 1, asked: Asked::new(dice) });
+        }
+        jobs
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.jobs.iter().all(Job::is_done) && self.blind.iter().all(|blind| blind.asked.answered)
+    }
+}
+
+impl Job {
+    /// Whether its end is known, or can be no more.
+    pub fn is_done(&self) -> bool {
+        self.outcome.is_some() || self.forgotten_ms.is_some()
+    }
+
+    /// What the signals of this run add up to.
+    pub fn sum(&self) -> u64 {
+        self.signals.iter().map(|signal| signal.n).sum()
+    }
+
+    /// Whether the sequential model could have come to this, too.
+    pub fn allows(&self, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Failed(failure) => match failure.kind {
+                FailureKind::Cancelled => self.stop.as_ref().is_some_and(|stop| !stop.terminate),
+                FailureKind::Terminated => self.stop.as_ref().is_some_and(|stop| stop.terminate),
+                FailureKind::TimedOut => self.timeout_ms.is_some(),
+                _ => false,
+            },
+            // A signal that may have counted was sent once more under another id; and code that is cancelled may go on
+            // without what it waited for.
+            Outcome::Done(_) => {
+                let is_cancelled =
+                    self.stop.as_ref().is_some_and(|stop| !stop.terminate && stop.asked.issued_ms.is_some());
+                self.unsure || is_cancelled || self.kind.allows(self.n, self.sum(), outcome)
+            }
+        }
+    }
+}
