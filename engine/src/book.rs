@@ -2,7 +2,7 @@
 //!
 //! The book is changed by [`Book::absorb`] alone, record by record, whether the record was just written here
 //! or read after a takeover. It knows nothing of what is in flight. What is carried forward and forgotten is in
-//! [`memory`].
+//! [`memory`], what of it is in memory in [`at_hand`], and how it outlives a process in [`saved`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -12,11 +12,16 @@ use everpulse_protocol::timer::Wake;
 use everpulse_protocol::view::{Fold, RunView};
 use everpulse_protocol::{EventId, Position, RunId, Timestamp, WorkflowId};
 
+use self::at_hand::Recent;
 use self::memory::{Noted, Pieces};
+use self::shelved::Shelved;
 use crate::Map;
 use crate::run::{RUN_TIMER, Run};
 
+mod at_hand;
 pub(crate) mod memory;
+pub(crate) mod saved;
+pub(crate) mod shelved;
 
 /// Closed runs' ends are kept at hand up to so many bytes; the rest is read again when it is asked for.
 const CLOSES_BYTES_MAX: usize = 256 * 1024;
@@ -24,10 +29,13 @@ const CLOSES_BYTES_MAX: usize = 256 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     pub config: Option<Config>,
+    /// Open runs that are at hand.
     pub runs: Map<RunId, Box<Run>>,
+    /// The other open runs.
+    pub shelved: Shelved,
     pub closed: Map<RunId, Box<Closed>>,
-    /// The newest run of each workflow id.
-    pub newest: Map<WorkflowId, RunId>,
+    /// The newest run of each workflow id, but for runs on the shelf.
+    newest: Map<WorkflowId, RunId>,
     /// Ids of clients' inputs that stand in history.
     pub inputs: Map<EventId, Noted>,
     /// What is still known of the past.
@@ -54,6 +62,7 @@ pub(crate) struct Book {
     pub queues: BTreeMap<String, Position>,
     kept: VecDeque<(RunId, usize)>,
     kept_bytes: usize,
+    recent: Recent,
     /// Live futures by when they were needed, with entries that a later one of the same run has overtaken.
     touched: VecDeque<(u64, RunId)>,
 }
@@ -112,6 +121,7 @@ impl Book {
         }
         let run_id = record.run_id;
         self.note_input(record, body, frame);
+        self.bring(run_id);
         if !self.runs.contains_key(&run_id) {
             if self.closed.contains_key(&run_id) {
                 return;
@@ -144,6 +154,9 @@ impl Book {
             self.unmarked.push_back((frame, run_id));
         }
         let at = record.at;
+        if run.records.count() == 0 || run.last_frame != frame {
+            self.recent.push_back((frame, run_id));
+        }
         self.open_bytes -= run.records.bytes();
         run.absorb(record, body, frame);
         self.open_bytes += run.records.bytes();
@@ -163,35 +176,6 @@ impl Book {
         }
         set_member(&mut self.parked, run_id, run.parked.is_some());
         set_member(&mut self.ready, run_id, run.is_ready(at));
-    }
-
-    /// Notes that the future of a run was needed for a frame.
-    pub fn touch(&mut self, run_id: RunId, frame: u64) {
-        if let Some(live) = self.runs.get_mut(&run_id).and_then(|run| run.live.as_mut())
-            && live.used != Some(frame)
-        {
-            live.used = Some(frame);
-            self.touched.push_back((frame, run_id));
-        }
-    }
-
-    /// Lets go of futures beyond the budget, those first that were needed longest ago.
-    pub fn evict(&mut self, live_max: usize) {
-        // Some more are let live, so that the list need not be cleaned for each frame.
-        if self.touched.len() <= live_max + live_max / 4 {
-            return;
-        }
-        let runs = &mut self.runs;
-        self.touched.retain(|(frame, run)| {
-            runs.get(run).and_then(|run| run.live.as_ref()).is_some_and(|live| live.used == Some(*frame))
-        });
-        let surplus = self.touched.len().saturating_sub(live_max);
-        for (_, run) in self.touched.drain(..surplus) {
-            if let Some(run) = runs.get_mut(&run) {
-                run.live = None;
-            }
-        }
-        self.touched.shrink_to(2 * live_max);
     }
 
     /// The time has come for a run whose start was taken in.
@@ -286,21 +270,6 @@ impl Book {
             }
         }
         self.forget_closes();
-    }
-
-    /// The run that an event is for: the one that it names, or the newest of its workflow id.
-    pub fn addressed(&self, workflow_id: &WorkflowId, run_id: Option<RunId>) -> Option<RunId> {
-        match run_id {
-            Some(run_id) => {
-                let known = match (self.runs.get(&run_id), self.closed.get(&run_id)) {
-                    (Some(run), _) => &run.workflow_id == workflow_id,
-                    (None, Some(closed)) => &closed.workflow_id == workflow_id,
-                    (None, None) => false,
-                };
-                known.then_some(run_id)
-            }
-            None => self.newest.get(workflow_id).copied(),
-        }
     }
 
     /// A run as `describe` shows it.

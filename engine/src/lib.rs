@@ -35,6 +35,7 @@ mod replay;
 mod round;
 mod run;
 mod shard;
+mod shelf;
 mod wake;
 
 #[cfg(feature = "mutations")]
@@ -42,6 +43,7 @@ pub use mutation::{Mutation, activate};
 
 pub use effect::{Delivery, DeliveryToken, Effect, LocalResult, Outgoing, SendId};
 pub use shard::{Eager, NoEager, Options, Shard, Status};
+pub use shelf::{MemoryShelf, Place, Shelf};
 
 /// Maps with a fixed hasher: nothing here may depend on the operating system's randomness.
 pub(crate) type Map<K, V> =

@@ -208,6 +208,7 @@ impl Applier<'_> {
 
     /// Fires what the clock has reached: a timer, a start that waited, a run's time-out.
     pub fn fire(&mut self, run_id: RunId, no: u32) {
+        self.book.bring(run_id);
         let Some(run) = self.book.runs.get(&run_id) else { return };
         if no == crate::run::RUN_TIMER {
             if run.started.is_none() {

@@ -9,6 +9,7 @@ use everpulse_sdk::replay::Instance;
 
 use self::records::Records;
 
+mod frozen;
 mod records;
 
 /// A run that has not ended.
@@ -187,8 +188,14 @@ impl Run {
         }
     }
 
-    /// Folds one more record into what is known of the run.
+    /// Takes one more record.
     pub fn absorb(&mut self, record: &Record, body: Option<&RecordBody>, frame: u64) {
+        self.fold(record, body, frame);
+        self.records.push(record);
+    }
+
+    /// Folds a record into what is known of the run.
+    fn fold(&mut self, record: &Record, body: Option<&RecordBody>, frame: u64) {
         self.last_frame = frame;
         match body {
             Some(RecordBody::Started { start, version, reply_to }) => {
@@ -249,7 +256,6 @@ impl Run {
                 }),
             );
         }
-        self.records.push(record);
     }
 }
 

@@ -31,8 +31,10 @@ use crate::holds::{HOLD_MS_MAX, Hold, Locals, Unsent};
 use crate::mutation::{self, Mutation};
 use crate::round::Round;
 use crate::run::RUN_TIMER;
+use crate::shelf::Shelf;
 use crate::{Set, wake};
 
+mod cache;
 mod carry;
 mod early;
 mod fate;
@@ -43,6 +45,7 @@ mod marks;
 mod recover;
 mod release;
 
+use cache::{Cached, Pace};
 use carry::{Carry, Heard};
 use early::EarlySignals;
 use fate::ReadOn;
@@ -79,6 +82,10 @@ pub struct Options {
     pub payload_bytes_max: usize,
     /// So many futures stay alive; the other open runs are replayed when something happens to them.
     pub live_runs_max: usize,
+    /// So many open runs that only wait are kept at hand; the others lie on the shelf.
+    pub runs_at_hand_max: usize,
+    /// What is known is saved on the shelf when history has grown by so many bytes, and by as much as was saved last.
+    pub save_bytes_min: u64,
     /// History that is younger is kept, in milliseconds; older history when all that is needed of it was carried
     /// forward.
     pub retention_ms: u64,
@@ -96,6 +103,8 @@ impl Default for Options {
         Self {
             payload_bytes_max: 1024 * 1024,
             live_runs_max: 2_000,
+            runs_at_hand_max: 1_000,
+            save_bytes_min: 1024 * 1024,
             retention_ms: DAY_MS,
             id_memory_ms: DAY_MS,
             trim_bytes_min: 64 * 1024,
@@ -139,6 +148,7 @@ pub struct Shard {
     opening: Opening,
     book: Book,
     carry: Carry,
+    pace: Pace,
     effects: VecDeque<Effect>,
     next_id: u64,
 
@@ -222,6 +232,7 @@ struct InFlight {
 #[derive(Debug)]
 enum Phase {
     Cold,
+    LoadCache { id: u64, cached: Box<Cached> },
     LoadTail { id: u64 },
     LoadRead { id: u64, to: Position },
     Ready,
@@ -273,6 +284,7 @@ impl Shard {
             opening: Opening::new(),
             book: Book::default(),
             carry: Carry::default(),
+            pace: Pace::default(),
             effects: VecDeque::new(),
             next_id: 0,
             deliveries: BTreeMap::new(),
@@ -307,6 +319,13 @@ impl Shard {
             runs_closed: 0,
             holes: 0,
         }
+    }
+
+    /// The same with a shelf for the runs that only wait; without, they stay in memory.
+    #[must_use]
+    pub fn on_shelf(mut self, shelf: Box<dyn Shelf>) -> Self {
+        self.book = Book::on(shelf);
+        self
     }
 
     /// What to do next; call until there is nothing.
@@ -350,7 +369,7 @@ impl Shard {
                 && self.finding.is_empty()
                 && self.holds.is_empty()
                 && self.early.is_empty(),
-            open_runs: self.book.runs.len(),
+            open_runs: self.book.open_runs(),
             live_runs: self.book.runs.values().filter(|run| run.live.is_some()).count(),
             local_work: self.running.len() - self.handed.len(),
             held: self.deliveries.len(),
@@ -543,8 +562,7 @@ impl Shard {
     fn advance(&mut self, now: Timestamp) {
         match self.phase {
             Phase::Cold if !self.arrived.is_empty() || !self.local_results.is_empty() => {
-                let id = self.ask_tail();
-                self.phase = Phase::LoadTail { id };
+                self.begin_loading();
             }
             Phase::Ready => {
                 let asked = self.ask_for_cover(now);
@@ -563,6 +581,9 @@ impl Shard {
         let mut round = Round::default();
         let mut locals = Vec::new();
         let number = self.chain.next_number();
+        if self.book.shelved.is_damaged() {
+            return self.begin_anew(round, locals);
+        }
         self.recover(&mut round, number, at);
         if round.records.is_empty() {
             self.gather(&mut round, &mut locals, number, at);
@@ -572,6 +593,9 @@ impl Shard {
         round.unseen = self.unseen(&round, at);
         // Neither is work started twice, nor a hold given up, on the word of a book that may be old.
         round.decides |= !round.unseen.is_empty() || asked;
+        if self.book.shelved.is_damaged() {
+            return self.begin_anew(round, locals);
+        }
         let need = wake::need(&self.book, &self.locals, self.has_to_carry(), at);
         let current = if round.wake_served { None } else { self.book.wake };
         let missing =

@@ -23,7 +23,7 @@ const OVERDUE_MS: u64 = 10_000;
 
 /// When somebody has to look at the shard next; none if no run is open and nothing is to be carried.
 pub(crate) fn need(book: &Book, locals: &Locals, carries: bool, at: Timestamp) -> Option<Timestamp> {
-    if book.runs.is_empty() && !carries {
+    if book.open_runs() == 0 && !carries {
         return None;
     }
     let mut due = Timestamp(at.0 + WAKE_AHEAD_MS_MAX);

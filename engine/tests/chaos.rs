@@ -67,6 +67,9 @@ impl Chaos {
     fn new(seed: u64, options: Options) -> Self {
         MENDED.set(false);
         let mut world = World::new(registry());
+        if options.save_bytes_min == 1 {
+            world.with_disk();
+        }
         world.options = options;
         world.whole_ledgers = seed.is_multiple_of(2);
         let mut starts = Vec::new();
@@ -101,10 +104,26 @@ impl Chaos {
     }
 
     fn owner(&mut self) {
+        self.spoil();
         let eager: Rc<dyn Eager> = if self.dice.percent(30) { Rc::new(Always) } else { Rc::new(NoEager) };
         let owner = self.world.owner_with(self.world.registry.clone(), eager);
         self.world.owners[owner].skew = i64::try_from(self.dice.below(4_000)).expect("small") - 2_000;
         self.answers.push(Vec::new());
+    }
+
+    /// A disk loses some of what is on it, or is put back to what it was long ago.
+    fn spoil(&mut self) {
+        let Some(disks) = &self.world.disks else { return };
+        let what = self.dice.below(6);
+        for (disk, _) in disks {
+            let mut disk = disk.borrow_mut();
+            let long_ago = disk.saved.len() / 2;
+            match what {
+                0 | 1 => disk.lose(2),
+                2 => disk.saved.truncate(long_ago),
+                _ => {}
+            }
+        }
     }
 
     fn living(&mut self) -> usize {
@@ -357,6 +376,28 @@ fn whatever_is_trimmed_the_runs_come_to_the_same_end() {
     let trimmed = outcomes.iter().filter(|(_, start)| *start > 0).count();
     println!("trimmed in {trimmed} of {} seeds", outcomes.len());
     assert!(outcomes.len() == 1 || trimmed * 2 > outcomes.len(), "history was trimmed");
+}
+
+/// The same with runs that lie on disks, and with caches of any age.
+#[test]
+fn whatever_lies_on_a_shelf_the_runs_come_to_the_same_end() {
+    let options = Options {
+        live_runs_max: 64,
+        retention_ms: 600,
+        id_memory_ms: 3_600_000,
+        trim_bytes_min: 500,
+        runs_at_hand_max: 0,
+        save_bytes_min: 1,
+        ..Options::default()
+    };
+    let outcomes = play_all(&options, |world| {
+        let disks = world.disks.iter().flatten().map(|(disk, _)| disk.borrow());
+        disks.fold((0, 0), |(resumed, missed), disk| (resumed + disk.resumed, missed + disk.missed))
+    });
+    let resumed: usize = outcomes.iter().map(|(resumed, _)| resumed).sum();
+    let missed: usize = outcomes.iter().map(|(_, missed)| missed).sum();
+    println!("{resumed} shards began with a cache, {missed} runs were lost from a shelf");
+    assert!(outcomes.len() == 1 || resumed > 100 && missed > 5, "{resumed}, {missed}");
 }
 
 /// What a run did, without when: the kind of each record and the numbers of its commands.

@@ -44,6 +44,10 @@ impl Error {
             source: Some(Box::new(error)),
         }
     }
+
+    pub(crate) fn cache(what: String, error: std::io::Error) -> Self {
+        Self { kind: ErrorKind::System, message: format!("{what}: {error}"), source: Some(Box::new(error)) }
+    }
 }
 
 impl fmt::Display for Error {

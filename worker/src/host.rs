@@ -29,6 +29,7 @@ use self::carrier::{Carrier, Unacked};
 use self::eager::HostEager;
 use self::thread::{Arrival, Message, Shared};
 use crate::activity::ActivityRunner;
+use crate::cache::Cache;
 use crate::outbox::Outbox;
 use crate::{clock, failpoint};
 
@@ -54,6 +55,8 @@ pub(crate) struct Setting {
     pub eager: bool,
     pub engine: Options,
     pub queue: u32,
+    /// Where runs that wait lie; none: in memory.
+    pub cache: Option<Cache>,
 }
 
 /// Engine threads and the intake of their inbox.
@@ -82,6 +85,7 @@ impl Host {
             config: Config::new(setting.layout.shards, setting.layout.inbox_partitions),
             registry: setting.registry.clone(),
             options: setting.engine.clone(),
+            cache: setting.cache.clone(),
         });
         let (mut mailboxes, mut threads) = (Vec::new(), Vec::new());
         for number in 0..setting.threads.max(1) {

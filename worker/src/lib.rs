@@ -12,6 +12,7 @@ mod error;
 mod options;
 mod worker;
 
+mod cache;
 mod host;
 
 mod activity;

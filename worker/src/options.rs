@@ -12,6 +12,8 @@
 //! | [`payload_bytes_max`](Options::payload_bytes_max) | 2 MiB | the greatest result of an activity |
 //! | [`eager`](Options::eager) | off | activities served here start at once, without their queue, while slots are free |
 //! | [`engine_threads`](Options::engine_threads) | one per core, at most 4 | threads that poll workflows |
+//! | [`runs_at_hand_per_shard`](Options::runs_at_hand_per_shard) | 1,000 | open runs in memory though they only wait; the others are bytes in the cache |
+//! | [`cache_dir`](Options::cache_dir) | `cache` in the directory of an embedded broker; else none | where runs that wait lie, and what makes a restart short |
 //! | [`live_runs_per_shard`](Options::live_runs_per_shard) | 128 | futures kept alive; other open runs are replayed |
 //! | [`retention`](Options::retention) | 24 h | how long ends of runs can be asked for, and history can be read back |
 //! | [`id_memory`](Options::id_memory) | the retention, at least 1 h | how long ids of inputs and closed runs are known |
@@ -22,6 +24,7 @@
 //! | time-out of a step | 10 s | `.timeout(..)` |
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What can be set on a worker; the table above has the defaults.
@@ -53,6 +56,14 @@ pub struct Options {
     pub engine_threads: usize,
     /// Futures that stay alive; the other open runs are replayed when something happens to them.
     pub live_runs_per_shard: usize,
+    /// Open runs that are in memory although they only wait. The others are bytes in the cache, with about 100 bytes of
+    /// memory each. Runs that are parked, or wait for the time of their start, are always in memory.
+    pub runs_at_hand_per_shard: usize,
+    /// A directory for runs that wait and for what a restart need not read from history. It may be deleted while no
+    /// worker runs, and a disk that comes and goes with the process is as good. Each worker needs one of its own.
+    ///
+    /// Without one runs that wait take some hundred bytes of memory each, and all of history is read after a restart.
+    pub cache_dir: Option<PathBuf>,
     /// Frames of the inbox, per partition, that wait in this process.
     pub inbox_prefetch: u32,
     /// History that is older goes, when all that is still needed of it (open runs above all) was carried forward: with
@@ -84,6 +95,8 @@ impl Default for Options {
             eager: false,
             engine_threads: std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4)),
             live_runs_per_shard: 128,
+            runs_at_hand_per_shard: 1_000,
+            cache_dir: None,
             inbox_prefetch: 64,
             retention: Duration::from_secs(24 * 3600),
             id_memory: None,

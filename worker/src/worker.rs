@@ -1,5 +1,6 @@
 //! The worker as users see it: what it serves, how it starts, how it ends.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use everpulse_transport::{Address, SetUp, Transport};
 use uuid::Uuid;
 
 use crate::activity::ActivityRunner;
+use crate::cache::Cache;
 use crate::error::{Error, ErrorKind};
 use crate::host::{Host, Setting};
 use crate::options::Options;
@@ -147,6 +149,14 @@ impl Worker {
         self
     }
 
+    /// Where runs that wait lie, and what makes a restart short; see [`Options::cache_dir`]. With an embedded broker that
+    /// is the directory `cache` in its own, where nothing else is set.
+    #[must_use]
+    pub fn cache_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.options.cache_dir = Some(dir.into());
+        self
+    }
+
     /// Sets what has no method of its own: `.options(|options| options.give_back = ..)`. What was set before stays.
     #[must_use]
     pub fn options(mut self, set: impl FnOnce(&mut Options)) -> Self {
@@ -194,6 +204,7 @@ impl Worker {
         let writer = WriterId(Uuid::now_v7());
         let (retention, id_memory) = self.options.memory();
         let relay = Relay::start(&self.transport, outbox.clone()).await?;
+        let cache_dir = self.options.cache_dir.clone().or_else(|| address.embedded_dir().map(|dir| dir.join("cache")));
         let host = if registry.workflows().next().is_some() {
             let setting = Setting {
                 transport: self.transport.clone(),
@@ -207,11 +218,16 @@ impl Worker {
                 engine: everpulse_engine::Options {
                     payload_bytes_max: self.options.payload_bytes_max,
                     live_runs_max: self.options.live_runs_per_shard,
+                    runs_at_hand_max: self.options.runs_at_hand_per_shard,
                     retention_ms: milliseconds(retention),
                     id_memory_ms: milliseconds(id_memory),
                     ..everpulse_engine::Options::default()
                 },
                 queue: self.options.inbox_prefetch,
+                cache: match cache_dir {
+                    Some(dir) => Cache::open(&dir)?,
+                    None => None,
+                },
             };
             Some(Host::start(setting).await?)
         } else {

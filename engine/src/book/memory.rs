@@ -35,6 +35,19 @@ pub(super) struct Pieces {
     records: Vec<Record>,
 }
 
+impl Pieces {
+    /// Where they began, which comes next, and how many records they bear, if the run is known: then they are of no other
+    /// use.
+    pub(super) fn of_known(&self, is_known: bool) -> Option<(u64, u32, u32)> {
+        (is_known || self.records.is_empty()).then_some((self.first, self.next, self.count))
+    }
+
+    /// Pieces of a run that is known.
+    pub(super) fn begun(first: u64, next: u32, count: u32) -> Self {
+        Self { first, next, count, records: Vec::new() }
+    }
+}
+
 impl Book {
     pub(super) fn absorb_carried(
         &mut self,
@@ -48,11 +61,11 @@ impl Book {
         if piece == 0 {
             self.pieces.insert(run_id, Pieces { first: frame, ..Pieces::default() });
         }
+        let known = self.is_open(run_id) || self.lingering.contains_key(&run_id);
         // Without the first one: whoever began it did not come to its end, and the rest is behind the border.
         let Some(so_far) = self.pieces.get_mut(&run_id).filter(|so_far| so_far.next == piece) else { return };
         so_far.next += 1;
         so_far.count = so_far.count.saturating_add(u32::try_from(records.len()).unwrap_or(u32::MAX));
-        let known = self.runs.contains_key(&run_id) || self.lingering.contains_key(&run_id);
         if !known {
             so_far.records.extend_from_slice(records);
         }
@@ -62,6 +75,9 @@ impl Book {
         let Some(Pieces { first, records, .. }) = self.pieces.remove(&run_id) else { return };
         if !known {
             self.restore(run_id, &records, commands, frame);
+        }
+        if self.shelved.rebase(run_id, first) {
+            return;
         }
         if let Some(run) = self.runs.get_mut(&run_id).or_else(|| self.lingering.get_mut(&run_id)) {
             run.base = first;
@@ -76,7 +92,7 @@ impl Book {
         self.pieces.get(&run_id).filter(|pieces| pieces.first >= frame).map(|pieces| (pieces.next, pieces.count))
     }
 
-    /// A run whose records are needed.
+    /// A run whose records are needed, unless it lies on the shelf.
     pub fn open_or_lingering(&self, run_id: RunId) -> Option<&Run> {
         self.runs.get(&run_id).or_else(|| self.lingering.get(&run_id)).map(|run| &**run)
     }
@@ -125,7 +141,7 @@ impl Book {
                     (closed.frame, closed.position, closed.close) =
                         known.map_or((0, None, None), |known| (known.frame, known.position, known.close));
                 }
-                if !ended && !self.newest.contains_key(&first.workflow_id) {
+                if !ended && self.newest_of(&first.workflow_id).is_none() {
                     self.newest.insert(first.workflow_id.clone(), run_id);
                 }
             }
@@ -195,8 +211,9 @@ impl Book {
                 (known.version, known.started_at) = (run.version, run.started_at);
                 continue;
             }
-            let newer = |id: &RunId| self.closed.get(id).is_none_or(|other| other.closed_at > run.closed_at);
-            if !self.newest.get(&run.workflow_id).is_some_and(newer) {
+            let newest = self.newest_of(&run.workflow_id);
+            let newer = |id: RunId| self.closed.get(&id).is_none_or(|other| other.closed_at > run.closed_at);
+            if !newest.is_some_and(newer) {
                 self.newest.insert(run.workflow_id.clone(), run.run_id);
             }
             // Its end stood in a frame before the window, or it would be known.

@@ -52,13 +52,14 @@ impl Applier<'_> {
 
     pub(super) fn start(&mut self, event: Event, start: Start, suspect: bool) -> Option<RunId> {
         let run_id = RunId(event.id.0);
+        self.book.bring(run_id);
         if self.book.runs.contains_key(&run_id) || self.book.closed.contains_key(&run_id) {
             self.round.orphaned.push(run_id);
             self.attach(run_id, event.reply_to, false);
             return Some(run_id);
         }
         let event = self.timely(event, "the start")?;
-        if let Some(existing) = self.book.newest.get(&event.workflow_id).copied() {
+        if let Some(existing) = self.book.newest_of(&event.workflow_id) {
             let open = self.book.runs.contains_key(&existing);
             match start.policy {
                 IdPolicy::RestartWhenClosed if !open => {}
@@ -295,6 +296,7 @@ impl Applier<'_> {
             EventBody::AttemptFailed { step, attempt, .. } => (*step, Some(*attempt)),
             _ => return None,
         };
+        self.book.bring(run_id);
         let Some(run) = self.book.runs.get(&run_id) else {
             if !self.book.closed.contains_key(&run_id) && !mutation::is(Mutation::DropsUnexpected) {
                 // Results come to runs that exist: if ours does not, the book may be old.

@@ -13,6 +13,15 @@ pub(crate) struct Records {
 }
 
 impl Records {
+    /// Records that were packed before.
+    pub fn of(packed: Vec<u8>, count: u32) -> Self {
+        Self { packed, count }
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.packed
+    }
+
     pub fn push(&mut self, record: &Record) {
         let bytes = record.pack();
         if self.packed.len() < TIGHT_BYTES {

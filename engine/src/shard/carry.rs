@@ -27,6 +27,8 @@ use everpulse_protocol::history::{QueueMark, RecordBody, Window};
 use everpulse_protocol::{Position, Timestamp};
 
 use self::sweep::{Carrying, ID_BYTES, Sweep};
+use serde::{Deserialize, Serialize};
+
 use super::Shard;
 use crate::effect::Effect;
 use crate::mutation::{self, Mutation};
@@ -89,8 +91,17 @@ pub(super) struct Heard {
     pub witnessed: Timestamp,
 }
 
+/// Where history could be cut, as far as it was read.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Cuts {
+    first: Option<u64>,
+    marks: VecDeque<Mark>,
+    bytes: u64,
+    gone: u64,
+}
+
 /// A standing frame at which history can be cut: it is the last that goes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Mark {
     number: u64,
     position: Position,
@@ -100,6 +111,21 @@ struct Mark {
 }
 
 impl Carry {
+    /// Goes on where another reading ended.
+    pub fn resume(cuts: Cuts) -> Self {
+        let Cuts { first, marks, bytes, gone } = cuts;
+        Self { first, marks, bytes, gone, ..Self::default() }
+    }
+
+    pub fn cuts(&self) -> Cuts {
+        Cuts { first: self.first, marks: self.marks.clone(), bytes: self.bytes, gone: self.gone }
+    }
+
+    /// How much was read or appended.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// A frame stands.
     pub fn note(&mut self, number: u64, position: Position, at: Timestamp, bytes: usize, retention_ms: u64) {
         self.bytes += bytes as u64;
@@ -163,7 +189,7 @@ impl Shard {
 
     /// Where no run is open there is no haste: first it is known what can be forgotten, so that it is not carried.
     fn forgets_first(&self) -> bool {
-        self.book.runs.is_empty() && !self.carry.caught_up
+        self.book.open_runs() == 0 && !self.carry.caught_up
     }
 
     /// When nothing waits in the inbox, if nothing comes until then.

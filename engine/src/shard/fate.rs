@@ -7,7 +7,6 @@ use everpulse_protocol::{Position, RunId, Timestamp};
 
 use super::carry::Carry;
 use super::{Flight, Phase, Shard};
-use crate::book::Book;
 use crate::effect::{Effect, LocalResult};
 use crate::mutation::{self, Mutation};
 use crate::round::Round;
@@ -40,6 +39,8 @@ impl Shard {
     pub(super) fn current(&mut self, round: Round, now: Timestamp) {
         self.phase = Phase::Ready;
         self.release(round, None, now);
+        self.book.lay_down(self.options.runs_at_hand_max);
+        self.save_when_due();
     }
 
     /// Our frame is on the chain: what it caused takes effect.
@@ -50,12 +51,17 @@ impl Shard {
             self.carry.note(flight.number, position, flight.at, flight.bytes, self.options.retention_ms);
         }
         self.proven_next = flight.number + 1;
+        if !flight.round.starts.is_empty() {
+            self.own_frames.insert(flight.number);
+        }
         self.runs_closed += flight.round.ended.len() as u64;
         if flight.round.ends_carrying {
             self.trim();
         }
         self.release(flight.round, Some(flight.number), now);
         self.book.evict(self.options.live_runs_max);
+        self.book.lay_down(self.options.runs_at_hand_max);
+        self.save_when_due();
     }
 
     /// Our frame is not on the chain, or its fate is open.
@@ -77,7 +83,7 @@ impl Shard {
         self.sent_floor = self.sent_floor.max(self.sent_below(self.proven_next));
         self.parked_unsent.clear();
         self.marks.clear();
-        self.book = Book::default();
+        self.book.reset();
         self.chain = Chain::new();
         self.opening = Opening::new();
         self.carry = Carry::default();

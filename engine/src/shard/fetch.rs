@@ -1,4 +1,5 @@
-//! Ends of closed runs that are not at hand: they are read again where they stand in history.
+//! Ends of closed runs that are not at hand: they are read again where they stand in history. So is the frame that the
+//! cache ends with.
 
 use bytes::Bytes;
 use everpulse_protocol::event::ReplyTo;
@@ -6,7 +7,7 @@ use everpulse_protocol::history::Frame;
 use everpulse_protocol::reply::{Reply, ReplyBody};
 use everpulse_protocol::{Position, RunId, decode};
 
-use super::Shard;
+use super::{Phase, Shard};
 use crate::effect::Effect;
 
 /// Ends that are asked for at one position.
@@ -30,6 +31,10 @@ impl Shard {
 
     /// The answer to [`Effect::Fetch`]; none if it could not be read: the client asks again.
     pub fn handle_fetched(&mut self, id: u64, payload: Option<&Bytes>) {
+        match std::mem::replace(&mut self.phase, Phase::Cold) {
+            Phase::LoadCache { id: asked, cached } if asked == id => return self.take_cache(*cached, payload),
+            other => self.phase = other,
+        }
         let Some(fetching) = self.fetching.remove(&id) else { return };
         let Some(frame) = payload.and_then(|payload| decode::<Frame>(payload).ok()) else { return };
         for (run_id, reply_to) in fetching.asked {

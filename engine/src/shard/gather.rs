@@ -135,8 +135,13 @@ impl Shard {
                 self.early.push(token, event, at);
             }
             // Signals that waited for this run come before those behind its start.
+            if self.early.is_empty() {
+                continue;
+            }
+            self.book.newest_of(&id);
             let book = &self.book;
-            let there = self.early.of(&id, |event| book.addressed(&event.workflow_id, event.run_id).is_some());
+            let is_there = |event: &Event| book.addressed_at_hand(&event.workflow_id, event.run_id).is_some();
+            let there = self.early.of(&id, is_there);
             for early in there {
                 self.take_early(early, round, number, at);
             }

@@ -4,15 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use everpulse_protocol::chain::{Opened, Opening};
+use everpulse_protocol::chain::Opened;
 use everpulse_protocol::history::{CommandKind, CommandMark, Frame, ParkedKind, RecordBody};
 use everpulse_protocol::task::Task;
 use everpulse_protocol::{EventId, Position, RunId, Timestamp};
 use everpulse_sdk::replay::Command;
 
-use super::carry::Carry;
 use super::{Phase, Shard};
-use crate::book::Book;
 use crate::effect::{Effect, Outgoing};
 use crate::mutation::{self, Mutation};
 use crate::replay;
@@ -77,15 +75,14 @@ impl Shard {
             self.book.absorb(&record, body.as_ref(), number);
         }
         self.book.place(number, position, ended);
+        self.book.lay_down(self.options.runs_at_hand_max);
     }
 
     /// Reads history again, in case it was trimmed while it was read; refuses it if that does not help.
     fn hole(&mut self, what: &str) {
         self.holes += 1;
         tracing::warn!(shard = self.shard, what, "history has a hole; it is read again");
-        self.book = Book::default();
-        self.carry = Carry::default();
-        self.opening = Opening::new();
+        self.begin_without_cache();
         if self.holes > HOLES_MAX {
             self.refuse(format!(
                 "shard {}: history {what}; entries before it were trimmed or lost. Restore the `history` topic, or use \
@@ -117,6 +114,9 @@ impl Shard {
         let end = self.opening.end();
         if !self.absorb_opened(end) {
             return;
+        }
+        if self.book.shelved.is_damaged() {
+            return self.begin_anew(Round::default(), Vec::new());
         }
         if let Some(lost) = self.lost() {
             return self.hole(&lost);

@@ -5,8 +5,10 @@
 
 pub mod judge;
 pub mod play;
+pub mod shelf;
 pub mod workflows;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -97,6 +99,10 @@ pub struct World {
     pub options: Options,
     /// One line for each thing that left an owner.
     pub trace: Vec<String>,
+    /// Behind what owners asked to read history.
+    pub reads: Vec<Option<Position>>,
+    /// Disks for owners, with who has them; none: owners have no disks.
+    pub disks: Option<Vec<(Rc<RefCell<shelf::Disk>>, usize)>>,
     next_id: u128,
 }
 
@@ -119,8 +125,10 @@ impl World {
             buried: 0,
             owners: Vec::new(),
             registry: Arc::new(registry),
-            options: Options { live_runs_max: 64, ..Options::default() },
+            options: Options { live_runs_max: 64, runs_at_hand_max: 2, ..Options::default() },
             trace: Vec::new(),
+            reads: Vec::new(),
+            disks: None,
             next_id: 1 << 64,
         }
     }
@@ -132,8 +140,12 @@ impl World {
     pub fn owner_with(&mut self, registry: Arc<Registry>, eager: Rc<dyn Eager>) -> usize {
         let writer = WriterId(Uuid::from_u128(900 + self.owners.len() as u128));
         let config = Config::new(1, 1);
+        let mut shard = Shard::new(SHARD, writer, config, registry, eager, self.options.clone());
+        if let Some(disk) = self.free_disk() {
+            shard = shard.on_shelf(Box::new(shelf::DiskShelf::new(disk)));
+        }
         self.owners.push(Owner {
-            shard: Shard::new(SHARD, writer, config, registry, eager, self.options.clone()),
+            shard,
             receipts: Receipts::Prompt,
             waiting: VecDeque::new(),
             holds: BTreeMap::new(),
@@ -142,6 +154,28 @@ impl World {
             skew: 0,
         });
         self.owners.len() - 1
+    }
+
+    /// Owners have disks from now on. Gives the first one's.
+    pub fn with_disk(&mut self) -> Rc<RefCell<shelf::Disk>> {
+        let disk = Rc::default();
+        self.disks = Some(vec![(Rc::clone(&disk), usize::MAX)]);
+        disk
+    }
+
+    /// A disk for the next owner that no living one has.
+    fn free_disk(&mut self) -> Option<Rc<RefCell<shelf::Disk>>> {
+        let (owners, next) = (&self.owners, self.owners.len());
+        let disks = self.disks.as_mut()?;
+        let is_free = |owner: usize| owners.get(owner).is_none_or(|owner| !owner.alive);
+        let place = disks.iter().position(|(_, owner)| is_free(*owner)).unwrap_or_else(|| {
+            disks.push((Rc::default(), usize::MAX));
+            disks.len() - 1
+        });
+        disks[place].1 = next;
+        // Another one next time: its cache is older.
+        disks.rotate_left(place + 1);
+        disks.last().map(|(disk, _)| Rc::clone(disk))
     }
 
     pub fn id(&mut self) -> u128 {
@@ -298,6 +332,7 @@ impl World {
                 Some(Answer::Tail { id, tail: tail.map(|(position, _)| *position) })
             }
             Effect::Read { id, after, to } => {
+                self.reads.push(after);
                 let after = after.map_or(0, |after| self.log.partition_point(|(position, _)| *position <= after));
                 let first = after.max(self.start);
                 let last = self.log.partition_point(|(position, _)| *position <= to);

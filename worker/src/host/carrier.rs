@@ -30,6 +30,9 @@ use crate::outbox::Outbox;
 /// Waits between tries of what must succeed in the end.
 pub(super) const RETRY: Duration = Duration::from_millis(200);
 
+/// How often one entry is asked for again, where reading fails. Somebody waits for it, or a long way round is taken.
+const FETCHES: usize = 5;
+
 /// The intake waits while inbox messages of more than so many bytes are not acknowledged: what waits longer waits in
 /// the broker.
 const UNACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -238,8 +241,19 @@ impl Carrier {
             let topic = history(back.shard);
             // A reader begins behind a position; what is asked for comes first behind the one before it.
             let before = position.entry.checked_sub(1).map(|entry| Position { ledger: position.ledger, entry });
-            let entries = transport.read(&topic, before, Some(position)).await.unwrap_or_default();
-            let payload = entries.into_iter().find(|entry| entry.position == position).map(|entry| entry.payload);
+            let mut entries = transport.read(&topic, before, Some(position)).await;
+            for _ in 0..FETCHES {
+                if entries.is_ok() {
+                    break;
+                }
+                tokio::time::sleep(RETRY).await;
+                entries = transport.read(&topic, before, Some(position)).await;
+            }
+            let payload = entries
+                .unwrap_or_default()
+                .into_iter()
+                .find(|entry| entry.position == position)
+                .map(|entry| entry.payload);
             back.give(Arrival::Fetched { id, payload });
         });
     }

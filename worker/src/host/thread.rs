@@ -18,6 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::broken::Broken;
 use super::carrier::Carrier;
+use crate::cache::Cache;
 use crate::clock;
 
 /// What arrives at an engine thread, for one of its shards.
@@ -92,6 +93,7 @@ pub(super) struct Shared {
     pub config: Config,
     pub registry: Arc<Registry>,
     pub options: Options,
+    pub cache: Option<Cache>,
 }
 
 /// The most messages that are handled before deadlines are looked at again.
@@ -137,7 +139,10 @@ pub(super) fn run(
                             // Nobody waits for it any more if this fails.
                             let _ = answer.send(status.collect());
                         }
-                        Message::Stop => return,
+                        Message::Stop => {
+                            thread.shards.values_mut().for_each(Shard::handle_leave);
+                            return;
+                        }
                     }
                 }
             }
@@ -183,7 +188,11 @@ impl Thread<'_> {
         let shared = self.shared;
         let shard = self.shards.entry(number).or_insert_with(|| {
             let (config, registry, options) = (shared.config.clone(), shared.registry.clone(), shared.options.clone());
-            Shard::new(number, shared.writer, config, registry, self.eager.clone(), options)
+            let shard = Shard::new(number, shared.writer, config, registry, self.eager.clone(), options);
+            match &shared.cache {
+                Some(cache) => shard.on_shelf(Box::new(cache.shelf(number))),
+                None => shard,
+            }
         });
         let well = survives(|| handle(shard, arrival));
         if !well {

@@ -183,7 +183,7 @@ fn memory_mb(pid: u32, name: &str) -> f64 {
     (kb.unwrap_or(0.0) / 102.4).round() / 10.0
 }
 
-fn load_average() -> String {
+pub(super) fn load_average() -> String {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     load.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }

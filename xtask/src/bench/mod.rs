@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: the workloads W1 to W5 on both arms, one JSON line per row on stdout.
+//! `cargo xtask bench`: the workloads W1 to W5 on both arms, one JSON line per row on stdout. W7, which takes minutes, is
+//! measured only where it is named (see [`parked`]).
 //!
 //! What is measured is the program `bench` of the examples, in release. Each repetition is a fresh process on a fresh
 //! directory or namespace, so that no row pays for another; the figures of a row are the medians of its repetitions,
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::pulsar;
 
 pub mod broker;
+mod parked;
 
 /// `cargo xtask bench`, with a word behind it or not.
 #[derive(Debug, Args)]
@@ -99,6 +101,7 @@ enum Workload {
     W3,
     W4,
     W5,
+    W7,
 }
 
 /// One row: so many runs, so many at a time; of W2 to W4 also how many activities or steps a run has.
@@ -192,6 +195,9 @@ struct Line {
 /// # Errors
 /// When it cannot be built, a Pulsar cannot be started, or a run fails.
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    if options.workload == Some(Workload::W7) {
+        return parked::run(options.scale, options.mode == Mode::Relaxed);
+    }
     let program = build(&["--package", "everpulse-examples", "--bin", "bench"])?;
     let chosen = |arm| options.arm.is_none_or(|chosen| chosen == arm);
     if chosen(Arm::Embedded) {

@@ -6,7 +6,7 @@
 
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::history::{ClosedRun, Record, RecordBody, Window};
-use everpulse_protocol::{EventId, RunId, Timestamp, shard};
+use everpulse_protocol::{EventId, RunId, Timestamp, WorkflowId, shard};
 
 use super::CLOSED_IDS;
 use crate::book::Book;
@@ -53,6 +53,10 @@ impl Carrying {
         let needed = needed.filter(|run| !passed_over(run));
         let mut runs: Vec<(bool, u64, RunId)> =
             needed.map(|run| (standing(book, run, window).is_none(), run.base, run.run_id)).collect();
+        let shelved = book.shelved.entries().iter().filter(|entry| entry.base < window.first);
+        runs.extend(
+            shelved.map(|entry| (book.pieces_since(entry.run_id, window.first).is_none(), entry.base, entry.run_id)),
+        );
         runs.sort_unstable_by(|a, b| b.cmp(a));
         Self { window, runs: runs.into_iter().map(|(.., run)| run).collect(), begun: None, ids: None }
     }
@@ -73,7 +77,8 @@ impl Carrying {
     fn carry_run(&mut self, sweep: &mut Sweep<'_>) -> bool {
         let begun = self.begun.take();
         let Some(run_id) = begun.map(|(run_id, ..)| run_id).or_else(|| self.runs.pop()) else { return false };
-        let Some(run) = sweep.book.open_or_lingering(run_id) else {
+        let shelved = sweep.book.shelved.peek(run_id);
+        let Some(run) = shelved.as_deref().or_else(|| sweep.book.open_or_lingering(run_id)) else {
             // It has come to its end meanwhile.
             return true;
         };
@@ -81,6 +86,7 @@ impl Carrying {
             Some((_, piece, offset)) => (piece, offset),
             None => standing(sweep.book, run, self.window).unwrap_or_default(),
         };
+        let of = (run.workflow_id.clone(), run_id, run.next_seq());
         let (records, next) = run.records.piece(offset, sweep.room());
         let is_last = next >= run.records.bytes();
         let (mut pieces, mut commands) = (0, Vec::new());
@@ -90,7 +96,7 @@ impl Carrying {
         } else {
             self.begun = Some((run_id, piece + 1, next));
         }
-        sweep.write(Some(run_id), &RecordBody::Carried { piece, pieces, records, commands });
+        sweep.write(Some(of), &RecordBody::Carried { piece, pieces, records, commands });
         true
     }
 
@@ -160,15 +166,15 @@ impl Sweep<'_> {
     }
 
     /// Writes a record that repeats others: of a run, or of the shard.
-    pub fn write(&mut self, run: Option<RunId>, body: &RecordBody) {
-        let known = run.and_then(|id| self.book.open_or_lingering(id));
-        let workflow_id = known.map_or_else(|| shard::placeholder_id(self.shard), |run| run.workflow_id.clone());
-        let run_id = run.unwrap_or(RunId::NIL);
+    ///
+    /// `of`: the run, and how many records it has.
+    pub fn write(&mut self, of: Option<(WorkflowId, RunId, u32)>, body: &RecordBody) {
+        let (workflow_id, run_id, seq) = of.unwrap_or_else(|| (shard::placeholder_id(self.shard), RunId::NIL, 0));
         let place = self.round.records.len();
         let record = Record {
             workflow_id,
             run_id,
-            seq: known.map_or(0, Run::next_seq),
+            seq,
             event: EventId::derived(run_id, self.shard, &format!("carried {} {place}", self.number)),
             at: self.at,
             body: Body::of(body),
