@@ -112,8 +112,7 @@ fn after(fault: impl Fn(&mut World, &Rc<RefCell<Disk>>)) -> usize {
     fault(&mut world, &disk);
     let owner = succeed(&mut world, owner);
     wake_all(&mut world, owner);
-    let resumed = disk.borrow().resumed;
-    resumed
+    disk.borrow().resumed
 }
 
 #[test]

@@ -69,6 +69,9 @@ struct Set {
     /// Runs that wait stay in memory
     #[arg(long)]
     no_cache: bool,
+    /// Runs that stay in memory though they only wait, per shard
+    #[arg(long)]
+    at_hand: Option<usize>,
     /// The worker's cache
     #[arg(long)]
     cache_dir: Option<PathBuf>,
@@ -79,6 +82,9 @@ impl Set {
     fn arguments(&self) -> Vec<String> {
         let mut arguments = vec!["--retention-s".to_owned(), self.retention_s.to_string()];
         arguments.extend(self.no_cache.then(|| "--no-cache".to_owned()));
+        if let Some(at_hand) = self.at_hand {
+            arguments.extend(["--at-hand".to_owned(), at_hand.to_string()]);
+        }
         if let Some(dir) = &self.cache_dir {
             arguments.extend(["--cache-dir".to_owned(), dir.display().to_string()]);
         }
@@ -135,6 +141,10 @@ async fn main() -> anyhow::Result<()> {
 async fn serve(options: Serve) -> anyhow::Result<()> {
     let worker = Worker::connect(&options.url).await?.workflow(waiter).workflow(sleeper);
     let worker = worker.retention(Duration::from_secs(options.set.retention_s));
+    let worker = match options.set.at_hand {
+        Some(runs) => worker.options(|options| options.runs_at_hand_per_shard = runs),
+        None => worker,
+    };
     let worker = match options.set.cache_dir.filter(|_| !options.set.no_cache) {
         Some(dir) => worker.cache_dir(dir),
         None => worker,

@@ -1,16 +1,19 @@
 //! W7: very many runs that wait. The program `parked` of the examples measures; broker, worker and client are a process
 //! each.
 //!
-//! Rows: 100,000 and 1,000,000 runs, then 100,000 without a cache directory, and 100,000 with a retention of a minute, so
-//! that open runs are carried forward while runs are woken.
+//! Rows: 100,000 and 1,000,000 runs, then 100,000 without a cache directory, and 100,000 that all stay at hand.
 
 use std::fs;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
-const ROWS: [(u64, &[&str]); 4] =
-    [(100_000, &[]), (1_000_000, &[]), (100_000, &["--no-cache"]), (100_000, &["--retention-s", "60"])];
+const ROWS: [(u64, &[&str]); 4] = [
+    (100_000, &[]),
+    (1_000_000, &[]),
+    (100_000, &["--no-cache"]),
+    (100_000, &["--no-cache", "--at-hand", "1000000000"]),
+];
 
 /// # Errors
 /// When something cannot be built, started or measured.
