@@ -193,3 +193,22 @@ fn positions_that_are_asked_for_are_behind_another_entry() {
     }
     assert!(disk.borrow().saved.is_empty());
 }
+
+#[test]
+fn questions_alone_have_the_cache_written_again_since_each_lays_a_run_down_anew() {
+    let mut world = world();
+    let disk = world.with_disk();
+    let owner = world.owner();
+    park(&mut world, owner);
+    world.owners[owner].shard.handle_leave();
+    let (saves, frames) = (disk.borrow().saved.len(), world.log.len());
+    for _ in 0..20 {
+        for n in (0..RUNS).step_by(2) {
+            let event = world.event(&format!("listens-{n}"), None, &EventBody::AskResult);
+            world.say(owner, vec![event]);
+        }
+    }
+    assert_eq!(world.log.len(), frames, "a question writes no history");
+    assert!(disk.borrow().saved.len() > saves, "the shelf grows without end");
+    wake_all(&mut world, owner);
+}

@@ -49,6 +49,8 @@ pub(crate) struct Shelved {
     by_workflow: HashTable<u32>,
     /// Something that was laid down could not be read. What the book says is not to be trusted any more.
     is_damaged: bool,
+    /// So many bytes were laid down since this was asked last.
+    written: u64,
     /// How far the entries were looked through for those in a sparse part.
     swept: usize,
 }
@@ -72,6 +74,7 @@ impl Shelved {
             by_run: HashTable::new(),
             by_workflow: HashTable::new(),
             is_damaged: false,
+            written: 0,
             swept: 0,
         }
     }
@@ -97,6 +100,16 @@ impl Shelved {
         self.is_damaged
     }
 
+    /// How many bytes were laid down since [`Self::forget_written`]: runs that come and go leave what only the cache that was
+    /// saved last needs.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    pub fn forget_written(&mut self) {
+        self.written = 0;
+    }
+
     /// Begins with entries that were saved, on the shelf that was saved with them.
     pub fn resume(&mut self, entries: Vec<Entry>) {
         self.shelf.resume(&mut entries.iter().map(|entry| entry.place));
@@ -110,7 +123,9 @@ impl Shelved {
 
     /// Lays a run down; gives it back if there is no room.
     pub fn lay(&mut self, run: Box<Run>) -> Result<(), Box<Run>> {
-        let Some(place) = self.shelf.put(&run.freeze()) else { return Err(run) };
+        let bytes = run.freeze();
+        let Some(place) = self.shelf.put(&bytes) else { return Err(run) };
+        self.written += bytes.len() as u64;
         self.insert(Entry { run_id: run.run_id, tag: tag(&run.workflow_id), place, base: run.base });
         Ok(())
     }
@@ -177,6 +192,7 @@ impl Shelved {
                 return;
             };
             let Some(place) = self.shelf.put(&bytes) else { return };
+            self.written += bytes.len() as u64;
             self.shelf.free(entry.place);
             self.entries[self.swept - 1].place = place;
         }

@@ -11,8 +11,8 @@
 //! or older than what was trimmed. From there on the chain decides, as for any reader that was away for a while: whoever
 //! missed a frame meets one that has verified more than it knows, and the tail is asked for after all was read.
 //!
-//! It is written when history has grown by as much as the last one took, so it costs no more than history itself, and a
-//! restart reads no more frames than cache.
+//! It is written when history has grown by as much as the last one took, or as much was laid on the shelf, which can let go of
+//! what nobody needs only then. So a restart reads no more frames than cache.
 
 use std::collections::BTreeSet;
 
@@ -111,7 +111,6 @@ impl Shard {
     /// Something that was laid on the shelf could not be read again: nothing that the book says is to be trusted, and
     /// nothing that a round decided by it.
     pub(super) fn begin_anew(&mut self, round: Round, locals: Vec<(RunId, u32, LocalResult)>) {
-        tracing::warn!(shard = self.shard, "the cache is damaged; all of history is read");
         self.throw_away(round, locals);
         self.clear_damaged();
         self.phase = Phase::LoadTail { id: self.ask_tail() };
@@ -119,6 +118,7 @@ impl Shard {
 
     /// Nothing of the shelf is used again; and the shelf itself is not, when that happens again and again.
     pub(super) fn clear_damaged(&mut self) {
+        tracing::warn!(shard = self.shard, "the cache is damaged; all of history is read");
         self.begin_without_cache();
         self.pace.damages += 1;
         if self.pace.damages >= DAMAGES_MAX {
@@ -129,7 +129,7 @@ impl Shard {
 
     /// Writes the cache if history has grown enough. The book is as the last frame left it, which stands.
     pub(super) fn save_when_due(&mut self) {
-        let grown = self.carry.bytes().saturating_sub(self.pace.at);
+        let grown = self.carry.bytes().saturating_sub(self.pace.at).max(self.book.shelved.written());
         // What is still to be done after loading is found in what was loaded.
         if grown >= self.options.save_bytes_min.max(self.pace.bytes) && !self.loaded && self.recovering.is_empty() {
             self.save();
@@ -166,6 +166,7 @@ impl Shard {
         let bytes =
             rmp_serde::to_vec_named(&(VERSION, cached)).expect("there is nothing in it that MessagePack cannot write");
         self.book.shelved.shelf().save(&bytes);
+        self.book.shelved.forget_written();
         (self.pace.at, self.pace.bytes) = (self.carry.bytes(), bytes.len() as u64);
     }
 }

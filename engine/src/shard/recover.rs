@@ -116,7 +116,10 @@ impl Shard {
             return;
         }
         if self.book.shelved.is_damaged() {
-            return self.begin_anew(Round::default(), Vec::new());
+            // No round was begun with it, so nothing but the book is thrown away.
+            self.clear_damaged();
+            self.phase = Phase::LoadTail { id: self.ask_tail() };
+            return;
         }
         if let Some(lost) = self.lost() {
             return self.hole(&lost);

@@ -71,14 +71,10 @@ impl Part {
     /// # Errors
     /// When the disk is full or does not write; what was gathered stays in memory.
     pub fn flush(&mut self) -> io::Result<()> {
-        while !self.gathered.is_empty() {
-            let written = self.file.write_at(&self.gathered, self.len)?;
-            if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            self.len += written as u64;
-            self.gathered.drain(..written);
-        }
+        // As a whole: what a full disk took of it is written again at the same place.
+        self.file.write_all_at(&self.gathered, self.len)?;
+        self.len += self.gathered.len() as u64;
+        self.gathered.clear();
         Ok(())
     }
 

@@ -171,7 +171,10 @@ impl Shelf for FileShelf {
 
     fn save(&mut self, saved: &[u8]) {
         if let Err(error) = self.write(saved) {
-            return self.complain("write", &error);
+            self.complain("write", &error);
+            // What was saved before holds files that nobody else needs; on a full disk they are what is in the way.
+            self.remove(&self.dir.join("saving"));
+            self.remove(&self.saved());
         }
         for part in std::mem::take(&mut self.dead) {
             self.remove(&self.path(part));

@@ -184,3 +184,19 @@ fn a_disk_that_takes_nothing_leaves_runs_in_memory() {
     assert!(shelf.put(b"after").is_none());
     assert_eq!(shelf.get(before).expect("there"), b"before");
 }
+
+#[test]
+fn what_cannot_be_saved_takes_what_was_saved_before_with_it_and_its_files() {
+    let dir = TempDir::new().expect("made");
+    let places = filled(&dir);
+    let mut shelf = shelf(dir.path());
+    assert!(shelf.load().is_some());
+    shelf.resume(&mut places.iter().map(|(_, place)| *place));
+    places.iter().for_each(|(_, place)| shelf.free(*place));
+    // Files of this name cannot be written, as on a full disk.
+    let beside = dir.path().join("shard-3").join("saving");
+    fs::create_dir(&beside).expect("made");
+    shelf.save(b"more");
+    assert_eq!(files(&dir), [beside]);
+    assert!(shelf.load().is_none());
+}

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use bytes::Bytes;
-use everpulse_engine::{Delivery, Eager, LocalResult, Options, SendId, Shard, Status};
+use everpulse_engine::{Delivery, Eager, LocalResult, Options, SendId, Shard, Shelf as _, Status};
 use everpulse_protocol::shard::Config;
 use everpulse_protocol::{EventId, Position, RunId, Timestamp, WriterId};
 use everpulse_sdk::definition::Registry;
@@ -140,7 +140,10 @@ pub(super) fn run(
                             let _ = answer.send(status.collect());
                         }
                         Message::Stop => {
-                            thread.shards.values_mut().for_each(Shard::handle_leave);
+                            for shard in thread.shards.values_mut() {
+                                // One that breaks saves nothing; the others do.
+                                survives(|| shard.handle_leave());
+                            }
                             return;
                         }
                     }
@@ -221,6 +224,10 @@ impl Thread<'_> {
             "a shard broke an invariant; it rests for {rest:?} and is read anew then. Please report the panic above"
         );
         self.shards.remove(&shard);
+        if let Some(cache) = &self.shared.cache {
+            // What it knew may be what broke it.
+            cache.shelf(shard).clear();
+        }
         self.carrier.hand_back(shard);
     }
 }
