@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: the workloads W1 to W5 on both arms, one JSON line per row on stdout. W7, which takes minutes, is
-//! measured only where it is named (see [`parked`]).
+//! measured only where it is named (see `parked`).
 //!
 //! What is measured is the program `bench` of the examples, in release. Each repetition is a fresh process on a fresh
 //! directory or namespace, so that no row pays for another; the figures of a row are the medians of its repetitions,
