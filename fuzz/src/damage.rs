@@ -58,7 +58,7 @@ pub fn bytes(valid: &[u8], other: &[u8], dice: &mut Dice) -> Vec<u8> {
     bytes
 }
 
-/// As [`bytes`] of text: JSON, addresses, ids.
+/// As [`bytes()`] of text: JSON, addresses, ids.
 pub fn text(valid: &str, other: &str, dice: &mut Dice) -> String {
     let mut bytes = valid.as_bytes().to_vec();
     for _ in 0..=dice.below(4) {
