@@ -13,7 +13,8 @@
 //!                             └─────────┴──────► report ◄─────┘
 //! ```
 //!
-//! [`check`] reads a broker; [`check_partitions`] takes bytes that were read already.
+//! [`check`] reads a broker; [`check_partitions`] takes bytes that were read already. What is trimmed cannot be judged
+//! afterwards: an [`Archive`] follows history as it is written and keeps it.
 //!
 //! ```
 //! use everpulse_checker::{Position, check_partitions, Rules};
@@ -32,6 +33,7 @@ mod shard;
 mod effects;
 mod report;
 
+mod archive;
 mod backlog;
 mod source;
 
@@ -40,6 +42,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
+pub use archive::Archive;
 pub use backlog::Backlog;
 pub use chain::{Void, VoidFrame};
 pub use effects::{Effects, Executed};
@@ -98,7 +101,7 @@ pub async fn check(options: &Options) -> anyhow::Result<Report> {
         }
         None => None,
     };
-    let partitions = source::read_history(options).await?;
+    let partitions = source::read_history(options, &[]).await?;
     let mut report = check_partitions(&partitions, &options.rules);
     if let Some(ledger) = ledger {
         report.judge_effects(&ledger);

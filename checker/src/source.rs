@@ -1,4 +1,5 @@
-//! Reading the history topic as it lies in the broker: every partition, from its earliest entry to where it ends.
+//! Reading the history topic as it lies in the broker: every partition, from its earliest entry (or on from where an
+//! earlier reading ended) to where it ends.
 //!
 //! Partitions are read by name with non-durable readers, which leave no trace. A reader that ends, fails or falls
 //! silent is built anew from the earliest entry; entries that were read already are skipped, so that a
@@ -27,8 +28,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 const CONCURRENCY: usize = 8;
 const QUEUE_SIZE: u32 = 1_000;
 
-/// Reads all partitions, in the order of their numbers.
-pub async fn read_history(options: &Options) -> anyhow::Result<Vec<Entries>> {
+/// Reads all partitions, in the order of their numbers; each behind the position that is given for it, or whole.
+pub async fn read_history(options: &Options, behind: &[Option<Position>]) -> anyhow::Result<Vec<Entries>> {
     let url = &options.service_url;
     let pulsar = timeout(PATIENCE, connect(options))
         .await
@@ -42,8 +43,9 @@ pub async fn read_history(options: &Options) -> anyhow::Result<Vec<Entries>> {
     if partitions == 0 {
         bail!("{topic} is not there, or not partitioned: is {} the namespace of an application?", namespace(options));
     }
-    stream::iter(0..partitions)
-        .map(|partition| read_with_retries(&pulsar, format!("{topic}-partition-{partition}")))
+    let behind = behind.iter().copied().chain(std::iter::repeat(None));
+    stream::iter((0..partitions).zip(behind))
+        .map(|(partition, behind)| read_with_retries(&pulsar, format!("{topic}-partition-{partition}"), behind))
         .buffered(CONCURRENCY)
         .try_collect()
         .await
@@ -63,11 +65,15 @@ async fn connect(options: &Options) -> Result<Pulsar<TokioExecutor>, pulsar::Err
     builder.build().await
 }
 
-async fn read_with_retries(pulsar: &Pulsar<TokioExecutor>, topic: String) -> anyhow::Result<Entries> {
+async fn read_with_retries(
+    pulsar: &Pulsar<TokioExecutor>,
+    topic: String,
+    behind: Option<Position>,
+) -> anyhow::Result<Entries> {
     let mut entries = Entries::new();
     let mut pause = Duration::from_millis(100);
     for last_try in (0..TRIES).map(|tried| tried + 1 == TRIES) {
-        match read(pulsar, &topic, &mut entries).await {
+        match read(pulsar, &topic, behind, &mut entries).await {
             Ok(()) => return Ok(entries),
             Err(error) if last_try => return Err(error.context(format!("cannot read {topic}"))),
             Err(_) => tokio::time::sleep(pause).await,
@@ -77,18 +83,28 @@ async fn read_with_retries(pulsar: &Pulsar<TokioExecutor>, topic: String) -> any
     unreachable!("the last try returns")
 }
 
-/// Reads what is there and not in `entries` yet.
-async fn read(pulsar: &Pulsar<TokioExecutor>, topic: &str, entries: &mut Entries) -> anyhow::Result<()> {
+/// Reads what is there behind a position and not in `entries` yet.
+async fn read(
+    pulsar: &Pulsar<TokioExecutor>,
+    topic: &str,
+    behind: Option<Position>,
+    entries: &mut Entries,
+) -> anyhow::Result<()> {
     // Asked by a reader that receives nothing, since one with a full queue leaves the question unanswered.
-    let mut asking = reader(pulsar, topic, InitialPosition::Latest).await?;
+    let mut asking = reader(pulsar, topic, from(InitialPosition::Latest)).await?;
     let last = timeout(PATIENCE, asking.get_last_message_id()).await.context("no answer to the last position")??;
     drop(asking);
     let Some(last) = position(&last) else { return Ok(()) };
-    let known = |entries: &Entries| entries.last().map(|(position, _)| *position);
+    let known = |entries: &Entries| entries.last().map(|(position, _)| *position).or(behind);
     if known(entries) >= Some(last) {
         return Ok(());
     }
-    let mut reader = reader(pulsar, topic, InitialPosition::Earliest).await?;
+    // What comes twice is skipped below, wherever the broker begins.
+    let start = match known(entries) {
+        Some(position) => ConsumerOptions::default().starting_on_message(message_id(position)),
+        None => from(InitialPosition::Earliest),
+    };
+    let mut reader = reader(pulsar, topic, start).await?;
     while known(entries) < Some(last) {
         let message =
             timeout(PATIENCE, reader.next()).await.context("no entry came")?.context("the reader ended")??;
@@ -103,10 +119,9 @@ async fn read(pulsar: &Pulsar<TokioExecutor>, topic: &str, entries: &mut Entries
 async fn reader(
     pulsar: &Pulsar<TokioExecutor>,
     topic: &str,
-    from: InitialPosition,
+    options: ConsumerOptions,
 ) -> anyhow::Result<Reader<Vec<u8>, TokioExecutor>> {
-    let options =
-        ConsumerOptions::default().durable(false).with_initial_position(from).with_receiver_queue_size(QUEUE_SIZE);
+    let options = options.durable(false).with_receiver_queue_size(QUEUE_SIZE);
     let reader = pulsar
         .reader()
         .with_topic(topic)
@@ -115,6 +130,14 @@ async fn reader(
         .with_options(options)
         .into_reader();
     Ok(timeout(PATIENCE, reader).await.context("no answer to the subscription")??)
+}
+
+fn from(position: InitialPosition) -> ConsumerOptions {
+    ConsumerOptions::default().with_initial_position(position)
+}
+
+fn message_id(position: Position) -> MessageIdData {
+    MessageIdData { ledger_id: position.ledger, entry_id: position.entry, ..MessageIdData::default() }
 }
 
 /// None where there is nothing: the broker says -1 then.

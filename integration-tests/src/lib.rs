@@ -4,6 +4,7 @@
 //! needs `EVERPULSE_TEST_PULSAR_URL` and says so where it is missing. No test knows on which arm it runs.
 
 pub mod arm;
+pub mod chaos;
 pub mod ledger;
 pub mod party;
 pub mod workflows;

@@ -2,6 +2,7 @@
 //! Pulsar as `cargo xtask pulsar` does).
 
 pub mod bench;
+pub mod chaos;
 pub mod ci;
 pub mod clients;
 pub mod coverage;

@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use xtask::{bench, ci, clients, coverage, deny, fuzz, guarantees, pulsar, purity, sim, soak};
+use xtask::{bench, chaos, ci, clients, coverage, deny, fuzz, guarantees, pulsar, purity, sim, soak};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "The project's own commands")]
@@ -19,6 +19,8 @@ enum Top {
     Ci(ci::Options),
     /// The workloads W1 to W5, measured: one JSON line per row on stdout.
     Bench(bench::Bench),
+    /// Real processes under real faults, judged from outside; the report goes to docs/chaos.
+    Chaos(chaos::Options),
     /// Only the check of the invariants that manifests and lints can prove.
     Purity,
     /// Are the tests there that `docs/guarantees.md` names?
@@ -118,6 +120,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Top::Ci(options) => ci::run(&options)?,
+        Top::Chaos(options) => chaos::run(&options)?,
         Top::Purity => purity::check()?,
         Top::Guarantees => guarantees::check()?,
         Top::Clients(options) => clients::run(&options)?,

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::hand_made::*;
-use everpulse_checker::{Options, Rules, check};
+use everpulse_checker::{Archive, Options, Rules, check};
 use pulsar::producer::Message;
 use pulsar::{Pulsar, TokioExecutor};
 
@@ -96,6 +96,36 @@ async fn every_partition_is_read_over_its_ledgers_up_to_its_end() {
     assert_eq!((report.shards[2].standing, report.shards[2].unreadable), (2_500, 1));
     assert_eq!(report.runs[0].records, 2_500);
     assert!(report.backlog.is_some());
+}
+
+#[tokio::test]
+async fn an_archive_goes_on_where_it_was_left() {
+    let Some(arm) = Arm::open().await else { return };
+    arm.put(&format!("{}/partitions", arm.topic("history")), Some("3")).await;
+    let folder = tempfile::tempdir().expect("a directory");
+    let mut archive = Archive::create(folder.path()).expect("a folder");
+    let mut partition = Partition::default();
+    let mut written = Vec::new();
+    for seq in 0..30_u32 {
+        let body = if seq == 0 { started("checkout") } else { bare("resumed") };
+        let frame = partition.next([Record::new(1, seq, 1 + u128::from(seq), body)]).set("shard", 2);
+        let frame = if seq == 0 { frame.set("config", config(3)) } else { frame.set("verified", rmpv::Value::Nil) };
+        partition.stand(&frame);
+        written.push(frame.bytes());
+    }
+    for (turn, frames) in written.chunks(10).enumerate() {
+        arm.publish("history-partition-2", frames).await;
+        if turn == 1 {
+            arm.put(&format!("{}/unload", arm.topic("history-partition-2")), None).await;
+        }
+        assert_eq!(archive.read_on(&arm.options()).await.expect("it reads"), 10);
+        assert_eq!(archive.read_on(&arm.options()).await.expect("it reads"), 0, "there is nothing new");
+    }
+    let kept: Vec<Vec<u8>> = archive.entries(2).expect("it reads").into_iter().map(|(_, bytes)| bytes).collect();
+    assert_eq!(kept, written);
+    let report = archive.check(archive.shard_of("order-1"), &Rules::default()).expect("it reads");
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(report.runs[0].records, 30);
 }
 
 #[tokio::test]
