@@ -114,6 +114,8 @@ impl Admin {
             ),
             // Two create the same subscription at the same moment.
             StatusCode::PRECONDITION_FAILED if reason.contains("Busy") => failed(ErrorKind::Unreachable, ""),
+            // Apache Pulsar, when a subscription is to be made of a partition that there is not.
+            StatusCode::PRECONDITION_FAILED if reason.starts_with("Topic does not exist") => Ok(Answer::Missing),
             status if status.is_server_error() => failed(ErrorKind::Unreachable, ""),
             _ => failed(ErrorKind::Refused, ""),
         }
