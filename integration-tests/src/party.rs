@@ -34,11 +34,13 @@ impl Role {
     }
 }
 
-/// A place at which a party ends itself: its name, and the how-manieth time.
+/// A place at which a party ends or stops itself: its name, and the how-manieth time.
 #[derive(Debug, Clone)]
 pub struct Failpoint {
     pub name: &'static str,
     pub hit: u32,
+    /// It stops there, and goes on when it is thawed.
+    pub stops: bool,
     /// Where it is written that it was hit.
     pub file: PathBuf,
 }
@@ -83,6 +85,7 @@ impl Party {
         if let Some(failpoint) = failpoint {
             command.env("EVERPULSE_FAILPOINT", format!("{}:{}", failpoint.name, failpoint.hit));
             command.env("EVERPULSE_FAILPOINT_FILE", &failpoint.file);
+            command.env("EVERPULSE_FAILPOINT_SIGNAL", if failpoint.stops { "stop" } else { "kill" });
         }
         let mut child = command.spawn().context("starting a worker process")?;
         let mut line = String::new();
@@ -117,12 +120,14 @@ impl Party {
         Ok(())
     }
 
-    /// Stops it where it is (SIGSTOP).
+    /// Whether it has stopped itself, at a place that was given to it.
     ///
     /// # Errors
     /// When there is no such process.
-    pub fn freeze(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+    pub fn is_stopped(&self) -> Result<bool> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // `PID (NAME) STATE ..`; a name may have anything in it.
+        Ok(stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
     }
 
     /// Lets it go on (SIGCONT).

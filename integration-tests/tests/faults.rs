@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use everpulse::prelude::*;
 use everpulse_integration_tests::arm::{Arm, eventually};
 use everpulse_integration_tests::ledger;
-use everpulse_integration_tests::party::{Party, Role};
+use everpulse_integration_tests::party::{Failpoint, Party, Role};
 use everpulse_integration_tests::workflows::sequence;
 use everpulse_transport::{Address, ErrorKind, Options, Transport};
 use futures::future::try_join_all;
@@ -126,10 +126,12 @@ async fn a_zombie_writes_void_frames_and_recovers() -> Result<()> {
     let arm = Arm::new()?;
     let client = Client::connect(arm.url()).await?;
     let ledger = arm.dir().join("ledger.jsonl");
-    let zombie = Party::start(arm.url(), Role::Both, &ledger, None)?;
+    // It stops with a frame in its hands, so that it surely writes one when it goes on.
+    let file = arm.dir().join("stopped");
+    let stopping = Failpoint { name: "append-before", hit: 100, stops: true, file };
+    let zombie = Party::start(arm.url(), Role::Both, &ledger, Some(&stopping))?;
     let first = load(&client, "first").await?;
-    done(&ledger, 200).await?;
-    zombie.freeze()?;
+    eventually("the zombie has stopped", || async { Ok(zombie.is_stopped()?.then_some(())) }).await?;
     let other = Party::start(arm.url(), Role::Both, &ledger, None)?;
     first.await??;
     ensure!(zombie.writer != other.writer && !zombie.writer.is_empty(), "each writes under a name of its own");

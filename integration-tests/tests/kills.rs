@@ -48,7 +48,7 @@ async fn kill_at(case: &Case) -> Result<()> {
     for hit in 1..=10 {
         let context = || format!("killed at {}, hit {hit}", case.point);
         let file = arm.dir().join(format!("{}-{hit}", case.point));
-        let failpoint = Failpoint { name: case.point, hit, file };
+        let failpoint = Failpoint { name: case.point, hit, stops: false, file };
         let mut victim = Party::start(arm.url(), case.victim, &ledger, Some(&failpoint)).with_context(context)?;
         let id = format!("{}-{hit}", case.point);
         let run = client.start(sequence()).id(&id).enqueue().await?;
@@ -101,7 +101,7 @@ async fn kill_stepping(point: &'static str, extra_max: usize) -> Result<()> {
     for hit in 1..=10 {
         let context = || format!("killed at {point}, hit {hit}");
         let file = arm.dir().join(format!("{point}-{hit}"));
-        let failpoint = Failpoint { name: point, hit, file };
+        let failpoint = Failpoint { name: point, hit, stops: false, file };
         let mut victim = Party::start(arm.url(), Role::Workflows, &ledger, Some(&failpoint)).with_context(context)?;
         let id = format!("{point}-{hit}");
         let run = client.start(ten_steps(id.clone())).id(&id).enqueue().await?;

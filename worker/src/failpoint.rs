@@ -1,9 +1,9 @@
-//! Places where a test may end the process, so that every order of crash and protocol step can be tried.
+//! Places where a test may end or stop the process, so that every order of crash and protocol step can be tried.
 //!
 //! Without the feature `failpoints` this is nothing. With it, `EVERPULSE_FAILPOINT=NAME[:N]` makes the process
 //! write the name to the file `EVERPULSE_FAILPOINT_FILE` and end itself with SIGKILL when the place is reached
 //! for the N-th time (the first by default). If the file exists already, the place was hit in an earlier life and
-//! nothing happens.
+//! nothing happens. With `EVERPULSE_FAILPOINT_SIGNAL=stop` it is SIGSTOP, after which somebody may let it go on from there.
 
 /// The places, in the order of a run's way through the worker.
 pub const NAMES: [&str; 13] = [
@@ -40,10 +40,13 @@ mod armed {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use rustix::process::{Signal, getpid, kill_process};
+
     struct Armed {
         name: String,
         at: u64,
         file: PathBuf,
+        signal: Signal,
         hits: AtomicU64,
     }
 
@@ -59,7 +62,9 @@ mod armed {
             Some((name, at)) => (name.to_owned(), at.parse().ok()?),
             None => (text, 1),
         };
-        Some(Armed { name, at, file, hits: AtomicU64::new(0) })
+        let stop = std::env::var("EVERPULSE_FAILPOINT_SIGNAL").is_ok_and(|signal| signal == "stop");
+        let signal = if stop { Signal::STOP } else { Signal::KILL };
+        Some(Armed { name, at, file, signal, hits: AtomicU64::new(0) })
     }
 
     pub(super) fn hit(name: &str) {
@@ -72,9 +77,9 @@ mod armed {
             // synced: it outlives a killed process without, and other threads must not get far meanwhile.
             let _ = writeln!(file, "{name}");
         }
-        // The process is gone before this returns; the loop is for the moment until the signal is delivered.
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        loop {
+        let _ = kill_process(getpid(), armed.signal);
+        // A killed process is gone before this; the loop is for the moment until the signal is delivered.
+        while armed.signal == Signal::KILL {
             std::thread::park();
         }
     }

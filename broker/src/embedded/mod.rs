@@ -47,6 +47,10 @@ pub struct Options {
     pub listen: IpAddr,
     /// If set, clients and the admin must present it.
     pub token: Option<Secret>,
+    /// How long the broker's thread keeps polling after something came from a client, before it sleeps. Zero: not at all.
+    /// Shortens the latency of who sends little (100 µs: to a third, in relaxed mode), and takes processor time from others
+    /// in a process that has much to do.
+    pub busy_poll: Duration,
     /// If false, opening a directory that another process serves fails with [`ErrorKind::InUse`].
     pub follow: bool,
     /// What clients may cost.
@@ -65,6 +69,7 @@ impl Options {
             admin_port: 0,
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
             token: None,
+            busy_poll: Duration::ZERO,
             follow: true,
             limits: Limits::default(),
             storage: storage::Options::default(),

@@ -49,6 +49,7 @@ impl Host {
             tokio::spawn(server::complete(completions, hub.clone())),
             tokio::spawn(server::keep_time(hub.clone())),
             tokio::spawn(server::compact(hub.clone())),
+            tokio::spawn(server::attend(self.options.busy_poll, hub.clone())),
             tokio::spawn(server::accept(service, hub.clone())),
             tokio::spawn(admin::serve(admin, hub.clone())),
         ];

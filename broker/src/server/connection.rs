@@ -97,6 +97,7 @@ async fn read(mut socket: OwnedReadHalf, mut session: Session, hub: &Hub) -> io:
             }
         };
         let progress = !frames.is_empty();
+        hub.attention.call();
         session.handle(frames.drain(..));
         outcome?;
         session.outbound.count_begun(buffer.len());

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, oneshot};
 
+use super::attention::Attention;
 use super::limits::{Limits, Memory};
 use super::outbound::Outbound;
 use crate::secret::Secret;
@@ -28,6 +29,7 @@ pub struct Hub {
     pub settings: Settings,
     pub reader: Reader,
     pub(super) memory: Arc<Memory>,
+    pub(super) attention: Attention,
     state: Mutex<State>,
     rearmed: Notify,
     /// A topic should be compacted.
@@ -77,7 +79,8 @@ impl Hub {
         };
         let memory = Arc::new(Memory::new(settings.limits.memory_bytes));
         let (state, rearmed, compaction) = (Mutex::new(state), Notify::new(), Notify::new());
-        let hub = Hub { settings, reader, memory, state, rearmed, compaction };
+        let attention = Attention::default();
+        let hub = Hub { settings, reader, memory, attention, state, rearmed, compaction };
         hub.settle(hub.lock());
         hub
     }

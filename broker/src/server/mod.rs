@@ -11,6 +11,7 @@
 //!                               writer thread
 //! ```
 
+mod attention;
 mod compaction;
 mod connection;
 mod effects;
@@ -23,6 +24,7 @@ mod outbound;
 mod requests;
 mod schemas;
 
+pub use attention::attend;
 pub use compaction::compact;
 pub use hub::{Hub, Settings, now_ms};
 pub use limits::Limits;
