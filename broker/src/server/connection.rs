@@ -97,7 +97,10 @@ async fn read(mut socket: OwnedReadHalf, mut session: Session, hub: &Hub) -> io:
             }
         };
         let progress = !frames.is_empty();
-        hub.attention.call();
+        // Who sends more at a time does not wait for each receipt.
+        if frames.len() == 1 {
+            hub.attention.call();
+        }
         session.handle(frames.drain(..));
         outcome?;
         session.outbound.count_begun(buffer.len());
