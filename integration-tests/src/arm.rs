@@ -70,7 +70,21 @@ impl Arm {
                 let url = format!("{broker}/public/{namespace}?admin={admin}&shards={shards}&inbox_partitions=2");
                 Ok(Self { url, own_broker: None, dir, embedded: false })
             }
-            Ok(other) => bail!("EVERPULSE_ARM is {other:?}; it can be embedded or pulsar"),
+            // Apache Pulsar by TLS, where a certificate says who workers and clients are.
+            Ok("secured") => {
+                let variable = |name: &str| {
+                    std::env::var(format!("EVERPULSE_TEST_PULSAR_TLS_{name}")).context(
+                        "the arm `secured` needs a broker: run the tests by `cargo xtask pulsar run --tls -- ..`",
+                    )
+                };
+                let (broker, admin, files) = (variable("URL")?, variable("ADMIN_URL")?, variable("DIR")?);
+                let namespace = format!("t{}", Uuid::new_v4().simple());
+                let identity = format!("tls_ca={files}/ca.pem&tls_cert={files}/client.pem&tls_key={files}/client.key");
+                let url =
+                    format!("{broker}/public/{namespace}?admin={admin}&{identity}&shards={shards}&inbox_partitions=2");
+                Ok(Self { url, own_broker: None, dir, embedded: false })
+            }
+            Ok(other) => bail!("EVERPULSE_ARM is {other:?}; it can be embedded, pulsar or secured"),
         }
     }
 

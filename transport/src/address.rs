@@ -7,8 +7,11 @@ use std::str::FromStr;
 
 use url::Url;
 
+use crate::access::Token;
+use crate::tls::{Identity, Tls};
 use crate::{Error, ErrorKind};
 
+const SECURE: &str = "pulsar+ssl://";
 const TENANT: &str = "public";
 const NAMESPACE: &str = "everpulse";
 
@@ -16,7 +19,8 @@ const NAMESPACE: &str = "everpulse";
 ///
 /// Written as `embedded:DIR[?mode=relaxed]` or `pulsar[+ssl]://HOST:PORT[/TENANT/NAMESPACE][?admin=URL]`. Both take
 /// `shards=N` and `inbox_partitions=N` (used when the application is set up, checked afterwards); `pulsar` takes
-/// `tls_ca=FILE`, certificates in PEM that are trusted beside the public ones. A token is never part of the text.
+/// `tls_ca=FILE`, certificates in PEM that are trusted beside the public ones, and `tls_cert=FILE` and `tls_key=FILE`, a
+/// certificate of ours in PEM, which tells the broker who we are. A token is never part of the text.
 ///
 /// ```
 /// use everpulse_transport::Address;
@@ -42,15 +46,7 @@ pub struct Address {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Place {
     Embedded { dir: PathBuf, relaxed: bool },
-    Pulsar { service_url: String, admin_url: Option<String>, ca: Option<PathBuf> },
-}
-
-/// A secret, or where it is. Only its kind is ever printed.
-#[derive(Clone, Eq, PartialEq)]
-pub(crate) enum Token {
-    None,
-    Value(String),
-    File(PathBuf),
+    Pulsar { service_url: String, admin_url: Option<String>, tls: Tls },
 }
 
 impl Address {
@@ -62,7 +58,8 @@ impl Address {
 
     /// The address in `explicit`, else in `EVERPULSE_URL`, else the embedded broker in this user's data directory.
     ///
-    /// `EVERPULSE_TOKEN`, `EVERPULSE_TOKEN_FILE`, `EVERPULSE_ADMIN_URL` and `EVERPULSE_TLS_CA` add to it what it does not say itself.
+    /// `EVERPULSE_TOKEN`, `EVERPULSE_TOKEN_FILE`, `EVERPULSE_ADMIN_URL`, `EVERPULSE_TLS_CA`, `EVERPULSE_TLS_CERT` and
+    /// `EVERPULSE_TLS_KEY` add to it what it does not say itself.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`], naming the variable, when an address cannot be read.
@@ -93,8 +90,12 @@ impl Address {
         {
             *admin_url = Some(check_admin_url("EVERPULSE_ADMIN_URL", &text)?);
         }
-        if let Place::Pulsar { ca: ca @ None, .. } = &mut address.place {
-            *ca = variable("EVERPULSE_TLS_CA").map(PathBuf::from);
+        if let Place::Pulsar { service_url, tls, .. } = &mut address.place {
+            tls.ca = tls.ca.take().or_else(|| variable("EVERPULSE_TLS_CA").map(PathBuf::from));
+            if tls.identity.is_none() && service_url.starts_with(SECURE) {
+                let [certificate, key] = ["EVERPULSE_TLS_CERT", "EVERPULSE_TLS_KEY"].map(&variable);
+                tls.identity = identity(["EVERPULSE_TLS_CERT", "EVERPULSE_TLS_KEY"], certificate, key)?;
+            }
         }
         Ok(address)
     }
@@ -230,7 +231,7 @@ fn parse_pulsar(text: &str) -> Result<Address, Error> {
     let mut address = Address::at(Place::Pulsar {
         service_url: format!("{}://{host}:{port}", parsed.scheme()),
         admin_url: None,
-        ca: None,
+        tls: Tls::default(),
     });
     let path: Vec<&str> = parsed.path().split('/').filter(|part| !part.is_empty()).collect();
     match path[..] {
@@ -243,13 +244,25 @@ fn parse_pulsar(text: &str) -> Result<Address, Error> {
             )));
         }
     }
+    let (mut certificate, mut key) = (None, None);
     for (name, value) in parsed.query_pairs() {
-        let Place::Pulsar { admin_url, ca, .. } = &mut address.place else { continue };
+        let Place::Pulsar { admin_url, tls, .. } = &mut address.place else { continue };
+        if matches!(&*name, "tls_cert" | "tls_key") && parsed.scheme() == "pulsar" {
+            return Err(invalid(format!("the address {shown} has {name} and no TLS; write pulsar+ssl://")));
+        }
         match &*name {
             "admin" => *admin_url = Some(check_admin_url("admin", &value)?),
-            "tls_ca" => *ca = Some(PathBuf::from(&*value)),
-            _ => common_parameter(&mut address, &shown, &name, &value, "admin, tls_ca, shards and inbox_partitions")?,
+            "tls_ca" => tls.ca = Some(PathBuf::from(&*value)),
+            "tls_cert" => certificate = Some(value.into_owned()),
+            "tls_key" => key = Some(value.into_owned()),
+            _ => {
+                let known = "admin, tls_ca, tls_cert, tls_key, shards and inbox_partitions";
+                common_parameter(&mut address, &shown, &name, &value, known)?;
+            }
         }
+    }
+    if let Place::Pulsar { tls, .. } = &mut address.place {
+        tls.identity = identity(["tls_cert", "tls_key"], certificate, key)?;
     }
     Ok(address)
 }
@@ -265,6 +278,16 @@ fn common_parameter(address: &mut Address, shown: &str, name: &str, value: &str,
         _ => return Err(invalid(format!("the address {shown} has {name}={value}; it is a number from 1 to 1024"))),
     }
     Ok(())
+}
+
+/// A certificate and its key, or neither.
+fn identity(names: [&str; 2], certificate: Option<String>, key: Option<String>) -> Result<Option<Identity>, Error> {
+    match (certificate, key) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some(Identity { certificate: certificate.into(), key: key.into() })),
+        (Some(_), None) => Err(invalid(format!("{} is set, and {} is not: one needs the other", names[0], names[1]))),
+        (None, Some(_)) => Err(invalid(format!("{} is set, and {} is not: one needs the other", names[1], names[0]))),
+    }
 }
 
 fn check_admin_url(what: &str, text: &str) -> Result<String, Error> {
@@ -314,10 +337,17 @@ impl fmt::Display for Address {
                     parameters.push("mode=relaxed".to_owned());
                 }
             }
-            Place::Pulsar { service_url, admin_url, ca } => {
+            Place::Pulsar { service_url, admin_url, tls } => {
                 write!(f, "{service_url}/{}/{}", self.tenant, self.namespace)?;
                 parameters.extend(admin_url.iter().map(|url| format!("admin={}", quoted(url))));
-                parameters.extend(ca.iter().map(|file| format!("tls_ca={}", quoted(&file.to_string_lossy()))));
+                let files = [
+                    ("tls_ca", &tls.ca),
+                    ("tls_cert", &tls.identity.as_ref().map(|identity| identity.certificate.clone())),
+                    ("tls_key", &tls.identity.as_ref().map(|identity| identity.key.clone())),
+                ];
+                for (name, file) in files {
+                    parameters.extend(file.iter().map(|file| format!("{name}={}", quoted(&file.to_string_lossy()))));
+                }
             }
         }
         parameters.extend(self.shards.iter().map(|count| format!("shards={count}")));
@@ -334,16 +364,6 @@ fn quoted(value: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._~:/[]@,".contains(c);
     let spelled = |c: char| url::form_urlencoded::byte_serialize(c.encode_utf8(&mut [0; 4]).as_bytes()).collect();
     value.chars().map(|c| if plain(c) { c.to_string() } else { spelled(c) }).collect()
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Token::None => f.write_str("None"),
-            Token::Value(_) => f.write_str("Value(***)"),
-            Token::File(file) => f.debug_tuple("File").field(file).finish(),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -364,6 +384,7 @@ mod tests {
         check("pulsar://[::1]:7000/t/n", "pulsar://[::1]:7000/t/n");
         check("embedded:d ?", "embedded:d");
         check("pulsar+ssl://h:1/t/n?tls_ca=/a%26b%20c/ca.pem", "pulsar+ssl://h:1/t/n?tls_ca=/a%26b+c/ca.pem");
+        check("pulsar+ssl://h:1/t/n?tls_key=k&tls_cert=/c", "pulsar+ssl://h:1/t/n?tls_cert=/c&tls_key=k");
         check(
             "pulsar://h:1/t/n?admin=http://h:2/&shards=64&inbox_partitions=8",
             "pulsar://h:1/t/n?admin=http://h:2&shards=64&inbox_partitions=8",
@@ -390,6 +411,9 @@ mod tests {
         check("pulsar://h:1/t/n/x", &["several names"]);
         check("pulsar://h:1/t/n%20n", &["namespace", "characters"]);
         check("pulsar://h:1?admin=h:8080", &["admin", "http://127.0.0.1:8080"]);
+        check("pulsar+ssl://h:1?tls_cert=/c", &["tls_cert is set", "tls_key is not"]);
+        check("pulsar+ssl://h:1?tls_key=/k", &["tls_key is set", "tls_cert is not"]);
+        check("pulsar://h:1?tls_cert=/c", &["tls_cert", "no TLS", "pulsar+ssl://"]);
         check("pulsar://h:1?shards=0", &["shards=0", "1 to 1024"]);
         check("pulsar://h:1?shard=3", &["\"shard\"", "known are"]);
     }
@@ -423,6 +447,13 @@ mod tests {
         let own = "pulsar+ssl://h:1/t/n?tls_ca=/own.pem";
         assert_eq!(text(own).expect("good"), own);
         assert_eq!(text("embedded:d").expect("good"), "embedded:d");
+
+        let own = |name: &str| name.strip_prefix("EVERPULSE_TLS_").map(|name| format!("/{}", name.to_lowercase()));
+        let address = Address::from_variables(Some("pulsar+ssl://h:1/t/n"), own).expect("good");
+        assert_eq!(address.to_string(), "pulsar+ssl://h:1/t/n?tls_ca=/ca&tls_cert=/cert&tls_key=/key");
+        let half = |name: &str| (name == "EVERPULSE_TLS_KEY").then(|| "/key".to_owned());
+        let error = Address::from_variables(Some("pulsar+ssl://h"), half).expect_err("half of it");
+        assert!(error.to_string().contains("EVERPULSE_TLS_CERT is not"), "{error}");
 
         let variables = |name: &str| match name {
             "EVERPULSE_URL" => Some("pulsar://env:1".to_owned()),

@@ -20,7 +20,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use url::Url;
 
-use crate::link::{Access, Endpoint, read_token};
+use crate::access::Access;
+use crate::link::Endpoint;
 use crate::{Error, ErrorKind};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -42,18 +43,11 @@ pub(crate) enum Answer {
 
 impl Admin {
     pub fn new(endpoints: Arc<watch::Sender<Endpoint>>, access: Access) -> Result<Self, Error> {
-        let mut builder = reqwest::Client::builder().timeout(LIMIT).connect_timeout(CONNECT);
+        // The authorities are read once; a certificate of ours at each connection.
+        let tls = access.tls.config()?;
+        let mut builder = reqwest::Client::builder().use_preconfigured_tls(tls).timeout(LIMIT).connect_timeout(CONNECT);
         if is_loopback(&endpoints.borrow().admin_url) {
             builder = builder.no_proxy();
-        }
-        if let Some(ca) = &access.ca {
-            let unreadable = |error: &dyn Display| {
-                Error::new(ErrorKind::Invalid, format!("cannot read the certificates in {}: {error}", ca.display()))
-            };
-            let pem = std::fs::read(ca).map_err(|error| unreadable(&error))?;
-            for certificate in reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unreadable(&error))? {
-                builder = builder.add_root_certificate(certificate);
-            }
         }
         let http = builder
             .build()
@@ -80,19 +74,18 @@ impl Admin {
     async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer, Error> {
         let url = format!("{}/admin/v2/{path}", self.endpoints.borrow().admin_url);
         let mut request = self.http.request(method.clone(), &url);
-        let token = read_token(&self.access.token).map_err(|error| Error::new(ErrorKind::Unauthorized, error))?;
-        if let Some(token) = token {
+        if let Some(token) = self.access.token().await? {
             request = request.bearer_auth(token);
         }
         if let Some(body) = body {
             request = request.json(&body);
         }
         let response = request.send().await.map_err(|error| {
-            let message = format!(
-                "{method} {url}: {}; the admin address is set by ?admin=URL or EVERPULSE_ADMIN_URL",
-                innermost(&error)
-            );
-            Error::with_source(ErrorKind::Unreachable, message, error)
+            let (kind, reason) =
+                self.access.tls.explain(&error).unwrap_or_else(|| (ErrorKind::Unreachable, innermost(&error)));
+            let message =
+                format!("{method} {url}: {reason}; the admin address is set by ?admin=URL or EVERPULSE_ADMIN_URL");
+            Error::with_source(kind, message, error)
         })?;
         let status = response.status();
         let text = response.text().await.unwrap_or_default();
@@ -109,8 +102,8 @@ impl Admin {
             StatusCode::CONFLICT => Ok(Answer::Exists),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => failed(
                 ErrorKind::Unauthorized,
-                "; is the token right (EVERPULSE_TOKEN or EVERPULSE_TOKEN_FILE), and may its role administer this \
-                 namespace?",
+                "; is the token or the certificate right (EVERPULSE_TOKEN, EVERPULSE_TOKEN_FILE, EVERPULSE_TLS_CERT), and \
+                 may its role administer this namespace?",
             ),
             // Two create the same subscription at the same moment.
             StatusCode::PRECONDITION_FAILED if reason.contains("Busy") => failed(ErrorKind::Unreachable, ""),

@@ -13,7 +13,7 @@ pub enum ErrorKind {
     Invalid,
     /// Nobody answers, or not in time: try again later. Nothing was done.
     Unreachable,
-    /// The token is missing, wrong, or not allowed to do this.
+    /// The token or the certificate is missing, wrong, or not allowed to do this.
     Unauthorized,
     /// The broker answers and refuses, or its policies contradict ours: a person has to look.
     Refused,
@@ -63,7 +63,8 @@ impl Error {
         let kind = kind_of(error);
         let hint = match kind {
             ErrorKind::Unauthorized => {
-                "; is the token right (EVERPULSE_TOKEN or EVERPULSE_TOKEN_FILE), and may its role use this namespace?"
+                "; is the token or the certificate right (EVERPULSE_TOKEN, EVERPULSE_TOKEN_FILE, EVERPULSE_TLS_CERT), and may \
+                 its role use this namespace?"
             }
             ErrorKind::NotFound => "; was the application set up?",
             ErrorKind::Unreachable => "; is the broker running, and is the address right?",

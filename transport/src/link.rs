@@ -3,24 +3,25 @@
 //! A transport has two links, one to produce and one to consume: the crate leaves Nagle's algorithm on, and mixed
 //! traffic on one connection waits 40 ms at a time for delayed acknowledgements.
 //!
+//! Where a certificate of ours is asked for, the crate dials a tunnel (`tunnel.rs`), each client its own.
+//!
 //! Every call into the crate goes through [`call`]: it has our own time-out, and when that is over the call goes on
 //! by itself, because a connection attempt of the crate that is dropped half-way blocks all later ones.
 
 use std::fmt;
 use std::future::Future;
-use std::path::{Path, PathBuf};
-use std::pin::Pin;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
-use pulsar::error::AuthenticationError;
 use pulsar::{ConnectionRetryOptions, OperationRetryOptions, Pulsar, TokioExecutor};
 use tokio::sync::{Semaphore, watch};
 
-use crate::address::Token;
+use crate::access::{Access, ShowingTheTunnel};
+use crate::tunnel::Tunnel;
 use crate::{Error, ErrorKind, handshake};
 
 /// How often a connection is pinged, and how long the crate waits for any answer. Together with the probes of
@@ -45,13 +46,6 @@ const OUTBOUND: usize = 2_048;
 pub(crate) struct Endpoint {
     pub service_url: String,
     pub admin_url: String,
-}
-
-/// What a connection needs beside the endpoint.
-#[derive(Clone, Debug)]
-pub(crate) struct Access {
-    pub token: Token,
-    pub ca: Option<PathBuf>,
 }
 
 /// What a link is for.
@@ -210,7 +204,12 @@ pub(crate) async fn call<T: Send + 'static>(
 async fn connect(role: Role, endpoint: &Endpoint, access: &Access) -> Result<CratePulsar, Error> {
     let url = endpoint.service_url.as_str();
     let attempt = format!("cannot connect to {url}");
-    let mut builder = Pulsar::builder(url, TokioExecutor)
+    let tunnel = match access.tls.identity {
+        Some(_) => Some(Tunnel::open(url, access.clone()).await?),
+        None => None,
+    };
+    let dialled = tunnel.as_ref().map_or(url, |tunnel| tunnel.url());
+    let mut builder = Pulsar::builder(dialled, TokioExecutor)
         .with_outbound_channel_size(OUTBOUND)
         .with_connection_retry_options(ConnectionRetryOptions {
             min_backoff: Duration::from_millis(20),
@@ -225,20 +224,21 @@ async fn connect(role: Role, endpoint: &Endpoint, access: &Access) -> Result<Cra
             retry_delay: Duration::from_millis(200),
             max_retries: Some(role.retries()),
         });
-    if access.token != Token::None {
-        // Read once here, so that a missing file is named instead of hidden in the crate's own error.
-        read_token(&access.token).map_err(|message| Error::new(ErrorKind::Unauthorized, message))?;
-        builder = builder.with_auth_provider(Box::new(TokenSource(access.token.clone())));
+    // Read once here, so that a missing file is named instead of hidden in the crate's own error.
+    access.shown().await?;
+    if let Some(tunnel) = &tunnel {
+        builder = builder.with_auth_provider(Box::new(ShowingTheTunnel(tunnel.clone())));
+    } else if let Some(shown) = access.for_the_crate() {
+        builder = builder.with_auth_provider(shown);
     }
-    if let Some(ca) = &access.ca {
+    if let Some(ca) = &access.tls.ca {
         builder = builder.with_certificate_chain(read_file("certificates", ca)?);
     }
     match call(&attempt, builder.build()).await {
         Ok(pulsar) => Ok(pulsar),
         Err(error) if error.kind() == ErrorKind::Unreachable => {
             // The crate hides why a broker turned it away; ask once more by hand.
-            let token = read_token(&access.token).unwrap_or_default();
-            Err(handshake::diagnose(url, token.as_deref()).await.unwrap_or(error))
+            Err(handshake::diagnose(url, access).await.unwrap_or(error))
         }
         Err(error) => Err(error),
     }
@@ -248,46 +248,4 @@ fn read_file(what: &str, file: &Path) -> Result<Vec<u8>, Error> {
     std::fs::read(file).map_err(|error| {
         Error::with_source(ErrorKind::Invalid, format!("cannot read the {what} in {}: {error}", file.display()), error)
     })
-}
-
-/// The token, if there is one.
-pub(crate) fn read_token(token: &Token) -> Result<Option<String>, String> {
-    match token {
-        Token::None => Ok(None),
-        Token::Value(token) => Ok(Some(token.trim().to_owned())),
-        Token::File(file) => match std::fs::read_to_string(file) {
-            Ok(token) => Ok(Some(token.trim().to_owned())),
-            Err(error) => Err(format!("cannot read the token file {}: {error}", file.display())),
-        },
-    }
-}
-
-/// Gives the crate the token at every connection, so that a renewed file counts at the next one.
-struct TokenSource(Token);
-
-type CrateFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, AuthenticationError>> + Send + 'a>>;
-
-impl pulsar::authentication::Authentication for TokenSource {
-    fn auth_method_name(&self) -> String {
-        "token".to_owned()
-    }
-
-    fn initialize<'a, 'f>(&'a mut self) -> CrateFuture<'f, ()>
-    where
-        'a: 'f,
-        Self: 'f,
-    {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn auth_data<'a, 'f>(&'a mut self) -> CrateFuture<'f, Vec<u8>>
-    where
-        'a: 'f,
-        Self: 'f,
-    {
-        let token = read_token(&self.0);
-        Box::pin(async move {
-            token.map(|token| token.unwrap_or_default().into_bytes()).map_err(AuthenticationError::Custom)
-        })
-    }
 }

@@ -8,15 +8,17 @@ use everpulse_protocol::{Position, topic};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use crate::access::Access;
 use crate::address::{Address, Place};
 use crate::admin::{self, Admin, Answer};
 use crate::backoff::Backoff;
 use crate::consumer::{self, Consumer, Subscription};
-use crate::link::{Access, Endpoint, Link, Role};
+use crate::link::{Endpoint, Link, Role};
 use crate::publisher::{Publisher, PublisherOptions};
 use crate::reader::{Entry, Reader};
 use crate::set_up::{Layout, SetUp, Site};
 use crate::tail::Tails;
+use crate::tls::Tls;
 use crate::{Error, ErrorKind};
 
 /// How long reads and questions are tried.
@@ -72,10 +74,10 @@ impl Transport {
     /// [`ErrorKind::Unreachable`] after `connect_timeout`, [`ErrorKind::Unauthorized`], [`ErrorKind::Refused`], and
     /// [`ErrorKind::Broker`] when the embedded broker cannot start.
     pub async fn connect(address: &Address, options: Options) -> Result<Self, Error> {
-        let (endpoint, ca) = match &address.place {
-            Place::Pulsar { service_url, admin_url, ca } => {
+        let (endpoint, tls) = match &address.place {
+            Place::Pulsar { service_url, admin_url, tls } => {
                 let admin_url = admin_url.clone().unwrap_or_else(|| admin::default_url(service_url));
-                (Endpoint { service_url: service_url.clone(), admin_url }, ca.clone())
+                (Endpoint { service_url: service_url.clone(), admin_url }, tls.clone())
             }
             #[cfg(not(feature = "embedded"))]
             Place::Embedded { .. } => {
@@ -86,24 +88,24 @@ impl Transport {
             #[cfg(feature = "embedded")]
             Place::Embedded { dir, relaxed } => {
                 let (host, endpoints) = crate::embedded::Host::open(dir, *relaxed).await?;
-                return Transport::over(address, options, endpoints, None, Some(host)).await;
+                return Transport::over(address, options, endpoints, Tls::default(), Some(host)).await;
             }
         };
         let endpoints = Arc::new(watch::Sender::new(endpoint));
         #[cfg(feature = "embedded")]
-        return Transport::over(address, options, endpoints, ca, None).await;
+        return Transport::over(address, options, endpoints, tls, None).await;
         #[cfg(not(feature = "embedded"))]
-        return Transport::over(address, options, endpoints, ca).await;
+        return Transport::over(address, options, endpoints, tls).await;
     }
 
     async fn over(
         address: &Address,
         options: Options,
         endpoints: Arc<watch::Sender<Endpoint>>,
-        ca: Option<std::path::PathBuf>,
+        tls: Tls,
         #[cfg(feature = "embedded")] embedded: Option<crate::embedded::Host>,
     ) -> Result<Self, Error> {
-        let access = Access { token: address.token.clone(), ca };
+        let access = Access { token: address.token.clone(), tls };
         let produce = Link::new(Role::Produce, endpoints.clone(), access.clone());
         let consume = Link::new(Role::Consume, endpoints.clone(), access.clone());
         let transport = Transport {

@@ -46,6 +46,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     } else {
         step("other people's clients, embedded arm", || clients_on(clients::Arm::Embedded))?;
         step("tests, Apache Pulsar arm", pulsar_arm)?;
+        step("tests, Apache Pulsar by TLS", secured_arm)?;
         step("other people's clients, Apache Pulsar arm", || clients_on(clients::Arm::Pulsar))?;
     }
     eprintln!("\n==== all good, {} s", start.elapsed().as_secs());
@@ -77,10 +78,43 @@ fn pulsar_arm() -> anyhow::Result<()> {
     let mut arguments = vec!["test"];
     arguments.extend(ON_PULSAR.iter().flat_map(|package| ["-p", *package]));
     let environment = [("EVERPULSE_ARM", "pulsar")];
-    let options = pulsar::Options { name: "ci".to_owned(), fresh: true, ..pulsar::Options::default() };
-    let code = pulsar::run(&options, &mut cargo_command(&arguments, &environment))?;
+    on_pulsar(None, &arguments, &environment)
+}
+
+/// One broker that takes a token or a certificate, then one that takes nobody without a certificate.
+fn secured_arm() -> anyhow::Result<()> {
+    let environment = [("EVERPULSE_ARM", "secured")];
+    let transport = ["test", "-p", "everpulse-transport", "--test", "secured"];
+    // By certificate: workers in processes of their own, too.
+    let both = [
+        "test",
+        "-p",
+        "everpulse-transport",
+        "-p",
+        "everpulse-integration-tests",
+        "--test",
+        "secured",
+        "--test",
+        "conformance",
+    ];
+    on_pulsar(Some(pulsar::ClientCertificates::Optional), &transport, &environment)?;
+    on_pulsar(Some(pulsar::ClientCertificates::Required), &both, &environment)
+}
+
+fn on_pulsar(
+    tls: Option<pulsar::ClientCertificates>,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> anyhow::Result<()> {
+    let options = pulsar::Options { name: "ci".to_owned(), fresh: true, tls, ..pulsar::Options::default() };
+    let code = pulsar::run(&options, &mut cargo_command(arguments, environment))?;
     if code != 0 {
-        bail!("cargo xtask pulsar run -- env {} failed ({code})", spelled(&arguments, &environment));
+        let tls = match tls {
+            None => "",
+            Some(pulsar::ClientCertificates::Optional) => "--tls optional ",
+            Some(pulsar::ClientCertificates::Required) => "--tls required ",
+        };
+        bail!("cargo xtask pulsar run {tls}-- env {} failed ({code})", spelled(arguments, environment));
     }
     Ok(())
 }

@@ -84,6 +84,9 @@ struct Start {
     /// A further setting of its configuration; can be given several times.
     #[arg(long = "set", value_name = "NAME=VALUE")]
     settings: Vec<String>,
+    /// Serve TLS too, and ask everybody for a certificate or a token; the files are in instances/NAME/tls.
+    #[arg(long, value_name = "CLIENT_CERTIFICATES", num_args = 0..=1, default_missing_value = "optional")]
+    tls: Option<pulsar::ClientCertificates>,
 }
 
 #[derive(Debug, Args)]
@@ -103,6 +106,7 @@ impl From<Start> for pulsar::Options {
             fresh: start.fresh,
             journal_sync: start.journal_sync,
             settings: start.settings,
+            tls: start.tls,
         }
     }
 }

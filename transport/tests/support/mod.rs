@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use everpulse_transport::{Address, Delivery, Message, Options, Publisher, PublisherOptions, SetUp, Transport};
 
+pub mod certificates;
 pub mod proxy;
 pub mod turnstile;
 

@@ -8,18 +8,18 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use super::{Options, Ports};
+use super::{Options, Ports, secured};
 
 /// Writes `DIR/standalone.conf`.
 pub(super) fn write(home: &Path, dir: &Path, ports: Ports, options: &Options) -> anyhow::Result<()> {
     let original = home.join("conf/standalone.conf");
     let original = fs::read_to_string(&original).with_context(|| format!("cannot read {}", original.display()))?;
     fs::create_dir_all(dir.join("logs")).with_context(|| format!("cannot create {}", dir.display()))?;
-    fs::write(dir.join("standalone.conf"), apply(&original, &settings(ports, options)?))
+    fs::write(dir.join("standalone.conf"), apply(&original, &settings(dir, ports, options)?))
         .context("cannot write standalone.conf")
 }
 
-fn settings(ports: Ports, options: &Options) -> anyhow::Result<BTreeMap<&str, String>> {
+fn settings<'a>(dir: &Path, ports: Ports, options: &'a Options) -> anyhow::Result<BTreeMap<&'a str, String>> {
     let mut settings = BTreeMap::from([
         ("brokerServicePort", ports.broker.to_string()),
         ("webServicePort", ports.web.to_string()),
@@ -43,6 +43,11 @@ fn settings(ports: Ports, options: &Options) -> anyhow::Result<BTreeMap<&str, St
     }
     if options.journal_sync {
         settings.insert("journalSyncData", "true".to_owned());
+    }
+    if let (Some(clients), Some(ports)) = (options.tls, ports.tls) {
+        let dir = dir.join("tls");
+        secured::prepare(&dir)?;
+        settings.extend(secured::settings(&dir, ports, clients)?);
     }
     for setting in &options.settings {
         let (name, value) =

@@ -5,6 +5,7 @@
 //! target/pulsar/apache-pulsar-4.0.8/    the distribution, unpacked        (distribution.rs)
 //! target/pulsar/instances/NAME/
 //!     standalone.conf  data/  logs/     one broker's configuration and data (config.rs)
+//!     tls/                              its certificates, if it is to have any        (secured.rs)
 //!     instance.json                     its ports and pid
 //! ```
 //!
@@ -13,16 +14,19 @@
 mod config;
 mod distribution;
 mod process;
+mod secured;
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
+
+pub use secured::ClientCertificates;
 
 /// How a broker is started.
 #[derive(Clone, Debug)]
@@ -37,6 +41,8 @@ pub struct Options {
     pub journal_sync: bool,
     /// Further settings of its configuration, `name=value`; the last one of a name counts.
     pub settings: Vec<String>,
+    /// TLS beside the plain ports, and nobody without a certificate or a token.
+    pub tls: Option<ClientCertificates>,
 }
 
 impl Default for Options {
@@ -47,6 +53,7 @@ impl Default for Options {
             fresh: false,
             journal_sync: false,
             settings: Vec::new(),
+            tls: None,
         }
     }
 }
@@ -59,7 +66,18 @@ pub struct Instance {
     pub pid: u32,
     /// False when it ran already and was only found.
     pub started_here: bool,
+    /// The same by TLS, and the certificates for it.
+    pub secured: Option<Secured>,
     ports: Ports,
+}
+
+/// Where a broker serves by TLS.
+#[derive(Clone, Debug)]
+pub struct Secured {
+    pub service_url: String,
+    pub admin_url: String,
+    /// See `secured.rs`.
+    pub dir: PathBuf,
 }
 
 /// What the standalone listens on. The bookie's port is its identity in the stored data, so a later
@@ -69,22 +87,33 @@ struct Ports {
     broker: u16,
     web: u16,
     bookie: u16,
+    /// The broker's and the web server's by TLS.
+    tls: Option<(u16, u16)>,
 }
 
 impl Instance {
-    fn new(ports: Ports, pid: u32, started_here: bool) -> Self {
+    fn new(ports: Ports, pid: u32, started_here: bool, dir: &Path) -> Self {
         Instance {
             service_url: format!("pulsar://127.0.0.1:{}", ports.broker),
             admin_url: format!("http://127.0.0.1:{}", ports.web),
             pid,
             started_here,
+            secured: ports.tls.map(|(broker, web)| Secured {
+                service_url: format!("pulsar+ssl://127.0.0.1:{broker}"),
+                admin_url: format!("https://127.0.0.1:{web}"),
+                dir: dir.join("tls"),
+            }),
             ports,
         }
     }
 
     /// The one line that `start` prints.
     pub fn to_json(&self) -> Value {
-        json!({"service_url": self.service_url, "admin_url": self.admin_url, "pid": self.pid})
+        let mut line = json!({"service_url": self.service_url, "admin_url": self.admin_url, "pid": self.pid});
+        if let Some(Secured { service_url, admin_url, dir }) = &self.secured {
+            line["tls"] = json!({"service_url": service_url, "admin_url": admin_url, "dir": dir});
+        }
+        line
     }
 }
 
@@ -115,12 +144,19 @@ pub fn start(options: &Options) -> anyhow::Result<Instance> {
     for attempt in 1..=attempts {
         let ports = match earlier {
             Some(ports) => ports,
-            None => Ports::choose()?,
+            None => Ports::choose(options.tls.is_some())?,
         };
+        if ports.tls.is_some() != options.tls.is_some() {
+            bail!(
+                "pulsar `{}` was started {} TLS before; add --fresh",
+                options.name,
+                if ports.tls.is_some() { "with" } else { "without" }
+            );
+        }
         config::write(&home, &place.dir, ports, options)?;
         let pid = process::spawn(&home, &place.dir, ports.bookie)?;
         place.remember(ports, pid)?;
-        let instance = Instance::new(ports, pid, true);
+        let instance = Instance::new(ports, pid, true, &place.dir);
         match wait_until_healthy(&place, &instance) {
             Ok(()) => return Ok(instance),
             Err(error) if attempt == attempts => {
@@ -171,10 +207,18 @@ fn end(name: &str, way: process::Way) -> anyhow::Result<()> {
 /// that was started for it is ended afterwards.
 pub fn run(options: &Options, command: &mut Command) -> anyhow::Result<u8> {
     let instance = start(options)?;
-    let status = command
+    command
         .env("EVERPULSE_TEST_PULSAR_URL", &instance.service_url)
-        .env("EVERPULSE_TEST_PULSAR_ADMIN_URL", &instance.admin_url)
-        .status();
+        .env("EVERPULSE_TEST_PULSAR_ADMIN_URL", &instance.admin_url);
+    if let Some(Secured { service_url, admin_url, dir }) = &instance.secured {
+        let required = options.tls == Some(ClientCertificates::Required);
+        command
+            .env("EVERPULSE_TEST_PULSAR_TLS_URL", service_url)
+            .env("EVERPULSE_TEST_PULSAR_TLS_ADMIN_URL", admin_url)
+            .env("EVERPULSE_TEST_PULSAR_TLS_DIR", dir)
+            .env("EVERPULSE_TEST_PULSAR_TLS_CLIENTS", if required { "required" } else { "optional" });
+    }
+    let status = command.status();
     if instance.started_here {
         stop(&options.name)?;
     }
@@ -215,43 +259,51 @@ impl Place {
     fn ports(&self) -> Option<Ports> {
         let recorded = self.recorded()?;
         let port = |name: &str| u16::try_from(recorded.get(name)?.as_u64()?).ok();
-        Some(Ports { broker: port("broker")?, web: port("web")?, bookie: port("bookie")? })
+        let tls = port("broker_tls").zip(port("web_tls"));
+        Some(Ports { broker: port("broker")?, web: port("web")?, bookie: port("bookie")?, tls })
     }
 
     fn running(&self) -> Option<Instance> {
         let pid = u32::try_from(self.recorded()?.get("pid")?.as_u64()?).ok()?;
-        process::is_broker(pid, &self.dir).then_some(Instance::new(self.ports()?, pid, false))
+        process::is_broker(pid, &self.dir).then_some(Instance::new(self.ports()?, pid, false, &self.dir))
     }
 
     fn remember(&self, ports: Ports, pid: u32) -> anyhow::Result<()> {
-        let Ports { broker, web, bookie } = ports;
-        let text = json!({"broker": broker, "web": web, "bookie": bookie, "pid": pid}).to_string();
-        fs::write(self.dir.join("instance.json"), text).context("cannot write instance.json")
+        let Ports { broker, web, bookie, tls } = ports;
+        let mut text = json!({"broker": broker, "web": web, "bookie": bookie, "pid": pid});
+        if let Some((broker, web)) = tls {
+            text["broker_tls"] = broker.into();
+            text["web_tls"] = web.into();
+        }
+        fs::write(self.dir.join("instance.json"), text.to_string()).context("cannot write instance.json")
     }
 }
 
 impl Ports {
-    fn choose() -> anyhow::Result<Self> {
+    fn choose(tls: bool) -> anyhow::Result<Self> {
         // All are held until the last is chosen, so that no two are the same.
         let listen = || TcpListener::bind(("127.0.0.1", 0)).context("no free port on 127.0.0.1");
-        let held = [listen()?, listen()?, listen()?];
+        let held = [listen()?, listen()?, listen()?, listen()?, listen()?];
         let port = |index: usize| -> anyhow::Result<u16> {
             let listener: &TcpListener = &held[index];
             Ok(listener.local_addr()?.port())
         };
-        Ok(Ports { broker: port(0)?, web: port(1)?, bookie: port(2)? })
+        let secured = if tls { Some((port(3)?, port(4)?)) } else { None };
+        Ok(Ports { broker: port(0)?, web: port(1)?, bookie: port(2)?, tls: secured })
     }
 }
 
 fn wait_until_healthy(place: &Place, instance: &Instance) -> anyhow::Result<()> {
     let log = place.dir.join("logs/console.log");
     let until = Instant::now() + Duration::from_secs(120);
+    let token = instance.secured.as_ref().and_then(|secured| fs::read_to_string(secured.dir.join("admin.jwt")).ok());
+    let get = |path| get(instance.ports.web, path, token.as_deref());
     let mut missing = 0;
     loop {
-        let ready = get(instance.ports.web, "/admin/v2/brokers/health")
+        let ready = get("/admin/v2/brokers/health")
             .is_some_and(|body| body.trim() == "ok")
             // The standalone creates its default namespace last.
-            && get(instance.ports.web, "/admin/v2/namespaces/public")
+            && get("/admin/v2/namespaces/public")
                 .is_some_and(|body| body.contains("public/default"));
         if ready {
             return Ok(());
@@ -269,11 +321,12 @@ fn wait_until_healthy(place: &Place, instance: &Instance) -> anyhow::Result<()> 
 }
 
 /// The body of a 200 answer, by the plainest HTTP there is.
-fn get(port: u16, path: &str) -> Option<String> {
+fn get(port: u16, path: &str, token: Option<&str>) -> Option<String> {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
-    let request = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n");
+    let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let request = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n{authorization}\r\n");
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;

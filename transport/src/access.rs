@@ -1,0 +1,143 @@
+//! What a broker wants to know of us: which token, which certificate. Secrets are read where they lie each time that
+//! they are shown, so that renewed ones count from the next connection on; none is ever printed.
+
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use pulsar::authentication::Authentication;
+use pulsar::error::AuthenticationError;
+
+use crate::tls::Tls;
+use crate::tunnel::{self, Tunnel};
+use crate::{Error, ErrorKind};
+
+/// What a connection needs beside the endpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct Access {
+    pub token: Token,
+    pub tls: Tls,
+}
+
+/// A secret, or where it is. Only its kind is ever printed.
+#[derive(Clone, Eq, PartialEq)]
+pub(crate) enum Token {
+    None,
+    Value(String),
+    File(PathBuf),
+}
+
+/// What is said at a handshake.
+pub(crate) struct Shown {
+    /// Pulsar's name of it.
+    pub method: &'static str,
+    pub data: Vec<u8>,
+}
+
+impl Access {
+    /// What we show the broker now; nothing if there is nothing to show.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unauthorized`] when it cannot be read, with where it should be.
+    pub async fn shown(&self) -> Result<Option<Shown>, Error> {
+        Ok(match self.token().await? {
+            Some(token) => Some(Shown { method: "token", data: token.into_bytes() }),
+            // TLS has shown the certificate; this says that it is meant to tell who we are.
+            None if self.tls.identity.is_some() => Some(Shown { method: "tls", data: Vec::new() }),
+            None => None,
+        })
+    }
+
+    /// The token, if there is one.
+    ///
+    /// # Errors
+    /// As [`Access::shown`].
+    pub async fn token(&self) -> Result<Option<String>, Error> {
+        match &self.token {
+            Token::None => Ok(None),
+            Token::Value(token) => Ok(Some(token.trim().to_owned())),
+            // A small file, and of this machine.
+            Token::File(file) => match std::fs::read_to_string(file) {
+                Ok(token) => Ok(Some(token.trim().to_owned())),
+                Err(error) => {
+                    let message = format!("cannot read the token file {}: {error}", file.display());
+                    Err(Error::new(ErrorKind::Unauthorized, message))
+                }
+            },
+        }
+    }
+
+    /// What the crate says at each connection, if anything, when it connects by itself.
+    pub fn for_the_crate(&self) -> Option<Box<dyn Authentication>> {
+        let shows = self.token != Token::None;
+        shows.then(|| -> Box<dyn Authentication> { Box::new(Showing(self.clone())) })
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Token::None => f.write_str("None"),
+            Token::Value(_) => f.write_str("Value(***)"),
+            Token::File(file) => f.debug_tuple("File").field(file).finish(),
+        }
+    }
+}
+
+/// Shows the crate's broker what we have.
+struct Showing(Access);
+
+/// Shows the tunnel its secret, and keeps it open for as long as the crate may dial it.
+pub(crate) struct ShowingTheTunnel(pub Arc<Tunnel>);
+
+type CrateFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, AuthenticationError>> + Send + 'a>>;
+
+impl Authentication for Showing {
+    fn auth_method_name(&self) -> String {
+        "token".to_owned()
+    }
+
+    fn initialize<'a, 'f>(&'a mut self) -> CrateFuture<'f, ()>
+    where
+        'a: 'f,
+        Self: 'f,
+    {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn auth_data<'a, 'f>(&'a mut self) -> CrateFuture<'f, Vec<u8>>
+    where
+        'a: 'f,
+        Self: 'f,
+    {
+        Box::pin(async move {
+            let shown = self.0.shown().await.map_err(|error| AuthenticationError::Custom(error.to_string()))?;
+            Ok(shown.map(|shown| shown.data).unwrap_or_default())
+        })
+    }
+}
+
+impl Authentication for ShowingTheTunnel {
+    fn auth_method_name(&self) -> String {
+        tunnel::METHOD.to_owned()
+    }
+
+    fn initialize<'a, 'f>(&'a mut self) -> CrateFuture<'f, ()>
+    where
+        'a: 'f,
+        Self: 'f,
+    {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn auth_data<'a, 'f>(&'a mut self) -> CrateFuture<'f, Vec<u8>>
+    where
+        'a: 'f,
+        Self: 'f,
+    {
+        let secret = self.0.secret();
+        Box::pin(async move { Ok(secret) })
+    }
+}
