@@ -68,9 +68,10 @@
 //! ```
 
 pub use everpulse_sdk::{
-    ActivityDefinition, Call, Definition, Error, Failure, Handle, Never, Retry, Signal, WorkflowDefinition, activities,
-    activity, info, join, join_all, now, publish, random, random_range, select, shielded, signal, sleep, sleep_until,
-    step, try_join, try_join_all, uuid, workflow,
+    ActivityDefinition, Call, Definition, Elapsed, Error, Failure, Guard, Handle, Mutex, Never, Permit, Retry, Saga,
+    Semaphore, Signal, Uncompensated, WorkflowDefinition, activities, activity, cancelled, info, join, join_all, now,
+    publish, race, random, random_range, saga, select, shielded, signal, sleep, sleep_until, step, timeout, try_join,
+    try_join_all, uuid, workflow,
 };
 pub use everpulse_sdk::{definition, failure, options};
 
@@ -87,8 +88,8 @@ pub use everpulse_sdk::__private;
 /// What authors of workflows and activities use, for `use everpulse::prelude::*`.
 pub mod prelude {
     pub use everpulse_sdk::{
-        Failure, Retry, activities, activity, join, join_all, now, publish, random, random_range, select, shielded,
-        signal, sleep, sleep_until, step, try_join, try_join_all, uuid, workflow,
+        Failure, Retry, activities, activity, cancelled, join, join_all, now, publish, race, random, random_range,
+        saga, select, shielded, signal, sleep, sleep_until, step, timeout, try_join, try_join_all, uuid, workflow,
     };
     pub use std::time::Duration;
 

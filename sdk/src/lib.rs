@@ -23,11 +23,15 @@ pub mod options;
 
 mod arguments;
 mod call;
+mod cancellation;
 mod join;
+mod race;
 mod random;
+mod saga;
 mod select;
 mod signal;
 mod step;
+mod sync;
 mod timer;
 pub mod workflow;
 
@@ -39,14 +43,18 @@ pub mod replay;
 pub mod __private;
 
 pub use call::{Call, Handle, Request};
+pub use cancellation::{Cancelled, Shielded, cancelled, shielded};
 pub use definition::{ActivityDefinition, Definition, Never, WorkflowDefinition};
 pub use error::Error;
 pub use everpulse_macros::{activities, activity, signal, workflow};
 pub use failure::Failure;
 pub use join::{JoinAll, TryJoinAll, join_all, try_join_all};
 pub use options::Retry;
+pub use race::{Elapsed, Race, Timeout, race, timeout};
 pub use random::{Random, RandomRange, random, random_range, uuid};
-pub use signal::{Recv, Signal, Signals, signal};
+pub use saga::{Saga, Uncompensated, saga};
+pub use signal::{Recv, Signal, SignalStream, Signals, signal};
 pub use step::{Step, step};
+pub use sync::{Acquire, Guard, Mutex, Permit, Semaphore};
 pub use timer::{Sleep, sleep, sleep_until};
-pub use workflow::{info, now, publish, shielded};
+pub use workflow::{info, now, publish};

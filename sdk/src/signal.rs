@@ -9,6 +9,8 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use futures::Stream;
+
 use crate::definition::Argument;
 use crate::replay::core::Core;
 
@@ -68,22 +70,70 @@ impl<T: Signal> Signals<T> {
     /// # Cancel safety
     /// A signal is taken only when it is handed out; dropping this loses none.
     pub fn recv(&self) -> Recv<T> {
-        Recv { run: None, waiter: 0, done: false, kind: PhantomData }
+        Recv::new(None)
+    }
+
+    /// Waits for the first one that fits, and leaves the others in the queue for other receivers.
+    ///
+    /// It stands in no line: of several receivers that a signal fits, whoever is polled first takes it, which is the order
+    /// of the branches in the source.
+    ///
+    /// ```
+    /// # use everpulse_sdk as everpulse;
+    /// # use serde::{Deserialize, Serialize};
+    /// #[everpulse::signal(crate = everpulse)]
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Vote { item: u32, ok: bool }
+    ///
+    /// #[everpulse::workflow(crate = everpulse)]
+    /// async fn both_items() -> bool {
+    ///     let vote = |item| everpulse::signal::<Vote>().recv_where(move |vote| vote.item == item);
+    ///     let (first, second) = everpulse::join!(vote(1), vote(2));
+    ///     first.ok && second.ok
+    /// }
+    /// ```
+    ///
+    /// # Determinism
+    /// Whether a signal fits must depend on nothing but the signal and what the workflow knows.
+    ///
+    /// # Cancel safety
+    /// As [`Signals::recv`].
+    pub fn recv_where(&self, fits: impl FnMut(&T) -> bool + 'static) -> Recv<T> {
+        Recv::new(Some(Box::new(fits)))
+    }
+
+    /// All of them, one after another, without an end.
+    ///
+    /// # Cancel safety
+    /// As [`Signals::recv`].
+    pub fn stream(&self) -> SignalStream<T> {
+        SignalStream { next: self.recv() }
     }
 }
+
+type Fits<T> = Box<dyn FnMut(&T) -> bool>;
 
 /// Waits for a signal.
 #[must_use = "nothing is received until it is awaited"]
 pub struct Recv<T: Signal> {
+    /// None: anything.
+    fits: Option<Fits<T>>,
     run: Option<u64>,
     waiter: u64,
+    /// Signals with lower numbers were looked at, and do not fit.
+    from: u64,
     done: bool,
-    kind: PhantomData<fn() -> T>,
 }
 
 impl<T: Signal> fmt::Debug for Recv<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Recv({})", T::NAME)
+    }
+}
+
+impl<T: Signal> Recv<T> {
+    fn new(fits: Option<Fits<T>>) -> Self {
+        Self { fits, run: None, waiter: 0, from: 0, done: false }
     }
 }
 
@@ -97,26 +147,30 @@ impl<T: Signal> Future for Recv<T> {
             Some(run) => assert!(run == core.id, "a signal of one run was awaited in another"),
             None => {
                 self.run = Some(core.id);
-                self.waiter = core.line_up(T::NAME, cx.waker());
+                self.waiter = core.line_up(T::NAME, self.fits.is_some(), cx.waker());
             }
         }
-        let Some(value) = core.peek_signal(T::NAME, self.waiter, cx.waker()) else { return Poll::Pending };
-        match value.decode() {
-            Ok(value) => {
+        while let Some((number, value)) = core.peek_signal(T::NAME, self.waiter, self.from, cx.waker()) {
+            let value: T = match value.decode() {
+                Ok(value) => value,
+                Err(error) => {
+                    core.fail(format!(
+                        "signal `{}` cannot be read as {}: {error}; deploy a type that can read it, or have the sender \
+                         send another: the signal is kept",
+                        T::NAME,
+                        std::any::type_name::<T>()
+                    ));
+                    return Poll::Pending;
+                }
+            };
+            if self.fits.as_mut().is_none_or(|fits| fits(&value)) {
                 self.done = true;
-                core.leave_line(T::NAME, self.waiter, true);
-                Poll::Ready(value)
+                core.leave_line(T::NAME, self.waiter, Some(number));
+                return Poll::Ready(value);
             }
-            Err(error) => {
-                core.fail(format!(
-                    "signal `{}` cannot be read as {}: {error}; deploy a type that can read it, or have the sender send \
-                     another: the signal is kept",
-                    T::NAME,
-                    std::any::type_name::<T>()
-                ));
-                Poll::Pending
-            }
+            self.from = number + 1;
         }
+        Poll::Pending
     }
 }
 
@@ -125,7 +179,29 @@ impl<T: Signal> Drop for Recv<T> {
         if let (Some(run), false) = (self.run, self.done)
             && let Some(core) = Core::find_id(run)
         {
-            core.leave_line(T::NAME, self.waiter, false);
+            core.leave_line(T::NAME, self.waiter, None);
         }
+    }
+}
+
+/// The stream of [`Signals::stream`].
+#[must_use = "nothing is received until it is polled"]
+pub struct SignalStream<T: Signal> {
+    next: Recv<T>,
+}
+
+impl<T: Signal> fmt::Debug for SignalStream<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SignalStream({})", T::NAME)
+    }
+}
+
+impl<T: Signal> Stream for SignalStream<T> {
+    type Item = T;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let value = std::task::ready!(Pin::new(&mut self.next).poll(cx));
+        self.next = Recv::new(None);
+        Poll::Ready(Some(value))
     }
 }

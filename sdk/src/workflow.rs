@@ -1,9 +1,5 @@
-//! What a workflow can know of itself, show to others, and keep from being cancelled.
+//! What a workflow can know of itself, and show to others.
 
-use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use everpulse_protocol::{Payload, RunId, Timestamp, WorkflowId};
@@ -82,84 +78,6 @@ pub fn state_name<T: ?Sized>() -> &'static str {
     let name = std::any::type_name::<T>();
     let name = name.split('<').next().unwrap_or(name);
     name.rsplit("::").next().unwrap_or(name)
-}
-
-/// Keeps a part of a workflow from being cancelled: its activities and steps run to their end.
-///
-/// What is called inside, or started inside, goes on when the run is asked to cancel; so compensation
-/// stands in a shield. The run is not closed before every shield that was begun has ended.
-///
-/// ```
-/// # use everpulse_sdk as everpulse;
-/// # #[everpulse::activity(crate = everpulse)]
-/// # async fn charge(order: String) -> Result<(), everpulse::Error> { Ok(()) }
-/// # #[everpulse::activity(crate = everpulse)]
-/// # async fn refund(order: String) -> Result<(), everpulse::Error> { Ok(()) }
-/// #[everpulse::workflow(crate = everpulse)]
-/// async fn checkout(order: String) -> Result<(), everpulse::Error> {
-///     if let Err(failure) = charge(order.clone()).await {
-///         everpulse::shielded(refund(order)).await?;
-///         return Err(failure.into());
-///     }
-///     Ok(())
-/// }
-/// ```
-pub fn shielded<F: IntoFuture>(future: F) -> Shielded<F::IntoFuture> {
-    Shielded { future: Box::pin(future.into_future()), run: None, ended: false }
-}
-
-/// A future that a cancellation does not reach.
-#[must_use = "nothing is done until it is awaited"]
-pub struct Shielded<F> {
-    future: Pin<Box<F>>,
-    run: Option<u64>,
-    ended: bool,
-}
-
-impl<F> fmt::Debug for Shielded<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shielded").field("ended", &self.ended).finish_non_exhaustive()
-    }
-}
-
-impl<F: Future> Future for Shielded<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let core = Core::current("`shielded` was awaited", "elsewhere await the future itself");
-        if self.run.is_none() {
-            self.run = Some(core.id);
-            core.shield_begun();
-        }
-        let result = {
-            core.shield_entered();
-            let _left = Leave(&core);
-            self.future.as_mut().poll(cx)
-        };
-        if result.is_ready() && !std::mem::replace(&mut self.ended, true) {
-            core.shield_ended();
-        }
-        result
-    }
-}
-
-/// Leaves the shield even if what is inside panics.
-struct Leave<'a>(&'a Core);
-
-impl Drop for Leave<'_> {
-    fn drop(&mut self) {
-        self.0.shield_left();
-    }
-}
-
-impl<F> Drop for Shielded<F> {
-    fn drop(&mut self) {
-        if let (Some(run), false) = (self.run, self.ended)
-            && let Some(core) = Core::find_id(run)
-        {
-            core.shield_ended();
-        }
-    }
 }
 
 fn system_time(time: Timestamp) -> SystemTime {

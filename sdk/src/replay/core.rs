@@ -17,6 +17,7 @@ use everpulse_protocol::{Payload, Timestamp};
 use rand_chacha::ChaCha8Rng;
 
 use super::{Command, RunInfo, Settlement};
+use crate::cancellation::CancelWait;
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
@@ -52,6 +53,8 @@ struct State {
     signals: HashMap<String, Inbox>,
     next_waiter: u64,
     cancelled: bool,
+    /// Who waits to be told that the run is asked to cancel.
+    cancel_waiters: BTreeMap<u64, (CancelWait, Waker)>,
     /// How many shields the poll that is going on is inside of.
     shield_depth: u32,
     /// How many shields were begun and have not ended.
@@ -75,8 +78,25 @@ enum SlotState {
 /// The signals of one name.
 #[derive(Default)]
 struct Inbox {
-    values: VecDeque<Payload>,
-    waiters: VecDeque<(u64, Waker)>,
+    /// Numbered as they came.
+    values: VecDeque<(u64, Payload)>,
+    came: u64,
+    waiters: VecDeque<Waiter>,
+}
+
+/// Who stands in line for a signal.
+struct Waiter {
+    id: u64,
+    /// It takes only what it likes, from anywhere in the queue; the others take what comes first, one after another.
+    choosy: bool,
+    waker: Waker,
+}
+
+impl Inbox {
+    /// The first in line of those that take what comes first.
+    fn first(&self) -> Option<&Waiter> {
+        self.waiters.iter().find(|waiter| !waiter.choosy)
+    }
 }
 
 impl Core {
@@ -92,6 +112,7 @@ impl Core {
             signals: HashMap::new(),
             next_waiter: 0,
             cancelled: false,
+            cancel_waiters: BTreeMap::new(),
             shield_depth: 0,
             shields: 0,
             fatal: None,
@@ -148,15 +169,15 @@ impl Core {
     }
 
     pub(crate) fn signal(&self, name: String, value: Payload) {
-        let waker = {
+        let wakers: Vec<Waker> = {
             let mut state = self.state.borrow_mut();
             let inbox = state.signals.entry(name).or_default();
-            inbox.values.push_back(value);
-            inbox.waiters.front().map(|(_, waker)| waker.clone())
+            inbox.values.push_back((inbox.came, value));
+            inbox.came += 1;
+            let choosy = inbox.waiters.iter().filter(|waiter| waiter.choosy);
+            choosy.chain(inbox.first()).map(|waiter| waiter.waker.clone()).collect()
         };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// From now on every activity and step outside a shield ends as cancelled, those that wait at once.
@@ -176,6 +197,7 @@ impl Core {
                 slot.state = SlotState::Settled(Settlement::Cancelled);
                 state.commands.push(Command::Cancel { no });
             }
+            wakers.extend(state.cancel_waiters.values().map(|(_, waker)| waker.clone()));
         }
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -193,6 +215,7 @@ impl Core {
         let state = self.state.borrow();
         state.slots.values().any(|slot| matches!(slot.state, SlotState::Waiting(Some(_))))
             || state.signals.values().any(|inbox| !inbox.waiters.is_empty())
+            || state.cancel_waiters.values().any(|(kind, _)| *kind == CancelWait::Request)
     }
 
     pub(crate) fn take_commands(&self) -> Vec<Command> {
@@ -274,37 +297,45 @@ impl Core {
     }
 
     /// Stands in line for a signal.
-    pub(crate) fn line_up(&self, name: &str, waker: &Waker) -> u64 {
+    pub(crate) fn line_up(&self, name: &str, choosy: bool, waker: &Waker) -> u64 {
         let state = &mut *self.state.borrow_mut();
-        let waiter = state.next_waiter;
+        let id = state.next_waiter;
         state.next_waiter += 1;
-        state.signals.entry(name.to_owned()).or_default().waiters.push_back((waiter, waker.clone()));
-        waiter
+        let waiter = Waiter { id, choosy, waker: waker.clone() };
+        state.signals.entry(name.to_owned()).or_default().waiters.push_back(waiter);
+        id
     }
 
-    /// The signal at the head, if there is one and the waiter's turn has come. It stays where it is.
-    pub(crate) fn peek_signal(&self, name: &str, waiter: u64, waker: &Waker) -> Option<Payload> {
-        let state = &mut *self.state.borrow_mut();
-        let inbox = state.signals.get_mut(name)?;
-        if inbox.waiters.front().is_some_and(|(front, _)| *front == waiter) && !inbox.values.is_empty() {
-            return inbox.values.front().cloned();
+    /// The first signal from a number on that this waiter may look at now, with its number. It stays where it is.
+    pub(crate) fn peek_signal(&self, name: &str, waiter: u64, from: u64, waker: &Waker) -> Option<(u64, Payload)> {
+        let forgotten;
+        {
+            let state = &mut *self.state.borrow_mut();
+            let inbox = state.signals.get_mut(name)?;
+            let first = inbox.first().map(|first| first.id);
+            let place = inbox.waiters.iter_mut().find(|other| other.id == waiter)?;
+            if (place.choosy || first == Some(waiter))
+                && let Some(found) = inbox.values.iter().find(|(number, _)| *number >= from)
+            {
+                return Some(found.clone());
+            }
+            forgotten = std::mem::replace(&mut place.waker, waker.clone());
         }
-        let place = inbox.waiters.iter_mut().find(|(other, _)| *other == waiter)?;
-        place.1.clone_from(waker);
+        drop(forgotten);
         None
     }
 
-    /// Leaves the line, with the signal at the head if it was handed out.
-    pub(crate) fn leave_line(&self, name: &str, waiter: u64, taken: bool) {
+    /// Leaves the line, with the signal of that number if it was handed out.
+    pub(crate) fn leave_line(&self, name: &str, waiter: u64, taken: Option<u64>) {
         let next = {
             let state = &mut *self.state.borrow_mut();
             let Some(inbox) = state.signals.get_mut(name) else { return };
-            if taken {
-                inbox.values.pop_front();
+            if let Some(taken) = taken {
+                inbox.values.retain(|(number, _)| *number != taken);
             }
-            inbox.waiters.retain(|(other, _)| *other != waiter);
+            inbox.waiters.retain(|other| other.id != waiter);
             // What is left is for the next in line, who may have been looked at before us.
-            inbox.waiters.front().filter(|_| !inbox.values.is_empty()).map(|(_, waker)| waker.clone())
+            inbox.first().filter(|_| !inbox.values.is_empty()).map(|first| first.waker.clone())
         };
         if let Some(next) = next {
             next.wake();
@@ -321,7 +352,36 @@ impl Core {
     }
 
     pub(crate) fn shield_ended(&self) {
-        self.state.borrow_mut().shields -= 1;
+        let wakers: Vec<Waker> = {
+            let state = &mut *self.state.borrow_mut();
+            state.shields -= 1;
+            let told = state.cancelled && state.shields == 0;
+            state.cancel_waiters.values().filter(|_| told).map(|(_, waker)| waker.clone()).collect()
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// None: it is so. Else the number under which the waker is kept.
+    pub(crate) fn wait_for_cancel(&self, kind: CancelWait, waiter: Option<u64>, waker: &Waker) -> Option<u64> {
+        let (waiter, forgotten) = {
+            let state = &mut *self.state.borrow_mut();
+            if state.cancelled && (kind == CancelWait::Request || state.shields == 0) {
+                (None, waiter.and_then(|waiter| state.cancel_waiters.remove(&waiter)))
+            } else {
+                let waiter = waiter.unwrap_or_else(|| {
+                    state.next_waiter += 1;
+                    state.next_waiter - 1
+                });
+                (Some(waiter), state.cancel_waiters.insert(waiter, (kind, waker.clone())))
+            }
+        };
+        drop(forgotten);
+        waiter
+    }
+
+    pub(crate) fn forget_cancel_waiter(&self, waiter: u64) {
+        let forgotten = self.state.borrow_mut().cancel_waiters.remove(&waiter);
+        drop(forgotten);
     }
 
     pub(crate) fn shield_entered(&self) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use everpulse::replay::{Input, TurnState};
-use everpulse::{Error, Failure, activity, join, shielded, signal, sleep, step, workflow};
+use everpulse::{Error, Failure, activity, cancelled, join, select, shielded, signal, sleep, step, workflow};
 use everpulse_protocol::FailureKind;
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::history::{Close, CloseStatus};
@@ -148,4 +148,42 @@ fn what_was_started_in_a_shield_goes_on_outside_of_it() {
     assert_eq!(run.start(), ["0 activity charge", "1 activity charge", "2 activity refund", "waiting"]);
     // The handle from the shield is awaited outside of one: the run is not kept open for it.
     assert_eq!(run.cancel(), ["cancel 0", "cancel 1", "cancelled: no longer wanted"]);
+}
+
+#[workflow]
+async fn says_goodbye(order: String) -> Result<(), Error> {
+    select! {
+        () = cancelled() => shielded(refund(order)).await?,
+        charged = charge(order.clone()) => { charged?; }
+    }
+    Ok(())
+}
+
+#[test]
+fn who_waits_for_the_request_hears_of_it_once() {
+    let mut asked = run(says_goodbye("o-1".into()));
+    assert_eq!(asked.start(), ["0 activity charge", "waiting"]);
+    assert_eq!(asked.cancel(), ["cancel 0", "1 activity refund", "waiting"]);
+    assert_eq!(asked.done(1, ()), ["completed with 1 bytes"], "it came to its result");
+
+    let mut done = run(says_goodbye("o-1".into()));
+    done.start();
+    assert_eq!(done.done(0, 1), ["completed with 1 bytes"]);
+}
+
+#[workflow]
+async fn until_cancelled(order: String) -> Result<(), Error> {
+    cancelled().await;
+    cancelled().await;
+    shielded(refund(order)).await?;
+    sleep(Duration::from_secs(1)).await;
+    Ok(())
+}
+
+#[test]
+fn a_run_may_wait_for_nothing_but_the_request() {
+    let mut run = run(until_cancelled("o-1".into()));
+    assert_eq!(run.start(), ["waiting"]);
+    assert_eq!(run.cancel(), ["0 activity refund", "waiting"]);
+    assert_eq!(run.done(0, ()), ["1 timer 2000", "cancelled: no longer wanted"]);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use everpulse::replay::Input;
 use everpulse::{Signal, join, select, signal, sleep, workflow};
 use everpulse_protocol::Payload;
+use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
 use crate::harness::{run, value};
@@ -130,4 +131,53 @@ fn signals_of_names_that_nobody_waits_for_change_nothing() {
     run.start();
     let strange = Input::Signal { name: "strange".into(), value: Payload::encode(&1).unwrap() };
     assert_eq!(run.apply(strange), ["waiting"]);
+}
+
+#[workflow]
+async fn each_its_own() -> (u32, u32, u32) {
+    let own = |n| signal::<Item>().recv_where(move |item| item.0 % 10 == n);
+    let (one, two) = join!(own(1), own(2));
+    (one.0, two.0, signal::<Item>().recv().await.0)
+}
+
+#[test]
+fn who_is_choosy_takes_what_fits_and_leaves_the_rest() {
+    let mut run = run(each_its_own());
+    run.start();
+    assert_eq!(run.signal(&Item(3)), ["waiting"]);
+    assert_eq!(run.signal(&Item(12)), ["waiting"]);
+    assert_eq!(run.signal(&Item(2)), ["waiting"], "the second is served already");
+    let turn = run.turn(Input::Signal { name: Item::NAME.into(), value: Payload::encode(&Item(21)).unwrap() });
+    assert_eq!(value::<(u32, u32, u32)>(&turn), (21, 12, 3), "and what nobody wanted is still first");
+}
+
+#[workflow]
+async fn choosy_beside_others() -> (u32, u32) {
+    let (first, seven) = join!(signal::<Item>().recv(), signal::<Item>().recv_where(|item| item.0 == 7));
+    (first.0, seven.0)
+}
+
+#[test]
+fn who_is_choosy_is_in_nobody_s_way() {
+    let mut run = run(choosy_beside_others());
+    run.start();
+    assert_eq!(run.signal(&Item(7)), ["waiting"], "whoever is polled first takes it");
+    let turn = run.turn(Input::Signal { name: Item::NAME.into(), value: Payload::encode(&Item(7)).unwrap() });
+    assert_eq!(value::<(u32, u32)>(&turn), (7, 7));
+}
+
+#[workflow]
+async fn sums() -> u32 {
+    let items = signal::<Item>().stream();
+    items.take(3).fold(0, async |sum, item| sum + item.0).await
+}
+
+#[test]
+fn a_stream_gives_one_after_another() {
+    let mut run = run(sums());
+    run.signal(&Item(1));
+    run.start();
+    run.signal(&Item(2));
+    let turn = run.turn(Input::Signal { name: Item::NAME.into(), value: Payload::encode(&Item(3)).unwrap() });
+    assert_eq!(value::<u32>(&turn), 6);
 }
