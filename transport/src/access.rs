@@ -10,6 +10,7 @@ use std::sync::Arc;
 use pulsar::authentication::Authentication;
 use pulsar::error::AuthenticationError;
 
+use crate::oauth2::{Grant, Source};
 use crate::tls::Tls;
 use crate::tunnel::{self, Tunnel};
 use crate::{Error, ErrorKind};
@@ -17,8 +18,10 @@ use crate::{Error, ErrorKind};
 /// What a connection needs beside the endpoint.
 #[derive(Clone, Debug)]
 pub(crate) struct Access {
-    pub token: Token,
+    token: Token,
     pub tls: Tls,
+    /// Shared by all connections, so that one token does for all.
+    issued: Option<Arc<Source>>,
 }
 
 /// A secret, or where it is. Only its kind is ever printed.
@@ -27,6 +30,7 @@ pub(crate) enum Token {
     None,
     Value(String),
     File(PathBuf),
+    Issued(Grant),
 }
 
 /// What is said at a handshake.
@@ -37,10 +41,18 @@ pub(crate) struct Shown {
 }
 
 impl Access {
+    pub fn new(token: Token, tls: Tls) -> Self {
+        let issued = match &token {
+            Token::Issued(grant) => Some(Arc::new(Source::new(grant.clone(), &tls))),
+            Token::None | Token::Value(_) | Token::File(_) => None,
+        };
+        Access { token, tls, issued }
+    }
+
     /// What we show the broker now; nothing if there is nothing to show.
     ///
     /// # Errors
-    /// [`ErrorKind::Unauthorized`] when it cannot be read, with where it should be.
+    /// [`ErrorKind::Unauthorized`] when it cannot be read, with where it should be; what an issuer's failure is otherwise.
     pub async fn shown(&self) -> Result<Option<Shown>, Error> {
         Ok(match self.token().await? {
             Some(token) => Some(Shown { method: "token", data: token.into_bytes() }),
@@ -55,8 +67,11 @@ impl Access {
     /// # Errors
     /// As [`Access::shown`].
     pub async fn token(&self) -> Result<Option<String>, Error> {
+        if let Some(source) = &self.issued {
+            return source.token().await.map(Some);
+        }
         match &self.token {
-            Token::None => Ok(None),
+            Token::None | Token::Issued(_) => Ok(None),
             Token::Value(token) => Ok(Some(token.trim().to_owned())),
             // A small file, and of this machine.
             Token::File(file) => match std::fs::read_to_string(file) {
@@ -66,6 +81,13 @@ impl Access {
                     Err(Error::new(ErrorKind::Unauthorized, message))
                 }
             },
+        }
+    }
+
+    /// The broker does not take what was shown: an issued token is asked for anew.
+    pub async fn forget(&self) {
+        if let Some(source) = &self.issued {
+            source.forget().await;
         }
     }
 
@@ -82,6 +104,8 @@ impl fmt::Debug for Token {
             Token::None => f.write_str("None"),
             Token::Value(_) => f.write_str("Value(***)"),
             Token::File(file) => f.debug_tuple("File").field(file).finish(),
+            // Names and places; the secret is in the key file.
+            Token::Issued(grant) => f.debug_tuple("Issued").field(grant).finish(),
         }
     }
 }

@@ -8,9 +8,14 @@ use std::str::FromStr;
 use url::Url;
 
 use crate::access::Token;
+use crate::oauth2::Grant;
 use crate::tls::{Identity, Tls};
 use crate::{Error, ErrorKind};
 
+/// In the order that `grant` takes them.
+const OAUTH2_PARAMETERS: [&str; 4] = ["oauth2_key_file", "oauth2_issuer", "oauth2_audience", "oauth2_scope"];
+const OAUTH2_VARIABLES: [&str; 4] =
+    ["EVERPULSE_OAUTH2_KEY_FILE", "EVERPULSE_OAUTH2_ISSUER", "EVERPULSE_OAUTH2_AUDIENCE", "EVERPULSE_OAUTH2_SCOPE"];
 const SECURE: &str = "pulsar+ssl://";
 const TENANT: &str = "public";
 const NAMESPACE: &str = "everpulse";
@@ -20,7 +25,9 @@ const NAMESPACE: &str = "everpulse";
 /// Written as `embedded:DIR[?mode=relaxed]` or `pulsar[+ssl]://HOST:PORT[/TENANT/NAMESPACE][?admin=URL]`. Both take
 /// `shards=N` and `inbox_partitions=N` (used when the application is set up, checked afterwards); `pulsar` takes
 /// `tls_ca=FILE`, certificates in PEM that are trusted beside the public ones, and `tls_cert=FILE` and `tls_key=FILE`, a
-/// certificate of ours in PEM, which tells the broker who we are. A token is never part of the text.
+/// certificate of ours in PEM, which tells the broker who we are; or `oauth2_key_file=FILE`, with `oauth2_issuer=URL`,
+/// `oauth2_audience=..` and `oauth2_scope=..` as needed, to have tokens given by an issuer (client credentials, with the
+/// key file of Pulsar's clients). No secret is ever part of the text.
 ///
 /// ```
 /// use everpulse_transport::Address;
@@ -58,8 +65,9 @@ impl Address {
 
     /// The address in `explicit`, else in `EVERPULSE_URL`, else the embedded broker in this user's data directory.
     ///
-    /// `EVERPULSE_TOKEN`, `EVERPULSE_TOKEN_FILE`, `EVERPULSE_ADMIN_URL`, `EVERPULSE_TLS_CA`, `EVERPULSE_TLS_CERT` and
-    /// `EVERPULSE_TLS_KEY` add to it what it does not say itself.
+    /// `EVERPULSE_TOKEN`, `EVERPULSE_TOKEN_FILE`, `EVERPULSE_ADMIN_URL`, `EVERPULSE_TLS_CA`, `EVERPULSE_TLS_CERT`,
+    /// `EVERPULSE_TLS_KEY`, and `EVERPULSE_OAUTH2_KEY_FILE`, `_ISSUER`, `_AUDIENCE` and `_SCOPE` add to it what it does not
+    /// say itself.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`], naming the variable, when an address cannot be read.
@@ -80,11 +88,24 @@ impl Address {
                 Address::embedded(data.join("everpulse"))
             }
         };
-        if let Some(token) = variable("EVERPULSE_TOKEN") {
-            address = address.with_token(token);
-        } else if let Some(file) = variable("EVERPULSE_TOKEN_FILE") {
-            address = address.with_token_file(file);
-        }
+        let token = match (variable("EVERPULSE_TOKEN"), variable("EVERPULSE_TOKEN_FILE")) {
+            (Some(token), _) => Token::Value(token),
+            (None, Some(file)) => Token::File(file.into()),
+            (None, None) => Token::None,
+        };
+        let grant = grant(OAUTH2_VARIABLES, OAUTH2_VARIABLES.map(&variable))?;
+        address.token = match (address.token, token, grant) {
+            (said @ Token::Issued(_), _, _) => said,
+            (_, Token::None, Some(grant)) if matches!(address.place, Place::Pulsar { .. }) => Token::Issued(grant),
+            (_, Token::None, _) => Token::None,
+            (_, token, None) => token,
+            (_, _, Some(_)) => {
+                return Err(invalid(
+                    "a token is set (EVERPULSE_TOKEN or EVERPULSE_TOKEN_FILE), and EVERPULSE_OAUTH2_KEY_FILE \
+                                    is, too; set one of them",
+                ));
+            }
+        };
         if let Place::Pulsar { admin_url: admin_url @ None, .. } = &mut address.place
             && let Some(text) = variable("EVERPULSE_ADMIN_URL")
         {
@@ -245,6 +266,7 @@ fn parse_pulsar(text: &str) -> Result<Address, Error> {
         }
     }
     let (mut certificate, mut key) = (None, None);
+    let mut asked: [Option<String>; 4] = Default::default();
     for (name, value) in parsed.query_pairs() {
         let Place::Pulsar { admin_url, tls, .. } = &mut address.place else { continue };
         if matches!(&*name, "tls_cert" | "tls_key") && parsed.scheme() == "pulsar" {
@@ -253,16 +275,24 @@ fn parse_pulsar(text: &str) -> Result<Address, Error> {
         match &*name {
             "admin" => *admin_url = Some(check_admin_url("admin", &value)?),
             "tls_ca" => tls.ca = Some(PathBuf::from(&*value)),
+            name if OAUTH2_PARAMETERS.contains(&name) => {
+                let place = OAUTH2_PARAMETERS.iter().position(|known| *known == name);
+                asked[place.expect("it is one of them")] = Some(value.into_owned());
+            }
             "tls_cert" => certificate = Some(value.into_owned()),
             "tls_key" => key = Some(value.into_owned()),
             _ => {
-                let known = "admin, tls_ca, tls_cert, tls_key, shards and inbox_partitions";
+                let known = "admin, tls_ca, tls_cert, tls_key, oauth2_key_file, oauth2_issuer, oauth2_audience, \
+                             oauth2_scope, shards and inbox_partitions";
                 common_parameter(&mut address, &shown, &name, &value, known)?;
             }
         }
     }
     if let Place::Pulsar { tls, .. } = &mut address.place {
         tls.identity = identity(["tls_cert", "tls_key"], certificate, key)?;
+    }
+    if let Some(grant) = grant(OAUTH2_PARAMETERS, asked)? {
+        address.token = Token::Issued(grant);
     }
     Ok(address)
 }
@@ -290,14 +320,32 @@ fn identity(names: [&str; 2], certificate: Option<String>, key: Option<String>) 
     }
 }
 
+/// What an issuer of tokens is asked for, if there is one: in the order of the names.
+fn grant(names: [&str; 4], [key_file, issuer, audience, scope]: [Option<String>; 4]) -> Result<Option<Grant>, Error> {
+    if let Some(issuer) = &issuer {
+        check_http_url(names[1], issuer, "https://issuer.example.com")?;
+    }
+    match key_file {
+        Some(key_file) => Ok(Some(Grant { key_file: key_file.into(), issuer, audience, scope })),
+        None if issuer.is_none() && audience.is_none() && scope.is_none() => Ok(None),
+        None => {
+            Err(invalid(format!("{} is not set, and another of {} is: they need it", names[0], names[1..].join(", "))))
+        }
+    }
+}
+
 fn check_admin_url(what: &str, text: &str) -> Result<String, Error> {
+    check_http_url(what, text, "http://127.0.0.1:8080")
+}
+
+fn check_http_url(what: &str, text: &str, example: &str) -> Result<String, Error> {
     let parsed = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     if parsed.as_ref().is_some_and(|url| !url.username().is_empty() || url.password().is_some()) {
         // Not echoed: it holds a secret.
         return Err(invalid(format!("{what} holds a user or a password; a token goes into EVERPULSE_TOKEN")));
     }
     if parsed.is_none() {
-        return Err(invalid(format!("{what} is {}; write for example http://127.0.0.1:8080", shown(text))));
+        return Err(invalid(format!("{what} is {}; write for example {example}", shown(text))));
     }
     Ok(text.trim_end_matches('/').to_owned())
 }
@@ -350,6 +398,13 @@ impl fmt::Display for Address {
                 }
             }
         }
+        if let Token::Issued(grant) = &self.token {
+            parameters.push(format!("oauth2_key_file={}", quoted(&grant.key_file.to_string_lossy())));
+            let rest = [&grant.issuer, &grant.audience, &grant.scope];
+            for (name, value) in OAUTH2_PARAMETERS[1..].iter().zip(rest) {
+                parameters.extend(value.iter().map(|value| format!("{name}={}", quoted(value))));
+            }
+        }
         parameters.extend(self.shards.iter().map(|count| format!("shards={count}")));
         parameters.extend(self.inbox_partitions.iter().map(|count| format!("inbox_partitions={count}")));
         for (index, parameter) in parameters.iter().enumerate() {
@@ -367,109 +422,4 @@ fn quoted(value: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_read_and_written_back() {
-        let check = |text: &str, written: &str| {
-            let address: Address = text.parse().expect(text);
-            assert_eq!(address.to_string(), written);
-            assert_eq!(written.parse::<Address>().expect(written), address);
-        };
-        check("embedded:./data", "embedded:./data");
-        check("embedded:/a b/c?mode=relaxed&shards=4", "embedded:/a b/c?mode=relaxed&shards=4");
-        check("pulsar://h", "pulsar://h:6650/public/everpulse");
-        check("pulsar+ssl://h", "pulsar+ssl://h:6651/public/everpulse");
-        check("pulsar://[::1]:7000/t/n", "pulsar://[::1]:7000/t/n");
-        check("embedded:d ?", "embedded:d");
-        check("pulsar+ssl://h:1/t/n?tls_ca=/a%26b%20c/ca.pem", "pulsar+ssl://h:1/t/n?tls_ca=/a%26b+c/ca.pem");
-        check("pulsar+ssl://h:1/t/n?tls_key=k&tls_cert=/c", "pulsar+ssl://h:1/t/n?tls_cert=/c&tls_key=k");
-        check(
-            "pulsar://h:1/t/n?admin=http://h:2/&shards=64&inbox_partitions=8",
-            "pulsar://h:1/t/n?admin=http://h:2&shards=64&inbox_partitions=8",
-        );
-    }
-
-    #[test]
-    fn bad_addresses_are_refused_with_the_reason_and_an_example() {
-        let check = |text: &str, expect: &[&str]| {
-            let error = text.parse::<Address>().expect_err(text);
-            assert_eq!(error.kind(), ErrorKind::Invalid);
-            for part in expect {
-                assert!(error.to_string().contains(part), "{text}: {error}");
-            }
-        };
-        check("", &["starts with neither", "pulsar://127.0.0.1:6650/public/everpulse", "embedded:./data"]);
-        check("http://h:8080", &["starts with neither"]);
-        check("embedded:", &["no directory", "embedded:./data"]);
-        check("embedded:d?mode=fast", &["mode=fast", "durable or relaxed"]);
-        check("pulsar://", &["no host"]);
-        check("pulsar://h:99999", &["port", "for example"]);
-        check("pulsar://a,b:6650", &["several hosts"]);
-        check("pulsar://h:1/only", &["one name", "TENANT/NAMESPACE"]);
-        check("pulsar://h:1/t/n/x", &["several names"]);
-        check("pulsar://h:1/t/n%20n", &["namespace", "characters"]);
-        check("pulsar://h:1?admin=h:8080", &["admin", "http://127.0.0.1:8080"]);
-        check("pulsar+ssl://h:1?tls_cert=/c", &["tls_cert is set", "tls_key is not"]);
-        check("pulsar+ssl://h:1?tls_key=/k", &["tls_key is set", "tls_cert is not"]);
-        check("pulsar://h:1?tls_cert=/c", &["tls_cert", "no TLS", "pulsar+ssl://"]);
-        check("pulsar://h:1?shards=0", &["shards=0", "1 to 1024"]);
-        check("pulsar://h:1?shard=3", &["\"shard\"", "known are"]);
-    }
-
-    #[test]
-    fn a_secret_is_neither_echoed_nor_printed() {
-        let error = "pulsar://user:s3cret@h:1".parse::<Address>().expect_err("holds a password");
-        assert!(!error.to_string().contains("s3cret") && !format!("{error:?}").contains("s3cret"));
-        for text in [
-            "http://user:s3cret@h:1",
-            "pulsar://user:s3cret@h:99999",
-            "pulsar://s3cret@h/only",
-            "pulsar://h:1?token=s3cret",
-            "pulsar://h:1/only?token=s3cret",
-            "pulsar://h:1?admin=http://user:s3cret@h:2",
-            "pulsar://h:1?admin=ftp://user:s3cret@h:2",
-            "embedded:d?token=s3cret",
-        ] {
-            let error = text.parse::<Address>().expect_err(text);
-            assert!(!error.to_string().contains("s3cret") && !format!("{error:?}").contains("s3cret"), "{error}");
-        }
-        let address = Address::embedded("d").with_token("s3cret");
-        assert!(!address.to_string().contains("s3cret") && !format!("{address:?}").contains("s3cret"));
-    }
-
-    #[test]
-    fn what_is_said_explicitly_beats_the_environment() {
-        let ca = |name: &str| (name == "EVERPULSE_TLS_CA").then(|| "/env.pem".to_owned());
-        let text = |explicit| Address::from_variables(Some(explicit), ca).map(|address| address.to_string());
-        assert_eq!(text("pulsar+ssl://h").expect("good"), "pulsar+ssl://h:6651/public/everpulse?tls_ca=/env.pem");
-        let own = "pulsar+ssl://h:1/t/n?tls_ca=/own.pem";
-        assert_eq!(text(own).expect("good"), own);
-        assert_eq!(text("embedded:d").expect("good"), "embedded:d");
-
-        let own = |name: &str| name.strip_prefix("EVERPULSE_TLS_").map(|name| format!("/{}", name.to_lowercase()));
-        let address = Address::from_variables(Some("pulsar+ssl://h:1/t/n"), own).expect("good");
-        assert_eq!(address.to_string(), "pulsar+ssl://h:1/t/n?tls_ca=/ca&tls_cert=/cert&tls_key=/key");
-        let half = |name: &str| (name == "EVERPULSE_TLS_KEY").then(|| "/key".to_owned());
-        let error = Address::from_variables(Some("pulsar+ssl://h"), half).expect_err("half of it");
-        assert!(error.to_string().contains("EVERPULSE_TLS_CERT is not"), "{error}");
-
-        let variables = |name: &str| match name {
-            "EVERPULSE_URL" => Some("pulsar://env:1".to_owned()),
-            "EVERPULSE_ADMIN_URL" => Some("http://env:2".to_owned()),
-            "EVERPULSE_TOKEN" => Some("t".to_owned()),
-            _ => None,
-        };
-        let text = |explicit| Address::from_variables(explicit, variables).map(|address| address.to_string());
-        assert_eq!(text(None).expect("good"), "pulsar://env:1/public/everpulse?admin=http://env:2");
-        assert_eq!(
-            text(Some("pulsar://me:1?admin=http://me:2")).expect("good"),
-            "pulsar://me:1/public/everpulse?admin=http://me:2"
-        );
-        let address = Address::from_variables(None, variables).expect("good");
-        assert_eq!(address.token, Token::Value("t".to_owned()));
-        let error = Address::from_variables(None, |_| Some("x".to_owned())).expect_err("bad");
-        assert!(error.to_string().starts_with("EVERPULSE_URL: "), "{error}");
-    }
-}
+mod tests;

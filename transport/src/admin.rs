@@ -100,11 +100,16 @@ impl Admin {
         match status {
             StatusCode::NOT_FOUND => Ok(Answer::Missing),
             StatusCode::CONFLICT => Ok(Answer::Exists),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => failed(
-                ErrorKind::Unauthorized,
-                "; is the token or the certificate right (EVERPULSE_TOKEN, EVERPULSE_TOKEN_FILE, EVERPULSE_TLS_CERT), and \
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                if status == StatusCode::UNAUTHORIZED {
+                    self.access.forget().await;
+                }
+                failed(
+                    ErrorKind::Unauthorized,
+                    "; is the token or the certificate right (EVERPULSE_TOKEN, EVERPULSE_TOKEN_FILE, EVERPULSE_TLS_CERT), and \
                  may its role administer this namespace?",
-            ),
+                )
+            }
             // Two create the same subscription at the same moment.
             StatusCode::PRECONDITION_FAILED if reason.contains("Busy") => failed(ErrorKind::Unreachable, ""),
             // Apache Pulsar, when a subscription is to be made of a partition that there is not.
@@ -147,7 +152,7 @@ pub(crate) fn at(topic: &str, position: Position) -> Value {
     json!({"ledgerId": position.ledger, "entryId": position.entry, "partitionIndex": partition})
 }
 
-fn is_loopback(url: &str) -> bool {
+pub(crate) fn is_loopback(url: &str) -> bool {
     Url::parse(url).is_ok_and(|url| match url.host() {
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
         Some(url::Host::Ipv6(address)) => address.is_loopback(),
@@ -157,7 +162,7 @@ fn is_loopback(url: &str) -> bool {
 }
 
 /// The last cause: reqwest's own message only says which URL failed.
-fn innermost(error: &dyn std::error::Error) -> String {
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;

@@ -73,9 +73,12 @@ async fn handshake(
             ErrorKind::Unauthorized,
             match method {
                 Some("tls") => "; the certificate (tls_cert or EVERPULSE_TLS_CERT) is not accepted there",
-                Some(_) => "; the token (EVERPULSE_TOKEN or EVERPULSE_TOKEN_FILE) is not accepted there",
+                Some(_) => {
+                    "; the token (EVERPULSE_TOKEN or EVERPULSE_TOKEN_FILE, or the one that EVERPULSE_OAUTH2_KEY_FILE gives) \
+                     is not accepted there"
+                }
                 None => {
-                    "; it wants a token (set EVERPULSE_TOKEN or EVERPULSE_TOKEN_FILE) or a certificate of ours (set \
+                    "; it wants a token (set EVERPULSE_TOKEN, EVERPULSE_TOKEN_FILE or EVERPULSE_OAUTH2_KEY_FILE) or a certificate of ours (set \
                      EVERPULSE_TLS_CERT and EVERPULSE_TLS_KEY)"
                 }
             },

@@ -9,7 +9,7 @@
 //!                         ├─► Consumer ──► Acker                 one to produce, one to consume
 //!                         ├─► Reader                    feed.rs: a subscription that never ends
 //!                         └─► set_up, last_position     admin.rs: a small HTTP client
-//!                                                       access.rs, tls.rs, tunnel.rs: who we are to the broker
+//!                                                       access.rs, oauth2.rs, tls.rs, tunnel.rs: who we are to the broker
 //! ```
 //!
 //! What nobody can promise here: deliveries come late and twice, an ack is a hint, and a missing receipt proves
@@ -41,6 +41,7 @@ mod reader;
 mod set_up;
 
 mod access;
+mod oauth2;
 mod tls;
 mod tunnel;
 

@@ -234,14 +234,18 @@ async fn connect(role: Role, endpoint: &Endpoint, access: &Access) -> Result<Cra
     if let Some(ca) = &access.tls.ca {
         builder = builder.with_certificate_chain(read_file("certificates", ca)?);
     }
-    match call(&attempt, builder.build()).await {
+    let connected = match call(&attempt, builder.build()).await {
         Ok(pulsar) => Ok(pulsar),
         Err(error) if error.kind() == ErrorKind::Unreachable => {
             // The crate hides why a broker turned it away; ask once more by hand.
             Err(handshake::diagnose(url, access).await.unwrap_or(error))
         }
         Err(error) => Err(error),
+    };
+    if connected.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unauthorized) {
+        access.forget().await;
     }
+    connected
 }
 
 fn read_file(what: &str, file: &Path) -> Result<Vec<u8>, Error> {

@@ -105,7 +105,7 @@ impl Transport {
         tls: Tls,
         #[cfg(feature = "embedded")] embedded: Option<crate::embedded::Host>,
     ) -> Result<Self, Error> {
-        let access = Access { token: address.token.clone(), tls };
+        let access = Access::new(address.token.clone(), tls);
         let produce = Link::new(Role::Produce, endpoints.clone(), access.clone());
         let consume = Link::new(Role::Consume, endpoints.clone(), access.clone());
         let transport = Transport {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use everpulse_broker::Embedded;
 use everpulse_transport::{Address, ErrorKind, Options, SetUp, Subscription, SubscriptionKind, Transport};
+use support::issuer::{Issuer, granted};
 use support::{LONG, numbered, publisher, soon};
 
 const CANARY: &str = "canary-7f3a";
@@ -91,13 +92,29 @@ async fn a_token_is_in_nothing_that_is_logged_said_or_stored() {
     assert!(metrics.contains("# TYPE"), "{metrics}");
     said.push(metrics);
 
+    // One that an issuer gives, and what we show the issuer for it.
+    let issuer = Issuer::start(|| granted(CANARY, 3600)).await;
+    let keys = tempfile::tempdir().expect("a temporary directory");
+    let key_file = issuer.key_file(keys.path());
+    let issued: Address = format!("{address}&oauth2_key_file={}", key_file.display()).parse().expect("a good address");
+    said.push(format!("{issued} {issued:?}"));
+    let by_issuer =
+        Transport::connect(&issued, Options::default().connect_timeout(LONG)).await.expect("the token is right");
+    by_issuer.set_up(&SetUp::default()).await.expect("the admin API takes it, too");
+    assert_eq!(issuer.asked().len(), 1);
+    said.push(format!("{by_issuer:?}"));
+    issuer.answers(|| granted(&format!("{CANARY}-wrong"), 3600));
+    let error = soon("an error", Transport::connect(&issued, Options::default())).await.expect_err("it is wrong");
+    assert_eq!(error.kind(), ErrorKind::Unauthorized, "{error}");
+    said.push(format!("{error} {error:?} {:?}", std::error::Error::source(&error)));
+
     // A wrong one is not repeated either.
     let wrong = address.with_token(format!("{CANARY}-wrong"));
     let error = soon("an error", Transport::connect(&wrong, Options::default())).await.expect_err("it is wrong");
     assert_eq!(error.kind(), ErrorKind::Unauthorized, "{error}");
     said.push(format!("{error} {error:?} {:?}", std::error::Error::source(&error)));
 
-    drop((consumer, sender));
+    drop((consumer, sender, by_issuer));
     transport.close().await;
     broker.close().await;
     for text in &said {

@@ -6,10 +6,12 @@
 mod support;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use everpulse_transport::{Address, Error, ErrorKind, Options, Subscription, SubscriptionKind, Transport};
 use support::certificates::{self, Authority};
+use support::issuer::{Issuer, granted, signed};
 use support::{LONG, numbered, publisher, soon};
 
 /// The broker, if this run has one.
@@ -42,11 +44,16 @@ impl Secured {
 
     /// One that does not insist on a certificate.
     fn find_optional() -> Option<Secured> {
-        let required = std::env::var("EVERPULSE_TEST_PULSAR_TLS_CLIENTS").is_ok_and(|clients| clients == "required");
-        if required {
+        let found = Secured::find()?;
+        if found.wants_certificates() {
             eprintln!("NOT RUN: this broker wants a certificate of everybody");
+            return None;
         }
-        Secured::find().filter(|_| !required)
+        Some(found)
+    }
+
+    fn wants_certificates(&self) -> bool {
+        std::env::var("EVERPULSE_TEST_PULSAR_TLS_CLIENTS").is_ok_and(|clients| clients == "required")
     }
 
     fn address(&self, parameters: &str) -> Address {
@@ -218,4 +225,73 @@ async fn a_renewed_certificate_counts_from_the_next_connection() {
 
     certificates::write(dir.path(), "mine", &authority.sign("everpulse", true));
     refused(&secured.address(&parameters), ErrorKind::Unauthorized, &["does not accept our certificate"]).await;
+}
+
+/// The plain port with a token alone, and TLS with a certificate of ours beside it.
+fn ways(secured: &Secured) -> [Address; 2] {
+    let plain = std::env::var("EVERPULSE_TEST_PULSAR_URL").expect("beside the other");
+    let admin = std::env::var("EVERPULSE_TEST_PULSAR_ADMIN_URL").expect("beside the other");
+    let namespace = format!("{}-plain", secured.namespace);
+    let plain = format!("{plain}/public/{namespace}?admin={admin}").parse().expect("a good address");
+    [plain, secured.address(&secured.certified())]
+}
+
+fn issued(address: &Address, key_file: &std::path::Path) -> Address {
+    format!("{address}&oauth2_key_file={}", key_file.display()).parse().expect("a good address")
+}
+
+#[tokio::test]
+async fn an_issuers_token_says_who_we_are() {
+    let Some(secured) = Secured::find() else { return };
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let secret = std::fs::read(secured.dir.join("token.secret")).expect("the broker's");
+    let issuer = Issuer::start({
+        let secret = secret.clone();
+        move || granted(&signed(&secret, "everpulse", Duration::from_secs(3600)), 3600)
+    })
+    .await;
+    let key_file = issuer.key_file(dir.path());
+    for (count, address) in ways(&secured).iter().enumerate() {
+        works(&connect(&issued(address, &key_file)).await.expect("connected")).await;
+        assert_eq!(issuer.asked().len(), count + 1, "one token does for all connections of an application");
+    }
+
+    issuer.answers(move || granted(&signed(b"something else", "everpulse", Duration::from_secs(3600)), 3600));
+    for address in ways(&secured) {
+        let parts = ["turned us away", "EVERPULSE_OAUTH2_KEY_FILE"];
+        refused(&issued(&address, &key_file), ErrorKind::Unauthorized, &parts).await;
+    }
+}
+
+#[tokio::test]
+async fn tokens_that_expire_are_replaced_on_the_way() {
+    let Some(secured) = Secured::find() else { return };
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let secret: Arc<[u8]> = std::fs::read(secured.dir.join("token.secret")).expect("the broker's").into();
+    let life = Duration::from_secs(3);
+    let grant = move || granted(&signed(&secret, "everpulse", life), life.as_secs());
+    let issuer = Issuer::start(grant.clone()).await;
+    let key_file = issuer.key_file(dir.path());
+    let [plain, certified] = ways(&secured);
+    // It takes its time: each of the two brokers of a whole run has one of the two.
+    let address = if secured.wants_certificates() { certified } else { plain };
+    let transport = connect(&issued(&address, &key_file)).await.expect("connected");
+    works(&transport).await;
+    let sender = publisher(&transport, "timers");
+    let subscription = Subscription::new("timers", "another", SubscriptionKind::Shared);
+    let mut consumer = soon("a subscription", transport.subscribe(subscription)).await.expect("subscribed");
+    let mut number = 1000;
+    // The broker asks us again when one has expired; nothing else does here.
+    for _ in 0..3 {
+        soon("another token", issuer.is_asked(1)).await;
+        soon("a receipt", sender.publish(numbered(None, number))).await.expect("stored");
+        while support::number_of(&soon("the message", consumer.recv()).await) != number {}
+        number += 1;
+    }
+    // The issuer is gone for longer than a token lives: the broker cuts us off. Then it is back, and all goes on.
+    issuer.answers(|| (axum::http::StatusCode::SERVICE_UNAVAILABLE, serde_json::Value::Null));
+    soon("a question in vain", issuer.is_asked(3)).await;
+    issuer.answers(grant.clone());
+    soon("a receipt", sender.publish(numbered(None, number))).await.expect("stored");
+    while support::number_of(&soon("the message", consumer.recv()).await) != number {}
 }

@@ -64,7 +64,7 @@ impl World {
     }
 
     async fn tunnel_with(&self, broker: &Broker, token: Token) -> Arc<Tunnel> {
-        let access = Access { token, tls: self.tls() };
+        let access = Access::new(token, self.tls());
         Tunnel::open(&broker.url(), access).await.expect("loopback has a port")
     }
 
@@ -461,7 +461,7 @@ async fn a_broker_that_wants_a_certificate_says_so() {
             let _ = service.acceptor.accept(stream).await;
         }
     });
-    let access = Access { token: Token::None, tls: Tls { identity: None, ..world.tls() } };
+    let access = Access::new(Token::None, Tls { identity: None, ..world.tls() });
     let error = crate::handshake::diagnose(&url, &access).await.expect("there is something to say");
     assert_eq!(error.kind(), ErrorKind::Unauthorized);
     assert!(error.to_string().contains("EVERPULSE_TLS_CERT"), "{error}");

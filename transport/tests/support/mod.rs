@@ -7,6 +7,7 @@ use std::time::Duration;
 use everpulse_transport::{Address, Delivery, Message, Options, Publisher, PublisherOptions, SetUp, Transport};
 
 pub mod certificates;
+pub mod issuer;
 pub mod proxy;
 pub mod turnstile;
 
