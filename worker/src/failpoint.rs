@@ -78,9 +78,11 @@ mod armed {
             let _ = writeln!(file, "{name}");
         }
         let _ = kill_process(getpid(), armed.signal);
-        // A killed process is gone before this; the loop is for the moment until the signal is delivered.
-        while armed.signal == Signal::KILL {
-            std::thread::park();
+        if armed.signal == Signal::KILL {
+            // The process is gone before this; the loop is for the moment until the signal is delivered.
+            loop {
+                std::thread::park();
+            }
         }
     }
 }
