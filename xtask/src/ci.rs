@@ -78,45 +78,52 @@ fn pulsar_arm() -> anyhow::Result<()> {
     let mut arguments = vec!["test"];
     arguments.extend(ON_PULSAR.iter().flat_map(|package| ["-p", *package]));
     let environment = [("EVERPULSE_ARM", "pulsar")];
-    on_pulsar(None, &arguments, &environment)
+    on_pulsar(None, &[&arguments], &environment)
 }
 
-/// One broker that takes a token or a certificate, then one that takes nobody without a certificate.
+/// One broker that takes a token or a certificate, then one that takes nobody by TLS without a certificate; there, some
+/// workflows too, whose workers and clients show theirs.
 fn secured_arm() -> anyhow::Result<()> {
     let environment = [("EVERPULSE_ARM", "secured")];
     let transport = ["test", "-p", "everpulse-transport", "--test", "secured"];
-    // By certificate: workers in processes of their own, too.
-    let both = [
+    let workflows = [
         "test",
-        "-p",
-        "everpulse-transport",
         "-p",
         "everpulse-integration-tests",
         "--test",
-        "secured",
-        "--test",
         "conformance",
+        "--",
+        "hello_comes_back",
+        "signals_early_and_late",
+        "workers_join_and_leave",
     ];
-    on_pulsar(Some(pulsar::ClientCertificates::Optional), &transport, &environment)?;
-    on_pulsar(Some(pulsar::ClientCertificates::Required), &both, &environment)
+    on_pulsar(Some(pulsar::ClientCertificates::Optional), &[&transport], &environment)?;
+    on_pulsar(Some(pulsar::ClientCertificates::Required), &[&transport, &workflows], &environment)
 }
 
+/// Starts a broker, and runs each of the commands against it.
 fn on_pulsar(
     tls: Option<pulsar::ClientCertificates>,
-    arguments: &[&str],
+    commands: &[&[&str]],
     environment: &[(&str, &str)],
 ) -> anyhow::Result<()> {
     let options = pulsar::Options { name: "ci".to_owned(), fresh: true, tls, ..pulsar::Options::default() };
-    let code = pulsar::run(&options, &mut cargo_command(arguments, environment))?;
-    if code != 0 {
-        let tls = match tls {
-            None => "",
-            Some(pulsar::ClientCertificates::Optional) => "--tls optional ",
-            Some(pulsar::ClientCertificates::Required) => "--tls required ",
-        };
-        bail!("cargo xtask pulsar run {tls}-- env {} failed ({code})", spelled(arguments, environment));
-    }
-    Ok(())
+    pulsar::start(&options)?;
+    let running = pulsar::Options { fresh: false, ..options };
+    let result = commands.iter().try_for_each(|arguments| {
+        let code = pulsar::run(&running, &mut cargo_command(arguments, environment))?;
+        if code != 0 {
+            let tls = match tls {
+                None => "",
+                Some(pulsar::ClientCertificates::Optional) => "--tls optional ",
+                Some(pulsar::ClientCertificates::Required) => "--tls required ",
+            };
+            bail!("cargo xtask pulsar run {tls}-- env {} failed ({code})", spelled(arguments, environment));
+        }
+        Ok(())
+    });
+    pulsar::stop(&running.name)?;
+    result
 }
 
 fn cargo_command(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
