@@ -66,6 +66,29 @@ pub async fn fan_out(n: u64) -> Result<u64, Failure<Never>> {
     results.into_iter().sum()
 }
 
+#[activity]
+pub async fn undo(n: u64) -> u64 {
+    note(&format!("undo {n}"));
+    n
+}
+
+/// Does parts and then what fails for good, or sleeps until it is cancelled; in both cases the parts are undone.
+#[workflow(version = 1)]
+pub async fn trip(parts: u64, sleeps: bool) -> Result<(), everpulse::Error> {
+    saga(async |saga| {
+        for n in 0..parts {
+            count(n).await?;
+            saga.compensate(undo(n));
+        }
+        if sleeps {
+            sleep(Duration::from_secs(3_600)).await;
+        }
+        timeout(Duration::from_secs(3_600), flaky(0)).await??;
+        Ok(())
+    })
+    .await
+}
+
 /// Ten local steps, one after another.
 #[workflow(version = 1)]
 pub async fn ten_steps(id: String) -> Result<Vec<u64>, Failure<Never>> {
@@ -197,6 +220,7 @@ pub fn serve_workflows(worker: Worker) -> Worker {
         .workflow(hello)
         .workflow(sequence)
         .workflow(fan_out)
+        .workflow(trip)
         .workflow(ten_steps)
         .workflow(persists)
         .workflow(waits_for_operator)
@@ -211,5 +235,5 @@ pub fn serve_workflows(worker: Worker) -> Worker {
 /// The activities alone.
 #[must_use]
 pub fn serve_activities(worker: Worker) -> Worker {
-    worker.activity(greet).activity(count).activity(flaky).activity(guarded).activity(endless)
+    worker.activity(greet).activity(count).activity(undo).activity(flaky).activity(guarded).activity(endless)
 }

@@ -17,10 +17,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use everpulse::prelude::*;
-use everpulse_integration_tests::arm::Arm;
+use everpulse_integration_tests::arm::{Arm, eventually};
 use everpulse_integration_tests::ledger;
 use everpulse_integration_tests::party::{Failpoint, Party, Role};
-use everpulse_integration_tests::workflows::{sequence, ten_steps};
+use everpulse_integration_tests::workflows::{sequence, ten_steps, trip};
 
 /// How often each key stands in the ledger, for one workflow id.
 fn executions(ledger: &Path, id: &str) -> Result<BTreeMap<String, usize>> {
@@ -138,4 +138,55 @@ async fn owner_killed_before_a_steps_append() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn owner_killed_with_a_steps_receipt() -> Result<()> {
     kill_stepping("append-receipt", 1).await
+}
+
+/// What is done of a saga is undone in reverse, each once, wherever its owner is killed; also when it is cancelled.
+async fn kill_a_saga(point: &'static str, sleeps: bool) -> Result<()> {
+    let arm = Arm::new()?;
+    let client = Client::connect(arm.url()).await?;
+    let ledger = arm.dir().join("ledger.jsonl");
+    let _activities = Party::start(arm.url(), Role::Activities, &ledger, None)?;
+    for hit in 1..=8 {
+        let context = || format!("killed at {point}, hit {hit}");
+        let file = arm.dir().join(format!("{point}-{hit}"));
+        let failpoint = Failpoint { name: point, hit, stops: false, file };
+        let mut victim = Party::start(arm.url(), Role::Workflows, &ledger, Some(&failpoint)).with_context(context)?;
+        let id = format!("trip-{hit}");
+        let run = client.start(trip(3, sleeps)).id(&id).enqueue().await?;
+        let steps = || anyhow::Ok(ledger::read(&ledger)?.into_iter().filter(|entry| entry.workflow_id == id));
+        let cancelling = async {
+            if sleeps {
+                eventually("its parts are done", || async { Ok((steps()?.count() >= 3).then_some(())) }).await?;
+                run.cancel("not wanted").await?;
+            }
+            anyhow::Ok(())
+        };
+        let killing = async {
+            eventually("it is killed", || async { Ok(failpoint.file.exists().then_some(())) }).await?;
+            victim.wait_killed()?;
+            Party::start(arm.url(), Role::Workflows, &ledger, None)
+        };
+        let (cancelled, heir) = futures::join!(cancelling, killing);
+        cancelled.with_context(context)?;
+        let mut heir = heir.with_context(context)?;
+        let error = run.result().await.expect_err("it fails, or is cancelled").to_string();
+        ensure!(error.contains(if sleeps { "cancelled" } else { "final" }), "{}: {error}", context());
+        let mut done: Vec<String> = steps()?.map(|entry| entry.step).collect();
+        done.retain(|step| step != "flaky");
+        ensure!(done == ["count 0", "count 1", "count 2", "undo 2", "undo 1", "undo 0"], "{}: {done:?}", context());
+        heir.leave()?;
+    }
+    let report = everpulse_checker::check(&arm.checked(&["trip"], None)?).await?;
+    ensure!(report.is_clean(), "{point}: {report:#?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saga_is_undone_when_its_owner_is_killed() -> Result<()> {
+    kill_a_saga("append-sent", false).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_saga_is_undone_when_its_owner_is_killed() -> Result<()> {
+    kill_a_saga("append-before", true).await
 }
