@@ -69,7 +69,7 @@
 
 pub use everpulse_sdk::{
     ActivityDefinition, Call, Definition, Elapsed, Error, Failure, Guard, Handle, Mutex, Never, Permit, Retry, Saga,
-    Semaphore, Signal, Uncompensated, WorkflowDefinition, activities, activity, cancelled, info, join, join_all, now,
+    SagaFailure, Semaphore, Signal, WorkflowDefinition, activities, activity, cancelled, info, join, join_all, now,
     publish, race, random, random_range, saga, select, shielded, signal, sleep, sleep_until, step, timeout, try_join,
     try_join_all, uuid, workflow,
 };

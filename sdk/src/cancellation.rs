@@ -111,20 +111,17 @@ impl<F> Drop for Shielded<F> {
 /// # Panics
 /// Awaiting it outside a workflow.
 pub fn cancelled() -> Cancelled {
-    Cancelled { kind: CancelWait::Request, waiting: None }
-}
-
-/// Waits until the run is asked to cancel and nothing of it is in a shield: then whoever waits for nothing but time or a
-/// signal would be closed. Unlike [`cancelled`] it gives no run a reason to go on waiting.
-pub(crate) fn unshielded() -> Cancelled {
-    Cancelled { kind: CancelWait::Unshielded, waiting: None }
+    Cancelled::of(CancelWait::Request)
 }
 
 /// What of a cancellation is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CancelWait {
+    /// That it is asked for.
     Request,
-    Unshielded,
+    /// That it was asked for and the run has come to rest: whoever then waits for nothing but time or a signal would be
+    /// closed, so nothing more is to be waited for. Unlike the former it is no reason to keep the run open.
+    AtRest,
 }
 
 /// The future of [`cancelled`].
@@ -134,6 +131,12 @@ pub struct Cancelled {
     kind: CancelWait,
     /// The run, and the number under which it keeps our waker.
     waiting: Option<(u64, u64)>,
+}
+
+impl Cancelled {
+    pub(crate) fn of(kind: CancelWait) -> Self {
+        Self { kind, waiting: None }
+    }
 }
 
 impl Future for Cancelled {

@@ -54,6 +54,12 @@ impl<F> fmt::Debug for Race<F> {
     }
 }
 
+impl<F> Drop for Race<F> {
+    fn drop(&mut self) {
+        while self.futures.pop().is_some() {}
+    }
+}
+
 impl<F: Future> Future for Race<F> {
     type Output = F::Output;
 
@@ -74,6 +80,7 @@ impl<F: Future> Future for Race<F> {
 /// Waits for a future, but not longer than this; then it is dropped, which cancels what it waits for.
 ///
 /// The time begins when it is first awaited, and is a durable timer like [`sleep`]. A future that is ready at once needs none.
+/// It covers all attempts of a call; [`Call::timeout`](crate::Call::timeout) is about one attempt.
 ///
 /// ```
 /// # use everpulse_sdk as everpulse;

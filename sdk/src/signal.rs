@@ -70,7 +70,7 @@ impl<T: Signal> Signals<T> {
     /// # Cancel safety
     /// A signal is taken only when it is handed out; dropping this loses none.
     pub fn recv(&self) -> Recv<T> {
-        Recv::new(None)
+        Recv { place: Place::default(), kind: PhantomData }
     }
 
     /// Waits for the first one that fits, and leaves the others in the queue for other receivers.
@@ -93,31 +93,32 @@ impl<T: Signal> Signals<T> {
     /// }
     /// ```
     ///
+    /// Each signal is asked about once, when it comes or when this is first awaited; a receiver that is made later asks
+    /// again. What fits nobody is kept, until a [`recv`](Signals::recv) takes it.
+    ///
     /// # Determinism
-    /// Whether a signal fits must depend on nothing but the signal and what the workflow knows.
+    /// Whether a signal fits must depend on nothing but the signal and what stays as it is meanwhile.
     ///
     /// # Cancel safety
     /// As [`Signals::recv`].
-    pub fn recv_where(&self, fits: impl FnMut(&T) -> bool + 'static) -> Recv<T> {
-        Recv::new(Some(Box::new(fits)))
+    pub fn recv_where<F: FnMut(&T) -> bool>(&self, fits: F) -> RecvWhere<T, F> {
+        RecvWhere { place: Place::default(), fits, kind: PhantomData }
     }
 
-    /// All of them, one after another, without an end.
+    /// All of them, one after another, without an end. While it is not polled it is in nobody's way; whoever is polled first
+    /// takes what is there.
     ///
     /// # Cancel safety
     /// As [`Signals::recv`].
     pub fn stream(&self) -> SignalStream<T> {
-        SignalStream { next: self.recv() }
+        let all: fn(&T) -> bool = |_| true;
+        SignalStream { next: self.recv_where(all) }
     }
 }
 
-type Fits<T> = Box<dyn FnMut(&T) -> bool>;
-
-/// Waits for a signal.
-#[must_use = "nothing is received until it is awaited"]
-pub struct Recv<T: Signal> {
-    /// None: anything.
-    fits: Option<Fits<T>>,
+/// A receiver's place at the queue.
+#[derive(Debug, Default)]
+struct Place {
     run: Option<u64>,
     waiter: u64,
     /// Signals with lower numbers were looked at, and do not fit.
@@ -125,29 +126,16 @@ pub struct Recv<T: Signal> {
     done: bool,
 }
 
-impl<T: Signal> fmt::Debug for Recv<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Recv({})", T::NAME)
-    }
-}
-
-impl<T: Signal> Recv<T> {
-    fn new(fits: Option<Fits<T>>) -> Self {
-        Self { fits, run: None, waiter: 0, from: 0, done: false }
-    }
-}
-
-impl<T: Signal> Future for Recv<T> {
-    type Output = T;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+impl Place {
+    /// The next signal, or the next that fits.
+    fn poll<T: Signal>(&mut self, mut fits: Option<&mut dyn FnMut(&T) -> bool>, cx: &mut Context<'_>) -> Poll<T> {
         assert!(!self.done, "a signal's future was polled after it had given the signal");
         let core = Core::current("a signal was awaited", INSTEAD);
         match self.run {
             Some(run) => assert!(run == core.id, "a signal of one run was awaited in another"),
             None => {
                 self.run = Some(core.id);
-                self.waiter = core.line_up(T::NAME, self.fits.is_some(), cx.waker());
+                self.waiter = core.line_up(T::NAME, fits.is_some(), cx.waker());
             }
         }
         while let Some((number, value)) = core.peek_signal(T::NAME, self.waiter, self.from, cx.waker()) {
@@ -163,7 +151,7 @@ impl<T: Signal> Future for Recv<T> {
                     return Poll::Pending;
                 }
             };
-            if self.fits.as_mut().is_none_or(|fits| fits(&value)) {
+            if fits.as_mut().is_none_or(|fits| fits(&value)) {
                 self.done = true;
                 core.leave_line(T::NAME, self.waiter, Some(number));
                 return Poll::Ready(value);
@@ -172,22 +160,79 @@ impl<T: Signal> Future for Recv<T> {
         }
         Poll::Pending
     }
+
+    fn leave(&self, name: &str) {
+        if let (Some(run), false) = (self.run, self.done)
+            && let Some(core) = Core::find_id(run)
+        {
+            core.leave_line(name, self.waiter, None);
+        }
+    }
+}
+
+/// Waits for a signal.
+#[must_use = "nothing is received until it is awaited"]
+pub struct Recv<T: Signal> {
+    place: Place,
+    kind: PhantomData<fn() -> T>,
+}
+
+impl<T: Signal> fmt::Debug for Recv<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Recv({})", T::NAME)
+    }
+}
+
+impl<T: Signal> Future for Recv<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        self.place.poll(None, cx)
+    }
 }
 
 impl<T: Signal> Drop for Recv<T> {
     fn drop(&mut self) {
-        if let (Some(run), false) = (self.run, self.done)
-            && let Some(core) = Core::find_id(run)
-        {
-            core.leave_line(T::NAME, self.waiter, None);
-        }
+        self.place.leave(T::NAME);
+    }
+}
+
+/// Waits for a signal that fits.
+#[must_use = "nothing is received until it is awaited"]
+pub struct RecvWhere<T: Signal, F> {
+    place: Place,
+    fits: F,
+    kind: PhantomData<fn() -> T>,
+}
+
+// The closure is only called, never pinned.
+impl<T: Signal, F> Unpin for RecvWhere<T, F> {}
+
+impl<T: Signal, F> fmt::Debug for RecvWhere<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RecvWhere({})", T::NAME)
+    }
+}
+
+impl<T: Signal, F: FnMut(&T) -> bool> Future for RecvWhere<T, F> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let receiver = &mut *self;
+        receiver.place.poll(Some(&mut receiver.fits), cx)
+    }
+}
+
+impl<T: Signal, F> Drop for RecvWhere<T, F> {
+    fn drop(&mut self) {
+        self.place.leave(T::NAME);
     }
 }
 
 /// The stream of [`Signals::stream`].
 #[must_use = "nothing is received until it is polled"]
 pub struct SignalStream<T: Signal> {
-    next: Recv<T>,
+    next: RecvWhere<T, fn(&T) -> bool>,
 }
 
 impl<T: Signal> fmt::Debug for SignalStream<T> {
@@ -201,7 +246,7 @@ impl<T: Signal> Stream for SignalStream<T> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let value = std::task::ready!(Pin::new(&mut self.next).poll(cx));
-        self.next = Recv::new(None);
+        self.next = signal::<T>().stream().next;
         Poll::Ready(Some(value))
     }
 }

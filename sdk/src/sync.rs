@@ -74,7 +74,7 @@ impl Semaphore {
     /// # Cancel safety
     /// As [`Semaphore::acquire`].
     pub fn acquire_many(&self, permits: usize) -> Acquire {
-        Acquire { semaphore: self.clone(), wants: permits, place: None }
+        Acquire { semaphore: self.clone(), wants: permits, place: None, done: false }
     }
 
     /// A permit, if there is one and nobody waits.
@@ -121,6 +121,7 @@ pub struct Acquire {
     wants: usize,
     /// The place in the line.
     place: Option<u64>,
+    done: bool,
 }
 
 impl Future for Acquire {
@@ -128,6 +129,7 @@ impl Future for Acquire {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Permit> {
         let acquire = &mut *self;
+        assert!(!acquire.done, "a permit's future was polled after it had given the permit");
         let forgotten = {
             let state = &mut *acquire.semaphore.state.borrow_mut();
             let first = state.waiting.front().is_none_or(|first| Some(first.id) == acquire.place);
@@ -152,6 +154,7 @@ impl Future for Acquire {
         if forgotten.is_some() {
             return Poll::Pending;
         }
+        acquire.done = true;
         acquire.leave();
         Poll::Ready(Permit { semaphore: acquire.semaphore.clone(), permits: acquire.wants })
     }

@@ -55,6 +55,12 @@ struct State {
     cancelled: bool,
     /// Who waits to be told that the run is asked to cancel.
     cancel_waiters: BTreeMap<u64, (CancelWait, Waker)>,
+    /// The run is cancelled and at rest: in this poll, and how many took notice of it.
+    telling: Option<u32>,
+    /// How many sagas have parts that are to be undone, if nothing else becomes of them.
+    debts: u32,
+    /// Something was neither done nor undone.
+    uncompensated: bool,
     /// How many shields the poll that is going on is inside of.
     shield_depth: u32,
     /// How many shields were begun and have not ended.
@@ -78,7 +84,7 @@ enum SlotState {
 /// The signals of one name.
 #[derive(Default)]
 struct Inbox {
-    /// Numbered as they came.
+    /// Numbered as they came, so in ascending order.
     values: VecDeque<(u64, Payload)>,
     came: u64,
     waiters: VecDeque<Waiter>,
@@ -113,6 +119,9 @@ impl Core {
             next_waiter: 0,
             cancelled: false,
             cancel_waiters: BTreeMap::new(),
+            telling: None,
+            debts: 0,
+            uncompensated: false,
             shield_depth: 0,
             shields: 0,
             fatal: None,
@@ -315,7 +324,7 @@ impl Core {
             let first = inbox.first().map(|first| first.id);
             let place = inbox.waiters.iter_mut().find(|other| other.id == waiter)?;
             if (place.choosy || first == Some(waiter))
-                && let Some(found) = inbox.values.iter().find(|(number, _)| *number >= from)
+                && let Some(found) = inbox.values.get(inbox.values.partition_point(|(number, _)| *number < from))
             {
                 return Some(found.clone());
             }
@@ -330,8 +339,10 @@ impl Core {
         let next = {
             let state = &mut *self.state.borrow_mut();
             let Some(inbox) = state.signals.get_mut(name) else { return };
-            if let Some(taken) = taken {
-                inbox.values.retain(|(number, _)| *number != taken);
+            if let Some(taken) = taken
+                && let Ok(index) = inbox.values.binary_search_by_key(&taken, |(number, _)| *number)
+            {
+                inbox.values.remove(index);
             }
             inbox.waiters.retain(|other| other.id != waiter);
             // What is left is for the next in line, who may have been looked at before us.
@@ -352,20 +363,26 @@ impl Core {
     }
 
     pub(crate) fn shield_ended(&self) {
-        let wakers: Vec<Waker> = {
-            let state = &mut *self.state.borrow_mut();
-            state.shields -= 1;
-            let told = state.cancelled && state.shields == 0;
-            state.cancel_waiters.values().filter(|_| told).map(|(_, waker)| waker.clone()).collect()
-        };
-        wakers.into_iter().for_each(Waker::wake);
+        self.state.borrow_mut().shields -= 1;
+    }
+
+    pub(crate) fn shields(&self) -> u32 {
+        self.state.borrow().shields
     }
 
     /// None: it is so. Else the number under which the waker is kept.
     pub(crate) fn wait_for_cancel(&self, kind: CancelWait, waiter: Option<u64>, waker: &Waker) -> Option<u64> {
         let (waiter, forgotten) = {
             let state = &mut *self.state.borrow_mut();
-            if state.cancelled && (kind == CancelWait::Request || state.shields == 0) {
+            let is_so = match (kind, &mut state.telling) {
+                (CancelWait::Request, _) => state.cancelled,
+                (CancelWait::AtRest, Some(told)) if state.shield_depth == 0 => {
+                    *told += 1;
+                    true
+                }
+                (CancelWait::AtRest, _) => false,
+            };
+            if is_so {
                 (None, waiter.and_then(|waiter| state.cancel_waiters.remove(&waiter)))
             } else {
                 let waiter = waiter.unwrap_or_else(|| {
@@ -377,6 +394,47 @@ impl Core {
         };
         drop(forgotten);
         waiter
+    }
+
+    /// The run is at rest. If it is cancelled and somebody waits to hear that, they are woken, and can take notice in the
+    /// next poll; true then.
+    pub(crate) fn begin_telling(&self) -> bool {
+        let wakers: Vec<Waker> = {
+            let state = &mut *self.state.borrow_mut();
+            let at_rest = state.cancel_waiters.values().filter(|(kind, _)| *kind == CancelWait::AtRest);
+            at_rest.filter(|_| state.cancelled).map(|(_, waker)| waker.clone()).collect()
+        };
+        if wakers.is_empty() {
+            return false;
+        }
+        self.state.borrow_mut().telling = Some(0);
+        wakers.into_iter().for_each(Waker::wake);
+        true
+    }
+
+    /// Whether anybody took notice.
+    pub(crate) fn end_telling(&self) -> bool {
+        self.state.borrow_mut().telling.take().is_some_and(|told| told > 0)
+    }
+
+    pub(crate) fn debt_taken(&self) {
+        self.state.borrow_mut().debts += 1;
+    }
+
+    pub(crate) fn debt_paid(&self) {
+        self.state.borrow_mut().debts -= 1;
+    }
+
+    pub(crate) fn has_debts(&self) -> bool {
+        self.state.borrow().debts > 0
+    }
+
+    pub(crate) fn set_uncompensated(&self) {
+        self.state.borrow_mut().uncompensated = true;
+    }
+
+    pub(crate) fn is_uncompensated(&self) -> bool {
+        self.state.borrow().uncompensated
     }
 
     pub(crate) fn forget_cancel_waiter(&self, waiter: u64) {

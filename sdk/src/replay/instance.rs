@@ -126,16 +126,34 @@ impl Instance {
         let Some(future) = &mut self.future else { return Polled::Waiting };
         let _entered = self.core.enter();
         let mut polls = 0;
-        while self.root.take_woken() {
-            if let Poll::Ready(result) = future.as_mut().poll(&mut Context::from_waker(&self.waker)) {
-                return Polled::Ready(result);
-            }
+        let mut poll = || {
             polls += 1;
-            if polls == POLLS_PER_TURN_MAX {
-                return Polled::Restless;
+            match future.as_mut().poll(&mut Context::from_waker(&self.waker)) {
+                Poll::Ready(result) => Some(Polled::Ready(result)),
+                Poll::Pending if polls >= POLLS_PER_TURN_MAX => Some(Polled::Restless),
+                Poll::Pending => None,
+            }
+        };
+        loop {
+            while self.root.take_woken() {
+                if let Some(end) = poll() {
+                    return end;
+                }
+            }
+            // What a cancelled run does when nothing else is left to do, which may be something to wait for.
+            if !self.core.begin_telling() {
+                return Polled::Waiting;
+            }
+            self.root.take_woken();
+            let end = poll();
+            let told = self.core.end_telling();
+            if let Some(end) = end {
+                return end;
+            }
+            if !told && !self.root.is_woken() {
+                return Polled::Waiting;
             }
         }
-        Polled::Waiting
     }
 
     fn state(&self, polled: Polled) -> TurnState {
@@ -150,6 +168,15 @@ impl Instance {
             Polled::Restless => self.stuck("does not come to rest: it wakes itself over and over again"),
             // Asked for before anything has started.
             Polled::Waiting if self.future.is_none() => TurnState::Waiting,
+            Polled::Waiting if self.core.is_cancelled() && !self.core.has_shields() && self.core.has_debts() => {
+                TurnState::Panicked {
+                    message: format!(
+                        "{} is cancelled, and a saga that has parts to undo is not awaited; await it, with `join!` beside \
+                         others",
+                        self.name()
+                    ),
+                }
+            }
             Polled::Waiting if self.core.is_cancelled() && !self.core.has_shields() => {
                 let reason = self.cancel_reason.clone().unwrap_or_default();
                 let failure = Failure::new(FailureKind::Cancelled, reason);
@@ -164,7 +191,8 @@ impl Instance {
     }
 
     fn failed(&self, failure: Failure) -> Close {
-        let (status, kind) = match self.core.is_cancelled() {
+        // That something could not be undone is more than a cancellation that was asked for.
+        let (status, kind) = match self.core.is_cancelled() && !self.core.is_uncompensated() {
             true => (CloseStatus::Cancelled, FailureKind::Cancelled),
             false => (CloseStatus::Failed, failure.kind),
         };

@@ -48,6 +48,11 @@ impl Root {
         self.woken.swap(false, Ordering::Relaxed)
     }
 
+    /// Whether it was woken since it was last asked and answered.
+    pub(crate) fn is_woken(&self) -> bool {
+        self.woken.load(Ordering::Relaxed)
+    }
+
     /// Whether it was ever woken from outside.
     pub(crate) fn was_woken_from_outside(&self) -> bool {
         self.foreign.load(Ordering::Acquire)

@@ -181,3 +181,22 @@ fn a_stream_gives_one_after_another() {
     let turn = run.turn(Input::Signal { name: Item::NAME.into(), value: Payload::encode(&Item(3)).unwrap() });
     assert_eq!(value::<u32>(&turn), 6);
 }
+
+#[workflow]
+async fn leaves_a_stream() -> (u32, u32) {
+    let mut items = signal::<Item>().stream();
+    let first = select! {
+        Some(item) = items.next() => item.0,
+        () = sleep(Duration::from_secs(1)) => 0,
+    };
+    (first, signal::<Item>().recv().await.0)
+}
+
+#[test]
+fn a_stream_that_nobody_polls_is_in_nobody_s_way() {
+    let mut run = run(leaves_a_stream());
+    run.start();
+    run.fired(0);
+    let turn = run.turn(Input::Signal { name: Item::NAME.into(), value: Payload::encode(&Item(5)).unwrap() });
+    assert_eq!(value::<(u32, u32)>(&turn), (0, 5));
+}

@@ -114,7 +114,7 @@ fn a_value_is_changed_by_one_branch_at_a_time() {
 async fn deadlock() {
     let permits = Semaphore::new(1);
     let _held = permits.acquire().await;
-    permits.acquire_many(2).await;
+    let _never = permits.acquire_many(2).await;
 }
 
 #[test]
