@@ -84,10 +84,11 @@ impl Access {
         }
     }
 
-    /// The broker does not take what was shown: an issued token is asked for anew.
-    pub async fn forget(&self) {
-        if let Some(source) = &self.issued {
-            source.forget().await;
+    /// The broker does not take what was shown: an issued token is asked for anew. Whether another try makes sense.
+    pub async fn forget(&self) -> bool {
+        match &self.issued {
+            Some(source) => source.forget().await,
+            None => false,
         }
     }
 

@@ -71,22 +71,29 @@ impl Admin {
         self.send(Method::DELETE, path, None).await
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer, Error> {
-        let url = format!("{}/admin/v2/{path}", self.endpoints.borrow().admin_url);
-        let mut request = self.http.request(method.clone(), &url);
+    async fn ask(&self, method: &Method, url: &str, body: Option<&Value>) -> Result<reqwest::Response, Error> {
+        let mut request = self.http.request(method.clone(), url);
         if let Some(token) = self.access.token().await? {
             request = request.bearer_auth(token);
         }
         if let Some(body) = body {
-            request = request.json(&body);
+            request = request.json(body);
         }
-        let response = request.send().await.map_err(|error| {
+        request.send().await.map_err(|error| {
             let (kind, reason) =
                 self.access.tls.explain(&error).unwrap_or_else(|| (ErrorKind::Unreachable, innermost(&error)));
             let message =
                 format!("{method} {url}: {reason}; the admin address is set by ?admin=URL or EVERPULSE_ADMIN_URL");
             Error::with_source(kind, message, error)
-        })?;
+        })
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer, Error> {
+        let url = format!("{}/admin/v2/{path}", self.endpoints.borrow().admin_url);
+        let mut response = self.ask(&method, &url, body.as_ref()).await?;
+        if response.status() == StatusCode::UNAUTHORIZED && self.access.forget().await {
+            response = self.ask(&method, &url, body.as_ref()).await?;
+        }
         let status = response.status();
         let text = response.text().await.unwrap_or_default();
         if status.is_success() {
@@ -100,16 +107,11 @@ impl Admin {
         match status {
             StatusCode::NOT_FOUND => Ok(Answer::Missing),
             StatusCode::CONFLICT => Ok(Answer::Exists),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                if status == StatusCode::UNAUTHORIZED {
-                    self.access.forget().await;
-                }
-                failed(
-                    ErrorKind::Unauthorized,
-                    "; is the token or the certificate right (EVERPULSE_TOKEN, EVERPULSE_TOKEN_FILE, EVERPULSE_TLS_CERT), and \
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => failed(
+                ErrorKind::Unauthorized,
+                "; is the token or the certificate right (EVERPULSE_TOKEN, EVERPULSE_TOKEN_FILE, EVERPULSE_TLS_CERT), and \
                  may its role administer this namespace?",
-                )
-            }
+            ),
             // Two create the same subscription at the same moment.
             StatusCode::PRECONDITION_FAILED if reason.contains("Busy") => failed(ErrorKind::Unreachable, ""),
             // Apache Pulsar, when a subscription is to be made of a partition that there is not.

@@ -202,6 +202,15 @@ pub(crate) async fn call<T: Send + 'static>(
 }
 
 async fn connect(role: Role, endpoint: &Endpoint, access: &Access) -> Result<CratePulsar, Error> {
+    match connect_once(role, endpoint, access).await {
+        Err(error) if error.kind() == ErrorKind::Unauthorized && access.forget().await => {
+            connect_once(role, endpoint, access).await
+        }
+        result => result,
+    }
+}
+
+async fn connect_once(role: Role, endpoint: &Endpoint, access: &Access) -> Result<CratePulsar, Error> {
     let url = endpoint.service_url.as_str();
     let attempt = format!("cannot connect to {url}");
     let tunnel = match access.tls.identity {
@@ -234,18 +243,14 @@ async fn connect(role: Role, endpoint: &Endpoint, access: &Access) -> Result<Cra
     if let Some(ca) = &access.tls.ca {
         builder = builder.with_certificate_chain(read_file("certificates", ca)?);
     }
-    let connected = match call(&attempt, builder.build()).await {
+    match call(&attempt, builder.build()).await {
         Ok(pulsar) => Ok(pulsar),
         Err(error) if error.kind() == ErrorKind::Unreachable => {
             // The crate hides why a broker turned it away; ask once more by hand.
             Err(handshake::diagnose(url, access).await.unwrap_or(error))
         }
         Err(error) => Err(error),
-    };
-    if connected.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unauthorized) {
-        access.forget().await;
     }
-    connected
 }
 
 fn read_file(what: &str, file: &Path) -> Result<Vec<u8>, Error> {

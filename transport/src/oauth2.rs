@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A token is kept until shortly before it expires; all connections share it. While a new one cannot be had, the old one
-//! serves for as long as it is valid. One that the broker refuses is forgotten. The key file is read each time that a
+//! serves for as long as it is valid. One that the broker refuses is forgotten, and once another is tried: clocks differ. The key file is read each time that a
 //! token is asked for.
 //!
 //! No answer of the issuer's is repeated in an error beyond its reason, and that without the secret. Redirections are not
@@ -101,9 +101,9 @@ impl Source {
         }
     }
 
-    /// The broker does not take what was kept.
-    pub async fn forget(&self) {
-        *self.kept.lock().await = None;
+    /// The broker does not take what was kept. Whether there was something.
+    pub async fn forget(&self) -> bool {
+        self.kept.lock().await.take().is_some()
     }
 
     async fn ask(&self) -> Result<Kept, Error> {

@@ -108,6 +108,16 @@ async fn a_token_is_in_nothing_that_is_logged_said_or_stored() {
     assert_eq!(error.kind(), ErrorKind::Unauthorized, "{error}");
     said.push(format!("{error} {error:?} {:?}", std::error::Error::source(&error)));
 
+    // Refused once, another is asked for, and it serves.
+    let asked = issuer.asked().len();
+    let tries = std::sync::atomic::AtomicU64::new(0);
+    issuer.answers(move || match tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+        0 => granted(&format!("{CANARY}-old"), 3600),
+        _ => granted(CANARY, 3600),
+    });
+    soon("a second try", Transport::connect(&issued, Options::default())).await.expect("the second token is right");
+    assert_eq!(issuer.asked().len() - asked, 2);
+
     // A wrong one is not repeated either.
     let wrong = address.with_token(format!("{CANARY}-wrong"));
     let error = soon("an error", Transport::connect(&wrong, Options::default())).await.expect_err("it is wrong");

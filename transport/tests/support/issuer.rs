@@ -81,11 +81,12 @@ pub fn granted(token: &str, expires_in: impl Into<Value>) -> (StatusCode, Value)
     (StatusCode::OK, json!({"access_token": token, "token_type": "Bearer", "expires_in": expires_in.into()}))
 }
 
-/// A token as Pulsar reads it, which is valid for so long from now on.
+/// A token as Pulsar reads it, which is valid for so long from now on, and for a part of a second more.
 pub fn signed(secret: &[u8], role: &str, life: Duration) -> String {
     let ends_at = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970") + life;
     let part = |json: Value| BASE64_URL_SAFE_NO_PAD.encode(json.to_string());
-    let text = format!("{}.{}", part(json!({"alg": "HS256"})), part(json!({"sub": role, "exp": ends_at.as_secs()})));
+    let text =
+        format!("{}.{}", part(json!({"alg": "HS256"})), part(json!({"sub": role, "exp": ends_at.as_secs() + 1})));
     let signature = ring::hmac::sign(&ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret), text.as_bytes());
     format!("{text}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
 }
