@@ -4,6 +4,10 @@
 //! Partitions are read by name with non-durable readers, which leave no trace. A reader that ends, fails or falls
 //! silent is built anew from the earliest entry; entries that were read already are skipped, so that a
 //! resubscription in the middle (which delivers again what it delivered before) changes nothing.
+//!
+//! History may be trimmed while it is read, and then a reader passes over what it had not sent yet. So when all is read,
+//! what lies before the earliest entry of that moment is forgotten: of the rest nothing was trimmed meanwhile. Who reads on
+//! behind a position keeps everything, and is to be faster than the trimming.
 
 use std::time::Duration;
 
@@ -73,7 +77,11 @@ async fn read_with_retries(
     let mut entries = Entries::new();
     let mut pause = Duration::from_millis(100);
     for last_try in (0..TRIES).map(|tried| tried + 1 == TRIES) {
-        match read(pulsar, &topic, behind, &mut entries).await {
+        let done = async {
+            read(pulsar, &topic, behind, &mut entries).await?;
+            if behind.is_none() { forget_trimmed(pulsar, &topic, &mut entries).await } else { Ok(()) }
+        };
+        match done.await {
             Ok(()) => return Ok(entries),
             Err(error) if last_try => return Err(error.context(format!("cannot read {topic}"))),
             Err(_) => tokio::time::sleep(pause).await,
@@ -112,6 +120,20 @@ async fn read(
         if Some(position) > known(entries) {
             entries.push((position, message.payload.data.clone()));
         }
+    }
+    Ok(())
+}
+
+/// Keeps of what was read only what is still there.
+async fn forget_trimmed(pulsar: &Pulsar<TokioExecutor>, topic: &str, entries: &mut Entries) -> anyhow::Result<()> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let mut reader = reader(pulsar, topic, from(InitialPosition::Earliest)).await?;
+    let first =
+        timeout(PATIENCE, reader.next()).await.context("no first entry came")?.context("the reader ended")??;
+    if let Some(first) = position(first.message_id()) {
+        entries.retain(|(position, _)| *position >= first);
     }
     Ok(())
 }

@@ -114,6 +114,15 @@ async fn history_stays_flat_while_runs_outlive_it() -> Result<()> {
     for at in 0..LONG_RUNS {
         long_runs.push(client.start(gathers(plan.turns)).id(long(at)).await?);
     }
+    // Whoever reads history while it is trimmed sees no fork.
+    let checked = arm.checked(&[], None)?;
+    let mut looking = tokio::spawn(async move {
+        loop {
+            let report = everpulse_checker::check(&checked).await?;
+            ensure!(report.is_clean(), "{:#?}", report.violations);
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    });
     let (mut kills, mut samples) = (0, Vec::new());
     for turn in 0..plan.turns {
         let next = tokio::time::Instant::now() + plan.pace;
@@ -139,6 +148,14 @@ async fn history_stays_flat_while_runs_outlive_it() -> Result<()> {
         tokio::try_join!(try_join_all(short), try_join_all(told), kill).with_context(|| format!("turn {turn}"))?;
         samples.push(size(&transport, &arm, 0).await?);
         tokio::time::sleep_until(next).await;
+    }
+    looking.abort();
+    match (&mut looking).await {
+        Err(error) if error.is_cancelled() => {}
+        ended => {
+            let looked: Result<()> = ended?;
+            looked.context("looking on while history was trimmed")?;
+        }
     }
     for run in long_runs {
         let words: Vec<usize> = run.result().await?.iter().map(|word| word.parse()).collect::<Result<_, _>>()?;

@@ -328,8 +328,10 @@ impl Server {
     }
 
     /// It comes back, with what is on its disk.
-    pub fn restart(&mut self) {
+    pub fn restart(&mut self, now_ms: u64) {
         self.broker = self.disk.restore(self.life);
+        // As the real one does before anybody connects.
+        self.broker.handle_retention(self.clock(now_ms), self.disk.open_segment());
         self.life += 1;
         self.up = true;
         self.seen.push(Seen::Restarted);

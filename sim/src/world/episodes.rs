@@ -130,7 +130,7 @@ impl World {
     }
 
     pub(super) fn restart_broker(&mut self) {
-        self.server.restart();
+        self.server.restart(self.schedule_ms);
         self.trace.note(self.schedule_ms, format_args!("broker starts, life {}", self.server.life));
         self.schedule.after(1_000, Event::Tick(self.server.life));
         self.poll_server();
