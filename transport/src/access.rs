@@ -84,12 +84,11 @@ impl Access {
         }
     }
 
-    /// The broker does not take what was shown: an issued token is asked for anew. Whether another try makes sense.
-    pub async fn forget(&self) -> bool {
-        match &self.issued {
-            Some(source) => source.forget().await,
-            None => false,
-        }
+    /// The broker does not take this token: if an issuer gave it, another is asked for. Whether another try makes sense.
+    pub async fn forget(&self, refused: Option<&str>) -> bool {
+        let (Some(source), Some(refused)) = (&self.issued, refused) else { return false };
+        source.forget(refused).await;
+        true
     }
 
     /// What the crate says at each connection, if anything, when it connects by itself.

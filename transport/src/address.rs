@@ -10,7 +10,7 @@ use url::Url;
 use crate::access::Token;
 use crate::oauth2::Grant;
 use crate::tls::{Identity, Tls};
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, admin};
 
 /// In the order that `grant` takes them.
 const OAUTH2_PARAMETERS: [&str; 4] = ["oauth2_key_file", "oauth2_issuer", "oauth2_audience", "oauth2_scope"];
@@ -106,10 +106,10 @@ impl Address {
                 ));
             }
         };
-        if let Place::Pulsar { admin_url: admin_url @ None, .. } = &mut address.place
+        if let Place::Pulsar { service_url, admin_url: admin_url @ None, .. } = &mut address.place
             && let Some(text) = variable("EVERPULSE_ADMIN_URL")
         {
-            *admin_url = Some(check_admin_url("EVERPULSE_ADMIN_URL", &text)?);
+            *admin_url = Some(check_admin_url("EVERPULSE_ADMIN_URL", &text, service_url)?);
         }
         if let Place::Pulsar { service_url, tls, .. } = &mut address.place {
             tls.ca = tls.ca.take().or_else(|| variable("EVERPULSE_TLS_CA").map(PathBuf::from));
@@ -268,12 +268,12 @@ fn parse_pulsar(text: &str) -> Result<Address, Error> {
     let (mut certificate, mut key) = (None, None);
     let mut asked: [Option<String>; 4] = Default::default();
     for (name, value) in parsed.query_pairs() {
-        let Place::Pulsar { admin_url, tls, .. } = &mut address.place else { continue };
+        let Place::Pulsar { service_url, admin_url, tls } = &mut address.place else { continue };
         if matches!(&*name, "tls_cert" | "tls_key") && parsed.scheme() == "pulsar" {
             return Err(invalid(format!("the address {shown} has {name} and no TLS; write pulsar+ssl://")));
         }
         match &*name {
-            "admin" => *admin_url = Some(check_admin_url("admin", &value)?),
+            "admin" => *admin_url = Some(check_admin_url("admin", &value, service_url)?),
             "tls_ca" => tls.ca = Some(PathBuf::from(&*value)),
             name if OAUTH2_PARAMETERS.contains(&name) => {
                 let place = OAUTH2_PARAMETERS.iter().position(|known| *known == name);
@@ -323,7 +323,12 @@ fn identity(names: [&str; 2], certificate: Option<String>, key: Option<String>) 
 /// What an issuer of tokens is asked for, if there is one: in the order of the names.
 fn grant(names: [&str; 4], [key_file, issuer, audience, scope]: [Option<String>; 4]) -> Result<Option<Grant>, Error> {
     if let Some(issuer) = &issuer {
-        check_http_url(names[1], issuer, "https://issuer.example.com")?;
+        let issuer = check_http_url(names[1], issuer, "https://issuer.example.com")?;
+        if !admin::is_private(&issuer) {
+            let message =
+                format!("{} is {issuer}: the client's secret would go there in plain; write https://", names[1]);
+            return Err(invalid(message));
+        }
     }
     match key_file {
         Some(key_file) => Ok(Some(Grant { key_file: key_file.into(), issuer, audience, scope })),
@@ -334,8 +339,15 @@ fn grant(names: [&str; 4], [key_file, issuer, audience, scope]: [Option<String>;
     }
 }
 
-fn check_admin_url(what: &str, text: &str) -> Result<String, Error> {
-    check_http_url(what, text, "http://127.0.0.1:8080")
+fn check_admin_url(what: &str, text: &str, service_url: &str) -> Result<String, Error> {
+    let url = check_http_url(what, text, "http://127.0.0.1:8080")?;
+    if service_url.starts_with(SECURE) && !admin::is_private(&url) {
+        return Err(invalid(format!(
+            "{what} is {url} and the broker's address is pulsar+ssl://: our token would go there in plain, to whoever \
+             answers; set {what} to the broker's admin address by TLS, for example https://HOST:8443"
+        )));
+    }
+    Ok(url)
 }
 
 fn check_http_url(what: &str, text: &str, example: &str) -> Result<String, Error> {

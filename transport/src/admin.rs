@@ -9,13 +9,19 @@
 //! PUT  persistent/T/N/TOPIC/subscription/SUB      PUT  persistent/T/N/TOPIC/unload
 //! GET  persistent/T/N/TOPIC/stats                 POST persistent/T/N/TOPIC/subscription/SUB/expireMessages
 //! ```
+//!
+//! A broker that does not own a topic answers with the address of the one that does (307), as often as [`HOPS_MAX`]. The
+//! token and the certificate go there, too: whoever answers at the admin address is believed when it names another
+//! broker. By TLS it has proved its name, and so has the other one; from TLS nothing leads out of it, and while the
+//! broker's own address is `pulsar+ssl://` nothing leads to another machine in plain.
 
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use everpulse_protocol::Position;
-use reqwest::{Method, StatusCode};
+use reqwest::header::LOCATION;
+use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use url::Url;
@@ -26,6 +32,8 @@ use crate::{Error, ErrorKind};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(5);
+/// How many brokers one request may be sent on to.
+const HOPS_MAX: usize = 3;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
@@ -45,7 +53,12 @@ impl Admin {
     pub fn new(endpoints: Arc<watch::Sender<Endpoint>>, access: Access) -> Result<Self, Error> {
         // The authorities are read once; a certificate of ours at each connection.
         let tls = access.tls.config()?;
-        let mut builder = reqwest::Client::builder().use_preconfigured_tls(tls).timeout(LIMIT).connect_timeout(CONNECT);
+        let mut builder = reqwest::Client::builder()
+            .use_preconfigured_tls(tls)
+            // They are followed here: a client of HTTP would go anywhere with our certificate, and without the token.
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(LIMIT)
+            .connect_timeout(CONNECT);
         if is_loopback(&endpoints.borrow().admin_url) {
             builder = builder.no_proxy();
         }
@@ -71,9 +84,44 @@ impl Admin {
         self.send(Method::DELETE, path, None).await
     }
 
-    async fn ask(&self, method: &Method, url: &str, body: Option<&Value>) -> Result<reqwest::Response, Error> {
-        let mut request = self.http.request(method.clone(), url);
-        if let Some(token) = self.access.token().await? {
+    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer, Error> {
+        let endpoint = self.endpoints.borrow().clone();
+        let url = format!("{}/admin/v2/{path}", endpoint.admin_url);
+        let mut url = Url::parse(&url).map_err(|error| {
+            Error::with_source(
+                ErrorKind::Invalid,
+                format!("{method} {url}: {error}; is the admin address right?"),
+                error,
+            )
+        })?;
+        let mut token = self.access.token().await?;
+        for _ in 0..=HOPS_MAX {
+            let mut response = self.ask(&method, &url, token.as_deref(), body.as_ref()).await?;
+            if response.status() == StatusCode::UNAUTHORIZED && self.access.forget(token.as_deref()).await {
+                token = self.access.token().await?;
+                response = self.ask(&method, &url, token.as_deref(), body.as_ref()).await?;
+            }
+            if response.status() != StatusCode::TEMPORARY_REDIRECT {
+                return answer(&method, &url, response).await;
+            }
+            let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+            url = next(&url, location, &endpoint.service_url)
+                .map_err(|reason| Error::new(ErrorKind::Refused, format!("{method} {url}: 307: {reason}")))?;
+        }
+        // Topics are moving just now, for example.
+        let message = format!("{method} {url}: one broker sends us on to the next, more than {HOPS_MAX} times");
+        Err(Error::new(ErrorKind::Unreachable, message))
+    }
+
+    async fn ask(
+        &self,
+        method: &Method,
+        url: &Url,
+        token: Option<&str>,
+        body: Option<&Value>,
+    ) -> Result<Response, Error> {
+        let mut request = self.http.request(method.clone(), url.clone());
+        if let Some(token) = token {
             request = request.bearer_auth(token);
         }
         if let Some(body) = body {
@@ -87,38 +135,36 @@ impl Admin {
             Error::with_source(kind, message, error)
         })
     }
+}
 
-    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer, Error> {
-        let url = format!("{}/admin/v2/{path}", self.endpoints.borrow().admin_url);
-        let mut response = self.ask(&method, &url, body.as_ref()).await?;
-        if response.status() == StatusCode::UNAUTHORIZED && self.access.forget().await {
-            response = self.ask(&method, &url, body.as_ref()).await?;
-        }
-        let status = response.status();
-        let text = response.text().await.unwrap_or_default();
-        if status.is_success() {
-            return Ok(Answer::Done(serde_json::from_str(&text).unwrap_or(Value::Null)));
-        }
-        let reason = serde_json::from_str::<Value>(&text)
-            .ok()
-            .and_then(|body| Some(body.get("reason")?.as_str()?.to_owned()))
-            .unwrap_or_default();
-        let failed = |kind, hint: &str| Err(Error::new(kind, format!("{method} {url}: {status}: {reason}{hint}")));
-        match status {
-            StatusCode::NOT_FOUND => Ok(Answer::Missing),
-            StatusCode::CONFLICT => Ok(Answer::Exists),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => failed(
-                ErrorKind::Unauthorized,
-                "; is the token or the certificate right (EVERPULSE_TOKEN, EVERPULSE_TOKEN_FILE, EVERPULSE_TLS_CERT), and \
+async fn answer(method: &Method, url: &Url, response: Response) -> Result<Answer, Error> {
+    let status = response.status();
+    let text = response.text().await.unwrap_or_default();
+    if status.is_success() {
+        return Ok(Answer::Done(serde_json::from_str(&text).unwrap_or(Value::Null)));
+    }
+    let reason = serde_json::from_str::<Value>(&text)
+        .ok()
+        .and_then(|body| Some(body.get("reason")?.as_str()?.to_owned()))
+        .unwrap_or_default();
+    let failed = |kind, hint: &str| Err(Error::new(kind, format!("{method} {url}: {status}: {reason}{hint}")));
+    match status {
+        StatusCode::NOT_FOUND => Ok(Answer::Missing),
+        StatusCode::CONFLICT => Ok(Answer::Exists),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => failed(
+            ErrorKind::Unauthorized,
+            "; is the token or the certificate right (EVERPULSE_TOKEN, EVERPULSE_TOKEN_FILE, EVERPULSE_TLS_CERT), and \
                  may its role administer this namespace?",
-            ),
-            // Two create the same subscription at the same moment.
-            StatusCode::PRECONDITION_FAILED if reason.contains("Busy") => failed(ErrorKind::Unreachable, ""),
-            // Apache Pulsar, when a subscription is to be made of a partition that there is not.
-            StatusCode::PRECONDITION_FAILED if reason.starts_with("Topic does not exist") => Ok(Answer::Missing),
-            status if status.is_server_error() => failed(ErrorKind::Unreachable, ""),
-            _ => failed(ErrorKind::Refused, ""),
+        ),
+        // Two create the same subscription at the same moment.
+        StatusCode::PRECONDITION_FAILED if reason.contains("Busy") => failed(ErrorKind::Unreachable, ""),
+        // Apache Pulsar, when a subscription is to be made of a partition that there is not.
+        StatusCode::PRECONDITION_FAILED if reason.starts_with("Topic does not exist") => Ok(Answer::Missing),
+        status if status.is_server_error() => failed(ErrorKind::Unreachable, ""),
+        status if status.is_redirection() => {
+            failed(ErrorKind::Refused, "it is somewhere else; set ?admin=URL or EVERPULSE_ADMIN_URL to where")
         }
+        _ => failed(ErrorKind::Refused, ""),
     }
 }
 
@@ -131,6 +177,27 @@ impl Answer {
             Answer::Exists => Err(Error::new(ErrorKind::Refused, format!("{what}: something is in the way"))),
         }
     }
+}
+
+/// Where a broker sends us on to, if we go there.
+fn next(from: &Url, location: Option<&str>, service_url: &str) -> Result<Url, String> {
+    let to = location
+        .and_then(|location| from.join(location).ok())
+        .filter(|to| to.has_host() && to.username().is_empty() && to.password().is_none())
+        .ok_or_else(|| "it sends us on and does not say where to".to_owned())?;
+    if to.scheme() != from.scheme() {
+        return Err(format!(
+            "it sends us on from {} to {}; set ?admin=URL or EVERPULSE_ADMIN_URL to the address that is meant, or let \
+             the brokers name each other by the same",
+            from.scheme(),
+            to.origin().ascii_serialization()
+        ));
+    }
+    if service_url.starts_with("pulsar+ssl://") && !is_private(to.as_str()) {
+        let to = to.origin().ascii_serialization();
+        return Err(format!("it sends us on to {to}, where our token would go in plain; let the brokers use https"));
+    }
+    Ok(to)
 }
 
 /// Where the admin API of a broker is, if nobody says: the same host, the default port.
@@ -154,6 +221,11 @@ pub(crate) fn at(topic: &str, position: Position) -> Value {
     json!({"ledgerId": position.ledger, "entryId": position.entry, "partitionIndex": partition})
 }
 
+/// Whether nobody on the way can read what is sent to this URL: it has TLS, or does not leave this machine.
+pub(crate) fn is_private(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| url.scheme() == "https") || is_loopback(url)
+}
+
 pub(crate) fn is_loopback(url: &str) -> bool {
     Url::parse(url).is_ok_and(|url| match url.host() {
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
@@ -173,14 +245,4 @@ pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_position_bears_the_partition_of_its_topic() {
-        let partition = |topic: &str| at(topic, Position { ledger: 1, entry: 2 })["partitionIndex"].as_i64();
-        assert_eq!(partition("history-partition-12"), Some(12));
-        assert_eq!(partition("persistent://public/default/timers"), Some(-1));
-        assert_eq!(partition("a-partition-of-mine"), Some(-1));
-    }
-}
+mod tests;

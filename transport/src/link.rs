@@ -202,8 +202,10 @@ pub(crate) async fn call<T: Send + 'static>(
 }
 
 async fn connect(role: Role, endpoint: &Endpoint, access: &Access) -> Result<CratePulsar, Error> {
+    // Read once here, so that a missing file is named instead of hidden in the crate's own error.
+    let token = access.token().await?;
     match connect_once(role, endpoint, access).await {
-        Err(error) if error.kind() == ErrorKind::Unauthorized && access.forget().await => {
+        Err(error) if error.kind() == ErrorKind::Unauthorized && access.forget(token.as_deref()).await => {
             connect_once(role, endpoint, access).await
         }
         result => result,
@@ -233,8 +235,6 @@ async fn connect_once(role: Role, endpoint: &Endpoint, access: &Access) -> Resul
             retry_delay: Duration::from_millis(200),
             max_retries: Some(role.retries()),
         });
-    // Read once here, so that a missing file is named instead of hidden in the crate's own error.
-    access.shown().await?;
     if let Some(tunnel) = &tunnel {
         builder = builder.with_auth_provider(Box::new(ShowingTheTunnel(tunnel.clone())));
     } else if let Some(shown) = access.for_the_crate() {

@@ -7,12 +7,14 @@
 //!                                                  {"access_token": .., "expires_in": seconds}
 //! ```
 //!
-//! A token is kept until shortly before it expires; all connections share it. While a new one cannot be had, the old one
-//! serves for as long as it is valid. One that the broker refuses is forgotten, and once another is tried: clocks differ. The key file is read each time that a
-//! token is asked for.
+//! A token is kept until shortly before it expires; all connections share it. While a new one cannot be had, for whatever
+//! reason, the old one serves for as long as it is valid; then nobody waits long for the issuer, and it is left alone for
+//! some seconds. One that the broker refuses is forgotten, and once another is tried: clocks differ. The key file is read
+//! each time that a token is asked for.
 //!
 //! No answer of the issuer's is repeated in an error beyond its reason, and that without the secret. Redirections are not
-//! followed, since the secret would follow them; and from an issuer with TLS nothing leads to one without.
+//! followed, since the secret would follow them; from an issuer with TLS nothing leads to one without; and without TLS the
+//! secret goes to this machine only.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -20,14 +22,18 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use url::Url;
 
+use crate::admin::{is_loopback, is_private};
 use crate::tls::Tls;
 use crate::{Error, ErrorKind};
 
 const LIMIT: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long the issuer may take while the old token is valid, and how long it is not asked again after that failed.
+const LIMIT_WITH_A_TOKEN: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_secs(5);
 /// More than that is no token.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// Longer than any token lives.
@@ -56,6 +62,7 @@ pub(crate) struct Source {
 
 struct Kept {
     token: String,
+    /// When the next one is asked for.
     renewed_at: Instant,
     ends_at: Instant,
 }
@@ -84,26 +91,31 @@ impl Source {
     pub async fn token(&self) -> Result<String, Error> {
         // Held while asking: who comes meanwhile has the answer, too.
         let mut kept = self.kept.lock().await;
-        if let Some(kept) = kept.as_ref().filter(|kept| Instant::now() < kept.renewed_at) {
+        if let Some(kept) = kept.as_ref().filter(|kept| Instant::now() < kept.renewed_at.min(kept.ends_at)) {
             return Ok(kept.token.clone());
         }
-        match (self.ask().await, &*kept) {
-            (Ok(new), _) => {
-                let token = new.token.clone();
-                *kept = Some(new);
-                Ok(token)
+        let asking = self.ask();
+        let Some(old) = kept.as_mut().filter(|kept| Instant::now() < kept.ends_at) else {
+            let new = kept.insert(asking.await?);
+            return Ok(new.token.clone());
+        };
+        let reason = match timeout(LIMIT_WITH_A_TOKEN, asking).await {
+            Ok(Ok(new)) => {
+                *old = new;
+                return Ok(old.token.clone());
             }
-            (Err(error), Some(old)) if error.is_passing() && Instant::now() < old.ends_at => {
-                tracing::warn!(%error, "no new token for now, the old one is still valid");
-                Ok(old.token.clone())
-            }
-            (Err(error), _) => Err(error),
-        }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("the issuer has not answered in {LIMIT_WITH_A_TOKEN:?}"),
+        };
+        tracing::warn!(reason, "no new token for now; the old one is used until it ends");
+        old.renewed_at = Instant::now() + PAUSE;
+        Ok(old.token.clone())
     }
 
-    /// The broker does not take what was kept. Whether there was something.
-    pub async fn forget(&self) -> bool {
-        self.kept.lock().await.take().is_some()
+    /// The broker does not take this one.
+    pub async fn forget(&self, refused: &str) {
+        // Somebody else may have a better one by now.
+        self.kept.lock().await.take_if(|kept| kept.token == refused);
     }
 
     async fn ask(&self) -> Result<Kept, Error> {
@@ -117,7 +129,8 @@ impl Source {
             .as_str()
             .and_then(|text| Url::parse(text).ok())
             .ok_or_else(|| no_issuer(&key.issuer, "it names no token_endpoint"))?;
-        if endpoint.scheme() != "https" && key.issuer.scheme() == "https" {
+        let here = endpoint.scheme() == "http" && is_loopback(endpoint.as_str()) && key.issuer.scheme() == "http";
+        if endpoint.scheme() != "https" && !here {
             return Err(no_issuer(&key.issuer, "its token_endpoint has no TLS"));
         }
         let request = http
@@ -153,7 +166,7 @@ impl Source {
             .redirect(reqwest::redirect::Policy::none())
             .timeout(LIMIT)
             .connect_timeout(CONNECT);
-        if crate::admin::is_loopback(issuer.as_str()) {
+        if is_loopback(issuer.as_str()) {
             builder = builder.no_proxy();
         }
         builder
@@ -227,6 +240,12 @@ impl Source {
                 matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none()
             })
             .ok_or_else(|| unusable(file, "the issuer is no http or https URL without a user"))?;
+        if !is_private(issuer.as_str()) {
+            let reason = format!(
+                "its secret would go to the issuer {issuer} in plain; give the issuer an address with https://"
+            );
+            return Err(unusable(file, &reason));
+        }
         Ok(Key { client_id: needed("client_id")?, client_secret: needed("client_secret")?, issuer })
     }
 }

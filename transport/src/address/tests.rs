@@ -51,8 +51,33 @@ fn bad_addresses_are_refused_with_the_reason_and_an_example() {
     check("pulsar://h:1?tls_cert=/c", &["tls_cert", "no TLS", "pulsar+ssl://"]);
     check("pulsar://h:1?oauth2_scope=s", &["oauth2_key_file is not set"]);
     check("pulsar://h:1?oauth2_key_file=k&oauth2_issuer=i", &["oauth2_issuer", "https://"]);
+    check("pulsar+ssl://h:1?admin=http://h:8080", &["admin is http://h:8080", "in plain", "https://HOST:8443"]);
+    check("pulsar://h:1?oauth2_key_file=k&oauth2_issuer=http://i", &["oauth2_issuer", "in plain", "https://"]);
     check("pulsar://h:1?shards=0", &["shards=0", "1 to 1024"]);
     check("pulsar://h:1?shard=3", &["\"shard\"", "known are"]);
+}
+
+#[test]
+fn what_is_secret_goes_without_tls_to_this_machine_only() {
+    for host in ["127.0.0.1", "[::1]", "localhost"] {
+        let text =
+            format!("pulsar+ssl://h:1/t/n?admin=http://{host}:8080&oauth2_key_file=k&oauth2_issuer=http://{host}:9090");
+        assert_eq!(text.parse::<Address>().expect(host).to_string(), text);
+    }
+    for url in ["http://env:2", "HTTP://env:2", "http://127.0.0.1.env:2", "http://localhost.env:2"] {
+        let variable = |named: &'static str| move |name: &str| (name == named).then(|| url.to_owned());
+        for (named, instead) in
+            [("EVERPULSE_ADMIN_URL", "https://HOST:8443"), ("EVERPULSE_OAUTH2_ISSUER", "write https://")]
+        {
+            let error = Address::from_variables(Some("pulsar+ssl://h"), variable(named)).expect_err(url);
+            for part in [&format!("{named} is {url}"), "in plain", instead] {
+                assert!(error.to_string().contains(part), "{url}: {error}");
+            }
+        }
+    }
+    // Where nothing is by TLS, the admin address need not be either.
+    let plain = |name: &str| (name == "EVERPULSE_ADMIN_URL").then(|| "http://env:2".to_owned());
+    assert!(Address::from_variables(Some("pulsar://h"), plain).is_ok());
 }
 
 #[test]

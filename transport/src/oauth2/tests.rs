@@ -74,8 +74,10 @@ async fn a_token_is_kept_until_shortly_before_its_end() {
     assert_eq!(asking.token().await, "token 0");
     asking.let_pass(Duration::from_secs(60)).await;
     assert_eq!(asking.token().await, "token 1");
-    asking.source.forget().await;
+    asking.source.forget("token 1").await;
     assert_eq!(asking.token().await, "token 2");
+    asking.source.forget("token 1").await;
+    assert_eq!(asking.token().await, "token 2", "that was the one before");
     assert_eq!(asking.issuer.asked().len(), 3);
 }
 
@@ -86,6 +88,11 @@ async fn while_the_issuer_is_down_the_old_token_serves_to_its_end() {
     asking.issuer.answers(|| (StatusCode::SERVICE_UNAVAILABLE, json!({})));
     asking.let_pass(Duration::from_secs(HOUR - 30)).await;
     assert_eq!(asking.token().await, "token 0");
+    assert_eq!(asking.token().await, "token 0");
+    assert_eq!(asking.issuer.asked().len(), 2, "it is left alone for a while");
+    asking.let_pass(PAUSE).await;
+    assert_eq!(asking.token().await, "token 0");
+    assert_eq!(asking.issuer.asked().len(), 3);
     asking.let_pass(Duration::from_secs(30)).await;
     let error = asking.error().await;
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
@@ -94,10 +101,45 @@ async fn while_the_issuer_is_down_the_old_token_serves_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_turned_away_is_told_what_to_look_at() {
-    let asking = Asking::new(numbered()).await;
+async fn whatever_is_wrong_with_the_issuer_the_old_token_serves_to_its_end() {
+    let mut asking = Asking::new(numbered()).await;
     asking.token().await;
     asking.let_pass(Duration::from_secs(HOUR - 30)).await;
+    let url = asking.issuer.url.clone();
+    asking.issuer.answers(|| (StatusCode::UNAUTHORIZED, json!({"error": "invalid_client"})));
+    for issuer in [url.clone(), format!("{url}/nowhere"), format!("{url}/moved"), format!("{url}/page")] {
+        asking.source.grant.issuer = Some(issuer);
+        assert_eq!(asking.token().await, "token 0");
+        asking.let_pass(PAUSE).await;
+    }
+    asking.source.grant.issuer = None;
+    std::fs::remove_file(asking.dir.path().join("key.json")).expect("removed");
+    assert_eq!(asking.token().await, "token 0");
+    asking.let_pass(Duration::from_secs(30)).await;
+    asking.error().await;
+}
+
+#[tokio::test]
+async fn nobody_waits_for_an_issuer_that_hangs_while_there_is_a_token() {
+    let mut asking = Asking::new(numbered()).await;
+    asking.token().await;
+    asking.let_pass(Duration::from_secs(HOUR - 30)).await;
+    // It takes connections, and says nothing.
+    let hanging = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    asking.source.grant.issuer = Some(format!("http://{}", hanging.local_addr().expect("bound")));
+    // Only what is waited for in vain lets time pass.
+    tokio::time::pause();
+    let before = Instant::now();
+    for _ in 0..3 {
+        assert_eq!(asking.token().await, "token 0");
+    }
+    let waited = before.elapsed();
+    assert!(waited >= LIMIT_WITH_A_TOKEN && waited < LIMIT_WITH_A_TOKEN * 2, "once, and no longer: {waited:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_is_turned_away_is_told_what_to_look_at() {
+    let asking = Asking::new(numbered()).await;
     let said = json!({"error": "invalid_client", "error_description": format!("no, not {SECRET}\n!")});
     asking.issuer.answers(move || (StatusCode::UNAUTHORIZED, said.clone()));
     let error = asking.error().await;
@@ -138,6 +180,24 @@ async fn what_is_no_issuer_is_refused() {
     asking.source.grant.issuer = Some(format!("{url}/moved"));
     check(asking.error().await, "307");
     assert_eq!(asking.issuer.asked().len(), asked);
+    // Nor anywhere in plain; nobody is even dialled.
+    asking.source.grant.issuer = None;
+    for (endpoint, part) in [
+        (json!(null), "no token_endpoint"),
+        (json!("token"), "no token_endpoint"),
+        (json!("http://issuer.example.com/token"), "has no TLS"),
+        (json!("ftp://127.0.0.1/token"), "has no TLS"),
+    ] {
+        asking.issuer.points_to(endpoint);
+        check(asking.error().await, part);
+    }
+    assert_eq!(asking.issuer.asked().len(), asked);
+    asking.source.grant.issuer = Some("http://issuer.example.com".to_owned());
+    let error = asking.error().await;
+    assert_eq!(error.kind(), ErrorKind::Unauthorized);
+    for part in ["issuer.example.com", "in plain", "https://"] {
+        assert!(error.to_string().contains(part), "{part}: {error}");
+    }
 }
 
 #[tokio::test]
@@ -148,7 +208,7 @@ async fn how_long_a_token_lives_is_read_as_issuers_write_it() {
     assert_eq!(asking.issuer.asked().len(), 1, "written as a text");
     // Longer than clocks can count, and ten seconds, and nothing at all.
     for (life, asked_again) in [(json!(u64::MAX), false), (json!(10), false), (json!(null), true)] {
-        asking.source.forget().await;
+        *asking.source.kept.lock().await = None;
         let before = asking.issuer.asked().len();
         let answered = life.clone();
         asking.issuer.answers(move || granted("b", answered.clone()));

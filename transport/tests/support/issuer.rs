@@ -29,6 +29,8 @@ pub struct Issuer {
 
 struct Shared {
     url: String,
+    /// Where it says that tokens are given.
+    endpoint: Mutex<Value>,
     answering: Mutex<Arc<Answering>>,
     /// The forms that it was sent.
     asked: watch::Sender<Vec<BTreeMap<String, String>>>,
@@ -39,11 +41,14 @@ impl Issuer {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         let asked = watch::Sender::new(Vec::new());
-        let shared = Arc::new(Shared { url: url.clone(), answering: Mutex::new(Arc::new(answering)), asked });
+        let endpoint = Mutex::new(json!(format!("{url}/token")));
+        let answering: Mutex<Arc<Answering>> = Mutex::new(Arc::new(answering));
+        let shared = Arc::new(Shared { url: url.clone(), endpoint, answering, asked });
         let router = Router::new()
             .route("/.well-known/openid-configuration", get(about))
             .route("/token", post(token))
             .route("/moved/.well-known/openid-configuration", get(moved))
+            .route("/page/.well-known/openid-configuration", get(|| async { "<html>a page</html>" }))
             .with_state(shared.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Issuer { url, shared }
@@ -52,6 +57,11 @@ impl Issuer {
     /// From now on it answers so.
     pub fn answers(&self, answering: impl Fn() -> (StatusCode, Value) + Send + Sync + 'static) {
         *self.shared.answering.lock().expect("no holder panics") = Arc::new(answering);
+    }
+
+    /// From now on it says that tokens are given there.
+    pub fn points_to(&self, endpoint: impl Into<Value>) {
+        *self.shared.endpoint.lock().expect("no holder panics") = endpoint.into();
     }
 
     pub fn asked(&self) -> Vec<BTreeMap<String, String>> {
@@ -92,7 +102,8 @@ pub fn signed(secret: &[u8], role: &str, life: Duration) -> String {
 }
 
 async fn about(State(shared): State<Arc<Shared>>) -> Response {
-    json(StatusCode::OK, &json!({"issuer": shared.url, "token_endpoint": format!("{}/token", shared.url)}))
+    let endpoint = shared.endpoint.lock().expect("no holder panics").clone();
+    json(StatusCode::OK, &json!({"issuer": shared.url, "token_endpoint": endpoint}))
 }
 
 /// Another place than it should be.
