@@ -13,7 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::ResolvesClientCert;
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -60,7 +60,10 @@ impl Tls {
             Some(identity) => {
                 // Read once here so that what is wrong is said; a handshake could only go without.
                 identity.read()?;
-                builder.with_client_cert_resolver(Arc::new(ReadAtHandshake(identity.clone())))
+                let mut config = builder.with_client_cert_resolver(Arc::new(ReadAtHandshake(identity.clone())));
+                // A resumed session counts as of the certificate that it began with, and a renewed one is not shown.
+                config.resumption = Resumption::disabled();
+                config
             }
         })
     }

@@ -10,18 +10,19 @@
 //! What holds:
 //!
 //! - **Who may use it**: whoever says the secret in its first frame, which only this process knows. Nothing is dialled
-//!   before. Who says something else, too much, or nothing for [`GREETING`] is closed; at most [`STRANGERS_MAX`] at once are
-//!   listened to, so that another user of this machine can use up none of our files. The secret ends here: the broker
-//!   gets our method and our token instead, at CONNECT and whenever it asks again.
+//!   before; `tunnel/door.rs` has who is listened to, and for how long. The secret ends here: the broker gets our method
+//!   and our token instead, at CONNECT and whenever it asks again. That it may ask again is said for the crate, which
+//!   answers and does not say so; a broker that thinks we cannot would close when a token expires.
 //! - **How long it lives**: as long as a client of the crate that knows its address, because the crate's authentication
 //!   holds it. So nobody else can listen at that address and be taken for it.
 //! - **Nothing goes past it in plain**: every lookup's answer is rewritten, so that the crate dials this address again and
 //!   names the broker in its CONNECT, as it does with Pulsar's proxy; a broker without an address for TLS cannot be
-//!   reached. A frame whose kind cannot be told, or an answer that cannot be read, ends the connection.
+//!   reached. A command that is not of the kind that it says (`tunnel/frames.rs`), or that cannot be read, ends the
+//!   connection.
 //! - **Which name is checked**: that of the broker which is dialled. Behind a proxy of Pulsar's that is the proxy, and the
 //!   broker's name travels on in CONNECT.
-//! - **What breaks, breaks whole**: when either side ends, the other is closed; the crate connects anew, and each
-//!   connection is a TLS handshake of its own, with the files as they are then.
+//! - **What breaks, breaks whole**: when either side ends, or takes nothing for [`STUCK`], the other is closed; the crate
+//!   connects anew, and each connection is a TLS handshake of its own, with the files as they are then.
 //!
 //! Payloads pass without being looked at or held as a whole. What it does not do: hide what passes from those who may
 //! read this process's memory or capture loopback; they are root.
@@ -31,31 +32,33 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::{Buf as _, BytesMut};
-use prost::Message as _;
+use bytes::BytesMut;
 use pulsar::proto::{AuthData, BaseCommand, CommandConnect, CommandLookupTopicResponse, base_command};
-use tokio::io::{
-    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, BufWriter,
-};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{BufReader, BufWriter};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::AbortHandle;
 use url::Url;
 
 use crate::access::Access;
 use crate::handshake::frame;
 use crate::{Error, ErrorKind};
 
+mod door;
+mod frames;
+
 /// What the crate calls its authentication towards the tunnel.
 pub(crate) const METHOD: &str = "everpulse-tunnel";
 
-/// How long somebody may take for the first frame.
-const GREETING: Duration = Duration::from_secs(3);
-const STRANGERS_MAX: usize = 64;
+const SECURE: &str = "pulsar+ssl://";
 /// How long a broker may take for TCP and TLS.
 const DIAL: Duration = Duration::from_secs(5);
-/// A command that is read here is small: a greeting, a lookup's answer.
-const COMMAND_BYTES_MAX: usize = 64 * 1024;
+/// How long a side may take nothing of what is written to it.
+const STUCK: Duration = Duration::from_secs(30);
+/// A greeting is small.
+const GREETING_BYTES_MAX: usize = 64 * 1024;
+/// As large as a message may be, with its payload, by Pulsar's default.
+const COMMAND_BYTES_MAX: usize = 5 * 1024 * 1024;
 
 /// A listener on loopback that leads to one service, see above.
 #[derive(Debug)]
@@ -77,8 +80,8 @@ impl Tunnel {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(cannot)?;
         let url = format!("pulsar://{}", listener.local_addr().map_err(cannot)?);
         let secret = Secret::new();
-        let shared = Arc::new(Shared { service, access, secret: secret.clone(), behind: Mutex::default() });
-        let accepting = tokio::spawn(accept(listener, shared)).abort_handle();
+        let shared = Arc::new(Shared { service, access, secret: secret.clone(), routes: Mutex::default() });
+        let accepting = tokio::spawn(door::accept(listener, shared)).abort_handle();
         Ok(Arc::new(Tunnel { url, secret, accepting }))
     }
 
@@ -147,44 +150,25 @@ struct Shared {
     service: Place,
     access: Access,
     secret: Secret,
-    /// The brokers that are only reached through the service itself, because that is a proxy.
-    behind: Mutex<HashSet<String>>,
+    routes: Mutex<Routes>,
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
-    // Ends with this: dropped, it ends all of its tasks.
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match (accepted, strangers.clone().try_acquire_owned()) {
-                (Ok((client, _)), Ok(place)) => {
-                    let shared = shared.clone();
-                    connections.spawn(async move {
-                        if let Err(error) = shared.connection(client, place).await {
-                            tracing::debug!(%error, "a connection through the tunnel has ended");
-                        }
-                    });
-                }
-                (Ok(_), Err(_)) => tracing::debug!("too many strangers at the tunnel; one is turned away"),
-                // No file is free, for example: it will be.
-                (Err(error), _) => {
-                    tracing::warn!(%error, "cannot accept a connection on loopback");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            },
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-        }
-    }
+/// What lookups have said.
+#[derive(Default)]
+struct Routes {
+    /// The brokers that are only reached through the service itself, because that is a proxy.
+    behind: HashSet<String>,
+    /// Those without an address for TLS of which a person has been told.
+    plain: HashSet<String>,
 }
 
 impl Shared {
-    async fn connection(&self, client: TcpStream, place: tokio::sync::OwnedSemaphorePermit) -> io::Result<()> {
+    /// A connection of somebody who is let in when `displaced` does not come before the first frame.
+    async fn connection(&self, client: TcpStream, displaced: door::Displaced) -> io::Result<()> {
         client.set_nodelay(true)?;
         let (from_client, to_client) = client.into_split();
         let mut from_client = BufReader::new(from_client);
-        let connect = tokio::time::timeout(GREETING, self.greeting(&mut from_client)).await??;
-        drop(place);
+        let connect = displaced.or(self.greeting(&mut from_client)).await?;
         let (broker, connect) = self.dialled(connect)?;
         let dialled = tokio::time::timeout(DIAL, self.access.tls.dial(&broker.host, broker.port)).await;
         let broker = match dialled {
@@ -200,8 +184,9 @@ impl Shared {
         };
         let (from_broker, to_broker) = tokio::io::split(broker);
         let (mut to_broker, to_client) = (BufWriter::new(to_broker), BufWriter::new(to_client));
-        to_broker.write_all(&frame(&self.as_ourselves(connect).await?)).await?;
-        to_broker.flush().await?;
+        let greeting = frame(&self.as_ourselves(connect).await?);
+        within(to_broker.write_all(&greeting)).await?;
+        within(to_broker.flush()).await?;
         tokio::select! {
             ended = self.forward(from_client, to_broker, Direction::ToBroker) => ended,
             ended = self.forward(BufReader::new(from_broker), to_client, Direction::ToClient) => ended,
@@ -212,10 +197,12 @@ impl Shared {
     async fn greeting(&self, from: &mut (impl AsyncRead + Unpin)) -> io::Result<CommandConnect> {
         let total = from.read_u32().await? as usize;
         let size = from.read_u32().await? as usize;
-        if size > COMMAND_BYTES_MAX || total != size + 4 {
+        if size > GREETING_BYTES_MAX || total != size + 4 {
             return Err(no("a stranger's first frame has no good size"));
         }
-        let connect = command(from, size, &[]).await?.connect.ok_or_else(|| no("a stranger does not connect"))?;
+        let mut bytes = vec![0; size];
+        from.read_exact(&mut bytes).await?;
+        let connect = frames::decode(&bytes)?.connect.ok_or_else(|| no("a stranger does not connect"))?;
         let known = connect.auth_method_name.as_deref() == Some(METHOD);
         if !(known && connect.auth_data.as_deref().is_some_and(|said| self.secret.is(said))) {
             return Err(no("a stranger does not know the secret"));
@@ -227,7 +214,7 @@ impl Shared {
     fn dialled(&self, mut connect: CommandConnect) -> io::Result<(Place, CommandConnect)> {
         match connect.proxy_to_broker_url.take() {
             None => Ok((self.service.clone(), connect)),
-            Some(broker) if self.behind().contains(&broker) => {
+            Some(broker) if self.routes().behind.contains(&broker) => {
                 connect.proxy_to_broker_url = Some(broker);
                 Ok((self.service.clone(), connect))
             }
@@ -242,6 +229,7 @@ impl Shared {
         let (method, data) = self.shown().await?;
         connect.auth_method_name = method;
         connect.auth_data = data;
+        connect.feature_flags.get_or_insert_default().supports_auth_refresh = Some(true);
         Ok(BaseCommand { r#type: base_command::Type::Connect as i32, connect: Some(connect), ..BaseCommand::default() })
     }
 
@@ -257,36 +245,34 @@ impl Shared {
         mut to: impl AsyncWrite + Unpin,
         direction: Direction,
     ) -> io::Result<()> {
+        let mut command = Vec::new();
         loop {
             // Between frames an end is a good one.
             if from.fill_buf().await?.is_empty() {
-                return to.shutdown().await;
+                return within(to.shutdown()).await;
             }
-            let (total, size) = (from.read_u32().await?, from.read_u32().await?);
-            let mut kind = [0; 2];
-            from.read_exact(&mut kind).await?;
-            // Whoever writes protobuf writes the fields in the order of their numbers, and the kind is the first.
-            if kind[0] != 0x08 || kind[1] >= 0x80 || size < 2 || total < 4 || size > total - 4 {
-                return Err(no("a frame's kind cannot be told"));
+            let (total, size) = (from.read_u32().await? as usize, from.read_u32().await? as usize);
+            if total < 4 || size > total - 4 || size > COMMAND_BYTES_MAX {
+                return Err(no("a frame has no good size"));
             }
-            if i32::from(kind[1]) == direction.rewritten() as i32 {
-                if total - 4 != size {
+            command.resize(size, 0);
+            from.read_exact(&mut command).await?;
+            let kind = frames::kind(&command).ok_or_else(|| no("a command is not of the kind that it says"))?;
+            let payload = total - 4 - size;
+            if kind == direction.rewritten() as u64 {
+                if payload > 0 {
                     return Err(no("a command has a payload that it cannot have"));
                 }
-                let command = command(&mut from, size as usize, &kind).await?;
-                to.write_all(&self.rewrite(command).await?).await?;
+                let rewritten = self.rewrite(frames::decode(&command)?).await?;
+                within(to.write_all(&rewritten)).await?;
             } else {
-                to.write_u32(total).await?;
-                to.write_u32(size).await?;
-                to.write_all(&kind).await?;
-                let rest = u64::from(total) - 6;
-                if tokio::io::copy_buf(&mut (&mut from).take(rest), &mut to).await? < rest {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
+                within(to.write_all(&frames::head(total, size))).await?;
+                within(to.write_all(&command)).await?;
+                pass(&mut from, &mut to, payload).await?;
             }
             // What came together goes on together.
-            if !begins_with_a_frame(from.buffer()) {
-                to.flush().await?;
+            if !frames::is_whole(from.buffer()) {
+                within(to.flush()).await?;
             }
         }
     }
@@ -309,27 +295,43 @@ impl Shared {
 
     /// A lookup's answer as the crate shall read it: the broker is reached through the address that it uses already.
     fn by_this_way(&self, mut answer: CommandLookupTopicResponse) -> CommandLookupTopicResponse {
-        answer.broker_service_url = None;
-        let Some(secure) = answer.broker_service_url_tls.as_deref() else {
+        let (plain, secure) = (answer.broker_service_url.take(), answer.broker_service_url_tls.take());
+        let behind = answer.proxy_through_service_url == Some(true);
+        let is_secure = |url: &&String| url.starts_with(SECURE);
+        // Whoever is behind a proxy is not dialled: the proxy is, by TLS, and how it goes on from there is its own
+        // business. Pulsar's names the broker as it dials it, in both fields. An address that a broker does not have
+        // it gives as an empty one.
+        let named = secure.iter().find(is_secure).or_else(|| plain.iter().chain(&secure).find(|_| behind));
+        let Some(broker) = named.and_then(|url| Place::parse(url)) else {
+            self.tell_of(plain.or(secure).unwrap_or_default());
             return answer;
         };
-        // A broker that has no address for TLS gives an empty one.
-        let Some(broker) = Place::parse(secure).filter(|_| secure.starts_with("pulsar+ssl://")) else {
-            answer.broker_service_url_tls = None;
-            return answer;
-        };
-        match answer.proxy_through_service_url {
-            Some(true) => self.behind().insert(broker.named()),
-            _ => self.behind().remove(&broker.named()),
+        let mut routes = self.routes();
+        match behind {
+            true => routes.behind.insert(broker.named()),
+            false => routes.behind.remove(&broker.named()),
         };
         answer.broker_service_url = Some(format!("pulsar://{}", broker.named()));
         answer.proxy_through_service_url = Some(true);
         answer
     }
 
-    fn behind(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+    /// The crate only says that there is no broker, and not why.
+    fn tell_of(&self, plain: String) {
+        if !plain.is_empty() && self.routes().plain.insert(plain.clone()) {
+            let service = self.service.named();
+            tracing::warn!(
+                service,
+                broker = plain,
+                "a topic's broker has no address for TLS and is not used; does it have brokerServicePortTls, and do its \
+                 advertised listeners name it?"
+            );
+        }
+    }
+
+    fn routes(&self) -> std::sync::MutexGuard<'_, Routes> {
         // Nothing in here can be left half done.
-        self.behind.lock().unwrap_or_else(PoisonError::into_inner)
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -349,20 +351,27 @@ impl Direction {
     }
 }
 
-/// A command of `size` bytes of which the first were read already.
-async fn command(from: &mut (impl AsyncRead + Unpin), size: usize, first: &[u8]) -> io::Result<BaseCommand> {
-    if size > COMMAND_BYTES_MAX {
-        return Err(no("a command is too large"));
+/// Passes so many bytes on as they come.
+async fn pass(
+    from: &mut BufReader<impl AsyncRead + Unpin>,
+    to: &mut (impl AsyncWrite + Unpin),
+    mut left: usize,
+) -> io::Result<()> {
+    while left > 0 {
+        let here = from.fill_buf().await?;
+        let count = here.len().min(left);
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        within(to.write_all(&here[..count])).await?;
+        from.consume(count);
+        left -= count;
     }
-    let mut bytes = vec![0; size];
-    bytes[..first.len()].copy_from_slice(first);
-    from.read_exact(&mut bytes[first.len()..]).await?;
-    BaseCommand::decode(&bytes[..]).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    Ok(())
 }
 
-/// Whether the next frame is here as a whole; if not, it may be long in coming.
-fn begins_with_a_frame(mut buffer: &[u8]) -> bool {
-    buffer.len() >= 4 && buffer.get_u32() as usize <= buffer.len()
+async fn within(writing: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    tokio::time::timeout(STUCK, writing).await?
 }
 
 fn no(reason: &'static str) -> io::Error {

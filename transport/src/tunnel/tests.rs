@@ -1,158 +1,21 @@
 //! The tunnel between a client that speaks frames by hand and brokers that do, with TLS: what holds of it, attacked.
 
-use pulsar::proto::{
-    CommandAuthChallenge, CommandAuthResponse, CommandConnected, CommandPing, command_lookup_topic_response::LookupType,
-};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use prost::Message as _;
+use pulsar::proto::command_lookup_topic_response::LookupType;
+use pulsar::proto::{CommandAuthChallenge, CommandAuthResponse, CommandConnected, CommandPing, CommandSend};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
-use tempfile::TempDir;
-use tokio_rustls::TlsAcceptor;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::TlsConnector;
 use tokio_rustls::server::TlsStream;
 
+use super::door::STRANGERS_MAX;
 use super::*;
 use crate::access::Token;
-use crate::tls::{Identity, Tls};
+use crate::tls::Tls;
 
-/// An authority, files of ours that it signed, and brokers' certificates.
-struct World {
-    dir: TempDir,
-    ca: String,
-    issuer: Issuer<'static, KeyPair>,
-}
+mod world;
 
-impl World {
-    fn new() -> World {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        let ca = params.self_signed(&key).expect("signed").pem();
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        std::fs::write(dir.path().join("ca.pem"), &ca).expect("written");
-        let world = World { dir, ca, issuer: Issuer::new(params, key) };
-        world.renew("client-1");
-        world
-    }
-
-    /// Another certificate of ours, under another name.
-    fn renew(&self, name: &str) {
-        let (certificate, key) = self.sign(name, false);
-        std::fs::write(self.dir.path().join("client.pem"), certificate).expect("written");
-        std::fs::write(self.dir.path().join("client.key"), key).expect("written");
-    }
-
-    fn sign(&self, name: &str, expired: bool) -> (String, String) {
-        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("an address");
-        params.distinguished_name.push(DnType::CommonName, name);
-        if expired {
-            params.not_after = rcgen::date_time_ymd(2001, 1, 1);
-        }
-        let key = KeyPair::generate().expect("a key");
-        (params.signed_by(&key, &self.issuer).expect("signed").pem(), key.serialize_pem())
-    }
-
-    fn tls(&self) -> Tls {
-        let file = |name: &str| self.dir.path().join(name);
-        let identity = Identity { certificate: file("client.pem"), key: file("client.key") };
-        Tls { ca: Some(file("ca.pem")), identity: Some(identity) }
-    }
-
-    async fn tunnel(&self, broker: &Broker) -> Arc<Tunnel> {
-        self.tunnel_with(broker, Token::None).await
-    }
-
-    async fn tunnel_with(&self, broker: &Broker, token: Token) -> Arc<Tunnel> {
-        let access = Access::new(token, self.tls());
-        Tunnel::open(&broker.url(), access).await.expect("loopback has a port")
-    }
-
-    async fn broker(&self) -> Broker {
-        self.broker_with(self.sign("broker", false)).await
-    }
-
-    /// A broker that asks for a certificate.
-    async fn broker_with(&self, (certificate, key): (String, String)) -> Broker {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.ca.as_bytes()).expect("in PEM")).expect("an authority");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("both versions")
-            .with_client_cert_verifier(verifier.build().expect("there is an authority"))
-            .with_single_cert(
-                vec![CertificateDer::from_pem_slice(certificate.as_bytes()).expect("in PEM")],
-                PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("in PEM"),
-            )
-            .expect("they fit");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        Broker { listener, acceptor: TlsAcceptor::from(Arc::new(config)) }
-    }
-}
-
-struct Broker {
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
-}
-
-impl Broker {
-    fn port(&self) -> u16 {
-        self.listener.local_addr().expect("bound").port()
-    }
-
-    fn url(&self) -> String {
-        format!("pulsar+ssl://127.0.0.1:{}", self.port())
-    }
-
-    async fn accept(&self) -> Side<TlsStream<TcpStream>> {
-        let (stream, _) = self.listener.accept().await.expect("a connection");
-        Side(BufReader::new(self.acceptor.accept(stream).await.expect("a handshake")))
-    }
-
-    /// The connection, and its first frame.
-    async fn greeted(&self) -> (Side<TlsStream<TcpStream>>, CommandConnect) {
-        let mut side = self.accept().await;
-        let connect = side.receive().await.expect("a frame").connect.expect("a greeting");
-        (side, connect)
-    }
-
-    /// Nobody has knocked. What has been sent to loopback by now is here by now.
-    async fn is_untouched(&self) -> bool {
-        futures::poll!(std::pin::pin!(self.listener.accept())).is_pending()
-    }
-}
-
-/// One end of a connection that speaks frames.
-struct Side<S>(BufReader<S>);
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
-    async fn send(&mut self, command: BaseCommand) {
-        self.write(&frame(&command)).await;
-    }
-
-    async fn write(&mut self, bytes: &[u8]) {
-        self.0.write_all(bytes).await.expect("written");
-        self.0.flush().await.expect("written");
-    }
-
-    /// The next command; none when the other side has closed.
-    async fn receive(&mut self) -> Option<BaseCommand> {
-        let total = self.0.read_u32().await.ok()? as usize;
-        let size = self.0.read_u32().await.ok()? as usize;
-        assert_eq!(total, size + 4);
-        Some(command(&mut self.0, size, &[]).await.expect("a command"))
-    }
-
-    /// Bytes until the other side closes, whichever way.
-    async fn rest(&mut self) -> Vec<u8> {
-        let mut rest = Vec::new();
-        // A reset is an end, too.
-        let _ = self.0.read_to_end(&mut rest).await;
-        rest
-    }
-}
+use world::{Side, World};
 
 async fn client(tunnel: &Tunnel) -> Side<TcpStream> {
     let address = tunnel.url().trim_start_matches("pulsar://");
@@ -178,6 +41,11 @@ fn connecting(method: &str, data: &[u8], broker: Option<String>) -> BaseCommand 
         ..CommandConnect::default()
     };
     BaseCommand { connect: Some(connect), ..of(base_command::Type::Connect) }
+}
+
+/// A command as it is sent, whatever it says.
+fn framed(command: &[u8]) -> Vec<u8> {
+    [&frames::head(command.len() + 4, command.len())[..], command].concat()
 }
 
 fn pinging() -> BaseCommand {
@@ -206,6 +74,8 @@ async fn the_broker_hears_who_we_are_and_not_the_secret() {
     let (_, connect) = broker.greeted().await;
     assert_eq!((connect.auth_method_name.as_deref(), connect.auth_data), (Some("tls"), Some(Vec::new())));
     assert_eq!(connect.client_version, "a test");
+    // Without it Apache Pulsar does not ask again when a token expires: it closes.
+    assert_eq!(connect.feature_flags.and_then(|flags| flags.supports_auth_refresh), Some(true));
 
     let tunnel = world.tunnel_with(&broker, Token::Value("a token".to_owned())).await;
     let mut client = known_client(&tunnel, None).await;
@@ -276,13 +146,21 @@ async fn only_so_many_strangers_are_listened_to() {
         strangers.push(client(&tunnel).await);
     }
     let mut one_more = client(&tunnel).await;
-    assert_eq!(one_more.rest().await, b"", "it is closed at once, the others are not");
-    let (first, _) = strangers.split_first_mut().expect("there are some");
-    first.send(connecting(METHOD, &tunnel.secret(), None)).await;
-    // One of them was us, and its place is free for the next.
-    let _first = broker.greeted().await;
-    let _client = known_client(&tunnel, None).await;
-    broker.greeted().await;
+    let oldest = &mut strangers[0];
+    assert_eq!(oldest.rest().await, b"", "it makes room for the next, the others do not");
+    for known in [&mut strangers[1], &mut one_more] {
+        known.send(connecting(METHOD, &tunnel.secret(), None)).await;
+        broker.greeted().await;
+    }
+    // Who is known is no stranger any more, and is not displaced.
+    let mut known = known_client(&tunnel, None).await;
+    let (mut side, _) = broker.greeted().await;
+    for _ in 0..=STRANGERS_MAX {
+        strangers.push(client(&tunnel).await);
+    }
+    assert_eq!(strangers[2].rest().await, b"", "the oldest that has said nothing");
+    side.send(pinging()).await;
+    assert!(known.receive().await.expect("a frame").ping.is_some());
 }
 
 #[tokio::test]
@@ -303,13 +181,56 @@ async fn a_lookup_leads_through_the_tunnel_to_the_broker_it_names() {
     let (_, connect) = other.greeted().await;
     assert_eq!(connect.proxy_to_broker_url, None, "it is the broker, and no proxy to it");
 
-    // When the service is a proxy itself, it is the one that dials.
-    broker.send(found(Some(other.url()), None, true)).await;
-    client.receive().await.expect("a frame");
-    let _through = known_client(&tunnel, Some(named.clone())).await;
-    let (_, connect) = service.greeted().await;
-    assert_eq!(connect.proxy_to_broker_url, Some(named));
-    assert!(other.is_untouched().await);
+    // When the service is a proxy itself, it is the one that dials. Pulsar's says the address that it dials in both fields.
+    for scheme in ["pulsar", "pulsar+ssl"] {
+        let dialled = format!("{scheme}://{named}");
+        broker.send(found(Some(dialled.clone()), Some(&dialled), true)).await;
+        let answer = client.receive().await.expect("a frame").lookup_topic_response.expect("an answer");
+        assert_eq!(answer.broker_service_url, Some(format!("pulsar://{named}")));
+        let _through = known_client(&tunnel, Some(named.clone())).await;
+        let (_, connect) = service.greeted().await;
+        assert_eq!(connect.proxy_to_broker_url.as_ref(), Some(&named));
+        assert!(other.is_untouched().await);
+    }
+}
+
+#[tokio::test]
+async fn who_is_sent_on_to_another_broker_asks_that_one_through_the_tunnel() {
+    let world = World::new();
+    let (service, other) = (world.broker().await, world.broker_by_ipv6().await);
+    let tunnel = world.tunnel(&service).await;
+    let mut client = known_client(&tunnel, None).await;
+    let (mut broker, _) = service.greeted().await;
+    let mut redirect = found(Some(other.url()), Some("pulsar://127.0.0.1:1"), false);
+    let answer = redirect.lookup_topic_response.as_mut().expect("it is one");
+    answer.response = Some(LookupType::Redirect as i32);
+    broker.send(redirect).await;
+    let answer = client.receive().await.expect("a frame").lookup_topic_response.expect("an answer");
+    assert_eq!(answer.response, Some(LookupType::Redirect as i32));
+    assert_eq!(answer.broker_service_url, Some(format!("pulsar://[::1]:{}", other.port())));
+    assert_eq!((answer.broker_service_url_tls, answer.proxy_through_service_url), (None, Some(true)));
+    let _through = known_client(&tunnel, Some(other.named())).await;
+    let (_, connect) = other.greeted().await;
+    assert_eq!(connect.proxy_to_broker_url, None);
+}
+
+#[tokio::test]
+async fn a_broker_that_a_lookup_names_proves_that_name() {
+    let world = World::new();
+    let service = world.broker().await;
+    let tunnel = world.tunnel(&service).await;
+    let mut client = known_client(&tunnel, None).await;
+    let (mut broker, _) = service.greeted().await;
+    // Of the same authority, and for another name.
+    for certificate in [world.sign_for("localhost", "other", false), world.sign_for("127.0.0.2", "other", false)] {
+        let other = world.broker_with(certificate).await;
+        broker.send(found(Some(other.url()), None, false)).await;
+        client.receive().await.expect("a frame");
+        let mut through = known_client(&tunnel, Some(other.named())).await;
+        let (stream, _) = other.listener.accept().await.expect("it is dialled");
+        assert!(other.acceptor.accept(stream).await.is_err(), "and hears nothing");
+        assert_eq!(through.rest().await, b"");
+    }
 }
 
 #[tokio::test]
@@ -324,12 +245,47 @@ async fn nothing_goes_past_the_tunnel_in_plain() {
         let answer = client.receive().await.expect("a frame").lookup_topic_response.expect("an answer");
         assert_eq!(answer.broker_service_url, None);
     }
-    // A kind that does not come first could be any: it is not passed.
-    let disguised = found(None, Some("pulsar://127.0.0.1:1"), false).encode_to_vec();
-    let (kind, rest) = disguised.split_at(2);
-    let size = u32::try_from(disguised.len()).expect("short");
-    broker.write(&[&(size + 4).to_be_bytes()[..], &size.to_be_bytes(), rest, kind].concat()).await;
-    assert_eq!(client.rest().await, b"");
+    // Wherever the kind stands.
+    let answer = found(None, Some("pulsar://127.0.0.1:1"), false);
+    let bytes = answer.encode_to_vec();
+    let (kind, rest) = bytes.split_at(2);
+    broker.write(&framed(&[rest, kind].concat())).await;
+    let rewritten = client.receive().await.expect("a frame").lookup_topic_response.expect("an answer");
+    assert_eq!(rewritten.broker_service_url, None);
+}
+
+#[tokio::test]
+async fn a_command_that_lies_about_its_kind_ends_the_connection() {
+    let world = World::new();
+    let service = world.broker().await;
+    let tunnel = world.tunnel(&service).await;
+    let answer = found(None, Some("pulsar://127.0.0.1:1"), false);
+    // The crate would take either for the answer that it holds.
+    let lies = [
+        BaseCommand { r#type: base_command::Type::Success as i32, ..answer.clone() },
+        BaseCommand { ping: Some(CommandPing {}), ..answer.clone() },
+        BaseCommand { lookup_topic_response: answer.lookup_topic_response, ..pinging() },
+    ];
+    for lie in lies {
+        let mut client = known_client(&tunnel, None).await;
+        let (mut broker, _) = service.greeted().await;
+        broker.write(&framed(&lie.encode_to_vec())).await;
+        assert_eq!(client.rest().await, b"", "{lie:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_side_that_takes_nothing_is_left() {
+    let world = World::new();
+    let service = world.broker().await;
+    let tunnel = world.tunnel(&service).await;
+    let _client = known_client(&tunnel, None).await;
+    let (mut broker, _) = service.greeted().await;
+    // From here on only what is waited for in vain lets time pass.
+    tokio::time::pause();
+    let much = framed(&pinging().encode_to_vec()).repeat(1000);
+    let writing = async { while broker.0.write_all(&much).await.is_ok() && broker.0.flush().await.is_ok() {} };
+    tokio::time::timeout(STUCK * 4, writing).await.expect("the broker is cut off");
 }
 
 #[tokio::test]
@@ -344,7 +300,8 @@ async fn payloads_pass_as_they_are_and_at_once() {
     assert!(client.receive().await.expect("a frame").connected.is_some());
     for size in [0, 1, 100, 8_191, 8_192, 70_000, 3_000_000] {
         let payload: Vec<u8> = (0..size).map(|byte: u32| byte.to_le_bytes()[0]).collect();
-        let command = of(base_command::Type::Send).encode_to_vec();
+        let command = BaseCommand { send: Some(CommandSend::default()), ..of(base_command::Type::Send) };
+        let command = command.encode_to_vec();
         let length = |bytes: usize| u32::try_from(bytes).expect("short").to_be_bytes();
         let sent =
             [&length(command.len() + payload.len() + 4)[..], &length(command.len()), &command, &payload].concat();
@@ -433,6 +390,35 @@ async fn renewed_files_count_from_the_next_connection() {
     let (second, _) = service.greeted().await;
     assert_eq!(shown(&second), file());
     assert_ne!(shown(&second), shown(&first));
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_shown_by_who_has_connected_before() {
+    let world = World::new();
+    let service = world.broker().await;
+    // As the client of the admin API has it: one for all of its connections.
+    let connector = TlsConnector::from(Arc::new(world.tls().config().expect("good files")));
+    let mut shown = Vec::new();
+    for name in ["client-1", "client-2"] {
+        world.renew(name);
+        let client = async {
+            let stream = TcpStream::connect(("127.0.0.1", service.port())).await.expect("it listens");
+            let host = ServerName::try_from("127.0.0.1").expect("an address");
+            let mut stream = connector.connect(host, stream).await.expect("a handshake");
+            // What would let the next connection do without a certificate comes before this.
+            assert_eq!(stream.read_u8().await.expect("a byte"), 1);
+        };
+        let broker = async {
+            let mut side = service.accept().await;
+            side.write(&[1]).await;
+            let (_, connection) = side.0.get_ref().get_ref();
+            connection.peer_certificates().expect("it was asked for")[0].to_vec()
+        };
+        shown.push(tokio::join!(client, broker).1);
+    }
+    assert_ne!(shown[0], shown[1]);
+    let file = CertificateDer::from_pem_file(world.dir.path().join("client.pem")).expect("a certificate");
+    assert_eq!(shown[1], file.to_vec());
 }
 
 #[tokio::test]
