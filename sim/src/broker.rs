@@ -331,7 +331,7 @@ impl Server {
     pub fn restart(&mut self, now_ms: u64) {
         self.broker = self.disk.restore(self.life);
         // As the real one does before anybody connects.
-        self.broker.handle_retention(self.clock(now_ms), self.disk.open_segment());
+        self.broker.handle_restarted(self.clock(now_ms), self.disk.open_segment());
         self.life += 1;
         self.up = true;
         self.seen.push(Seen::Restarted);

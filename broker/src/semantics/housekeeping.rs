@@ -7,7 +7,7 @@ use super::meter::WINDOW_MS;
 use super::policies::Retention;
 use super::produce::subscription_change;
 use super::subscription::Subscription;
-use super::topic::SINCE_START;
+use super::topic::{SINCE_START, Topic};
 
 /// Producer names that were silent for this long are forgotten by deduplication, as in Apache Pulsar's default.
 const PRODUCER_MEMORY_MS: u64 = 6 * 60 * 60 * 1000;
@@ -122,8 +122,21 @@ impl Broker {
     /// Lets go of what all durable subscriptions have acknowledged and retention does not keep. Nothing in
     /// the open segment goes, so that a quiet topic keeps its last message, as an open ledger does.
     pub fn handle_retention(&mut self, now_ms: u64, open_segment: u32) {
+        self.retain(now_ms, open_segment, |_| true);
+    }
+
+    /// The same after a restart, before anybody connects, for what subscriptions keep. What they let go before lies in its
+    /// segment still, where other topics need that, and would be read again; and between it and what is kept there may be
+    /// segments that are gone. Nobody sees such a topic.
+    pub fn handle_restarted(&mut self, now_ms: u64, open_segment: u32) {
+        self.retain(now_ms, open_segment, |topic| {
+            topic.subscriptions.values().any(|subscription| subscription.durable)
+        });
+    }
+
+    fn retain(&mut self, now_ms: u64, open_segment: u32, which: impl Fn(&Topic) -> bool) {
         let (mut gone, mut moved) = (PerSegment::new(), Vec::new());
-        for topic in self.topics.values_mut() {
+        for topic in self.topics.values_mut().filter(|topic| which(topic)) {
             let end = topic.log.end();
             let durable = topic.subscriptions.values().filter(|subscription| subscription.durable);
             let acked = durable.map(|subscription| subscription.cursor().next()).min().unwrap_or(end).min(end);

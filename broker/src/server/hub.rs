@@ -62,9 +62,7 @@ impl Hub {
     pub fn new(settings: Settings, mut broker: Broker, storage: Storage) -> Hub {
         broker.set_ceilings(settings.limits.ceilings.clone());
         broker.set_index_limit(settings.limits.index_bytes);
-        // What was let go before lies in its segment still, where others need that, and would be read again; between it and
-        // what is kept there may be segments that are gone. Nobody sees a topic like that.
-        broker.handle_retention(now_ms(), storage.open_segment());
+        broker.handle_restarted(now_ms(), storage.open_segment());
         let reader = storage.reader();
         let state = State {
             broker,
