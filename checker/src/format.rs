@@ -119,6 +119,24 @@ pub enum Body {
         step: u32,
         done: bool,
     },
+    PromiseSettled {
+        step: u32,
+        done: bool,
+    },
+    /// An attempt is to be completed from outside.
+    AttemptLeft {
+        step: u32,
+    },
+    /// It was told of: it goes on, or ended.
+    AttemptReported {
+        step: u32,
+        attempt: u32,
+        end: Option<AttemptEnd>,
+    },
+    AttemptOverdue {
+        step: u32,
+        attempt: u32,
+    },
     TimerFired {
         step: u32,
     },
@@ -155,6 +173,15 @@ pub enum Body {
     },
 }
 
+/// How an attempt ended that was completed from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptEnd {
+    /// The step ended with it, successfully or not.
+    Settled(bool),
+    /// Another one may follow.
+    Failed,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
     pub no: u32,
@@ -169,7 +196,10 @@ pub enum MarkKind {
     Activity,
     Timer,
     Step,
+    Promise,
     Cancel,
+    /// A way that the run took at an edit of its code. It has no number of its own.
+    Patch,
 }
 
 impl MarkKind {
@@ -178,7 +208,9 @@ impl MarkKind {
             Self::Activity => "activity",
             Self::Timer => "timer",
             Self::Step => "step",
+            Self::Promise => "promise",
             Self::Cancel => "cancellation",
+            Self::Patch => "patch",
         }
     }
 }
@@ -273,7 +305,9 @@ fn mark(value: &ValueRef<'_>) -> Result<Mark, Reason> {
         "activity" => MarkKind::Activity,
         "timer" => MarkKind::Timer,
         "step" => MarkKind::Step,
+        "promise" => MarkKind::Promise,
         "cancel" => MarkKind::Cancel,
+        "patch" | "deprecated_patch" => MarkKind::Patch,
         other => return Err(format!("has a command of unknown kind {other:?}")),
     };
     Ok(Mark {
@@ -299,6 +333,10 @@ fn body(bytes: &[u8]) -> Result<Body, Reason> {
             "activity_settled" => Body::ActivitySettled { step: step()?, done: done(map()?.required("outcome")?)? },
             "attempt_failed" => Body::AttemptFailed { step: step()? },
             "step_settled" => Body::StepSettled { step: step()?, done: done(map()?.required("outcome")?)? },
+            "promise_settled" => Body::PromiseSettled { step: step()?, done: done(map()?.required("outcome")?)? },
+            "attempt_left" => Body::AttemptLeft { step: step()? },
+            "attempt_reported" => reported(&map()?)?,
+            "attempt_overdue" => Body::AttemptOverdue { step: step()?, attempt: map()?.number("attempt")? },
             "timer_fired" => Body::TimerFired { step: step()? },
             "cancel_requested" => Body::CancelRequested,
             "terminated" => Body::Terminated,
@@ -352,6 +390,23 @@ fn body(bytes: &[u8]) -> Result<Body, Reason> {
     })
 }
 
+fn reported(map: &Map<'_>) -> Result<Body, Reason> {
+    let report = Map::of(map.required("report")?, "report")?;
+    let end = if report.optional("done").is_some() {
+        Some(AttemptEnd::Settled(true))
+    } else if let Some(failed) = report.optional("failed") {
+        match Map::of(failed, "report")?.required("retryable")? {
+            ValueRef::Boolean(true) => Some(AttemptEnd::Failed),
+            ValueRef::Boolean(false) => Some(AttemptEnd::Settled(false)),
+            _ => return Err("has a report whose \"retryable\" is no truth value".to_owned()),
+        }
+    } else {
+        report.required("beat")?;
+        None
+    };
+    Ok(Body::AttemptReported { step: map.number("step")?, attempt: map.number("attempt")?, end })
+}
+
 fn id(value: &ValueRef<'_>) -> Result<Id, Reason> {
     match value {
         ValueRef::Binary(bytes) => (*bytes).try_into().map(Id).map_err(|_| "has an id of another size".to_owned()),
@@ -380,7 +435,11 @@ fn event_body(bytes: &[u8]) -> Result<Body, Reason> {
             "step_settled" => {
                 Body::StepSettled { step: map()?.number("step")?, done: done(map()?.required("outcome")?)? }
             }
+            "promise_settled" => {
+                Body::PromiseSettled { step: map()?.number("step")?, done: done(map()?.required("outcome")?)? }
+            }
             "attempt_failed" => Body::AttemptFailed { step: map()?.number("step")? },
+            "attempt_reported" => reported(&map()?)?,
             "cancel" => Body::CancelRequested,
             "terminate" => Body::Terminated,
             "resume" => Body::Resumed,

@@ -3,12 +3,12 @@
 //! A run is a small table of its commands (activities, timers, steps), each scheduled once and settled at most
 //! once. What a shard's runs have to do with each other is judged in `shard`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 
 use crate::Rules;
-use crate::format::{Body, Hash, Id, Mark, MarkKind, Record};
+use crate::format::{AttemptEnd, Body, Hash, Id, Mark, MarkKind, Record};
 use crate::report::{Kind, Place, Violation};
 
 /// A run as history tells it.
@@ -82,6 +82,8 @@ pub struct Judge {
     next_no: Option<u32>,
     /// Inputs taken in and not yet applied, with the number of the last try.
     received: HashMap<Id, (Body, u32)>,
+    /// Attempts that ended from outside: step, attempt.
+    ended_attempts: HashSet<(u32, u32)>,
     ordered: bool,
     /// What the records said that stood, by their place in the run.
     digests: BTreeMap<u32, Hash>,
@@ -109,6 +111,7 @@ impl Judge {
             next_seq: None,
             next_no: None,
             received: HashMap::new(),
+            ended_attempts: HashSet::new(),
             ordered: false,
             digests: BTreeMap::new(),
         }
@@ -225,6 +228,7 @@ impl Judge {
             }
             Body::ActivitySettled { step, done } => self.settled(MarkKind::Activity, *step, *done, record.at, fault),
             Body::StepSettled { step, done } => self.settled(MarkKind::Step, *step, *done, record.at, fault),
+            Body::PromiseSettled { step, done } => self.settled(MarkKind::Promise, *step, *done, record.at, fault),
             Body::TimerFired { step } => self.settled(MarkKind::Timer, *step, true, record.at, fault),
             Body::AttemptFailed { step } => {
                 let known = self.command(*step).is_some_and(|command| command.kind == MarkKind::Activity);
@@ -232,6 +236,22 @@ impl Judge {
                     let message = format!("an attempt at step {step} failed, which is no scheduled activity");
                     fault(Kind::Unscheduled, message);
                 }
+            }
+            Body::AttemptLeft { step } => self.is_activity(*step, "an attempt was left", fault),
+            Body::AttemptReported { step, attempt, end } => {
+                if end.is_some() {
+                    self.attempt_ended(*step, *attempt, fault);
+                }
+                match end {
+                    Some(AttemptEnd::Settled(done)) => {
+                        self.settled(MarkKind::Activity, *step, *done, record.at, fault);
+                    }
+                    Some(AttemptEnd::Failed) | None => self.is_activity(*step, "an attempt was told of", fault),
+                }
+            }
+            Body::AttemptOverdue { step, attempt } => {
+                self.is_activity(*step, "an attempt was overdue", fault);
+                self.attempt_ended(*step, *attempt, fault);
             }
             Body::Parked { kind, message } => self.run.parked = Some(format!("{kind}: {message}")),
             Body::Resumed => self.run.parked = None,
@@ -242,6 +262,20 @@ impl Judge {
                 fault(Kind::Close, "the run is timed out without coming to its end".to_owned());
             }
             _ => {}
+        }
+    }
+
+    fn is_activity(&mut self, step: u32, what: &str, fault: &mut impl FnMut(Kind, String)) {
+        let known = self.command(step).is_some_and(|command| command.kind == MarkKind::Activity);
+        if !known && !self.run.partial {
+            fault(Kind::Unscheduled, format!("{what} at step {step}, which is no scheduled activity"));
+        }
+    }
+
+    /// An attempt that is completed from outside ends once.
+    fn attempt_ended(&mut self, step: u32, attempt: u32, fault: &mut impl FnMut(Kind, String)) {
+        if !self.ended_attempts.insert((step, attempt)) {
+            fault(Kind::SettledTwice, format!("attempt {attempt} at step {step} ends a second time"));
         }
     }
 
@@ -309,6 +343,15 @@ impl Judge {
             fault(Kind::Start, format!("step {} `{label}` is scheduled before the run is started", mark.no));
         }
         let expected = self.next_no.unwrap_or(if self.run.partial { mark.no } else { 0 });
+        if mark.kind == MarkKind::Patch {
+            if mark.no != expected {
+                fault(
+                    Kind::CommandGap,
+                    format!("patch `{label}` stands before step {}, where {expected} follows", mark.no),
+                );
+            }
+            return;
+        }
         if mark.no < expected {
             fault(Kind::ScheduledTwice, format!("step {} `{label}` is scheduled a second time", mark.no));
             return;
@@ -355,6 +398,10 @@ fn word(body: &Body) -> &'static str {
         Body::ActivitySettled { .. } => "an activity's settlement",
         Body::AttemptFailed { .. } => "a failed attempt",
         Body::StepSettled { .. } => "a step's settlement",
+        Body::PromiseSettled { .. } => "a promise's settlement",
+        Body::AttemptLeft { .. } => "an attempt that was left",
+        Body::AttemptReported { .. } => "a report of an attempt",
+        Body::AttemptOverdue { .. } => "an overdue attempt",
         Body::TimerFired { .. } => "a fired timer",
         Body::CancelRequested => "a request to cancel",
         Body::Terminated => "a termination",

@@ -96,6 +96,10 @@ impl Client {
         Ok(Self { core })
     }
 
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
     /// Begins a run: `client.start(checkout(order)).id("order-42").await?`. Nothing happens before it is awaited.
     pub fn start<D: WorkflowDefinition>(&self, call: Call<D>) -> Start<D> {
         Start::new(Arc::clone(&self.core), call.into_request().map_err(|error| Error::payload("the arguments", &error)))

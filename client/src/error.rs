@@ -20,11 +20,18 @@ pub enum ErrorKind {
     /// There is no such run or dead letter.
     NotFound,
     /// It is older than what is kept: the end of the run, or the memory that would say whether an input was taken before.
+    /// Or it is too late: nobody waits any more for what was to be completed.
     Expired,
     /// The workflow id is taken, and the start's policy says to refuse then.
     Taken,
     /// The run has ended before.
     AlreadyClosed,
+    /// What was to be completed was completed before.
+    AlreadyCompleted,
+    /// The run's code does not know this question, or cannot answer it yet: correct the name, or deploy the code.
+    Unhandled,
+    /// The run's code was asked and failed at it, without harm to the run: its author has to look.
+    HandlerFailed,
     /// The step that the dead letter belongs to has ended: a redrive could not change it any more.
     AlreadyFailed,
     /// No answer in time. What was sent is stored, and takes effect when a worker takes it.

@@ -65,6 +65,25 @@ impl Histories {
         Ok(known.runs.view(id, run))
     }
 
+    /// All records of a run, as history shows it now: of the one that is named, or the newest of the workflow id. None if
+    /// history does not have them.
+    ///
+    /// # Errors
+    /// As [`view`](Self::view).
+    pub(crate) async fn records(&self, id: &WorkflowId, run: Option<RunId>) -> Result<Option<Vec<Record>>, Error> {
+        let number = shard::of(id, self.config.shards);
+        let mut known = self.shards[number as usize].known.lock().await;
+        known.follow(vec![id.clone()]);
+        known.runs.exported = Some(id.clone());
+        // Records are not kept: what was read is read again.
+        known.begin_again();
+        let read = self.read_on(number, &mut known).await;
+        let records = known.runs.newest_run(id, run).and_then(|run| known.runs.records.remove(&run));
+        known.runs.exported = None;
+        known.runs.records.clear();
+        read.map(|()| records)
+    }
+
     async fn read_on(&self, number: u32, known: &mut Known) -> Result<(), Error> {
         let topic = topic::partition(topic::HISTORY, number);
         let mut lost = None;
@@ -160,7 +179,8 @@ impl Known {
 
     fn begin_again(&mut self) {
         self.chain = Opening::new();
-        self.runs = Runs { followed: std::mem::take(&mut self.runs.followed), ..Runs::default() };
+        let Runs { followed, exported, .. } = std::mem::take(&mut self.runs);
+        self.runs = Runs { followed, exported, ..Runs::default() };
     }
 }
 
@@ -174,6 +194,9 @@ struct Runs {
     pieces: HashMap<RunId, (u32, Vec<Record>)>,
     /// Runs that have ended and whose records were not all read: what is known of them.
     ended: HashMap<RunId, RunView>,
+    /// The workflow id whose runs' records are kept, and these.
+    exported: Option<WorkflowId>,
+    records: HashMap<RunId, Vec<Record>>,
     /// The number of the first frame that was read, and of the first one that is needed.
     first: Option<u64>,
     needed: u64,
@@ -205,6 +228,9 @@ impl Runs {
             return self.take_headless(record);
         }
         self.folds.entry(record.run_id).or_default().apply(record);
+        if self.exported.as_ref() == Some(&record.workflow_id) {
+            self.records.entry(record.run_id).or_default().push(record.clone());
+        }
         if record.seq == 0 {
             self.follow_newest(&record.workflow_id, record.run_id);
         }
@@ -246,6 +272,9 @@ impl Runs {
             let mut fold = Fold::default();
             records.iter().for_each(|record| fold.apply(record));
             self.folds.insert(run_id, fold);
+            if self.exported.as_ref() == Some(&record.workflow_id) {
+                self.records.insert(run_id, records);
+            }
             self.follow_newest(&record.workflow_id, run_id);
         }
     }
@@ -282,8 +311,12 @@ impl Runs {
         }
     }
 
+    fn newest_run(&self, id: &WorkflowId, run: Option<RunId>) -> Option<RunId> {
+        run.or_else(|| self.newest.get(id).copied())
+    }
+
     fn view(&self, id: &WorkflowId, run: Option<RunId>) -> Option<RunView> {
-        let run = run.or_else(|| self.newest.get(id).copied())?;
+        let run = self.newest_run(id, run)?;
         self.view_of(run).filter(|view| view.workflow_id == *id)
     }
 
@@ -333,7 +366,21 @@ mod tests {
             start_at: None,
             timeout_ms: None,
         };
-        RecordBody::Started { start, version: 3, reply_to: None }
+        RecordBody::Started { start, version: 3, reply_to: None, build: None }
+    }
+
+    #[test]
+    fn records_are_kept_of_what_is_exported_alone_and_carried_ones_count() {
+        let mut runs = Runs { followed: [id("a"), id("b")].into(), exported: Some(id("a")), ..Runs::default() };
+        let signal = RecordBody::Signalled { name: "s".into(), value: Payload::encode(&1).expect("encodes") };
+        let records = vec![record("a", 1, 0, &started(), false), record("a", 1, 1, &signal, false)];
+        let carried = RecordBody::Carried { piece: 0, pieces: 1, records: records.clone(), commands: Vec::new() };
+        runs.take(&record("a", 1, 2, &carried, false));
+        runs.take(&record("a", 1, 2, &signal, true));
+        runs.take(&record("b", 2, 0, &started(), false));
+        let kept = &runs.records[&RunId(Uuid::from_u128(1))];
+        assert_eq!(kept[..2], records[..]);
+        assert_eq!((kept.len(), kept[2].seq, runs.records.len()), (3, 2, 1));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Client ─┬─ start(checkout(order)) ──► Start ──await──► Run ─┬─ result, describe
 //!         ├─ run(checkout, "order-42") ──────────────────► Run ─┤
 //!         │                                                   └─ signal, cancel, terminate, resume
+//!         ├─ complete(&token, value), fail(&token, error), activity(&token)
 //!         └─ dead_letters("payments") ─► list, show, redrive, drop
 //! ```
 //!
@@ -31,6 +32,7 @@
 //! The crate runs no workflow code and keeps no state: a client can be dropped at any time, and its runs go on.
 
 mod client;
+mod completion;
 mod run;
 mod start;
 
@@ -43,6 +45,7 @@ mod history;
 mod requests;
 
 pub use client::{Client, Options};
+pub use completion::Attempt;
 pub use dead_letter::{DeadLetters, LetterId, Listed};
 pub use error::{Error, ErrorKind, ResultError};
 pub use everpulse_protocol::event::IdPolicy;

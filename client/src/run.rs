@@ -5,12 +5,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use everpulse_protocol::event::{EventBody, Outcome};
+use everpulse_protocol::golden::Golden;
 use everpulse_protocol::history::Close;
 use everpulse_protocol::id::check_name;
 use everpulse_protocol::reply::ReplyBody;
 use everpulse_protocol::view::RunView;
-use everpulse_protocol::{Payload, RunId, WorkflowId};
-use everpulse_sdk::{Definition, Failure, Signal};
+use everpulse_protocol::{FailureKind, Payload, RunId, WorkflowId};
+use everpulse_sdk::{Definition, Failure, Query, Signal};
 use futures::FutureExt as _;
 use serde::de::DeserializeOwned;
 
@@ -187,6 +188,33 @@ impl<D: Definition> Run<D> {
         self.ask("describing", &ticket, &EventBody::Describe, take, Some(read)).await
     }
 
+    /// The run's history as readable JSON, for the repository: tests replay it through later versions of the code (see
+    /// `everpulse::testing::replay_dir!`). It is read from history; no worker is asked.
+    ///
+    /// ```no_run
+    /// # async fn example(client: everpulse_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// std::fs::write("histories/order-42.json", client.run_named("order-42").export().await?)?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when history does not have the run's records: it has not begun, or ended before the
+    /// retention; [`ErrorKind::Unreachable`].
+    ///
+    /// # Cancel safety
+    /// Safe: a question leaves no trace.
+    pub async fn export(&self) -> Result<String, Error> {
+        let id = self.workflow_id()?;
+        let records = self.inner.core.histories.records(id, self.run_id()).await?;
+        let Some(records) = records else {
+            let message =
+                format!("history has no records of {id}: it has not begun, or they are older than the retention");
+            return Err(Error::new(ErrorKind::NotFound, message));
+        };
+        let json = Golden::of(records).and_then(|golden| golden.to_json());
+        json.map_err(|error| Error::new(ErrorKind::Invalid, format!("{id} cannot be exported: {error}")))
+    }
+
     /// What the run published last as a `T`; none if it published nothing yet.
     ///
     /// # Errors
@@ -219,6 +247,64 @@ impl<D: Definition> Run<D> {
             .await?;
         let decoded = value.as_ref().map(Payload::decode).transpose();
         decoded.map_err(|error| Error::new(ErrorKind::Invalid, format!("what {id} published as {name}: {error}")))
+    }
+
+    /// Asks the run's own handler: `run.query(CountOf { .. }).await?` gives the reply that `#[query]` names. The run's
+    /// owner answers, from the state after all that is in history.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unhandled`] when the run has no handler for it (the message lists those that it has),
+    /// [`ErrorKind::HandlerFailed`] when the handler panics or does more than look, [`ErrorKind::NotFound`],
+    /// [`ErrorKind::AlreadyClosed`], [`ErrorKind::Timeout`], and [`ErrorKind::Invalid`] when the reply is of another type.
+    ///
+    /// # Cancel safety
+    /// Safe: a question leaves no trace.
+    pub async fn query<Q: Query>(&self, query: Q) -> Result<Q::Reply, Error> {
+        let args = Payload::encode(&query).map_err(|error| Error::payload("the query", &error))?;
+        self.query_encoded(Q::NAME, args).await
+    }
+
+    /// Asks a query by its name, for those who have not its type.
+    ///
+    /// # Errors
+    /// As [`query`](Self::query).
+    ///
+    /// # Cancel safety
+    /// Safe: a question leaves no trace.
+    pub async fn query_named<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        args: &(impl serde::Serialize + ?Sized),
+    ) -> Result<T, Error> {
+        check_name(name).map_err(|error| Error::invalid_id("a query's name", &error))?;
+        let args = Payload::encode(args).map_err(|error| Error::payload("the query", &error))?;
+        self.query_encoded(name, args).await
+    }
+
+    async fn query_encoded<T: DeserializeOwned>(&self, name: &str, args: Payload) -> Result<T, Error> {
+        let id = self.workflow_id()?;
+        let ticket = self.inner.core.requests.open();
+        let take = |heard: &Heard| match heard.answer.as_deref()? {
+            ReplyBody::Answered { outcome } => Some(Ok(outcome.clone())),
+            ReplyBody::NotFound => Some(Err(Error::not_found(id))),
+            ReplyBody::AlreadyClosed { run_id } => Some(Err(Error::already_closed(id, *run_id, "query"))),
+            ReplyBody::Invalid { message } => Some(Err(refused(id, message))),
+            _ => None,
+        };
+        let body = EventBody::Query { name: name.to_owned(), args };
+        match self.ask("querying", &ticket, &body, take, None).await? {
+            Outcome::Done(value) => value.decode().map_err(|error| {
+                Error::new(ErrorKind::Invalid, format!("what {id} answers to query `{name}`: {error}"))
+            }),
+            Outcome::Failed(failure) => {
+                let kind = match failure.kind {
+                    FailureKind::NotFound => ErrorKind::Unhandled,
+                    FailureKind::Undecodable => ErrorKind::Invalid,
+                    _ => ErrorKind::HandlerFailed,
+                };
+                Err(Error::new(kind, format!("query `{name}` of {id}: {failure}")))
+            }
+        }
     }
 
     /// Sends a signal; it waits in the run until it is received there. It counts once, however often it is sent.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use everpulse_client::{Address, Client, ErrorKind, IdPolicy, Options, ResultError, RunStatus};
 use everpulse_protocol::dead_letter::Letter;
+use everpulse_protocol::golden::Golden;
 use everpulse_protocol::history::{Frame, Hash, Verified};
 use everpulse_protocol::{Timestamp, WriterId, encode, topic};
 use everpulse_sdk as everpulse;
@@ -346,4 +347,23 @@ async fn bad_input_is_refused_before_anything_is_sent() {
     let nobody = Client::connect("pulsar://127.0.0.1:1").await.expect_err("nobody is there");
     assert_eq!(nobody.kind(), ErrorKind::Unreachable);
     assert_eq!(Client::connect("http://h").await.expect_err("no address").kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_exported_from_history_whether_it_goes_on_or_not() {
+    for arm in arms() {
+        let (worker, client) = (arm.worker().await, arm.client().await);
+        let open = client.start(approval()).id("export-open").await.expect("started");
+        let closed = client.start(hello("Ada".to_owned())).id("export-closed").await.expect("started");
+        closed.result().await.expect("it greets");
+        worker.stop().await;
+        let read = |json: String| Golden::from_json(&json).expect("a golden history");
+        let closed = read(client.run_named("export-closed").export().await.expect("exported"));
+        assert_eq!((closed.workflow.as_str(), closed.version, closed.records.len()), ("hello", 1, 2));
+        assert!(closed.records[1].close.is_some());
+        let open = read(open.export().await.expect("exported"));
+        assert!(!open.records.is_empty() && open.records.iter().all(|record| record.close.is_none()));
+        let error = client.run_named("export-none").export().await.expect_err("there is none");
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    }
 }

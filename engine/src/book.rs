@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use everpulse_protocol::history::{Close, CloseStatus, CommandKind, Frame, Record, RecordBody, Window};
+use everpulse_protocol::history::{Close, CloseStatus, CommandKind, CommandMark, Frame, Record, RecordBody, Window};
 use everpulse_protocol::shard::Config;
 use everpulse_protocol::timer::Wake;
 use everpulse_protocol::view::{Fold, RunView};
@@ -143,13 +143,12 @@ impl Book {
         let run_id = record.run_id;
         let Some(run) = self.runs.get_mut(&run_id) else { return };
         let run_timer = run_timer(run);
-        for no in ended_timers(record, body) {
-            if let Some(due) = run.pending.get(&no).and_then(|pending| pending.due) {
-                self.timers.remove(&(due, run_id, no));
+        let concerned = concerned(record, body);
+        for no in &concerned {
+            if let Some(due) = run.pending.get(no).and_then(|pending| pending.timer()) {
+                self.timers.remove(&(due, run_id, *no));
             }
         }
-        let set: Vec<u32> =
-            record.commands.iter().filter(|mark| mark.kind == CommandKind::Timer).map(|mark| mark.no).collect();
         if record.commands.iter().any(|mark| mark.kind == CommandKind::Activity) {
             self.unmarked.push_back((frame, run_id));
         }
@@ -161,9 +160,13 @@ impl Book {
         run.absorb(record, body, frame);
         self.open_bytes += run.records.bytes();
         // A timer that was cancelled in the turn that set it is not pending: nothing would ever end it here.
-        for no in set {
-            if let Some(due) = run.pending.get(&no).and_then(|pending| pending.due) {
+        for no in concerned {
+            let Some(pending) = run.pending.get(&no) else { continue };
+            if let Some(due) = pending.timer() {
                 self.timers.insert((due, run_id, no));
+            }
+            if pending.left.as_ref().is_some_and(|left| left.frame == Some(frame)) {
+                self.unmarked.push_back((frame, run_id));
             }
         }
         if run_timer != self::run_timer(run) {
@@ -195,6 +198,8 @@ impl Book {
             }
             Some(
                 RecordBody::Signalled { .. }
+                | RecordBody::PromiseSettled { .. }
+                | RecordBody::AttemptReported { .. }
                 | RecordBody::CancelRequested { .. }
                 | RecordBody::Terminated { .. }
                 | RecordBody::Resumed,
@@ -211,7 +216,7 @@ impl Book {
         self.parked.remove(&run_id);
         self.ready.remove(&run_id);
         for (no, pending) in &run.pending {
-            if let (CommandKind::Timer, Some(due)) = (pending.kind, pending.due) {
+            if let Some(due) = pending.timer() {
                 self.timers.remove(&(due, run_id, *no));
             }
         }
@@ -280,6 +285,7 @@ impl Book {
                 run_id,
                 workflow: closed.workflow.clone(),
                 version: closed.version,
+                build: None,
                 status: closed.status.into(),
                 tags: Vec::new(),
                 started_at: closed.started_at,
@@ -316,12 +322,20 @@ fn run_timer(run: &Run) -> Option<Timestamp> {
     }
 }
 
-/// The numbers of the timers that a record ends.
-fn ended_timers(record: &Record, body: Option<&RecordBody>) -> Vec<u32> {
-    let fired = match body {
-        Some(RecordBody::TimerFired { step }) => Some(*step),
+/// The numbers of the commands whose timers a record may set or end.
+fn concerned(record: &Record, body: Option<&RecordBody>) -> Vec<u32> {
+    let step = match body {
+        Some(
+            RecordBody::TimerFired { step }
+            | RecordBody::ActivitySettled { step, .. }
+            | RecordBody::AttemptFailed { step, .. }
+            | RecordBody::AttemptLeft { step, .. }
+            | RecordBody::AttemptReported { step, .. }
+            | RecordBody::AttemptOverdue { step, .. },
+        ) => Some(*step),
         _ => None,
     };
-    let cancelled = record.commands.iter().filter(|mark| mark.kind == CommandKind::Cancel).map(|mark| mark.no);
-    fired.into_iter().chain(cancelled).collect()
+    let has_timer = |mark: &&CommandMark| mark.due.is_some() || mark.kind == CommandKind::Cancel;
+    let marks = record.commands.iter().filter(has_timer).map(|mark| mark.no);
+    step.into_iter().chain(marks).collect()
 }

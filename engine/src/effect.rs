@@ -18,7 +18,7 @@ pub struct DeliveryToken(pub u64);
 pub struct Delivery {
     pub token: DeliveryToken,
     pub frame: InboxFrame,
-    /// It was published before this consumer subscribed: it may have taken another worker down.
+    /// It stood in the inbox before this consumer subscribed: it may have taken another worker down.
     pub suspect: bool,
 }
 
@@ -41,6 +41,11 @@ pub enum LocalResult {
     Settled {
         attempt: u32,
         outcome: Outcome,
+    },
+    /// An attempt at an eager activity is to be completed from outside, until a time.
+    Left {
+        task: Box<Task>,
+        until: Timestamp,
     },
     /// An attempt at an eager activity failed. Its worker has put the next one into the timers already.
     Retry {

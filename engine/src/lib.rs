@@ -25,6 +25,7 @@
 //! * *A mismatch stops a run, never a shard*: what may take a worker down is in history before it is applied, and is
 //!   counted (`round::received`, `shard::recover`).
 
+pub mod attempt;
 mod book;
 mod divergence;
 mod effect;
@@ -42,6 +43,7 @@ mod wake;
 pub use mutation::{Mutation, activate};
 
 pub use effect::{Delivery, DeliveryToken, Effect, LocalResult, Outgoing, SendId};
+pub use replay::Replay;
 pub use shard::{Eager, NoEager, Options, Shard, Status};
 pub use shelf::{MemoryShelf, Place, Shelf};
 

@@ -60,6 +60,12 @@ mutations! {
     4 ForgetsInputs "forgets-inputs",
     /// Frames are marked as sent whose commands are on their way.
     4 MarksUnsent "marks-unsent",
+    /// An input is let go when it was taken in on trial, and not when it is applied.
+    4 TrialsUnheld "trials-unheld",
+    /// What a frame on its way begins is not waited for.
+    4 JudgesInFlight "judges-in-flight",
+    /// Whoever wrote what is loaded is taken for dead.
+    4 TakesForDead "takes-for-dead",
     // Key_Shared gives affinity, not safety.
     /// A result that the book does not expect is dropped without a look at the tail.
     5 DropsUnexpected "drops-unexpected",
@@ -70,6 +76,8 @@ mutations! {
     // Results of local work.
     /// Local work that nobody does is nobody's.
     6 IgnoresUnseen "ignores-unseen",
+    /// What a timer begins is covered by no wake-up.
+    6 BeginsUncovered "begins-uncovered",
     /// A void frame's local results are lost.
     6 VoidLosesResults "void-loses-results",
     /// What is done here is given to its queue as well.

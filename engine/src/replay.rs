@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use everpulse_protocol::WorkflowId;
-use everpulse_protocol::history::{CommandMark, Parked, ParkedKind, Record, RecordBody};
+use everpulse_protocol::history::{Close, CloseStatus, CommandMark, Parked, ParkedKind, Record, RecordBody};
+use everpulse_protocol::view::RunStatus;
+use everpulse_protocol::{Payload, RunId, Timestamp, WorkflowId};
 use everpulse_sdk::definition::{Registry, WorkflowEntry};
-use everpulse_sdk::replay::{Command, Input, Instance, RunInfo, Turn, TurnState};
+use everpulse_sdk::replay::{Command, Input, Instance, RunInfo, Turn, TurnState, Wait};
 
 use crate::divergence;
 use crate::mutation::{self, Mutation};
 use crate::run::{Live, Run, Started};
 
 /// A run brought back to where its history ends.
+#[derive(Debug)]
 pub(crate) struct Replayed {
     pub live: Box<Live>,
     /// The commands that have not come to their end, with all that history does not keep of them.
@@ -25,38 +27,142 @@ pub(crate) struct Replayed {
 pub(crate) fn replay(run: &Run, registry: &Registry) -> Result<Replayed, Parked> {
     let mut replayed: Option<Replayed> = None;
     for record in run.records.iter() {
-        let body = record.body().map_err(|error| Parked {
-            kind: ParkedKind::UnknownKind,
-            message: format!(
-                "workflow {}, record {}: {error}; run a release that knows it",
-                run.workflow_id, record.seq
-            ),
-        })?;
-        if let RecordBody::Started { start, version, .. } = &body {
-            let entry = entry(registry, &run.workflow_id, &start.workflow, Some(*version))?;
-            let started =
-                Started { workflow: start.workflow.clone(), version: *version, at: record.at, times_out_at: None };
-            let instance = Instance::new(entry, info(run, &started), start.args.clone());
-            let live = Box::new(Live { instance, used: None, published: BTreeMap::new() });
-            replayed = Some(Replayed { live, open: BTreeMap::new() });
-        }
-        let (Some(input), Some(replayed)) = (input(body), replayed.as_mut()) else { continue };
-        let settled = match &input {
-            Input::Settled { step, .. } | Input::TimerFired { step } => Some(*step),
-            _ => None,
-        };
         let is_last = record.seq + 1 == run.next_seq();
-        if mutation::is(Mutation::ReplayDropsSignal) && is_last && matches!(input, Input::Signal { .. }) {
+        if mutation::is(Mutation::ReplayDropsSignal)
+            && is_last
+            && matches!(record.body(), Ok(RecordBody::Signalled { .. }))
+        {
             continue;
         }
-        let turn = replayed.live.instance.apply(input, record.at, true);
-        check(run, &record, &turn)?;
-        replayed.take(settled, turn);
+        step(run, &mut replayed, &record, registry)?;
     }
     replayed.ok_or_else(|| Parked {
         kind: ParkedKind::UnknownKind,
         message: format!("workflow {}: its history has no start", run.workflow_id),
     })
+}
+
+/// Replays the next record of a run. Gives the state that it left, if it reached the code.
+fn step(
+    run: &Run,
+    replayed: &mut Option<Replayed>,
+    record: &Record,
+    registry: &Registry,
+) -> Result<Option<TurnState>, Parked> {
+    let body = record.body().map_err(|error| Parked {
+        kind: ParkedKind::UnknownKind,
+        message: format!("workflow {}, record {}: {error}; run a release that knows it", run.workflow_id, record.seq),
+    })?;
+    if let RecordBody::Started { start, version, build, .. } = &body {
+        let entry = entry(registry, &run.workflow_id, &start.workflow, Some(*version))?;
+        let started = Started {
+            workflow: start.workflow.clone(),
+            version: *version,
+            at: record.at,
+            times_out_at: None,
+            build: build.clone(),
+        };
+        let instance = Instance::new(entry, info(run, &started), start.args.clone());
+        let live = Box::new(Live { instance, used: None, published: BTreeMap::new() });
+        *replayed = Some(Replayed { live, open: BTreeMap::new() });
+    }
+    let (Some(input), Some(replayed)) = (input(body), replayed.as_mut()) else { return Ok(None) };
+    let settled = match &input {
+        Input::Settled { step, .. } | Input::TimerFired { step } => Some(*step),
+        _ => None,
+    };
+    let turn = replayed.live.instance.replay(input, record.at, &record.commands);
+    check(run, record, &turn)?;
+    let state = turn.state.clone();
+    replayed.take(settled, turn);
+    Ok(Some(state))
+}
+
+/// A run's history through today's code, record by record, outside of any shard: for tests and for kept histories.
+///
+/// ```
+/// use everpulse_engine::Replay;
+/// use everpulse_protocol::history::Record;
+/// use everpulse_sdk::definition::Registry;
+///
+/// fn replays(records: &[Record], registry: &Registry) -> Result<(), String> {
+///     let first = records.first().ok_or("no records")?;
+///     let mut replay = Replay::new(first.workflow_id.clone(), first.run_id);
+///     records.iter().try_for_each(|record| replay.apply(record, registry)).map_err(|parked| parked.message)
+/// }
+/// assert!(replays(&[], &Registry::new()).is_err());
+/// ```
+#[derive(Debug)]
+pub struct Replay {
+    run: Run,
+    replayed: Option<Replayed>,
+    ended: Option<Close>,
+}
+
+impl Replay {
+    /// A run of which nothing was replayed yet.
+    #[must_use]
+    pub fn new(workflow_id: WorkflowId, run_id: RunId) -> Self {
+        Self { run: Run::new(workflow_id, run_id), replayed: None, ended: None }
+    }
+
+    /// Replays the next record.
+    ///
+    /// # Errors
+    /// Why a run with this history would be parked: no code, a divergence, a panic, an unknown kind of record. Beyond what
+    /// parks an open run, a run that ended by its code has to end in the same way.
+    ///
+    /// # Determinism
+    /// The same records and the same code give the same answer, unless the code looks at what no history has.
+    pub fn apply(&mut self, record: &Record, registry: &Registry) -> Result<(), Parked> {
+        let Some(state) = step(&self.run, &mut self.replayed, record, registry)? else { return Ok(()) };
+        let replayed = match state {
+            TurnState::Closed(close) => Some(close),
+            TurnState::Waiting | TurnState::Panicked { .. } | TurnState::Stuck { .. } => None,
+        };
+        let (recorded, today) =
+            (record.close.as_ref().map(|close| close.status), replayed.as_ref().map(|close| close.status));
+        if recorded != today {
+            let end = |status: Option<CloseStatus>| match status {
+                Some(status) => format!("the run ends as {}", RunStatus::from(status)),
+                None => "the run goes on".to_owned(),
+            };
+            let message = format!(
+                "workflow {} diverged after record {}\n  recorded: {}\n  replayed: {}\n  guard the new way with \
+                 `patched(\"..\")`, or keep the old code for open runs: give the new one another version",
+                self.run.workflow_id,
+                record.seq,
+                end(recorded),
+                end(today)
+            );
+            return Err(Parked { kind: ParkedKind::Diverged, message });
+        }
+        self.ended = replayed;
+        Ok(())
+    }
+
+    /// The commands that have not come to their end, in the order of their numbers.
+    pub fn open(&self) -> impl Iterator<Item = &Command> {
+        self.replayed.iter().flat_map(|replayed| replayed.open.values())
+    }
+
+    /// What the code waits for.
+    #[must_use]
+    pub fn waits(&self) -> Vec<Wait> {
+        self.replayed.as_ref().map(|replayed| replayed.live.instance.waits()).unwrap_or_default()
+    }
+
+    /// What the run published, by name.
+    #[must_use]
+    pub fn published(&self, name: &str) -> Option<&Payload> {
+        self.replayed.as_ref()?.live.published.get(name)
+    }
+
+    /// The end that the code came to.
+    #[must_use]
+    pub fn ended(&self) -> Option<&Close> {
+        self.ended.as_ref()
+    }
 }
 
 impl Replayed {
@@ -69,6 +175,7 @@ impl Replayed {
                 Command::Cancel { no } => {
                     self.open.remove(&no);
                 }
+                Command::Patch { .. } => {}
                 command => {
                     self.open.insert(command.mark().no, command);
                 }
@@ -85,16 +192,61 @@ fn check(run: &Run, record: &Record, turn: &Turn) -> Result<(), Parked> {
         return Err(parked);
     }
     let diverged = |message| Parked { kind: ParkedKind::Diverged, message };
-    divergence::compare(&run.workflow_id, record.at, &record.commands, &marks).map_err(diverged)?;
+    divergence::compare(&run.workflow_id, record.at, &record.commands, &marks)?;
     let ended = matches!(turn.state, TurnState::Closed(_));
     if ended && record.close.is_none() {
         return Err(diverged(format!(
-            "workflow {} diverged after record {}\n  recorded: the run goes on\n  replayed: the run ends\n  keep the old \
-             code for open runs: give the new one another version",
+            "workflow {} diverged after record {}\n  recorded: the run goes on\n  replayed: the run ends\n  guard the new \
+             way with `patched(\"..\")`, or keep the old code for open runs: give the new one another version",
             run.workflow_id, record.seq
         )));
     }
     Ok(())
+}
+
+/// What the same code does with the same event a second time, after a replay from the beginning, must be the same.
+///
+/// # Errors
+/// Why the event is not applied, and the run is parked: what differs.
+pub(crate) fn compare_twice(workflow_id: &WorkflowId, at: Timestamp, first: &Turn, again: &Turn) -> Result<(), Parked> {
+    let marks = |turn: &Turn| -> Vec<CommandMark> { turn.commands.iter().map(Command::mark).collect() };
+    let (first_marks, again_marks) = (marks(first), marks(again));
+    divergence::compare(workflow_id, at, &first_marks, &again_marks)
+        .map_err(|parked| unsteady(workflow_id, &parked))?;
+    let differs = |what: &str, first: String, again: String| {
+        let message =
+            format!("{what}\n  first: {first}\n  again: {again}\n  does it read a clock, chance or the world?");
+        Err(unsteady(workflow_id, &Parked { kind: ParkedKind::Diverged, message }))
+    };
+    let timers = first_marks.iter().zip(&again_marks).find(|(first, again)| first.due != again.due);
+    if let Some((first, again)) = timers {
+        return differs(&format!("timer {}", first.no), format!("due {:?}", first.due), format!("due {:?}", again.due));
+    }
+    let (first, again) = (ending(&first.state), ending(&again.state));
+    if first != again {
+        return differs("what becomes of the run", first, again);
+    }
+    Ok(())
+}
+
+/// How a run stands, without the values.
+fn ending(state: &TurnState) -> String {
+    match state {
+        TurnState::Waiting => "it waits".to_owned(),
+        TurnState::Closed(close) => format!("it is {:?}", close.status).to_lowercase(),
+        TurnState::Panicked { message } => format!("it panics: {message}"),
+        TurnState::Stuck { message } => format!("it is stuck: {message}"),
+    }
+}
+
+/// The same code came to something else when it was replayed.
+pub(crate) fn unsteady(workflow_id: &WorkflowId, parked: &Parked) -> Parked {
+    let message = format!(
+        "workflow {workflow_id} is not deterministic: the same code, given the same events again at once, did not do the \
+         same\n{}",
+        parked.message
+    );
+    Parked { kind: ParkedKind::Diverged, message }
 }
 
 /// Why a turn leaves a run that cannot go on, if it does.
@@ -116,8 +268,11 @@ fn input(body: RecordBody) -> Option<Input> {
     match body {
         RecordBody::Started { .. } => Some(Input::Start),
         RecordBody::Signalled { name, value } => Some(Input::Signal { name, value }),
-        RecordBody::ActivitySettled { step, outcome, .. } | RecordBody::StepSettled { step, outcome } => {
-            Some(Input::Settled { step, outcome })
+        RecordBody::ActivitySettled { step, outcome, .. }
+        | RecordBody::StepSettled { step, outcome }
+        | RecordBody::PromiseSettled { step, outcome } => Some(Input::Settled { step, outcome }),
+        RecordBody::AttemptReported { step, report, .. } => {
+            report.outcome().map(|outcome| Input::Settled { step, outcome })
         }
         RecordBody::TimerFired { step } => Some(Input::TimerFired { step }),
         RecordBody::CancelRequested { reason } => Some(Input::CancelRequested { reason }),
@@ -132,6 +287,7 @@ pub(crate) fn info(run: &Run, started: &Started) -> RunInfo {
         workflow: started.workflow.clone(),
         version: started.version,
         started_at: started.at,
+        build: started.build.clone(),
     }
 }
 

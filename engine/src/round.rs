@@ -14,7 +14,7 @@ use everpulse_protocol::task::{Task, TaskOptions};
 use everpulse_protocol::timer::Wake;
 use everpulse_protocol::{EventId, Failure, FailureKind, Payload, RunId, Timestamp, WorkflowId};
 use everpulse_sdk::definition::Registry;
-use everpulse_sdk::replay::{Command, Input, Instance, StepBody, StepOptions, TurnState};
+use everpulse_sdk::replay::{Command, Input, Instance, StepBody, StepOptions, Turn, TurnState};
 
 use crate::book::Book;
 use crate::effect::{DeliveryToken, LocalResult, Outgoing};
@@ -30,7 +30,9 @@ pub(crate) const FRAME_BYTES: usize = 64 * 1024;
 /// One event may make a run ask for so many commands: their record has to fit a frame.
 const COMMANDS_PER_TURN_MAX: usize = 20_000;
 
+mod completion;
 mod inputs;
+mod look;
 mod received;
 
 /// What a round gathered.
@@ -51,8 +53,6 @@ pub(crate) struct Round {
     pub decides: bool,
     /// The current wake-up arrived: it needs a successor, or none is needed any more.
     pub wake_served: bool,
-    /// A wake-up arrived: local work that is past its deadline is looked after.
-    pub wake_seen: bool,
     /// Known inputs arrived again for these runs: whoever had them is gone, so their local work starts here.
     pub orphaned: Vec<RunId>,
     /// Runs with local work that nobody is known to do, to be started when the round has taken effect.
@@ -80,6 +80,16 @@ pub(crate) enum StartLocal {
     Eager(Box<Task>),
 }
 
+impl StartLocal {
+    /// Whose it is: run, step.
+    pub fn key(&self) -> (RunId, u32) {
+        match self {
+            Self::Step { run, no, .. } => (*run, *no),
+            Self::Eager(task) => (task.run_id, task.step),
+        }
+    }
+}
+
 /// Applies inputs to the book.
 pub(crate) struct Applier<'a> {
     pub book: &'a mut Book,
@@ -93,6 +103,9 @@ pub(crate) struct Applier<'a> {
     /// How far clients' clocks may be ahead of it, in milliseconds.
     pub skew_ms: u64,
     pub payload_bytes_max: usize,
+    /// What this worker says that it was built from.
+    pub build: Option<&'a str>,
+    pub check_determinism: bool,
 }
 
 impl Applier<'_> {
@@ -111,23 +124,32 @@ impl Applier<'_> {
                 return;
             }
         };
-        let started =
-            Started { workflow: start.workflow.clone(), version: entry.version, at: self.at, times_out_at: None };
+        let build = self.build.or(entry.build).map(str::to_owned);
+        let started = Started {
+            workflow: start.workflow.clone(),
+            version: entry.version,
+            at: self.at,
+            times_out_at: None,
+            build: build.clone(),
+        };
         let blank = Run::new(event.workflow_id.clone(), run_id);
         let mut info = replay::info(&blank, &started);
         if mutation::is(Mutation::ChanceByFrame) {
             info.run_id = RunId(EventId::derived(run_id, self.frame as u32, "chance").0);
         }
+        let twin = self.check_determinism.then(|| Instance::new(entry, info.clone(), start.args.clone()));
         let mut instance = Instance::new(entry, info, start.args.clone());
-        let turn = instance.apply(Input::Start, self.at, false);
-        if let Some(parked) = self.refused(&event.workflow_id, &turn.state, &turn.commands) {
+        let turn = instance.apply(Input::Start, self.at);
+        let refused = self.refused(&event.workflow_id, &turn.state, &turn.commands);
+        let differs = || twice(twin, &event.workflow_id, Input::Start, self.at, &turn).err();
+        if let Some(parked) = refused.or_else(differs) {
             self.receive_once(run_id, event, 0);
             self.park(run_id, parked);
             return;
         }
         let version = entry.version;
         let live = Box::new(Live { instance, used: None, published: turn.published.into_iter().collect() });
-        let body = RecordBody::Started { start, version, reply_to: event.reply_to.clone() };
+        let body = RecordBody::Started { start, version, reply_to: event.reply_to.clone(), build };
         self.write(&event.workflow_id, run_id, event.id, &body, turn.commands, closing(turn.state));
         if let Some(run) = self.book.runs.get_mut(&run_id) {
             run.live = Some(live);
@@ -150,14 +172,18 @@ impl Applier<'_> {
     fn apply(&mut self, run_id: RunId, event: EventId, body: &RecordBody) -> Result<(), Parked> {
         self.enliven(run_id)?;
         let at = self.at;
+        let twin = self.twin(run_id)?;
         let Some(run) = self.book.runs.get_mut(&run_id) else { return Ok(()) };
         let Some(live) = run.live.as_mut() else { return Ok(()) };
         let workflow_id = run.workflow_id.clone();
         let Some(input) = replay::as_input(body) else { return Ok(()) };
+        let again = twin.is_some().then(|| input.clone());
         let before = if mutation::is(Mutation::BordersShow) { self.round.records.len() as u64 } else { 0 };
-        let turn = live.instance.apply(input, Timestamp(at.0 + before), false);
+        let turn = live.instance.apply(input, Timestamp(at.0 + before));
+        let differs = again.and_then(|again| twice(twin, &workflow_id, again, at, &turn).err());
         live.published.extend(turn.published);
-        if let Some(parked) = self.refused(&workflow_id, &turn.state, &turn.commands) {
+        let refused = self.refused(&workflow_id, &turn.state, &turn.commands);
+        if let Some(parked) = refused.or(differs) {
             if let Some(run) = self.book.runs.get_mut(&run_id) {
                 run.live = None;
             }
@@ -165,6 +191,18 @@ impl Applier<'_> {
         }
         self.write(&workflow_id, run_id, event, body, turn.commands, closing(turn.state));
         Ok(())
+    }
+
+    /// The run once more, from its beginning, if that is asked for.
+    fn twin(&self, run_id: RunId) -> Result<Option<Instance>, Parked> {
+        let run = self.book.runs.get(&run_id).map(|run| &**run).filter(|_| self.check_determinism);
+        let twin = |run: &Run| {
+            let replayed = replay::replay(run, self.registry);
+            replayed
+                .map(|replayed| replayed.live.instance)
+                .map_err(|parked| replay::unsteady(&run.workflow_id, &parked))
+        };
+        run.map(twin).transpose()
     }
 
     /// Why what a turn left cannot be recorded.
@@ -224,6 +262,13 @@ impl Applier<'_> {
             }
             return;
         }
+        match run.pending.get(&no) {
+            Some(pending) if pending.close_by.is_some_and(|close_by| close_by <= self.at) => {
+                return self.expire(run_id, no);
+            }
+            Some(pending) if pending.kind == CommandKind::Activity => return self.overdue(run_id, no),
+            _ => {}
+        }
         let event = EventId::derived(run_id, no, "fired");
         if let Err(parked) = self.apply(run_id, event, &RecordBody::TimerFired { step: no }) {
             self.park(run_id, parked);
@@ -257,6 +302,7 @@ impl Applier<'_> {
                 let event = event("settled", &body);
                 self.take(run_id, event, false);
             }
+            LocalResult::Left { task, until } => self.leave(run_id, task, until),
             LocalResult::Retry { attempt, failure, at } => {
                 let next = NextAttempt::At(at);
                 let body = RecordBody::AttemptFailed { step, attempt, failure, next };
@@ -309,6 +355,8 @@ impl Applier<'_> {
             let mut mark = command.mark();
             match command {
                 Command::Activity { no, name, queue, args, options } => {
+                    let limit = options.schedule_to_close_ms;
+                    mark.due = limit.map(|limit| Timestamp(self.at.0.saturating_add(limit)));
                     let of = (workflow_id, run_id);
                     let task = task(self.shard, of, no, name, queue, args, options, self.at);
                     if close.is_none() && self.eager.reserve(&task) {
@@ -322,11 +370,14 @@ impl Applier<'_> {
                         self.round.sends.push(Outgoing::Task(task));
                     }
                 }
-                Command::Timer { .. } => {}
+                // A promise is in history: that is all that there is to do.
+                Command::Timer { .. } | Command::Promise { .. } => {}
                 Command::Step { no, name, options, body } => {
                     self.round.starts.push(StartLocal::Step { run: run_id, no, name, options, body });
                 }
                 Command::Cancel { no } => self.cancel(run_id, no),
+                // It leaves nothing but its mark.
+                Command::Patch { .. } => {}
             }
             marks.push(mark);
         }
@@ -440,7 +491,22 @@ pub(crate) fn task(
         heartbeat: None,
         failures: Vec::new(),
         attempts_before: 0,
+        returned: None,
     })
+}
+
+/// Lets a twin of the run do the same again.
+fn twice(
+    twin: Option<Instance>,
+    workflow_id: &WorkflowId,
+    input: Input,
+    at: Timestamp,
+    first: &Turn,
+) -> Result<(), Parked> {
+    let Some(mut twin) = twin else { return Ok(()) };
+    let marks: Vec<CommandMark> = first.commands.iter().map(Command::mark).collect();
+    let again = twin.replay(input, at, &marks);
+    replay::compare_twice(workflow_id, at, first, &again)
 }
 
 fn unreadable(event: &Event, error: &str) -> Parked {
@@ -480,6 +546,10 @@ fn recorded(body: EventBody) -> Option<RecordBody> {
             Some(RecordBody::ActivitySettled { step, attempt, outcome })
         }
         EventBody::StepSettled { step, outcome } => Some(RecordBody::StepSettled { step, outcome }),
+        EventBody::PromiseSettled { step, outcome } => Some(RecordBody::PromiseSettled { step, outcome }),
+        EventBody::AttemptReported { step, attempt, report } => {
+            Some(RecordBody::AttemptReported { step, attempt, report })
+        }
         EventBody::Cancel { reason } => Some(RecordBody::CancelRequested { reason }),
         _ => None,
     }

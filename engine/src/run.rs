@@ -7,9 +7,11 @@ use everpulse_protocol::history::{CommandKind, Parked, Record, RecordBody};
 use everpulse_protocol::{EventId, Payload, RunId, Timestamp, WorkflowId};
 use everpulse_sdk::replay::Instance;
 
+pub(crate) use self::left::Left;
 use self::records::Records;
 
 mod frozen;
+mod left;
 mod records;
 
 /// A run that has not ended.
@@ -59,6 +61,7 @@ pub(crate) struct Started {
     pub version: u32,
     pub at: Timestamp,
     pub times_out_at: Option<Timestamp>,
+    pub build: Option<String>,
 }
 
 /// A command that has not come to its end.
@@ -74,15 +77,39 @@ pub(crate) struct Pending {
     pub frame: u64,
     /// Its result was taken in, and waits until the run can go on.
     pub answered: bool,
+    /// Of an activity: when it has to be done.
+    pub close_by: Option<Timestamp>,
+    /// An attempt that is completed from outside.
+    pub left: Option<Box<Left>>,
 }
 
 impl Pending {
+    /// When the owner has to look at it by itself.
+    pub fn timer(&self) -> Option<Timestamp> {
+        match self.kind {
+            CommandKind::Timer => self.due,
+            CommandKind::Activity => {
+                let overdue = self.left.as_ref().and_then(|left| left.overdue_at());
+                overdue.into_iter().chain(self.close_by).min()
+            }
+            CommandKind::Step
+            | CommandKind::Promise
+            | CommandKind::Cancel
+            | CommandKind::Patch
+            | CommandKind::DeprecatedPatch => None,
+        }
+    }
+
     /// Whether the owner itself has to do it.
     pub fn is_local(&self) -> bool {
         match self.kind {
             CommandKind::Step => true,
             CommandKind::Activity => self.eager,
-            CommandKind::Timer | CommandKind::Cancel => false,
+            CommandKind::Timer
+            | CommandKind::Promise
+            | CommandKind::Cancel
+            | CommandKind::Patch
+            | CommandKind::DeprecatedPatch => false,
         }
     }
 
@@ -169,7 +196,12 @@ impl Run {
         let mut start_at = None;
         match event.body() {
             Ok(EventBody::Start(start)) => start_at = start.start_at,
-            Ok(EventBody::ActivitySettled { step, .. } | EventBody::StepSettled { step, .. }) => {
+            Ok(
+                EventBody::ActivitySettled { step, .. }
+                | EventBody::AttemptReported { step, .. }
+                | EventBody::StepSettled { step, .. }
+                | EventBody::PromiseSettled { step, .. },
+            ) => {
                 if let Some(pending) = self.pending.get_mut(&step) {
                     pending.answered = true;
                 }
@@ -198,12 +230,13 @@ impl Run {
     fn fold(&mut self, record: &Record, body: Option<&RecordBody>, frame: u64) {
         self.last_frame = frame;
         match body {
-            Some(RecordBody::Started { start, version, reply_to }) => {
+            Some(RecordBody::Started { start, version, reply_to, build }) => {
                 self.started = Some(Started {
                     workflow: start.workflow.clone(),
                     version: *version,
                     at: record.at,
                     times_out_at: times_out_at(start, record.at),
+                    build: build.clone(),
                 });
                 if let Some(reply_to) = reply_to {
                     self.watch(reply_to.clone());
@@ -215,6 +248,7 @@ impl Run {
             Some(
                 RecordBody::ActivitySettled { step, .. }
                 | RecordBody::StepSettled { step, .. }
+                | RecordBody::PromiseSettled { step, .. }
                 | RecordBody::TimerFired { step },
             ) => {
                 self.pending.remove(step);
@@ -222,12 +256,25 @@ impl Run {
             Some(RecordBody::AttemptFailed { step, attempt, next, .. }) => {
                 if let Some(pending) = self.pending.get_mut(step) {
                     pending.attempt = attempt + 1;
+                    pending.left = pending.left.take().filter(|left| left.attempt > *attempt);
                     // Whatever comes next comes through the timers or an operator, not from the owner.
                     pending.eager = false;
                     pending.due = match next {
                         NextAttempt::At(at) => Some(*at),
                         NextAttempt::Redrive => None,
                     };
+                }
+            }
+            Some(RecordBody::AttemptReported { step, report, .. }) if report.outcome().is_some() => {
+                self.pending.remove(step);
+            }
+            Some(
+                RecordBody::AttemptLeft { step, .. }
+                | RecordBody::AttemptReported { step, .. }
+                | RecordBody::AttemptOverdue { step, .. },
+            ) => {
+                if let (Some(pending), Some(body)) = (self.pending.get_mut(step), body) {
+                    pending.left_by(body, record.at, frame);
                 }
             }
             Some(RecordBody::Parked { reason }) => self.parked = Some(reason.clone()),
@@ -240,6 +287,8 @@ impl Run {
         for mark in &record.commands {
             if mark.kind == CommandKind::Cancel {
                 self.pending.remove(&mark.no);
+            }
+            if !mark.kind.is_work() {
                 continue;
             }
             self.next_no = self.next_no.max(mark.no + 1);
@@ -247,12 +296,14 @@ impl Run {
                 mark.no,
                 Box::new(Pending {
                     kind: mark.kind,
-                    due: mark.due,
+                    due: mark.due.filter(|_| mark.kind == CommandKind::Timer),
+                    close_by: mark.due.filter(|_| mark.kind == CommandKind::Activity),
                     eager: mark.eager,
                     attempt: 1,
                     scheduled_at: record.at,
                     frame,
                     answered: false,
+                    left: None,
                 }),
             );
         }

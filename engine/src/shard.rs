@@ -26,8 +26,8 @@ use everpulse_protocol::{EventId, Position, RunId, Timestamp, WriterId, encode};
 use everpulse_sdk::definition::Registry;
 
 use crate::book::Book;
-use crate::effect::{Delivery, DeliveryToken, Effect, LocalResult, Outgoing, SendId};
-use crate::holds::{HOLD_MS_MAX, Hold, Locals, Unsent};
+use crate::effect::{Delivery, DeliveryToken, Effect, LocalResult, SendId};
+use crate::holds::{HOLD_MS_MAX, Holds, Locals, Unsent};
 use crate::mutation::{self, Mutation};
 use crate::round::Round;
 use crate::run::RUN_TIMER;
@@ -44,12 +44,14 @@ mod local;
 mod marks;
 mod recover;
 mod release;
+mod tasks;
 
 use cache::{Cached, Pace};
 use carry::{Carry, Heard};
 use early::EarlySignals;
 use fate::ReadOn;
 use marks::Marks;
+use tasks::Search;
 
 /// Whether this process can run an activity at once instead of through its queue.
 pub trait Eager {
@@ -95,6 +97,10 @@ pub struct Options {
     pub id_memory_ms: u64,
     /// History is trimmed when at least so many bytes can go, and more where more has to be carried.
     pub trim_bytes_min: u64,
+    /// What the worker says that it was built from; none: what the workflow's crate says.
+    pub build: Option<String>,
+    /// After each event a run is replayed from its beginning, and parked if that comes to something else.
+    pub check_determinism: bool,
 }
 
 impl Default for Options {
@@ -108,6 +114,8 @@ impl Default for Options {
             retention_ms: DAY_MS,
             id_memory_ms: DAY_MS,
             trim_bytes_min: 64 * 1024,
+            build: None,
+            check_determinism: false,
         }
     }
 }
@@ -165,19 +173,17 @@ pub struct Shard {
     /// All commands of the frames below this are known to be sent.
     sent_floor: u64,
     marks: Marks,
-    holds: Vec<Hold>,
-    /// No hold waits for a frame below this.
-    first_held: u64,
+    holds: Holds,
     locals: Locals,
     /// Local work that runs in this process.
     running: BTreeSet<(RunId, u32)>,
     /// Of these, what nobody here could do: it was given to its queue, whose workers do it.
     handed: BTreeSet<(RunId, u32)>,
-    finding: BTreeMap<u64, Vec<(u64, Box<Task>)>>,
+    search: Search,
     fetching: BTreeMap<u64, fetch::Fetching>,
     /// What has to be done once after loading.
     loaded: bool,
-    /// Frames of this writer that asked for local work: nobody else does it.
+    /// Frames of this writer that asked for local work, which nobody else does, or, if they were read, for tasks.
     own_frames: BTreeSet<u64>,
     /// Runs that are still to be looked at after loading.
     recovering: VecDeque<RunId>,
@@ -297,12 +303,11 @@ impl Shard {
             unsent: Unsent::default(),
             sent_floor: 0,
             marks: Marks::default(),
-            holds: Vec::new(),
-            first_held: u64::MAX,
+            holds: Holds::default(),
             locals: Locals::new(),
             running: BTreeSet::new(),
             handed: BTreeSet::new(),
-            finding: BTreeMap::new(),
+            search: Search::default(),
             fetching: BTreeMap::new(),
             loaded: false,
             own_frames: BTreeSet::new(),
@@ -336,8 +341,9 @@ impl Shard {
     /// When [`Self::handle_tick`] wants to be called; never for none.
     #[must_use]
     pub fn poll_deadline(&self) -> Option<Timestamp> {
+        let search = self.search.deadline();
         if !matches!(self.phase, Phase::Ready) {
-            return None;
+            return search;
         }
         let timer = self.book.timers.iter().find(|(_, run, no)| self.can_fire(*run, *no)).map(|(due, ..)| *due);
         let early = self.early.deadline();
@@ -349,7 +355,7 @@ impl Shard {
             .min();
         let unseen =
             self.locals.iter().filter(|(key, _)| !self.running.contains(key)).map(|(_, local)| local.deadline).min();
-        [timer, early, hold, unseen, self.carrying_due()].into_iter().flatten().min()
+        [search, timer, early, hold, unseen, self.carrying_due()].into_iter().flatten().min()
     }
 
     fn can_fire(&self, run: RunId, no: u32) -> bool {
@@ -366,7 +372,7 @@ impl Shard {
                 && self.arrived.is_empty()
                 && self.local_results.is_empty()
                 && self.sends.is_empty()
-                && self.finding.is_empty()
+                && self.search.is_over()
                 && self.holds.is_empty()
                 && self.early.is_empty(),
             open_runs: self.book.open_runs(),
@@ -459,6 +465,7 @@ impl Shard {
                 // Once it was found, anything that stands behind it is foreign.
                 let ours = found.is_none().then_some(flight.hash);
                 match self.read_on(&entries, ours) {
+                    ReadOn::Foreign if found.is_some() => self.overtaken(*flight),
                     ReadOn::Foreign | ReadOn::Hole => self.void(*flight),
                     // It is believed when the tail is reached: a rival before it may have been trimmed.
                     ReadOn::Ours(position) => {
@@ -526,21 +533,6 @@ impl Shard {
         self.advance(now);
     }
 
-    /// The answer to [`Effect::FindTasks`]: which of the tasks are in their queue's topic.
-    pub fn handle_found(&mut self, id: u64, found: &[EventId], now: Timestamp) {
-        let found: Set<EventId> = found.iter().copied().collect();
-        for (frame, task) in self.finding.remove(&id).unwrap_or_default() {
-            if found.contains(&task.id) {
-                self.tasks_in_flight.remove(&task.id);
-            } else {
-                self.send(frame, Outgoing::Task(task));
-            }
-            self.unsent.confirm(frame);
-        }
-        self.settle_holds(now);
-        self.advance(now);
-    }
-
     fn fresh_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
@@ -560,6 +552,7 @@ impl Shard {
 
     /// Goes as far as the phase allows.
     fn advance(&mut self, now: Timestamp) {
+        self.look_again(now);
         match self.phase {
             Phase::Cold if !self.arrived.is_empty() || !self.local_results.is_empty() => {
                 self.begin_loading();
@@ -584,7 +577,7 @@ impl Shard {
         if self.book.shelved.is_damaged() {
             return self.begin_anew(round, locals);
         }
-        self.recover(&mut round, number, at);
+        self.recover(&mut round, number, at, now);
         if round.records.is_empty() {
             self.gather(&mut round, &mut locals, number, at);
         }
@@ -596,7 +589,10 @@ impl Shard {
         if self.book.shelved.is_damaged() {
             return self.begin_anew(round, locals);
         }
-        let need = wake::need(&self.book, &self.locals, self.has_to_carry(), at);
+        let all = round.wake_served && !mutation::is(Mutation::BeginsUncovered);
+        let need = wake::need(&self.book, &self.locals, all, self.has_to_carry(), at);
+        let uncovered = self.begins_uncovered(&round, at);
+        let need = need.map(|due| uncovered.map_or(due, |uncovered| due.min(uncovered)));
         let current = if round.wake_served { None } else { self.book.wake };
         let missing =
             wake::is_missing(current, need, at) && !(round.wake_served && mutation::is(Mutation::NoSuccessor));

@@ -2,8 +2,8 @@
 //!
 //! A shard with an open run, or with history that is to be carried forward and trimmed, always has a current wake-up,
 //! named in history, no more than an hour ahead. It is due for the earliest need: a timer, local work that no hold
-//! protects, a parked run that may go on. Carrying waits for the hour: whoever is woken has the shard, and carries when
-//! it is time.
+//! protects, inputs that were taken in and can be applied, a parked run that may go on. Carrying waits for the hour:
+//! whoever is woken has the shard, and carries when it is time.
 
 use everpulse_protocol::Timestamp;
 use everpulse_protocol::history::ParkedKind;
@@ -18,11 +18,16 @@ const SLACK_MS: u64 = 1_000;
 const PARKED_MS: u64 = 60_000;
 /// A wake-up that is overdue by this is taken for lost; its successor does no harm if it is not.
 const LOST_MS: u64 = 120_000;
+/// Inputs that were taken in are applied at once, unless their owner dies first: then after so long at the latest.
+const READY_MS: u64 = 60_000;
 /// Local work past its deadline is looked after this often.
 const OVERDUE_MS: u64 = 10_000;
 
 /// When somebody has to look at the shard next; none if no run is open and nothing is to be carried.
-pub(crate) fn need(book: &Book, locals: &Locals, carries: bool, at: Timestamp) -> Option<Timestamp> {
+///
+/// `all`: not only for the local work that asked for cover, but for whatever is open. The successor of a wake-up is for
+/// all of it: what is held here may be acked by another worker, whose book is older.
+pub(crate) fn need(book: &Book, locals: &Locals, all: bool, carries: bool, at: Timestamp) -> Option<Timestamp> {
     if book.open_runs() == 0 && !carries {
         return None;
     }
@@ -30,8 +35,11 @@ pub(crate) fn need(book: &Book, locals: &Locals, carries: bool, at: Timestamp) -
     if let Some((timer, ..)) = book.timers.iter().find(|(_, run, _)| !book.parked.contains(run)) {
         due = due.min(*timer);
     }
-    for local in locals.values().filter(|local| local.wants_cover) {
+    for local in locals.values().filter(|local| all || local.wants_cover) {
         due = due.min(if local.deadline <= at { Timestamp(at.0 + OVERDUE_MS) } else { local.deadline });
+    }
+    if !book.ready.is_empty() {
+        due = due.min(Timestamp(at.0 + READY_MS));
     }
     if book
         .parked
@@ -61,7 +69,11 @@ pub(crate) fn is_retried(kind: Option<ParkedKind>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use everpulse_protocol::{RunId, WorkflowId};
+
     use super::*;
+    use crate::holds::Local;
+    use crate::run::Run;
 
     fn wake(due: u64) -> Option<Wake> {
         Some(Wake { shard: 0, number: 1, due: Timestamp(due) })
@@ -80,8 +92,22 @@ mod tests {
 
     #[test]
     fn a_shard_without_open_runs_needs_no_wake_up() {
-        assert_eq!(need(&Book::default(), &Locals::new(), false, Timestamp(5)), None);
-        let soon = need(&Book::default(), &Locals::new(), true, Timestamp(5));
+        assert_eq!(need(&Book::default(), &Locals::new(), false, false, Timestamp(5)), None);
+        let soon = need(&Book::default(), &Locals::new(), false, true, Timestamp(5));
         assert_eq!(soon, Some(Timestamp(5 + WAKE_AHEAD_MS_MAX)), "but for what is to be carried");
+    }
+
+    #[test]
+    fn what_is_open_locally_or_taken_in_and_not_applied_is_looked_after_soon() {
+        let (run, workflow_id) = (RunId(uuid::Uuid::from_u128(1)), WorkflowId::new("a").expect("a good id"));
+        let mut book = Book::default();
+        book.runs.insert(run, Box::new(Run::new(workflow_id, run)));
+        let local = |wants_cover| Locals::from([((run, 0), Local { deadline: Timestamp(20_000), wants_cover })]);
+        let (hour, now) = (Some(Timestamp(WAKE_AHEAD_MS_MAX)), Timestamp(0));
+        assert_eq!(need(&book, &local(false), false, false, now), hour, "an input is held for it");
+        assert_eq!(need(&book, &local(true), false, false, now), Some(Timestamp(20_000)));
+        assert_eq!(need(&book, &local(false), true, false, now), Some(Timestamp(20_000)));
+        book.ready.insert(run);
+        assert_eq!(need(&book, &Locals::new(), false, false, now), Some(Timestamp(READY_MS)));
     }
 }

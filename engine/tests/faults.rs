@@ -2,10 +2,19 @@
 
 mod world;
 
-use everpulse_protocol::event::Outcome;
-use world::done;
+use everpulse_protocol::event::{Outcome, Report};
+use everpulse_protocol::{Failure, FailureKind};
 use world::play::{How, Play, Scenario};
 use world::workflows::MENDED;
+use world::{done, payload};
+
+fn no() -> Failure {
+    Failure::new(FailureKind::Failed, "not signed")
+}
+
+fn beat() -> Report {
+    Report::Beat { details: Some(payload(&"on its way")) }
+}
 
 const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -35,6 +44,18 @@ const SCENARIOS: &[Scenario] = &[
         eager: false,
         acts: &[|play| play.start("a", "naps", 5_000)],
         results: || vec![("a", done(&5_000u64))],
+    },
+    Scenario {
+        name: "a step behind a timer",
+        eager: false,
+        acts: &[|play| play.start("a", "rests", 5_000)],
+        results: || vec![("a", done(&5_000u64))],
+    },
+    Scenario {
+        name: "a step behind a timer, beside an activity",
+        eager: true,
+        acts: &[|play| play.start("a", "rests_beside", 500)],
+        results: || vec![("a", done(&1_500u64))],
     },
     Scenario {
         name: "signals, one before the start",
@@ -78,6 +99,54 @@ const SCENARIOS: &[Scenario] = &[
             |play| play.resume("a"),
         ],
         results: || vec![("a", done(&14u64))],
+    },
+    Scenario {
+        name: "promises, completed early and late, twice and in vain",
+        eager: false,
+        acts: &[
+            |play| play.start("a", "trusts", 1),
+            |play| play.complete("a", 1, 100),
+            |play| play.complete("a", 1, 200),
+            |play| play.world.now = play.world.now.after(std::time::Duration::from_secs(6)),
+            |play| play.complete("a", 2, 300),
+            |play| play.complete("a", 0, 10),
+        ],
+        results: || vec![("a", done(&121u64))],
+    },
+    Scenario {
+        name: "an attempt that is completed from outside, twice",
+        eager: false,
+        acts: &[
+            |play| play.start("a", "waits_for_signature", 3),
+            |play| play.report("a", 1, beat()),
+            |play| play.report("a", 1, Report::Done(payload(&100u64))),
+            |play| play.report("a", 1, Report::Done(payload(&200u64))),
+        ],
+        results: || vec![("a", done(&106u64))],
+    },
+    Scenario {
+        name: "an attempt that fails from outside, and one that is too late",
+        eager: false,
+        acts: &[
+            |play| play.start("a", "waits_for_signature", 3),
+            // Whoever took over sends the task after a second look: there is no second attempt before a first.
+            |play| play.world.now = play.world.now.after(std::time::Duration::from_secs(2)),
+            |play| play.report("a", 1, Report::Failed { failure: no(), retryable: true }),
+            |play| play.report("a", 1, Report::Done(payload(&1u64))),
+            |play| play.world.now = play.world.now.after(std::time::Duration::from_secs(61)),
+            |play| play.report("a", 2, Report::Done(payload(&2u64))),
+            |play| play.report("a", 3, Report::Done(payload(&100u64))),
+        ],
+        results: || vec![("a", done(&106u64))],
+    },
+    Scenario {
+        name: "an activity that takes too long, and one that does not",
+        eager: false,
+        acts: &[
+            |play| play.start("a", "hurries", 3),
+            |play| play.world.now = play.world.now.after(std::time::Duration::from_secs(11)),
+        ],
+        results: || vec![("a", done(&6u64))],
     },
     Scenario {
         name: "all kinds of waits",

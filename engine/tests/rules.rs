@@ -15,20 +15,6 @@ fn word(world: &mut World, id: &str, text: &str) -> Event {
     world.event(id, None, &body)
 }
 
-/// Carries out what the owner wants, except what is to be kept back.
-fn settle_but(world: &mut World, owner: usize, kept: impl Fn(&Effect) -> bool) {
-    for _ in 0..10_000 {
-        world.collect(owner);
-        let waiting = &mut world.owners[owner].waiting;
-        let Some(next) = waiting.iter().position(|effect| !kept(effect)) else { return };
-        let effect = waiting.remove(next).expect("it is there");
-        if let Some(answer) = world.happen(owner, effect) {
-            world.answer(owner, answer);
-        }
-    }
-    panic!("it does not come to rest");
-}
-
 fn is_task(effect: &Effect) -> bool {
     matches!(effect, Effect::Send { outgoing: Outgoing::Task(_), .. })
 }
@@ -40,7 +26,7 @@ fn no_mark_passes_a_task_that_is_not_marked_as_sent() {
     let start = world.start("a", "fans_out", number(6));
     let frame = world.publish(vec![start]);
     world.deliver(owner, frame, false);
-    settle_but(&mut world, owner, is_task);
+    world.settle_but(owner, is_task);
     // All are stored, and all but the first are confirmed.
     let sends = std::mem::take(&mut world.owners[owner].waiting);
     for (place, send) in sends.into_iter().enumerate() {
@@ -70,11 +56,11 @@ fn a_wake_up_is_held_until_the_one_in_its_place_is_confirmed() {
     let start = world.start("b", "naps", number(60_000));
     let frame = world.publish(vec![start]);
     world.deliver(owner, frame, false);
-    settle_but(&mut world, owner, |effect| matches!(effect, Effect::Send { .. }));
+    world.settle_but(owner, |effect| matches!(effect, Effect::Send { .. }));
     let event = world.wake(old);
     let frame = world.publish(vec![event]);
     world.deliver(owner, frame, false);
-    settle_but(&mut world, owner, |effect| matches!(effect, Effect::Send { .. }));
+    world.settle_but(owner, |effect| matches!(effect, Effect::Send { .. }));
     assert!(world.inbox[frame].is_some(), "it is all that brings somebody back to the shard");
     world.settle(owner);
     assert_eq!(world.unacked(), 0);
@@ -91,7 +77,7 @@ fn a_signal_for_no_run_is_held_until_its_dead_letter_is_confirmed() {
     world.now = everpulse_protocol::Timestamp(60_000);
     let now = world.now;
     world.owners[owner].shard.handle_tick(now);
-    settle_but(&mut world, owner, |effect| matches!(effect, Effect::Send { .. }));
+    world.settle_but(owner, |effect| matches!(effect, Effect::Send { .. }));
     assert_eq!((world.buried, world.unacked()), (0, 1));
     world.settle(owner);
     assert_eq!((world.buried, world.unacked()), (1, 0));
@@ -153,7 +139,7 @@ fn an_input_behind_one_on_trial_is_counted_when_it_takes_workers_down() {
         let wake = world.event("_wake", None, &EventBody::Wake { shard: 0, number: 77 });
         let wake = world.publish(vec![wake]);
         world.deliver(owner, wake, false);
-        settle_but(&mut world, owner, is_fatal);
+        world.settle_but(owner, is_fatal);
         if world.owners[owner].waiting.is_empty() {
             break;
         }
@@ -177,7 +163,7 @@ fn a_step_of_an_own_frame_that_was_taken_for_void_is_done_without_waiting() {
     let start = world.start("a", "steps", number(2));
     let frame = world.publish(vec![start]);
     world.deliver(owner, frame, false);
-    settle_but(&mut world, owner, |effect| matches!(effect, Effect::Append { .. }));
+    world.settle_but(owner, |effect| matches!(effect, Effect::Append { .. }));
     // No receipt, and the frame is not there when it is looked for; it comes a little later.
     let append = world.owners[owner].waiting.pop_front().expect("the append");
     let Effect::Append { id, .. } = &append else { panic!("{append:?}") };

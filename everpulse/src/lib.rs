@@ -68,10 +68,11 @@
 //! ```
 
 pub use everpulse_sdk::{
-    ActivityDefinition, Call, Definition, Elapsed, Error, Failure, Guard, Handle, Mutex, Never, Permit, Retry, Saga,
-    SagaFailure, Semaphore, Signal, WorkflowDefinition, activities, activity, cancelled, info, join, join_all, now,
-    publish, race, random, random_range, saga, select, shielded, signal, sleep, sleep_until, step, timeout, try_join,
-    try_join_all, uuid, workflow,
+    ActivityDefinition, Call, CompletionToken, Definition, Elapsed, Error, Failure, Guard, Handle, Mutex, Never,
+    Permit, Promise, Query, Retry, Saga, SagaFailure, Semaphore, Signal, WorkflowDefinition, activities, activity,
+    cancelled, deprecate_patch, info, join, join_all, now, on_query, patched, promise, publish, query, race, random,
+    random_range, saga, select, shielded, signal, sleep, sleep_until, step, timeout, try_join, try_join_all, uuid,
+    workflow,
 };
 pub use everpulse_sdk::{definition, failure, options};
 
@@ -80,6 +81,10 @@ pub use everpulse_client::{self as client, Client, IdPolicy, Run};
 #[cfg(feature = "worker")]
 pub use everpulse_worker::{self as worker, Worker, WorkerHandle};
 
+#[cfg(feature = "testing")]
+pub use everpulse_testing as testing;
+
+pub use everpulse_protocol::golden::{Golden, GoldenError};
 pub use everpulse_protocol::{RunId, WorkflowId};
 
 #[doc(hidden)]
@@ -88,8 +93,9 @@ pub use everpulse_sdk::__private;
 /// What authors of workflows and activities use, for `use everpulse::prelude::*`.
 pub mod prelude {
     pub use everpulse_sdk::{
-        Failure, Retry, activities, activity, cancelled, join, join_all, now, publish, race, random, random_range,
-        saga, select, shielded, signal, sleep, sleep_until, step, timeout, try_join, try_join_all, uuid, workflow,
+        Failure, Retry, activities, activity, cancelled, deprecate_patch, join, join_all, now, on_query, patched,
+        promise, publish, query, race, random, random_range, saga, select, shielded, signal, sleep, sleep_until, step,
+        timeout, try_join, try_join_all, uuid, workflow,
     };
     pub use std::time::Duration;
 

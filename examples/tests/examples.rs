@@ -160,3 +160,21 @@ fn hello(dir: &Path) -> Command {
     command.arg("--url").arg(format!("embedded:{}", dir.display())).env_remove("RUST_LOG");
     command
 }
+
+#[test]
+fn a_run_goes_through_releases_by_the_way_that_it_began() {
+    let dir = tempfile::tempdir().expect("a place for files");
+    let url = format!("embedded:{}", dir.path().join("data").display());
+    let output = Command::new(env!("CARGO_BIN_EXE_releases"))
+        .args(["--url", &url])
+        .env_remove("RUST_LOG")
+        .output()
+        .expect("it runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines = [
+        "begun by release-1: charged order-1",
+        "begun by release-2: checked order-2, charged order-2",
+        "version 2: checked order-3, charged order-3",
+    ];
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().collect::<Vec<_>>(), lines);
+}

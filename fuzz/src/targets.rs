@@ -7,11 +7,12 @@ use everpulse_client::{Address, LetterId};
 use everpulse_protocol::codec::Stored;
 use everpulse_protocol::dead_letter::DeadLetter;
 use everpulse_protocol::event::{EventBody, InboxFrame};
+use everpulse_protocol::golden::Golden;
 use everpulse_protocol::history::{Frame, Record};
 use everpulse_protocol::reply::ReplyFrame;
 use everpulse_protocol::task::{Control, Task, TaskFrame};
 use everpulse_protocol::timer::TimerMessage;
-use everpulse_protocol::{EventId, Payload, RunId, Timestamp, WorkflowId, decode, encode};
+use everpulse_protocol::{EventId, Payload, RunId, Timestamp, Token, WorkflowId, decode, encode};
 
 use crate::damage;
 use crate::dice::Dice;
@@ -23,7 +24,7 @@ pub struct Target {
     pub make: fn(&mut Dice) -> Vec<u8>,
 }
 
-pub const ALL: [Target; 13] = [
+pub const ALL: [Target; 14] = [
     Target {
         name: "history",
         read: history,
@@ -45,6 +46,7 @@ pub const ALL: [Target; 13] = [
     },
     Target { name: "packed", read: packed, make: |dice| message(&[valid::records()[0].pack().into()], dice) },
     Target { name: "payload", read: payload, make: values },
+    Target { name: "golden", read: golden, make: kept },
     Target { name: "words", read: words, make: typed },
     Target { name: "judge", read: partition::judge, make: |dice| partition::script(&partition::damaged(dice)) },
     Target { name: "open", read: partition::open, make: |dice| partition::script(&partition::damaged(dice)) },
@@ -63,6 +65,11 @@ fn values(dice: &mut Dice) -> Vec<u8> {
     let value = serde_json::json!({"card": "4711", "cents": 4200, "items": [1, -2, 3.5, null, true, {"a": []}]});
     let valid = Payload::encode(&value).expect("it can be encoded").data;
     message(&[valid], dice)
+}
+
+fn kept(dice: &mut Dice) -> Vec<u8> {
+    let json = Golden::of(valid::records()).and_then(|golden| golden.to_json()).expect("it can be exported");
+    damage::text(&json, &json, dice).into_bytes()
 }
 
 fn typed(dice: &mut Dice) -> Vec<u8> {
@@ -90,7 +97,7 @@ fn record(record: &Record) {
 fn inbox(bytes: &[u8]) {
     for event in again::<InboxFrame>(bytes).into_iter().flat_map(|frame| frame.events) {
         match event.body() {
-            Ok(EventBody::Signal { value, .. }) => payload(&value.data),
+            Ok(EventBody::Signal { value, .. } | EventBody::Query { args: value, .. }) => payload(&value.data),
             Ok(EventBody::Start(start)) => payload(&start.args.data),
             _ => {}
         }
@@ -140,6 +147,14 @@ fn payload(bytes: &[u8]) {
     let _ = payload.decode::<u64>();
 }
 
+/// What was read of a file says the same when it is written and read again.
+fn golden(bytes: &[u8]) {
+    let Ok(golden) = Golden::from_json(&String::from_utf8_lossy(bytes)) else { return };
+    if let Ok(json) = golden.to_json() {
+        assert_eq!(Golden::from_json(&json), Ok(golden));
+    }
+}
+
 /// What people type: it is read, or refused in words.
 fn words(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
@@ -148,6 +163,10 @@ fn words(bytes: &[u8]) {
             let written = address.to_string();
             assert_eq!(written.parse::<Address>().ok(), Some(address), "{written:?} is read as another address");
         }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+    match text.parse::<Token>() {
+        Ok(token) => assert_eq!(token.to_string().parse().as_ref(), Ok(&token), "it is read as another token"),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
     let _ = (text.parse::<LetterId>(), text.parse::<RunId>(), text.parse::<EventId>(), WorkflowId::new(&*text));

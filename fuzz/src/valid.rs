@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::dead_letter::{DeadLetter, Letter};
-use everpulse_protocol::event::{Event, EventBody, IdPolicy, InboxFrame, NextAttempt, Outcome, ReplyTo, Start};
+use everpulse_protocol::event::{Event, EventBody, IdPolicy, InboxFrame, NextAttempt, Outcome, ReplyTo, Report, Start};
 use everpulse_protocol::history::{
     Close, CloseStatus, ClosedRun, CommandKind, CommandMark, Frame, Hash, Parked, ParkedKind, QueueMark, Record,
     RecordBody, Verified, Window,
@@ -79,12 +79,21 @@ fn event_bodies() -> Vec<EventBody> {
         EventBody::ActivitySettled { step: 0, attempt: 1, outcome: Outcome::Done(payload(&6_u64)) },
         EventBody::StepSettled { step: 1, outcome: Outcome::Failed(failure()) },
         EventBody::AttemptFailed { step: 0, attempt: 1, failure: failure(), next: NextAttempt::At(Timestamp(2_000)) },
+        EventBody::PromiseSettled { step: 4, outcome: Outcome::Done(payload(&true)) },
+        EventBody::AttemptLeft { step: 0, attempt: 1, until: Timestamp(9_000), task: Box::new(task()) },
+        EventBody::AttemptReported { step: 0, attempt: 1, report: Report::Done(payload(&true)) },
+        EventBody::AttemptReported {
+            step: 0,
+            attempt: 1,
+            report: Report::Failed { failure: failure(), retryable: true },
+        },
         EventBody::Cancel { reason: "enough".to_owned() },
         EventBody::Terminate { reason: "enough".to_owned() },
         EventBody::Resume,
         EventBody::Describe,
         EventBody::AskResult,
         EventBody::AskPublished { name: "progress".to_owned() },
+        EventBody::Query { name: "count_of".to_owned(), args: payload(&"tea") },
         EventBody::Wake { shard: 0, number: 3 },
     ]
 }
@@ -110,12 +119,15 @@ fn task() -> Task {
         options: TaskOptions {
             start_to_close_ms: 1_000,
             heartbeat_ms: Some(100),
+            schedule_to_start_ms: Some(1_000),
+            schedule_to_close_ms: Some(10_000),
             retry: RetryPolicy { max_attempts: Some(5), ..RetryPolicy::default() },
             exhausted: OnExhausted::Park,
         },
         heartbeat: Some(payload(&50_u8)),
         failures: vec![failure()],
         attempts_before: 0,
+        returned: Some(failure()),
     }
 }
 
@@ -154,8 +166,10 @@ pub fn replies() -> Vec<Bytes> {
         ReplyBody::Closed { run_id: RUN, close },
         ReplyBody::Description(Box::new(fold.view().expect("it was started"))),
         ReplyBody::Published { value: Some(payload(&1)) },
+        ReplyBody::Answered { outcome: Outcome::Done(payload(&3)) },
         ReplyBody::Accepted,
         ReplyBody::AlreadyClosed { run_id: RUN },
+        ReplyBody::AlreadyCompleted,
         ReplyBody::NotFound,
         ReplyBody::Expired { message: "too late".to_owned() },
         ReplyBody::Invalid { message: "no".to_owned() },
@@ -187,7 +201,12 @@ fn mark(no: u32, kind: CommandKind, name: &str) -> CommandMark {
 pub fn records() -> Vec<Record> {
     let done = |step, n: u64| RecordBody::ActivitySettled { step, attempt: 1, outcome: Outcome::Done(payload(&n)) };
     let bodies = vec![
-        RecordBody::Started { start: start(), version: 1, reply_to: Some(reply_to()) },
+        RecordBody::Started {
+            start: start(),
+            version: 1,
+            reply_to: Some(reply_to()),
+            build: Some("4f2a9c".to_owned()),
+        },
         RecordBody::AttemptFailed { step: 0, attempt: 1, failure: failure(), next: NextAttempt::Redrive },
         RecordBody::Parked { reason: Parked { kind: ParkedKind::NoCode, message: "no code".to_owned() } },
         RecordBody::Resumed,
@@ -196,6 +215,10 @@ pub fn records() -> Vec<Record> {
         RecordBody::Signalled { name: "word".to_owned(), value: payload(&"hello") },
         done(0, 6),
         RecordBody::StepSettled { step: 9, outcome: Outcome::Failed(failure()) },
+        RecordBody::PromiseSettled { step: 9, outcome: Outcome::Done(payload(&true)) },
+        RecordBody::AttemptLeft { step: 1, attempt: 1, until: Timestamp(9_000), task: Box::new(task()) },
+        RecordBody::AttemptReported { step: 1, attempt: 1, report: Report::Beat { details: None } },
+        RecordBody::AttemptOverdue { step: 1, attempt: 1, failure: failure() },
         RecordBody::TimerFired { step: 9 },
         RecordBody::CancelRequested { reason: "enough".to_owned() },
         done(1, 12),
@@ -206,9 +229,12 @@ pub fn records() -> Vec<Record> {
         mark(1, CommandKind::Activity, "double"),
         mark(2, CommandKind::Timer, ""),
         mark(3, CommandKind::Step, "add"),
+        mark(4, CommandKind::Promise, ""),
         mark(2, CommandKind::Cancel, ""),
+        mark(4, CommandKind::Patch, "edit"),
+        mark(4, CommandKind::DeprecatedPatch, "old-edit"),
     ];
-    records[11].close = Some(Close { status: CloseStatus::Completed, outcome: Outcome::Done(payload(&12_u64)) });
+    records[15].close = Some(Close { status: CloseStatus::Completed, outcome: Outcome::Done(payload(&12_u64)) });
     records
 }
 
@@ -263,10 +289,12 @@ pub fn at(number: u64) -> Position {
 }
 
 /// What people type.
-pub const WORDS: [&str; 5] = [
+pub const WORDS: [&str; 7] = [
     "embedded:/a b/c?mode=relaxed&shards=4",
     "pulsar+ssl://[::1]:7000/t/n?tls_ca=/etc/ca.pem",
     "pulsar://h:1/t/n?admin=http://h:2/&shards=64&inbox_partitions=8",
     "12:3",
     "00000000-0000-0000-0000-000000000007",
+    "ept1_AAGQwN4AAHAAgAAAAAAAAAEAAAADb3JkZXItNDIVzOmq",
+    "ept1_AQAAAAIBkMDeAABwAIAAAAAAAAABAAAAB29yZGVyLTQylfkgCQ",
 ];

@@ -7,6 +7,7 @@ pub mod arm;
 pub mod chaos;
 pub mod ledger;
 pub mod party;
+pub mod released;
 pub mod workflows;
 
 pub use arm::Arm;

@@ -1,5 +1,7 @@
 //! The workflows and activities of the suites.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use everpulse::prelude::*;
@@ -161,14 +163,27 @@ pub struct Word {
     pub text: String,
 }
 
-/// Gathers so many words.
+/// How often a word was gathered.
+#[query(reply = usize)]
+#[derive(Debug, Serialize, Deserialize)]
+pub struct HowOften {
+    pub text: String,
+}
+
+/// Gathers so many words, and can be asked for them.
 #[workflow(version = 1)]
 pub async fn gathers(words: usize) -> Vec<String> {
-    let mut all = Vec::new();
-    while all.len() < words {
-        all.push(signal::<Word>().recv().await.text);
+    let all = Rc::new(RefCell::new(Vec::new()));
+    let gathered = Rc::clone(&all);
+    on_query(move |HowOften { text }: HowOften| {
+        assert!(text != "panic", "it was asked to");
+        gathered.borrow().iter().filter(|word| **word == text).count()
+    });
+    while all.borrow().len() < words {
+        let word = signal::<Word>().recv().await;
+        all.borrow_mut().push(word.text);
     }
-    all
+    all.take()
 }
 
 /// Runs until it is cancelled; then the activity hears of it.

@@ -222,7 +222,7 @@ impl Group {
         // By the trait of bodies: the associated function of the same name is the call.
         let bodies_trait = format_ident!("{}Activities", self.ident()?);
         let returned = quote!(<#bodies_of as #bodies_trait>::#method(&*__everpulse_self, #(#locals),*) #wait);
-        let attempt = definition.attempt(&returned, options)?;
+        let attempt = definition.attempt(&returned);
         let blocking = asyncness.is_none();
         let common = definition.common(function);
         let activity = definition.activity_definition(options)?;

@@ -3,14 +3,26 @@
 use proc_macro2::{Span, TokenStream};
 use quote::quote;
 use syn::parse::{Parse, ParseStream};
+use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::{Error, Ident, LitFloat, LitInt, LitStr, Path, Result, Token, parenthesized};
+use syn::{Error, Ident, LitFloat, LitInt, LitStr, Path, Result, Token, Type, parenthesized};
+
+use crate::guard::{Allow, GUARDS};
 
 /// Options of `#[workflow]`, `#[activities]` and `#[signal]`.
 #[derive(Default)]
 pub struct Named {
     pub version: Option<LitInt>,
     pub name: Option<LitStr>,
+    pub krate: Option<Path>,
+    pub allow: Option<Allow>,
+}
+
+/// Options of `#[query]`.
+#[derive(Default)]
+pub struct Asked {
+    pub name: Option<LitStr>,
+    pub reply: Option<Type>,
     pub krate: Option<Path>,
 }
 
@@ -21,6 +33,8 @@ pub struct Activity {
     pub krate: Option<Path>,
     pub timeout: Option<LitStr>,
     pub heartbeat: Option<LitStr>,
+    pub schedule_to_start: Option<LitStr>,
+    pub schedule_to_close: Option<LitStr>,
     pub queue: Option<LitStr>,
     pub exhausted: Option<LitStr>,
     pub retry: Retry,
@@ -34,6 +48,14 @@ pub struct Retry {
     factor: Option<Number>,
     max_attempts: Option<LitInt>,
     pub never: Option<TokenStream>,
+    pub after: Vec<After>,
+}
+
+/// What fails so is tried again after a time of its own.
+pub struct After {
+    pub pattern: TokenStream,
+    /// A `Duration`.
+    pub wait: TokenStream,
 }
 
 struct Number(f64, Span);
@@ -89,6 +111,7 @@ impl Named {
                 match key {
                     "version" => named.version = Some(input.parse()?),
                     "name" => named.name = Some(name(input)?),
+                    "allow" => named.allow = Some(allow(input)?),
                     _ => named.krate = Some(input.call(Path::parse_mod_style)?),
                 }
                 Ok(())
@@ -110,7 +133,26 @@ impl Named {
     }
 }
 
-const ACTIVITY: &[&str] = &["name", "timeout", "heartbeat", "queue", "retry", "exhausted", "crate"];
+impl Asked {
+    pub fn parse(attribute: TokenStream, known: &'static [&'static str]) -> Result<Self> {
+        let parser = |input: ParseStream<'_>| {
+            let mut asked = Self::default();
+            list(input, known, |key, input| {
+                match key {
+                    "name" => asked.name = Some(name(input)?),
+                    "reply" => asked.reply = Some(input.parse()?),
+                    _ => asked.krate = Some(input.call(Path::parse_mod_style)?),
+                }
+                Ok(())
+            })?;
+            Ok(asked)
+        };
+        syn::parse::Parser::parse2(parser, attribute)
+    }
+}
+
+const ACTIVITY: &[&str] =
+    &["name", "timeout", "heartbeat", "schedule_to_start", "schedule_to_close", "queue", "retry", "exhausted", "crate"];
 
 impl Parse for Activity {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
@@ -120,6 +162,8 @@ impl Parse for Activity {
                 "name" => activity.name = Some(name(input)?),
                 "timeout" => activity.timeout = Some(input.parse()?),
                 "heartbeat" => activity.heartbeat = Some(input.parse()?),
+                "schedule_to_start" => activity.schedule_to_start = Some(input.parse()?),
+                "schedule_to_close" => activity.schedule_to_close = Some(input.parse()?),
                 "queue" => activity.queue = Some(queue(input)?),
                 "exhausted" => activity.exhausted = Some(input.parse()?),
                 "crate" => activity.krate = Some(input.call(Path::parse_mod_style)?),
@@ -138,12 +182,18 @@ impl Parse for Activity {
 impl Parse for Retry {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         let mut retry = Self::default();
-        list(input, &["initial", "max", "factor", "max_attempts", "never"], |key, input| {
+        list(input, &["initial", "max", "factor", "max_attempts", "never", "after"], |key, input| {
             match key {
                 "initial" => retry.initial = Some(input.parse()?),
                 "max" => retry.max = Some(input.parse()?),
                 "factor" => retry.factor = Some(number(input)?),
                 "max_attempts" => retry.max_attempts = Some(input.parse()?),
+                "after" => {
+                    let content;
+                    parenthesized!(content in input);
+                    let all = content.call(Punctuated::<After, Token![,]>::parse_terminated)?;
+                    retry.after = all.into_iter().collect();
+                }
                 _ => {
                     let pattern = syn::Pat::parse_multi_with_leading_vert(input)?;
                     retry.never = Some(quote!(#pattern));
@@ -152,6 +202,20 @@ impl Parse for Retry {
             Ok(())
         })?;
         Ok(retry)
+    }
+}
+
+impl Parse for After {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let pattern = syn::Pat::parse_multi_with_leading_vert(input)?;
+        input.parse::<Token![=]>()?;
+        let wait = if input.peek(LitStr) {
+            duration_tokens(&input.parse()?)?
+        } else {
+            let wait: syn::Expr = input.parse()?;
+            quote!(#wait)
+        };
+        Ok(Self { pattern: quote!(#pattern), wait })
     }
 }
 
@@ -166,6 +230,14 @@ impl Activity {
         if let Some(heartbeat) = &self.heartbeat {
             let duration = duration_tokens(heartbeat)?;
             fields.push(quote!(heartbeat: ::core::option::Option::Some(#duration)));
+        }
+        if let Some(limit) = &self.schedule_to_start {
+            let duration = duration_tokens(limit)?;
+            fields.push(quote!(schedule_to_start: ::core::option::Option::Some(#duration)));
+        }
+        if let Some(limit) = &self.schedule_to_close {
+            let duration = duration_tokens(limit)?;
+            fields.push(quote!(schedule_to_close: ::core::option::Option::Some(#duration)));
         }
         if let Some(queue) = &self.queue {
             fields.push(quote!(queue: #queue));
@@ -221,6 +293,38 @@ impl Retry {
         }
         Ok(quote!(#root::RetryPolicy { #(#fields,)* ..#root::ActivityOptions::DEFAULT.retry }))
     }
+}
+
+/// `(GUARD, .., reason = "..")`.
+fn allow(input: ParseStream<'_>) -> Result<Allow> {
+    let content;
+    let span = parenthesized!(content in input).span.join();
+    let mut allow = Allow { guards: Vec::new(), reason: None, span };
+    while !content.is_empty() {
+        let ident: Ident = content.parse()?;
+        if ident == "reason" {
+            content.parse::<Token![=]>()?;
+            allow.reason = Some(content.parse()?);
+        } else if GUARDS.iter().any(|guard| ident == guard) {
+            allow.guards.push(ident);
+        } else {
+            let known: Vec<_> = GUARDS.iter().map(|guard| format!("`{guard}`")).collect();
+            return Err(Error::new(
+                ident.span(),
+                format!("no guard is called `{ident}`; there are {}", known.join(", ")),
+            ));
+        }
+        if !content.is_empty() {
+            content.parse::<Token![,]>()?;
+        }
+    }
+    let has_reason = allow.reason.as_ref().is_some_and(|reason| !reason.value().trim().is_empty());
+    if allow.guards.is_empty() || !has_reason {
+        let message = "this takes the name of a guard and why a replay does the same all the same: `allow(order, reason = \
+                       \"it is never iterated\")`";
+        return Err(Error::new(allow.span, message));
+    }
+    Ok(allow)
 }
 
 /// A name on the wire.

@@ -15,12 +15,14 @@ use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Error, FnArg, Ident, LitStr, Result, Visibility};
 
-use crate::attribute::{Activity, Named, combine, error, root};
+use crate::attribute::{Activity, After, Named, combine, error, root};
 use crate::function::{Function, Parameter, Returns};
+use crate::guard;
+use crate::revision;
 
 pub fn workflow(attribute: TokenStream, item: TokenStream) -> TokenStream {
     expand(item, |function| {
-        let named = Named::parse(attribute, &["version", "name", "crate"]);
+        let named = Named::parse(attribute, &["version", "name", "crate", "allow"]);
         let asyncness = match function.signature.asyncness {
             Some(_) => Ok(()),
             None => Err(error(
@@ -33,7 +35,10 @@ pub fn workflow(attribute: TokenStream, item: TokenStream) -> TokenStream {
         let root = root(named.krate.as_ref());
         let definition = Definition::read(function, "a workflow", named.name.as_ref(), None, root)?;
         let code = definition.workflow(version);
-        Ok(definition.expand(function, code))
+        // Beside the definition, so that what uses it is not wrong as well.
+        let errors = guard::check(&function.body, named.allow.as_ref()).into_iter().map(Error::into_compile_error);
+        let expanded = definition.expand(function, code);
+        Ok(quote!(#(#errors)* #expanded))
     })
 }
 
@@ -274,18 +279,22 @@ impl Definition {
         let locals = self.locals();
         let result = self.as_result(&quote!(#ty::body(#(#locals),*).await));
         let failure = failure(root, ty);
+        let build = revision::build();
         quote! {
             #[allow(deprecated)]
             impl #root::WorkflowDefinition for #ty {
                 const VERSION: u32 = #version;
 
                 fn entry() -> #root::WorkflowEntry {
-                    #root::workflow_entry::<Self>(|payload| {
+                    #root::workflow_entry::<Self>(#build, |payload| {
                         let (#(#locals,)*) = (#ty::__everpulse_arguments().decode)(payload)?;
                         ::core::result::Result::Ok(#root::boxed_run(async move {
                             match #result {
                                 ::core::result::Result::Ok(value) => #root::encode_result::<#ty>(&value),
-                                ::core::result::Result::Err(error) => ::core::result::Result::Err(#failure),
+                                ::core::result::Result::Err(error) => {
+                                    let error = &error;
+                                    ::core::result::Result::Err(#failure)
+                                }
                             }
                         }))
                     })
@@ -298,7 +307,7 @@ impl Definition {
         let Self { ty, root, .. } = self;
         let locals = self.locals();
         let wait = function.signature.asyncness.map(|_| quote!(.await));
-        let attempt = self.attempt(&quote!(#ty::body(#(#locals),*) #wait), options)?;
+        let attempt = self.attempt(&quote!(#ty::body(#(#locals),*) #wait));
         let blocking = function.signature.asyncness.is_none();
         let definition = self.activity_definition(options)?;
         Ok(quote! {
@@ -315,21 +324,26 @@ impl Definition {
 
     pub fn activity_definition(&self, options: &Activity) -> Result<TokenStream> {
         let Self { ty, root, .. } = self;
-        let options = options.options(root)?;
-        Ok(quote! {
-            #[allow(clippy::needless_update)]
-            impl #root::ActivityDefinition for #ty {
-                const OPTIONS: #root::ActivityOptions = #options;
-            }
-        })
-    }
-
-    /// What runs one attempt, in an async block with a `payload` in it.
-    pub fn attempt(&self, returned: &TokenStream, options: &Activity) -> Result<TokenStream> {
-        let (ty, root) = (&self.ty, &self.root);
-        let locals = self.locals();
-        let result = self.as_result(returned);
         let failure = failure(root, ty);
+        if !options.retry.after.is_empty() && !self.returns.is_result {
+            let message = "`after` names errors that wait longer, but this activity returns none";
+            return Err(Error::new(self.returns.ty.span(), message));
+        }
+        let arms = options.retry.after.iter().map(|After { pattern, wait }| {
+            quote! {
+                #[allow(unreachable_patterns)]
+                #pattern => ::core::option::Option::Some(#wait),
+            }
+        });
+        let failure = if options.retry.after.is_empty() {
+            failure
+        } else {
+            quote!(#root::retry_after(#failure, match &error {
+                #(#arms)*
+                #[allow(unreachable_patterns)]
+                _ => ::core::option::Option::None,
+            }))
+        };
         let retryable = match &options.retry.never {
             None => quote!(true),
             Some(_) if !self.returns.is_result => {
@@ -338,14 +352,34 @@ impl Definition {
                     "`never` names errors that are final, but this activity returns none",
                 ));
             }
-            Some(pattern) => quote!(match &error {
+            Some(pattern) => quote!(match error {
                 #[allow(unreachable_patterns)]
                 #pattern => false,
                 #[allow(unreachable_patterns)]
                 _ => true,
             }),
         };
+        let options = options.options(root)?;
         Ok(quote! {
+            #[allow(clippy::needless_update)]
+            impl #root::ActivityDefinition for #ty {
+                const OPTIONS: #root::ActivityOptions = #options;
+
+                #[allow(deprecated)]
+                fn attempt_error(error: &Self::Error) -> #root::AttemptError {
+                    let retryable = #retryable;
+                    #root::AttemptError { failure: #failure, retryable }
+                }
+            }
+        })
+    }
+
+    /// What runs one attempt, in an async block with a `payload` in it.
+    pub fn attempt(&self, returned: &TokenStream) -> TokenStream {
+        let (ty, root) = (&self.ty, &self.root);
+        let locals = self.locals();
+        let result = self.as_result(returned);
+        quote! {
             let (#(#locals,)*) = match (#ty::__everpulse_arguments().decode)(&payload) {
                 ::core::result::Result::Ok(arguments) => arguments,
                 ::core::result::Result::Err(failure) => {
@@ -355,20 +389,19 @@ impl Definition {
             match #result {
                 ::core::result::Result::Ok(value) => #root::encode_output::<#ty>(&value),
                 ::core::result::Result::Err(error) => {
-                    let retryable = #retryable;
-                    ::core::result::Result::Err(#root::AttemptError { failure: #failure, retryable })
+                    ::core::result::Result::Err(<#ty as #root::ActivityDefinition>::attempt_error(&error))
                 }
             }
-        })
+        }
     }
 }
 
-/// The recorded form of `error`, with what its type can tell.
+/// The recorded form of what `error` refers to, with what its type can tell.
 fn failure(root: &TokenStream, ty: &Ident) -> TokenStream {
     quote! {{
         #[allow(unused_imports)]
         use #root::NoSources as _;
-        #root::failure::<#ty>(&error, #root::Sources(&error).facts())
+        #root::failure::<#ty>(error, #root::Sources(error).facts())
     }}
 }
 

@@ -1,8 +1,8 @@
-//! The attribute macros of Everpulse: workflow, activity, activities, signal; and its joins and select.
+//! The attribute macros of Everpulse: workflow, activity, activities, signal, query; and its joins and select.
 //!
 //! What they write names only `everpulse::__private`; what things mean is in `everpulse-sdk`. Bodies of
 //! functions are never parsed: their tokens pass as they came, so that editors and debuggers see them
-//! where the author wrote them.
+//! where the author wrote them. Those of workflows are looked through for what cannot be replayed.
 //!
 //! ```text
 //!   attribute ─► options ─┐
@@ -14,7 +14,10 @@ mod attribute;
 mod function;
 
 mod activities;
+mod ask;
 mod definition;
+mod guard;
+mod revision;
 mod signal;
 
 mod join;
@@ -27,6 +30,15 @@ use proc_macro::TokenStream;
 /// `#[workflow(version = 2, name = "checkout", crate = path)]`; the version is 1 and the name the
 /// function's unless they are given. The function of this name returns a call for `client.start(..)`;
 /// `NAME::body(..)` is the function itself.
+///
+/// # Determinism
+/// A body that names something which differs between replays, or is lost by a restart, does not compile; the
+/// error says what to use instead. The guards are `clock`, `random`, `thread` (threads, tasks, blocking), `io`
+/// (files, sockets, processes, the environment), `order` (hash maps, a `select!` that goes by chance) and
+/// `global`. The arguments of `step` but for its name, and functions defined in the body, may do anything. Where a
+/// replay does the same all the same, a guard is taken off with a reason:
+/// `#[workflow(allow(order, reason = "it is never iterated"))]`. Printing is not guarded: a replay prints
+/// again, and events of `tracing` are silent then.
 #[proc_macro_attribute]
 pub fn workflow(attribute: TokenStream, item: TokenStream) -> TokenStream {
     definition::workflow(attribute.into(), item.into()).into()
@@ -36,10 +48,13 @@ pub fn workflow(attribute: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// ```text
 /// #[activity(
-///     name = "..", queue = "..", timeout = "30s", heartbeat = "10s", exhausted = "park", crate = path,
-///     retry(initial = "200ms", max = "1m", factor = 2.0, max_attempts = 5, never = PATTERN),
+///     name = "..", queue = "..", timeout = "30s", heartbeat = "10s", schedule_to_start = "1m",
+///     schedule_to_close = "1h", exhausted = "park", crate = path,
+///     retry(initial = "200ms", max = "1m", factor = 2.0, max_attempts = 5, never = PATTERN, after(PATTERN = "30s")),
 /// )]
 /// ```
+/// What matches `never` is final. What matches a pattern of `after` is tried again after that time, whatever the policy
+/// says; it may come from the error: `after(PaymentError::Busy { seconds } = Duration::from_secs(*seconds))`.
 /// The function of this name returns a call, to be awaited in a workflow; `NAME::body(..)` is the function
 /// itself. A function that is not async runs on a thread for blocking code.
 #[proc_macro_attribute]
@@ -60,6 +75,12 @@ pub fn activities(attribute: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn signal(attribute: TokenStream, item: TokenStream) -> TokenStream {
     signal::expand(attribute.into(), item.into()).into()
+}
+
+/// Makes a struct or enum a query, which runs answer: `#[query(reply = u32, name = "..", crate = path)]`.
+#[proc_macro_attribute]
+pub fn query(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    ask::query(attribute.into(), item.into()).into()
 }
 
 #[doc(hidden)]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{Body, Stored};
+use crate::task::Task;
 use crate::{DecodeError, EventId, Failure, Payload, RequestId, RunId, Timestamp, WorkflowId};
 
 /// One message of the inbox: events of one shard.
@@ -72,12 +73,31 @@ pub enum EventBody {
         step: u32,
         outcome: Outcome,
     },
+    /// Somebody completes a promise, or says that it will not be kept. The first one counts.
+    PromiseSettled {
+        step: u32,
+        outcome: Outcome,
+    },
     /// An attempt failed and another one will follow, or an operator is asked.
     AttemptFailed {
         step: u32,
         attempt: u32,
         failure: Failure,
         next: NextAttempt,
+    },
+    /// An attempt ended without an end: it is to be completed later, from outside, until a time. The task comes along,
+    /// for the next attempt.
+    AttemptLeft {
+        step: u32,
+        attempt: u32,
+        until: Timestamp,
+        task: Box<Task>,
+    },
+    /// Somebody tells of an attempt that was left to be completed later. The first end counts.
+    AttemptReported {
+        step: u32,
+        attempt: u32,
+        report: Report,
     },
     Cancel {
         reason: String,
@@ -94,11 +114,45 @@ pub enum EventBody {
     AskPublished {
         name: String,
     },
+    /// What the run's own handler of this name says.
+    Query {
+        name: String,
+        args: Payload,
+    },
     /// Look at the shard: timers, parked runs, uncovered local work.
     Wake {
         shard: u32,
         number: u64,
     },
+}
+
+/// What is told from outside of an attempt that was left to be completed later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Report {
+    Done(Payload),
+    Failed {
+        failure: Failure,
+        /// Another attempt may go better.
+        retryable: bool,
+    },
+    /// It goes on, and has come so far.
+    Beat {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        details: Option<Payload>,
+    },
+}
+
+impl Report {
+    /// How the step ended, if this ends it.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Self::Done(value) => Some(Outcome::Done(value.clone())),
+            Self::Failed { failure, retryable: false } => Some(Outcome::Failed(failure.clone())),
+            Self::Failed { retryable: true, .. } | Self::Beat { .. } => None,
+        }
+    }
 }
 
 /// What comes after a failed attempt.

@@ -45,6 +45,9 @@ pub struct Failure {
     /// How many attempts there were, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
+    /// The next attempt is to wait so long, whatever the retry policy says; in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
     /// What kind of failure the last attempt's was, when `kind` says that the attempts ran out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<FailureKind>,
@@ -61,6 +64,7 @@ impl Failure {
             chain: Vec::new(),
             value: None,
             attempts: None,
+            retry_after_ms: None,
             last: None,
         }
     }

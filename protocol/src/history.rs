@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::codec::{self, Body, Stored};
-use crate::event::{Event, NextAttempt, Outcome, ReplyTo, Start};
+use crate::event::{Event, NextAttempt, Outcome, ReplyTo, Report, Start};
 use crate::shard::Config;
+use crate::task::Task;
 use crate::timer::Wake;
 use crate::{DecodeError, EventId, Failure, Payload, Position, RunId, Timestamp, WorkflowId, WriterId};
 
@@ -138,6 +139,9 @@ pub enum RecordBody {
         version: u32,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reply_to: Option<ReplyTo>,
+        /// What the code that began it was built from: a git revision, or what its people call it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        build: Option<String>,
     },
     Signalled {
         name: String,
@@ -157,6 +161,27 @@ pub enum RecordBody {
     StepSettled {
         step: u32,
         outcome: Outcome,
+    },
+    PromiseSettled {
+        step: u32,
+        outcome: Outcome,
+    },
+    AttemptLeft {
+        step: u32,
+        attempt: u32,
+        until: Timestamp,
+        task: Box<Task>,
+    },
+    AttemptReported {
+        step: u32,
+        attempt: u32,
+        report: Report,
+    },
+    /// Nobody completed the attempt in time.
+    AttemptOverdue {
+        step: u32,
+        attempt: u32,
+        failure: Failure,
     },
     TimerFired {
         step: u32,
@@ -263,16 +288,16 @@ pub enum ParkedKind {
 /// One command as history keeps it: enough to compare a replay with, and to describe the run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandMark {
-    /// The command's number in its run, dense from 0 over activities, timers and steps; for a cancellation the number of what it cancels.
+    /// The command's number in its run, dense from 0 over all that is asked for; for a cancellation the number of what it cancels.
     pub no: u32,
     pub kind: CommandKind,
-    /// The activity's or step's name; empty for others.
+    /// The activity's or step's name, or a patch's id; empty for others.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// An activity's queue.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub queue: String,
-    /// A timer's due time.
+    /// A timer's due time; of an activity the end of its schedule-to-close time-out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<Timestamp>,
     /// The activity was started by the owner itself; no task is in its queue.
@@ -287,8 +312,26 @@ pub enum CommandKind {
     Activity,
     Timer,
     Step,
-    /// A dropped call: its activity, timer or step is wanted no more.
+    /// Something that is to be completed from outside, by whoever has its token.
+    Promise,
+    /// A dropped call: its activity, timer, step or promise is wanted no more.
     Cancel,
+    /// The run took the new way at an edit of its code, named by its id. It bears the number that the next command gets, and
+    /// takes none.
+    Patch,
+    /// The same where the old way is gone from the code: a replay may pass it over.
+    DeprecatedPatch,
+}
+
+impl CommandKind {
+    /// Whether it asks for something that comes to an end: an activity, a timer, a step or a promise.
+    #[must_use]
+    pub fn is_work(self) -> bool {
+        match self {
+            Self::Activity | Self::Timer | Self::Step | Self::Promise => true,
+            Self::Cancel | Self::Patch | Self::DeprecatedPatch => false,
+        }
+    }
 }
 
 /// How a run ended.

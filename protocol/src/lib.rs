@@ -18,12 +18,14 @@
 //! | wake-up | a delayed message that makes sure that somebody looks at a shard again ([`timer`]) |
 //! | hold | an input that has not been acknowledged yet |
 //! | owner | the worker that currently receives a shard's messages |
+//! | promise | what a run waits for, to be completed from outside by whoever has its *token* ([`token`]) |
 
 pub mod chain;
 pub mod codec;
 pub mod dead_letter;
 pub mod event;
 pub mod failure;
+pub mod golden;
 pub mod history;
 pub mod id;
 pub mod payload;
@@ -32,6 +34,7 @@ pub mod shard;
 pub mod task;
 pub mod time;
 pub mod timer;
+pub mod token;
 pub mod topic;
 pub mod view;
 
@@ -40,3 +43,4 @@ pub use failure::{Failure, FailureKind};
 pub use id::{EventId, InvalidId, Position, RequestId, RunId, WorkflowId, WriterId};
 pub use payload::Payload;
 pub use time::Timestamp;
+pub use token::{InvalidToken, Token};

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::codec::Stored;
+use crate::event::Outcome;
 use crate::history::Close;
 use crate::view::RunView;
 use crate::{Payload, RequestId, RunId};
@@ -53,14 +54,21 @@ pub enum ReplyBody {
     Published {
         value: Option<Payload>,
     },
-    /// The signal, cancellation, termination or resumption is in history.
+    /// What the run's handler answered to a query, or why it did not.
+    Answered {
+        outcome: Outcome,
+    },
+    /// The signal, completion, cancellation, termination or resumption is in history.
     Accepted,
     /// The run has ended before.
     AlreadyClosed {
         run_id: RunId,
     },
+    /// Somebody else has completed it before.
+    AlreadyCompleted,
     NotFound,
-    /// What was asked for, or whether the input was taken before, is older than what is kept.
+    /// What was asked for, or whether the input was taken before, is older than what is kept; or nobody waits any more
+    /// for what was to be completed.
     Expired {
         message: String,
     },

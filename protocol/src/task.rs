@@ -49,6 +49,9 @@ pub struct Task {
     /// The attempt at which the counting of `max_attempts` begins (moved by a redrive).
     #[serde(default)]
     pub attempts_before: u32,
+    /// The attempt was made, was left to be completed later, and failed so: the task is not to be tried, but judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returned: Option<Failure>,
 }
 
 /// How many failures a task carries along.
@@ -78,6 +81,7 @@ impl Task {
     pub fn next_attempt(&self, failure: Failure) -> Self {
         let mut next = self.clone();
         next.attempt = self.attempt.saturating_add(1);
+        next.returned = None;
         next.add_failure(failure);
         next
     }
@@ -90,6 +94,7 @@ impl Task {
             attempt: self.attempt.saturating_add(1),
             attempts_before: self.attempt,
             scheduled_at: now,
+            returned: None,
             ..self.clone()
         }
     }
@@ -108,6 +113,12 @@ pub struct TaskOptions {
     pub start_to_close_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat_ms: Option<u64>,
+    /// How long it may wait for a worker; the first attempt, and the first one after a redrive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_to_start_ms: Option<u64>,
+    /// How long it may take with all of its attempts and waits. The owner of the run sees to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_to_close_ms: Option<u64>,
     pub retry: RetryPolicy,
     /// What happens when the attempts run out.
     #[serde(default)]
@@ -198,12 +209,15 @@ mod tests {
             options: TaskOptions {
                 start_to_close_ms: 1_000,
                 heartbeat_ms: None,
+                schedule_to_start_ms: None,
+                schedule_to_close_ms: None,
                 retry: RetryPolicy::default(),
                 exhausted: OnExhausted::Park,
             },
             heartbeat: None,
             failures: Vec::new(),
             attempts_before: 0,
+            returned: None,
         }
     }
 

@@ -3,9 +3,9 @@
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{EventBody, NextAttempt, Start};
+use crate::event::{EventBody, NextAttempt, Report, Start};
 use crate::history::{Close, CloseStatus, ClosedRun, CommandKind, Parked, Record, RecordBody};
-use crate::{RunId, Timestamp, WorkflowId};
+use crate::{RunId, Timestamp, Token, WorkflowId};
 
 /// A run as `describe` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,9 @@ pub struct RunView {
     pub run_id: RunId,
     pub workflow: String,
     pub version: u32,
+    /// What the code that began it was built from; none as well when its records are gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<String>,
     #[serde(default)]
     pub status: RunStatus,
     pub tags: Vec<String>,
@@ -36,6 +39,7 @@ impl From<&ClosedRun> for RunView {
             run_id: run.run_id,
             workflow: run.workflow.clone(),
             version: run.version,
+            build: None,
             status: run.status.into(),
             tags: Vec::new(),
             started_at: run.started_at,
@@ -92,7 +96,7 @@ impl std::fmt::Display for RunStatus {
     }
 }
 
-/// An activity, timer or step that has not come to its end.
+/// An activity, timer, step or promise that has not come to its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingStep {
     pub no: u32,
@@ -106,6 +110,9 @@ pub struct PendingStep {
     pub next_at: Option<Timestamp>,
     /// It waits for an operator's redrive.
     pub parked: bool,
+    /// Whoever has this may complete it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Token>,
 }
 
 /// Folds the records of one run.
@@ -120,9 +127,9 @@ impl Fold {
     pub fn apply(&mut self, record: &Record) {
         let body = record.body().ok();
         match &body {
-            Some(RecordBody::Started { start, version, .. }) => {
+            Some(RecordBody::Started { start, version, build, .. }) => {
                 let parked = self.view.take().and_then(|view| view.parked);
-                self.view = Some(RunView { parked, ..begun(record, start, *version) });
+                self.view = Some(RunView { parked, build: build.clone(), ..begun(record, start, *version) });
             }
             // Taken in and not begun: it waits for its time, or there is no code for it. It has no version yet.
             Some(RecordBody::Received { event, .. }) if self.view.is_none() => {
@@ -138,6 +145,9 @@ impl Fold {
             Some(
                 RecordBody::ActivitySettled { step, .. }
                 | RecordBody::StepSettled { step, .. }
+                | RecordBody::PromiseSettled { step, .. }
+                | RecordBody::AttemptReported { step, report: Report::Done(_), .. }
+                | RecordBody::AttemptReported { step, report: Report::Failed { retryable: false, .. }, .. }
                 | RecordBody::TimerFired { step },
             ) => {
                 self.pending.shift_remove(&step);
@@ -145,12 +155,30 @@ impl Fold {
             Some(RecordBody::AttemptFailed { step, attempt, failure, next }) => {
                 if let Some(pending) = self.pending.get_mut(&step) {
                     pending.attempt = attempt + 1;
+                    pending.token = None;
                     pending.last_error = Some(failure.to_string());
                     pending.parked = next == NextAttempt::Redrive;
                     pending.next_at = match next {
                         NextAttempt::At(at) => Some(at),
                         NextAttempt::Redrive => None,
                     };
+                }
+            }
+            Some(RecordBody::AttemptLeft { step, attempt, .. }) => {
+                if let Some(pending) = self.pending.get_mut(&step) {
+                    let Record { workflow_id, run_id, .. } = record;
+                    pending.attempt = attempt;
+                    pending.token =
+                        Some(Token { workflow_id: workflow_id.clone(), run_id: *run_id, step, attempt: Some(attempt) });
+                }
+            }
+            Some(
+                RecordBody::AttemptOverdue { step, failure, .. }
+                | RecordBody::AttemptReported { step, report: Report::Failed { failure, .. }, .. },
+            ) => {
+                if let Some(pending) = self.pending.get_mut(&step) {
+                    pending.last_error = Some(failure.to_string());
+                    pending.token = None;
                 }
             }
             Some(RecordBody::CancelRequested { .. }) => view.cancel_requested = true,
@@ -161,6 +189,8 @@ impl Fold {
         for mark in &record.commands {
             if mark.kind == CommandKind::Cancel {
                 self.pending.shift_remove(&mark.no);
+            }
+            if !mark.kind.is_work() {
                 continue;
             }
             self.pending.insert(
@@ -172,8 +202,15 @@ impl Fold {
                     queue: mark.queue.clone(),
                     attempt: 1,
                     last_error: None,
-                    next_at: mark.due,
+                    // An activity's is when it has to be done.
+                    next_at: mark.due.filter(|_| mark.kind == CommandKind::Timer),
                     parked: false,
+                    token: (mark.kind == CommandKind::Promise).then(|| Token {
+                        workflow_id: record.workflow_id.clone(),
+                        run_id: record.run_id,
+                        step: mark.no,
+                        attempt: None,
+                    }),
                 },
             );
         }
@@ -205,6 +242,7 @@ fn begun(record: &Record, start: &Start, version: u32) -> RunView {
         run_id: record.run_id,
         workflow: start.workflow.clone(),
         version,
+        build: None,
         status: RunStatus::Open,
         tags: start.tags.clone(),
         started_at: record.at,

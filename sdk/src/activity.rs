@@ -11,12 +11,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use everpulse_protocol::task::Task;
-use everpulse_protocol::{Payload, RunId, WorkflowId};
+use everpulse_protocol::{Payload, RunId, Token, WorkflowId};
 use futures::FutureExt;
 use futures::channel::oneshot;
-use futures::future::Shared;
+use futures::future::{Either, Shared, pending, ready};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::definition::{ActivityFn, Definition};
+use crate::promise::CompletionToken;
 
 thread_local! {
     static CURRENT: RefCell<Option<ActivityContext>> = const { RefCell::new(None) };
@@ -95,6 +98,9 @@ pub trait Heartbeats: Send + Sync {
     fn beat(&self, details: Option<Payload>);
 }
 
+/// The name of every activity in the context of a test.
+const TEST: &str = "test";
+
 /// Which attempt an activity is, and its line to the worker. Clones are the same attempt.
 #[derive(Clone)]
 pub struct ActivityContext {
@@ -118,12 +124,21 @@ struct Line {
     heartbeats: Option<Arc<dyn Heartbeats>>,
     cancel: Mutex<Option<oneshot::Sender<()>>>,
     cancelled: Shared<oneshot::Receiver<()>>,
+    leave: Mutex<Option<oneshot::Sender<()>>>,
+    left: Shared<oneshot::Receiver<()>>,
 }
 
 impl Line {
     fn new(heartbeats: Option<Arc<dyn Heartbeats>>) -> Arc<Self> {
         let (cancel, cancelled) = oneshot::channel();
-        Arc::new(Self { heartbeats, cancel: Mutex::new(Some(cancel)), cancelled: cancelled.shared() })
+        let (leave, left) = oneshot::channel();
+        Arc::new(Self {
+            heartbeats,
+            cancel: Mutex::new(Some(cancel)),
+            cancelled: cancelled.shared(),
+            leave: Mutex::new(Some(leave)),
+            left: left.shared(),
+        })
     }
 }
 
@@ -153,7 +168,7 @@ impl ActivityContext {
             workflow_id,
             run_id,
             step: 0,
-            activity: "test".to_owned(),
+            activity: TEST.to_owned(),
             attempt: 1,
             last_heartbeat: None,
         };
@@ -222,6 +237,72 @@ impl ActivityContext {
     #[must_use]
     pub fn last_heartbeat<T: DeserializeOwned>(&self) -> Option<T> {
         self.task.last_heartbeat.as_ref().and_then(|details| details.decode().ok())
+    }
+
+    /// What completes this attempt from outside, once it is left by [`complete_later`](Self::complete_later). It names the
+    /// activity's own function, for the types of its result and error: `context.token(sign)`.
+    ///
+    /// # Panics
+    /// When this is another activity than the one that is named.
+    pub fn token<Arguments, F>(
+        &self,
+        _: F,
+    ) -> CompletionToken<<F::Definition as Definition>::Output, <F::Definition as Definition>::Error>
+    where
+        F: ActivityFn<Arguments>,
+    {
+        let TaskInfo { workflow_id, run_id, step, activity, attempt, .. } = &*self.task;
+        let named = <F::Definition as Definition>::NAME;
+        assert!(
+            named == activity || activity == TEST,
+            "`context.token({named})` in activity `{activity}`: the token is that of the activity that is running, so name it"
+        );
+        let token = Token { workflow_id: workflow_id.clone(), run_id: *run_id, step: *step, attempt: Some(*attempt) };
+        CompletionToken::of(token)
+    }
+
+    /// Leaves the attempt to be completed later, by whoever has its [`token`](Self::token): a person, a web hook, another
+    /// system; from any process, months later, with `client.activity(&token)`. Nothing of the activity's code runs after
+    /// this, and no worker is kept busy; so it stands at the end, and is whatever the result's type is.
+    ///
+    /// The start-to-close time-out goes on: an activity that waits for people has a long one. When it passes, or so long
+    /// nothing is told as the heartbeat time-out says, there is another attempt, as the retry policy says, with a token of
+    /// its own. A completion that comes before the attempt is left is kept.
+    ///
+    /// ```
+    /// use everpulse_sdk as everpulse;
+    /// use everpulse::{CompletionToken, Error, activity};
+    /// # async fn post(contract: &str, token: String) -> Result<(), Error> { let _ = (contract, token); Ok(()) }
+    ///
+    /// #[everpulse::activity(timeout = "30d", crate = everpulse)]
+    /// async fn sign(contract: String) -> Result<String, Error> {
+    ///     let context = activity::context();
+    ///     post(&contract, context.token(sign).to_string()).await?;
+    ///     context.complete_later().await
+    /// }
+    /// ```
+    ///
+    /// # Cancel safety
+    /// It is said with the first poll, and cannot be taken back. A plain `fn` cannot await it.
+    pub async fn complete_later<T>(&self) -> T {
+        let leave = lock(&self.line.leave).take();
+        if let Some(leave) = leave {
+            // The receiver lives as long as this.
+            let _ = leave.send(());
+        }
+        std::future::pending().await
+    }
+
+    /// Waits until the activity's code has left the attempt to be completed later; for workers and tests.
+    ///
+    /// # Cancel safety
+    /// It can be dropped and called again.
+    pub fn left(&self) -> impl Future<Output = ()> + Send + Sync + Unpin + 'static {
+        // Whoever drops the attempt with all of its context has not left it.
+        self.line.left.clone().then(|left| match left {
+            Ok(()) => Either::Left(ready(())),
+            Err(_) => Either::Right(pending()),
+        })
     }
 
     /// Waits until nobody wants the result any more. An activity that runs long ends then by itself.
@@ -301,6 +382,23 @@ mod tests {
         assert!(context.is_cancelled());
         block_on(waiting);
         block_on(context.cancelled());
+    }
+
+    #[test]
+    fn what_is_left_to_be_completed_later_goes_no_further() {
+        let context = ActivityContext::for_test();
+        let (inner, mut went_on) = (context.clone(), false);
+        let mut attempt = Box::pin(with(context.clone(), async {
+            let value: u64 = inner.complete_later().await;
+            went_on = value > 0;
+        }));
+        assert!(context.left().now_or_never().is_none());
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(attempt.as_mut().poll(&mut cx).is_pending());
+        block_on(context.left());
+        assert!(attempt.as_mut().poll(&mut cx).is_pending());
+        drop(attempt);
+        assert!(!went_on);
     }
 
     #[test]

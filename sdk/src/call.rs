@@ -87,6 +87,19 @@ impl<D: ActivityDefinition> Call<D> {
         self.with(|overrides| overrides.timeout = Some(timeout))
     }
 
+    /// How long it may wait for a worker to begin with it, otherwise than its definition says. A worker that takes it later
+    /// does not begin, and the call fails as timed out; while no worker takes it, it waits: with
+    /// [`schedule_to_close`](Self::schedule_to_close) it does not.
+    pub fn schedule_to_start(self, limit: Duration) -> Self {
+        self.with(|overrides| overrides.schedule_to_start = Some(limit))
+    }
+
+    /// How long it may take with all attempts and waits, otherwise than its definition says. Then the call fails as timed
+    /// out, also when no activity worker lives.
+    pub fn schedule_to_close(self, limit: Duration) -> Self {
+        self.with(|overrides| overrides.schedule_to_close = Some(limit))
+    }
+
     /// The queue whose workers do it, otherwise than its definition says.
     ///
     /// # Panics

@@ -2,6 +2,7 @@
 //!
 //! What is recorded is [`everpulse_protocol::Failure`], which a reader without the author's type can show.
 
+use std::any::Any;
 use std::fmt;
 
 use everpulse_protocol::payload::PayloadError;
@@ -130,6 +131,15 @@ pub fn recorded<E: AuthorError>(error: &E, type_name: &str, chain: Vec<String>) 
     // Without its value the failure still has a message; a reader that wants the value is told.
     failure.value = Payload::encode(error).ok();
     failure
+}
+
+/// An author's error as it is recorded by whoever has it as a value and knows no more of it than this trait.
+#[must_use]
+pub fn recorded_alone<E: AuthorError>(error: &E) -> protocol::Failure {
+    match (error as &dyn Any).downcast_ref::<crate::Error>() {
+        Some(ours) => recorded(error, ours.type_name(), ours.chain().to_vec()),
+        None => recorded(error, std::any::type_name::<E>(), Vec::new()),
+    }
 }
 
 /// The `Display` of all sources of an error, outermost first.

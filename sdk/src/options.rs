@@ -86,6 +86,8 @@ impl From<RetryPolicy> for Retry {
 pub struct ActivityOptions {
     pub timeout: Duration,
     pub heartbeat: Option<Duration>,
+    pub schedule_to_start: Option<Duration>,
+    pub schedule_to_close: Option<Duration>,
     pub queue: &'static str,
     pub retry: RetryPolicy,
     pub exhausted: OnExhausted,
@@ -96,6 +98,8 @@ impl ActivityOptions {
     pub const DEFAULT: Self = Self {
         timeout: ACTIVITY_TIMEOUT,
         heartbeat: None,
+        schedule_to_start: None,
+        schedule_to_close: None,
         queue: topic::DEFAULT_QUEUE,
         retry: RetryPolicy { initial_ms: 200, factor_percent: 200, max_ms: 60_000, max_attempts: None },
         exhausted: OnExhausted::Fail,
@@ -106,6 +110,8 @@ impl ActivityOptions {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Overrides {
     pub timeout: Option<Duration>,
+    pub schedule_to_start: Option<Duration>,
+    pub schedule_to_close: Option<Duration>,
     pub queue: Option<String>,
     pub retry: Option<RetryPolicy>,
 }
@@ -115,6 +121,8 @@ impl Overrides {
         let options = TaskOptions {
             start_to_close_ms: ms(self.timeout.unwrap_or(definition.timeout)),
             heartbeat_ms: definition.heartbeat.map(ms),
+            schedule_to_start_ms: self.schedule_to_start.or(definition.schedule_to_start).map(ms),
+            schedule_to_close_ms: self.schedule_to_close.or(definition.schedule_to_close).map(ms),
             retry: self.retry.unwrap_or(definition.retry),
             exhausted: definition.exhausted,
         };

@@ -27,6 +27,7 @@ pub use crate::definition::{
 };
 pub use crate::join::Branch;
 pub use crate::options::ActivityOptions;
+pub use crate::query::Query;
 pub use crate::signal::Signal;
 pub use protocol::Failure as Recorded;
 
@@ -97,6 +98,11 @@ pub fn failure<D: Definition>(error: &D::Error, facts: Facts) -> Recorded {
     recorded(error, &facts.type_name, facts.chain)
 }
 
+/// A failure whose next attempt waits for a time of its own, if it has one.
+pub fn retry_after(failure: Recorded, wait: Option<std::time::Duration>) -> Recorded {
+    Recorded { retry_after_ms: wait.map(crate::options::ms), ..failure }
+}
+
 /// How the arguments of a definition are written and read.
 #[expect(missing_debug_implementations, reason = "it lives within a line")]
 pub struct Codec<T> {
@@ -123,8 +129,11 @@ pub(crate) fn encode<T: Output>(value: &T) -> Result<Payload, Recorded> {
         .map_err(|error| Recorded::new(FailureKind::Undecodable, format!("the result cannot be recorded: {error}")))
 }
 
-pub fn workflow_entry<D: WorkflowDefinition>(begin: fn(&Payload) -> Result<RunFuture, Box<Recorded>>) -> WorkflowEntry {
-    WorkflowEntry { name: D::NAME, version: D::VERSION, location: D::LOCATION, identity: identity::<D>(), begin }
+pub fn workflow_entry<D: WorkflowDefinition>(
+    build: Option<&'static str>,
+    begin: fn(&Payload) -> Result<RunFuture, Box<Recorded>>,
+) -> WorkflowEntry {
+    WorkflowEntry { name: D::NAME, version: D::VERSION, location: D::LOCATION, build, identity: identity::<D>(), begin }
 }
 
 pub fn boxed_run(future: impl Future<Output = Result<Payload, Recorded>> + 'static) -> RunFuture {

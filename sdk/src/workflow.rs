@@ -20,6 +20,9 @@ pub struct Info {
     pub version: u32,
     /// The recorded time of the start.
     pub started_at: SystemTime,
+    /// What the worker that began the run was built from: its git revision, unless it was told something else. It stays
+    /// the same for the whole run, whatever code goes on with it.
+    pub build: Option<String>,
 }
 
 /// Which run this is.
@@ -36,6 +39,7 @@ pub fn info() -> Info {
         workflow: info.workflow.clone(),
         version: info.version,
         started_at: system_time(info.started_at),
+        build: info.build.clone(),
     }
 }
 

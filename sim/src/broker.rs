@@ -215,8 +215,8 @@ impl Server {
             }
             self.effects = effects;
         }
-        let covered = if self.snapshot_given { Vec::new() } else { self.disk.unneeded() };
-        if !covered.is_empty() {
+        if !self.snapshot_given && !self.disk.unneeded().is_empty() {
+            let covered = self.disk.unneeded().to_vec();
             self.snapshot_given = true;
             self.given.push_back(Item::Snapshot(Box::new(self.broker.snapshot()), covered));
         }
@@ -236,13 +236,13 @@ impl Server {
                 out.push((connection, Down::SendError { producer_id }));
             }
             Effect::Deliver { consumer, position, source, .. } => {
-                let (payload, publish_time_ms) = match source {
-                    Source::Inline(payload) => (payload, 0),
+                let payload = match source {
+                    Source::Inline(payload) => payload,
                     Source::Stored(location) => self.stored(location),
                 };
                 let ConsumerKey { connection, consumer_id } = consumer;
                 let position = ours(position);
-                out.push((connection, Down::Deliver { consumer_id, position, payload, publish_time_ms }));
+                out.push((connection, Down::Deliver { consumer_id, position, payload }));
             }
             Effect::Success { connection, request_id } => out.push((connection, Down::Success { request_id })),
             Effect::Refused { connection, request_id, .. } => out.push((connection, Down::Refused { request_id })),
@@ -259,10 +259,10 @@ impl Server {
         }
     }
 
-    fn stored(&self, location: Location) -> (Bytes, u64) {
+    fn stored(&self, location: Location) -> Bytes {
         match self.disk.log().get(location.offset as usize) {
-            Some(Effect::Append { payload, facts, .. }) => (payload.clone(), facts.publish_time_ms),
-            _ => (Bytes::new(), 0),
+            Some(Effect::Append { payload, .. }) => payload.clone(),
+            _ => Bytes::new(),
         }
     }
 

@@ -10,7 +10,7 @@ mod jobs;
 use bytes::Bytes;
 use everpulse_broker::semantics::Kind as Subscription;
 use everpulse_protocol::codec::Body;
-use everpulse_protocol::event::{Event, EventBody, IdPolicy, ReplyTo, Start};
+use everpulse_protocol::event::{Event, EventBody, IdPolicy, Outcome, ReplyTo, Report, Start};
 use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame};
 use everpulse_protocol::{EventId, Payload, Timestamp, WorkflowId, decode, topic};
 
@@ -20,7 +20,7 @@ use crate::link::News;
 use crate::outbox::Outbox;
 use crate::party::Ctx;
 use crate::wire::{self, Heard, Timer};
-use crate::workflows::{Kind, Word};
+use crate::workflows::{Kind, To, Word};
 
 /// What was sent: a start, or anything else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,8 +130,17 @@ impl Client {
                 events.push((asking(&mut job.start, None, &EventBody::Start(start)), Purpose::Start(at)));
             }
             Some(run) => {
-                for signal in job.signals.iter_mut().filter(|signal| !signal.asked.answered) {
-                    events.push((asking(&mut signal.asked, Some(run), &word(signal.n)), Purpose::Other));
+                for (step, signal) in (0..).zip(&mut job.signals).filter(|(_, signal)| !signal.asked.answered) {
+                    // Its token comes from the attempt itself.
+                    if job.kind.to == To::Attempt && !ctx.ledger.was_executed(run, step) {
+                        continue;
+                    }
+                    let body = match job.kind.to {
+                        To::Signals => word(signal.n),
+                        To::Promises => kept(step, signal.n),
+                        To::Attempt => signed(signal.n),
+                    };
+                    events.push((asking(&mut signal.asked, Some(run), &body), Purpose::Other));
                 }
                 if let Some(stop) = job.stop.as_mut().filter(|stop| !stop.asked.answered)
                     && job.at_ms + stop.after_ms <= ctx.place.world_ms
@@ -182,6 +191,14 @@ impl Client {
                 let signals = job.signals.iter_mut().map(|signal| &mut signal.asked);
                 let asked = signals.chain(job.stop.as_mut().map(|stop| &mut stop.asked));
                 for asked in asked.filter(|asked| asked.request == reply.request) {
+                    if job.kind.to != To::Signals && reply.body == ReplyBody::NotFound {
+                        // A run that is to start later has no promises yet; nobody else would know their tokens.
+                        continue;
+                    }
+                    // Of an activity a later attempt may have settled the step itself.
+                    if reply.body == ReplyBody::AlreadyCompleted && !job.unsure && job.kind.to == To::Promises {
+                        ctx.violations.push(format!("a promise of {} is completed by somebody else", job.workflow_id));
+                    }
                     job.unsure |= hear_of_input(asked, reply, ctx);
                 }
             }
@@ -238,12 +255,14 @@ fn hear_of_run(job: &mut Job, at: usize, reply: &Reply, ctx: &mut Ctx<'_>) {
 /// What a signal or a request to stop is answered. True if nobody knows whether it has counted.
 fn hear_of_input(asked: &mut Asked, reply: &Reply, ctx: &mut Ctx<'_>) -> bool {
     match &reply.body {
-        ReplyBody::Accepted | ReplyBody::AlreadyClosed { .. } => asked.answered = true,
+        ReplyBody::Accepted | ReplyBody::AlreadyCompleted | ReplyBody::AlreadyClosed { .. } => asked.answered = true,
         // Its run has ended so long ago that nobody knows it; whether it had is judged at the end.
         ReplyBody::NotFound => {
             asked.answered = true;
             asked.lost_ms = Some(ctx.place.world_ms);
         }
+        // It came too late for what was to be completed.
+        ReplyBody::Expired { message } if message.starts_with("nobody waits") => asked.answered = true,
         ReplyBody::Expired { .. } if !asked.answered => {
             *asked = Asked::new(ctx.dice);
             ctx.counts.refused += 1;
@@ -252,6 +271,17 @@ fn hear_of_input(asked: &mut Asked, reply: &Reply, ctx: &mut Ctx<'_>) -> bool {
         _ => {}
     }
     false
+}
+
+/// The promises of a run have its first numbers.
+fn kept(step: u32, n: u64) -> EventBody {
+    let value = Payload::encode(&n).expect("numbers can be written");
+    EventBody::PromiseSettled { step, outcome: Outcome::Done(value) }
+}
+
+fn signed(n: u64) -> EventBody {
+    let value = Payload::encode(&n).expect("numbers can be written");
+    EventBody::AttemptReported { step: 0, attempt: 1, report: Report::Done(value) }
 }
 
 fn word(n: u64) -> EventBody {

@@ -132,7 +132,7 @@ pub const RULES: [Reached; 29] = [
     reached(8, "questions that were asked again, and starts", |c| c.asked_again + c.starts_again),
     reached(9, "parkings", |c| c.parked),
     reached(9, "of these, for code that came to other commands", |c| c.diverged),
-    reached(9, "inputs that were published before their worker subscribed", |c| c.suspects),
+    reached(9, "inputs that were there before their worker subscribed", |c| c.suspects),
     reached(9, "inputs that stand as taken in for another try", |c| c.trials),
     reached(9, "workers that code took down", |c| c.aborts),
     reached(10, "shards refused to the misled", |c| c.refusals),

@@ -35,6 +35,11 @@ impl Ledger {
         self.effects.iter().rev().any(is_it)
     }
 
+    /// Whether anybody has done a step.
+    pub fn was_executed(&self, run: RunId, step: u32) -> bool {
+        self.effects.iter().any(|effect| effect.run_id == run && effect.step == step)
+    }
+
     /// As the checker reads it: JSON lines. `ids`: the workflow ids of the runs.
     pub fn lines(&self, ids: &BTreeMap<String, String>) -> String {
         let mut lines = String::new();

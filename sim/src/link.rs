@@ -43,7 +43,6 @@ pub enum News<T> {
         consumer: u64,
         position: Position,
         payload: Bytes,
-        publish_time_ms: u64,
     },
     Tail {
         tag: T,
@@ -303,8 +302,8 @@ impl<T: Clone> Link<T> {
                     self.renew(&topic, ctx);
                 }
             }
-            Down::Deliver { consumer_id, position, payload, publish_time_ms } => {
-                self.delivered(consumer_id, position, payload, publish_time_ms, ctx);
+            Down::Deliver { consumer_id, position, payload } => {
+                self.delivered(consumer_id, position, payload, ctx);
             }
             Down::Last { request_id, position } => {
                 if let Some(Request::Last(id)) = self.requests.remove(&request_id) {

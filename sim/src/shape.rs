@@ -5,6 +5,7 @@ use everpulse_engine::Options;
 use crate::broker::Layout;
 use crate::dice::Dice;
 use crate::plan::Plan;
+use crate::workflows::{KINDS, Kind, PLAIN, QUIET};
 
 /// The shape of one play.
 #[derive(Debug, Clone)]
@@ -19,8 +20,12 @@ pub struct Shape {
     pub options: Options,
     /// The broker lets go of so many messages at once.
     pub segment_entries: usize,
-    /// Nothing goes wrong: what may be done again after a fault is done once.
+    /// Nothing goes wrong, though workers may come and leave: what may be done again after a fault is done once.
     pub calm: bool,
+    /// Nothing has a timer, and history is kept: no wake-up is due for an hour but those that see to local work.
+    pub quiet: bool,
+    /// What is run.
+    pub kinds: Vec<Kind>,
 }
 
 impl Shape {
@@ -38,14 +43,15 @@ impl Shape {
         let memory_ms = *dice.pick(&[5_000, 12_000, 40_000, 900_000]).expect("there are some");
         let trim_bytes_min = *dice.pick(&[1_000, 4_000, 16_000]).expect("there are some");
         let entries = *dice.pick(&[16, 60, 200]).expect("there are some");
+        let (calm, quiet) = (dice.percent(8), dice.percent(12));
         // History is trimmed while all this goes on, or is kept as a day would keep it.
-        if trims {
+        if trims && !quiet {
             (options.retention_ms, options.id_memory_ms, options.trim_bytes_min) =
                 (retention_ms, memory_ms.max(retention_ms), trim_bytes_min);
             segment_entries = entries;
         }
-        let calm = dice.percent(8);
-        Self { layout, workers, clients, runs, eager_percent, options, segment_entries, calm }
+        let kinds = if quiet { vec![PLAIN, *dice.pick(&QUIET).expect("there are some")] } else { KINDS.to_vec() };
+        Self { layout, workers, clients, runs, eager_percent, options, segment_entries, calm, quiet, kinds }
     }
 
     /// Clocks differ by no more than this; the application promises nothing beyond it.

@@ -27,7 +27,7 @@ pub enum Down {
     ConsumerClosed { consumer_id: u64 },
     Receipt { producer_id: u64, sequence_id: u64, position: Option<Position> },
     SendError { producer_id: u64 },
-    Deliver { consumer_id: u64, position: Position, payload: Bytes, publish_time_ms: u64 },
+    Deliver { consumer_id: u64, position: Position, payload: Bytes },
     Last { request_id: u64, position: Option<Position> },
 }
 
@@ -85,6 +85,12 @@ pub enum Act {
     Remind {
         after_ms: u64,
         timer: Timer,
+    },
+    /// A worker has done with an input, so long after it came by its own clock or the world's: its ack is on its way.
+    LetGo {
+        partition: u32,
+        position: Position,
+        held_ms: u64,
     },
     /// What a partition of history holds up to here may go: a request of its own, which nobody waits for.
     Trim {

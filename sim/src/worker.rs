@@ -41,6 +41,10 @@ use attempt::{Attempt, Slots};
 /// What a worker has asked its link for.
 #[derive(Debug, Clone)]
 enum Purpose {
+    /// Where a partition of the inbox ends before it is subscribed to.
+    End {
+        partition: u32,
+    },
     Tail {
         shard: u32,
         id: u64,
@@ -93,10 +97,10 @@ pub struct Worker {
     outbox: Outbox<Purpose>,
     shards: BTreeMap<u32, Shard>,
     slots: Rc<Slots>,
-    began: Timestamp,
-    inputs: BTreeMap<DeliveryToken, (u64, Position)>,
+    inputs: BTreeMap<DeliveryToken, Input>,
     next: u64,
-    inbox: Vec<u64>,
+    /// The consumers of the inbox, with their partitions, and where these ended before they subscribed.
+    inbox: BTreeMap<u64, (u32, Option<Position>)>,
     tasks: u64,
     timers: u64,
     control: u64,
@@ -116,6 +120,16 @@ pub struct Worker {
     relayed: BTreeMap<u64, relay::Held>,
 }
 
+/// A message of the inbox that is not acked.
+#[derive(Debug)]
+struct Input {
+    consumer: u64,
+    position: Position,
+    /// When it came, by its worker's clock, and by the world's.
+    came: Timestamp,
+    came_ms: u64,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Leaving {
     /// Its inputs are not all acked.
@@ -132,10 +146,9 @@ const LOOK_MS: u64 = 250;
 impl Worker {
     pub fn start(making: Making, ctx: &mut Ctx<'_>) -> Self {
         let mut outbox: Outbox<Purpose> = Outbox::new(making.name.clone(), making.layout);
-        let owners = |partition| wire::inbox(partition);
-        let inbox = (0..making.layout.partitions)
-            .map(|partition| outbox.link.subscribe(&owners(partition), topic::OWNERS, Kind::KeyShared, true, 64, ctx))
-            .collect();
+        for partition in 0..making.layout.partitions {
+            outbox.link.ask_tail(&wire::inbox(partition), Purpose::End { partition }, ctx);
+        }
         let (mut tasks, mut timers, mut control) = (0, 0, 0);
         if !making.misled {
             let queue = wire::stored(&topic::activity(QUEUE));
@@ -149,10 +162,9 @@ impl Worker {
             making,
             outbox,
             shards: BTreeMap::new(),
-            began: ctx.now,
             inputs: BTreeMap::new(),
             next: 0,
-            inbox,
+            inbox: BTreeMap::new(),
             tasks,
             timers,
             control,
@@ -236,8 +248,8 @@ impl Worker {
 
     /// Builds the subscriptions to the inbox again, of which the shards hear nothing.
     pub fn resubscribe(&mut self, ctx: &mut Ctx<'_>) {
-        for consumer in self.inbox.clone() {
-            self.outbox.link.resubscribe(consumer, ctx);
+        for consumer in self.inbox.keys() {
+            self.outbox.link.resubscribe(*consumer, ctx);
         }
     }
 
@@ -313,7 +325,11 @@ impl Worker {
             Effect::Trim { upto } => ctx.acts.push(Act::Trim { shard, upto }),
             Effect::CancelTasks { tasks } => self.outbox.cancel_tasks(tasks, ctx),
             Effect::Ack { token } => {
-                if let Some((consumer, position)) = self.inputs.remove(&token) {
+                if let Some(Input { consumer, position, came, came_ms }) = self.inputs.remove(&token) {
+                    let held_ms = (ctx.now.0.saturating_sub(came.0)).max(ctx.place.world_ms - came_ms);
+                    if let Some((partition, _)) = self.inbox.get(&consumer) {
+                        ctx.acts.push(Act::LetGo { partition: *partition, position, held_ms });
+                    }
                     self.outbox.link.ack(consumer, position, ctx);
                 }
             }
@@ -326,8 +342,11 @@ impl Worker {
 
     fn hear(&mut self, news: News<Purpose>, ctx: &mut Ctx<'_>) {
         match news {
-            News::Delivered { consumer, position, payload, publish_time_ms } => {
-                self.delivered(consumer, position, &payload, publish_time_ms, ctx);
+            News::Delivered { consumer, position, payload } => self.delivered(consumer, position, &payload, ctx),
+            News::Tail { tag: Purpose::End { partition }, position } if self.leaving.is_none() => {
+                let topic = wire::inbox(partition);
+                let consumer = self.outbox.link.subscribe(&topic, topic::OWNERS, Kind::KeyShared, true, 64, ctx);
+                self.inbox.insert(consumer, (partition, position));
             }
             News::Tail { tag: Purpose::Tail { shard, id }, position } => {
                 ctx.counts.tails += 1;
@@ -368,7 +387,7 @@ impl Worker {
         }
     }
 
-    fn delivered(&mut self, consumer: u64, position: Position, payload: &Bytes, published: u64, ctx: &mut Ctx<'_>) {
+    fn delivered(&mut self, consumer: u64, position: Position, payload: &Bytes, ctx: &mut Ctx<'_>) {
         if consumer == self.tasks {
             return self.take_tasks(position, payload, ctx);
         }
@@ -378,13 +397,18 @@ impl Worker {
         if consumer == self.control {
             return self.hear_control(payload);
         }
+        if self.leaving.is_some() {
+            // It comes to another worker when this one has left.
+            return;
+        }
         let Ok(frame) = decode::<InboxFrame>(payload) else {
             return ctx.violations.push(format!("{position} of the inbox cannot be read"));
         };
         let token = DeliveryToken(self.fresh());
-        self.inputs.insert(token, (consumer, position));
+        self.inputs.insert(token, Input { consumer, position, came: ctx.now, came_ms: ctx.place.world_ms });
         let shard = frame.shard;
-        let suspect = published < self.began.0;
+        let end = self.inbox.get(&consumer).and_then(|(_, end)| *end);
+        let suspect = end.is_some_and(|end| position <= end);
         ctx.counts.suspects += u64::from(suspect);
         self.with(shard, |shard, now| shard.handle_delivery(Delivery { token, frame, suspect }, now), ctx);
     }
@@ -393,8 +417,8 @@ impl Worker {
         let statuses: Vec<_> = self.shards.values().map(Shard::status).collect();
         match self.leaving {
             Some(Leaving::Inputs) if statuses.iter().all(|status| status.held == 0) => {
-                for consumer in self.inbox.clone().into_iter().chain([self.timers]) {
-                    self.outbox.link.close(consumer, ctx);
+                for consumer in self.inbox.keys().chain([&self.timers]) {
+                    self.outbox.link.close(*consumer, ctx);
                 }
                 self.leaving = Some(Leaving::Work);
             }

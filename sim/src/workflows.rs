@@ -9,7 +9,7 @@ use everpulse_protocol::Payload;
 use everpulse_protocol::event::Outcome;
 use everpulse_sdk::definition::Registry;
 use everpulse_sdk::{
-    Error, Failure, Never, Retry, activity, join_all, now, random_range, select, signal, sleep, step, workflow,
+    Error, Failure, Never, Retry, activity, join_all, now, promise, random_range, select, signal, sleep, step, workflow,
 };
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +109,32 @@ pub async fn listens(n: u64) -> u64 {
     sum
 }
 
+/// Promises, which are completed in any order; one more is dropped.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn trusts(n: u64) -> Result<u64, Failure<Error>> {
+    let promises: Vec<_> = (0..n).map(|_| promise::<u64>()).collect();
+    drop(promise::<u64>());
+    let mut sum = 0;
+    for promise in promises {
+        sum += promise.await?;
+        sum += double(sum).await.map_or(0, |double| double - 2 * sum);
+    }
+    Ok(sum)
+}
+
+/// Its first attempt is completed from outside, if somebody does so in time.
+#[activity(timeout = "8s", retry(initial = "300ms"), crate = everpulse_sdk)]
+pub async fn sign(n: u64) -> u64 {
+    let context = activity::context();
+    if context.attempt() == 1 { context.complete_later().await } else { n }
+}
+
+/// What it comes to is what was signed for, twice.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn signs(n: u64) -> Result<u64, Failure<Never>> {
+    double(sign(n).await?).await
+}
+
 /// Local steps, of which some fail at first.
 #[workflow(version = 1, crate = everpulse_sdk)]
 pub async fn steps(n: u64) -> Result<u64, Failure<Error>> {
@@ -123,6 +149,17 @@ pub async fn steps(n: u64) -> Result<u64, Failure<Error>> {
             }
         };
         sum += step("add", body).retry(Retry::new().initial(Duration::from_millis(80)).max_attempts(3)).await?;
+    }
+    Ok(sum)
+}
+
+/// A word, then local work, again and again; no timer wakes its shard.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn works(n: u64) -> Result<u64, Failure<Error>> {
+    let mut sum = 0;
+    for _ in 0..n {
+        let word = signal::<Word>().recv().await.n;
+        sum += step("work", move || async move { Ok::<u64, Error>(word) }).await?;
     }
     Ok(sum)
 }
@@ -251,11 +288,15 @@ pub fn registry_mistaken() -> Registry {
 fn registry_of_all_times() -> Registry {
     let mut registry = Registry::new();
     registry.workflow_fn(poison).expect("once");
+    registry.workflow_fn(trusts).expect("once");
+    registry.workflow_fn(signs).expect("once");
+    registry.activity_fn(sign).expect("once");
     registry.workflow_fn(chain).expect("once");
     registry.workflow_fn(fans).expect("once");
     registry.workflow_fn(naps).expect("once");
     registry.workflow_fn(listens).expect("once");
     registry.workflow_fn(steps).expect("once");
+    registry.workflow_fn(works).expect("once");
     registry.workflow_fn(chooses).expect("once");
     registry.workflow_fn(despairs).expect("once");
     registry.workflow_fn(fussy).expect("once");
@@ -267,6 +308,16 @@ fn registry_of_all_times() -> Registry {
     registry
 }
 
+/// To what clients send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To {
+    Signals,
+    /// Each completes one.
+    Promises,
+    /// The first one at the first activity.
+    Attempt,
+}
+
 /// A workflow, and how it is used.
 #[derive(Debug, Clone, Copy)]
 pub struct Kind {
@@ -275,6 +326,8 @@ pub struct Kind {
     pub args: (u64, u64),
     /// How many signals a run is sent.
     pub signals: fn(u64) -> u64,
+    /// To what they go.
+    pub to: To,
     /// It stands still until its code is mended.
     pub is_mended: bool,
     /// What it comes to, of the argument and the sum of its signals.
@@ -290,16 +343,49 @@ const LONG: Kind = Kind {
 };
 
 /// One whose code is good, and that waits for no signals.
-const PLAIN: Kind =
-    Kind { name: "chain", args: (4, 10), signals: |_| 0, is_mended: false, result: |n, _| vec![n * (n - 1)] };
+pub const PLAIN: Kind = Kind {
+    name: "chain",
+    args: (4, 10),
+    signals: |_| 0,
+    to: To::Signals,
+    is_mended: false,
+    result: |n, _| vec![n * (n - 1)],
+};
+
+/// Without timers: a shard with nothing else is left alone until its hourly wake-up, unless somebody sees to it.
+pub const QUIET: [Kind; 4] = [PLAIN, LISTENS, WORKS, STEPS];
+
+const LISTENS: Kind = Kind { name: "listens", args: (4, 12), signals: |n| n, result: |_, sum| vec![sum], ..PLAIN };
+const WORKS: Kind = Kind { name: "works", args: (4, 12), signals: |n| n, result: |_, sum| vec![sum], ..PLAIN };
+const STEPS: Kind = Kind { name: "steps", args: (6, 16), result: |n, _| vec![n * (n - 1) / 2], ..PLAIN };
+
+/// Its code takes workers down until it is mended.
+const TAKES_DOWN: Kind = Kind {
+    name: POISON,
+    args: (1, 1_000_000),
+    signals: |_| 1,
+    is_mended: true,
+    result: |n, sum| vec![(n + sum) * 2],
+    ..PLAIN
+};
 
 /// All of them.
-pub const KINDS: [Kind; 13] = [
+pub const KINDS: [Kind; 16] = [
     PLAIN,
     Kind { name: "fans", args: (5, 16), result: |n, _| vec![n * (n - 1) + 1], ..PLAIN },
     Kind { name: "naps", args: (4, 10), result: |n, _| vec![n], ..PLAIN },
-    Kind { name: "listens", args: (4, 12), signals: |n| n, result: |_, sum| vec![sum], ..PLAIN },
-    Kind { name: "steps", args: (6, 16), result: |n, _| vec![n * (n - 1) / 2], ..PLAIN },
+    LISTENS,
+    Kind { name: "trusts", args: (2, 8), signals: |n| n, to: To::Promises, result: |_, sum| vec![sum], ..PLAIN },
+    Kind {
+        name: "signs",
+        args: (1, 9),
+        signals: |_| 1,
+        to: To::Attempt,
+        result: |n, sum| vec![n * 2, sum * 2],
+        ..PLAIN
+    },
+    WORKS,
+    STEPS,
     Kind {
         name: "chooses",
         args: (1, 9),
@@ -308,8 +394,15 @@ pub const KINDS: [Kind; 13] = [
         ..PLAIN
     },
     Kind { name: "despairs", args: (1, 9), result: |n, _| vec![n * 2 + 7], ..PLAIN },
-    Kind { name: "fussy", args: (1, 9), signals: |_| 1, is_mended: true, result: |n, sum| vec![(n + sum) * 2] },
-    Kind { name: POISON, args: (1, 1_000_000), signals: |_| 1, is_mended: true, result: |n, sum| vec![(n + sum) * 2] },
+    Kind {
+        name: "fussy",
+        args: (1, 9),
+        signals: |_| 1,
+        is_mended: true,
+        result: |n, sum| vec![(n + sum) * 2],
+        ..PLAIN
+    },
+    TAKES_DOWN,
     Kind { name: "fickle", args: (1, 9), signals: |_| 1, result: |n, sum| vec![(n + sum) * 2], ..PLAIN },
     Kind { name: LATE, args: (1, 9), signals: |_| 1, result: |n, sum| vec![(n + sum) * 2], ..PLAIN },
     LONG,

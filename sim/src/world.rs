@@ -121,7 +121,7 @@ pub struct World {
     peace_at: Option<u64>,
     done: bool,
     /// Messages of the inbox that were delivered: for those that come again.
-    delivered: Vec<(String, Position, Bytes, u64)>,
+    delivered: Vec<(String, Position, Bytes)>,
     delivered_once: BTreeSet<(String, Position)>,
 
     pub trace: Trace,
@@ -139,16 +139,19 @@ impl World {
         let mut jobs = BTreeMap::new();
         for client in 0..shape.clients {
             let share = shape.runs / shape.clients + usize::from(client < shape.runs % shape.clients);
-            jobs.insert(shape.workers + client, Jobs::draw(client, share, BEGINNING, span, shape.calm, &mut dice));
+            jobs.insert(shape.workers + client, Jobs::draw(client, share, BEGINNING, span, &shape, &mut dice));
         }
-        let without: BTreeSet<Fault> =
-            if shape.calm { Fault::ALL.iter().copied().collect() } else { plan.without.clone() };
+        let mut without = plan.without.clone();
+        if shape.calm {
+            // Workers may come and leave in good order: that is no reason to do anything twice.
+            without.extend(Fault::ALL.iter().filter(|fault| !matches!(fault, Fault::Join | Fault::Leave)));
+        }
         let server = Server::new(shape.layout, shape.segment_entries);
         let (workers, clients) = (shape.workers, shape.clients);
         let mut world = Self {
             schedule_ms: BEGINNING,
             schedule: Schedule::new(BEGINNING),
-            witness: Witness::new(shape.layout, &server),
+            witness: Witness::new(shape.layout, shape.skew_ms_max().unsigned_abs(), &server),
             server,
             slots: Vec::new(),
             wires: BTreeMap::new(),

@@ -94,7 +94,7 @@ impl Access {
     /// What the crate says at each connection, if anything, when it connects by itself.
     pub fn for_the_crate(&self) -> Option<Box<dyn Authentication>> {
         let shows = self.token != Token::None;
-        shows.then(|| -> Box<dyn Authentication> { Box::new(Showing(self.clone())) })
+        shows.then(|| -> Box<dyn Authentication> { Box::new(Showing::Ours(self.clone())) })
     }
 }
 
@@ -110,17 +110,22 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Shows the crate's broker what we have.
-struct Showing(Access);
-
-/// Shows the tunnel its secret, and keeps it open for as long as the crate may dial it.
-pub(crate) struct ShowingTheTunnel(pub Arc<Tunnel>);
+/// What the crate shows at each connection.
+pub(crate) enum Showing {
+    /// To a broker: what we have.
+    Ours(Access),
+    /// To the tunnel: its secret. It is kept open for as long as the crate may dial it.
+    Tunnel(Arc<Tunnel>),
+}
 
 type CrateFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, AuthenticationError>> + Send + 'a>>;
 
 impl Authentication for Showing {
     fn auth_method_name(&self) -> String {
-        "token".to_owned()
+        match self {
+            Self::Ours(_) => "token".to_owned(),
+            Self::Tunnel(_) => tunnel::METHOD.to_owned(),
+        }
     }
 
     fn initialize<'a, 'f>(&'a mut self) -> CrateFuture<'f, ()>
@@ -137,31 +142,13 @@ impl Authentication for Showing {
         Self: 'f,
     {
         Box::pin(async move {
-            let shown = self.0.shown().await.map_err(|error| AuthenticationError::Custom(error.to_string()))?;
-            Ok(shown.map(|shown| shown.data).unwrap_or_default())
+            match self {
+                Self::Ours(access) => {
+                    let shown = access.shown().await.map_err(|error| AuthenticationError::Custom(error.to_string()))?;
+                    Ok(shown.map(|shown| shown.data).unwrap_or_default())
+                }
+                Self::Tunnel(tunnel) => Ok(tunnel.secret()),
+            }
         })
-    }
-}
-
-impl Authentication for ShowingTheTunnel {
-    fn auth_method_name(&self) -> String {
-        tunnel::METHOD.to_owned()
-    }
-
-    fn initialize<'a, 'f>(&'a mut self) -> CrateFuture<'f, ()>
-    where
-        'a: 'f,
-        Self: 'f,
-    {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn auth_data<'a, 'f>(&'a mut self) -> CrateFuture<'f, Vec<u8>>
-    where
-        'a: 'f,
-        Self: 'f,
-    {
-        let secret = self.0.secret();
-        Box::pin(async move { Ok(secret) })
     }
 }

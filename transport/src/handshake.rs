@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use url::Url;
 
 use crate::access::{Access, Shown};
+use crate::error::kind_of_code;
 use crate::{Error, ErrorKind};
 
 const LIMIT: Duration = Duration::from_secs(3);
@@ -68,22 +69,20 @@ async fn handshake(
     let mut body = vec![0; size];
     stream.read_exact(&mut body).await?;
     let Some(answer) = BaseCommand::decode(&body[..]).ok().and_then(|answer| answer.error) else { return Ok(None) };
-    let (kind, hint) = match ServerError::try_from(answer.error) {
-        Ok(ServerError::AuthenticationError | ServerError::AuthorizationError) => (
-            ErrorKind::Unauthorized,
-            match method {
-                Some("tls") => "; the certificate (tls_cert or EVERPULSE_TLS_CERT) is not accepted there",
-                Some(_) => {
-                    "; the token (EVERPULSE_TOKEN or EVERPULSE_TOKEN_FILE, or the one that EVERPULSE_OAUTH2_KEY_FILE gives) \
-                     is not accepted there"
-                }
-                None => {
-                    "; it wants a token (set EVERPULSE_TOKEN, EVERPULSE_TOKEN_FILE or EVERPULSE_OAUTH2_KEY_FILE) or a certificate of ours (set \
-                     EVERPULSE_TLS_CERT and EVERPULSE_TLS_KEY)"
-                }
-            },
-        ),
-        _ => (ErrorKind::Refused, ""),
+    let kind = ServerError::try_from(answer.error).map_or(ErrorKind::Unreachable, kind_of_code);
+    let hint = match (kind, method) {
+        (ErrorKind::Unauthorized, Some("tls")) => {
+            "; the certificate (tls_cert or EVERPULSE_TLS_CERT) is not accepted there"
+        }
+        (ErrorKind::Unauthorized, Some(_)) => {
+            "; the token (EVERPULSE_TOKEN or EVERPULSE_TOKEN_FILE, or the one that EVERPULSE_OAUTH2_KEY_FILE gives) \
+             is not accepted there"
+        }
+        (ErrorKind::Unauthorized, None) => {
+            "; it wants a token (set EVERPULSE_TOKEN, EVERPULSE_TOKEN_FILE or EVERPULSE_OAUTH2_KEY_FILE) or a certificate of ours (set \
+             EVERPULSE_TLS_CERT and EVERPULSE_TLS_KEY)"
+        }
+        _ => "",
     };
     Ok(Some(Error::new(kind, format!("the broker at {url} turned us away: {}{hint}", answer.message))))
 }

@@ -20,7 +20,7 @@ use futures::future::{BoxFuture, Shared};
 use pulsar::{ConnectionRetryOptions, OperationRetryOptions, Pulsar, TokioExecutor};
 use tokio::sync::{Semaphore, watch};
 
-use crate::access::{Access, ShowingTheTunnel};
+use crate::access::{Access, Showing};
 use crate::tunnel::Tunnel;
 use crate::{Error, ErrorKind, handshake};
 
@@ -236,7 +236,7 @@ async fn connect_once(role: Role, endpoint: &Endpoint, access: &Access) -> Resul
             max_retries: Some(role.retries()),
         });
     if let Some(tunnel) = &tunnel {
-        builder = builder.with_auth_provider(Box::new(ShowingTheTunnel(tunnel.clone())));
+        builder = builder.with_auth_provider(Box::new(Showing::Tunnel(tunnel.clone())));
     } else if let Some(shown) = access.for_the_crate() {
         builder = builder.with_auth_provider(shown);
     }

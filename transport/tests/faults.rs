@@ -111,6 +111,38 @@ async fn a_broker_that_accepts_and_closes_is_outlived() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_is_starting_is_waited_for() {
+    on_each_arm(async |arm| {
+        let (proxy, transport) = behind_proxy(arm).await;
+        let mut consumer = transport
+            .subscribe(Subscription::new("inbox", "owners", SubscriptionKind::KeyShared))
+            .await
+            .expect("subscribed");
+        let publisher = publisher(&transport, "inbox-partition-0");
+        soon("stored", publisher.publish_until_confirmed(numbered(Some("k"), 1))).await.expect("stored");
+        soon("delivery", consumer.recv()).await;
+
+        proxy.not_ready();
+        let told = async {
+            // Each connection is asked twice: by the crate, and by hand for the broker's words.
+            proxy.accepts(12).await;
+            proxy.heal();
+        };
+        let published = publisher.publish_until_confirmed(numbered(Some("k"), 2));
+        let last = transport.last_position("inbox-partition-0");
+        let read = transport.read("inbox-partition-0", None, None);
+        // The first comes again: it was not acknowledged.
+        let delivered = async { while number_of(&consumer.recv().await) != 2 {} };
+        let all = async { tokio::join!(told, published, last, read, delivered) };
+        let ((), published, last, read, ()) = soon("it is ready", all).await;
+        assert!(published.expect("stored").is_some());
+        assert!(last.expect("an answer").is_some());
+        assert!(!read.expect("entries").is_empty());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_swallows_everything_is_replaced() {
     on_each_arm(async |arm| {
         let (proxy, transport) = behind_proxy(arm).await;

@@ -8,13 +8,13 @@
 //!                     control ── cancel ┘
 //! ```
 //! A task is acked last, when what it came to is confirmed. The queue owns deliveries, `attempt` the author's code while
-//! it runs, `verdict` what follows. Delays are the relay's, records the shard's.
+//! it runs, the engine's `attempt` what follows. Delays are the relay's, records the shard's.
 
 mod attempt;
+mod pace;
 mod queue;
 mod seen;
 mod settle;
-mod verdict;
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use everpulse_engine::attempt::{End, Verdict, judge, too_late};
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::task::{Control, Task};
 use everpulse_protocol::{EventId, Failure, FailureKind, decode, topic};
@@ -37,14 +38,12 @@ use crate::clock;
 use crate::options::Options;
 use crate::outbox::Outbox;
 use attempt::{Bounds, Pulse};
+use pace::Pace;
 use queue::{FrameHold, Queue};
 use seen::Cancelled;
 pub use seen::{AttemptId, Seen, Sight};
-pub use settle::{attempt_failed, settled};
-pub use verdict::{End, judge};
 
 pub(crate) use settle::unsendable;
-pub use verdict::Verdict;
 
 /// What an eager attempt came to.
 pub type EagerResult = Verdict;
@@ -65,6 +64,8 @@ struct Shared {
     outbox: Outbox,
     options: Options,
     slots: HashMap<String, Arc<Semaphore>>,
+    /// Of queues that have a rate.
+    paces: HashMap<String, Pace>,
     seen: Mutex<Seen<Arc<FrameHold>>>,
     cancelled: Mutex<Cancelled>,
     /// The attempts that run now, by task and attempt.
@@ -93,6 +94,7 @@ impl ActivityRunner {
         let slots = |queue: &String| (queue.clone(), Arc::new(Semaphore::new(options.concurrency_of(queue))));
         let shared = Arc::new(Shared {
             slots: queues.iter().map(slots).collect(),
+            paces: options.rates.iter().map(|(queue, rate)| (queue.clone(), Pace::new(*rate))).collect(),
             registry,
             outbox,
             options,
@@ -121,7 +123,8 @@ impl ActivityRunner {
     /// shutting down.
     #[must_use]
     pub fn try_slot(&self, queue: &str, activity: &str) -> Option<Slot> {
-        if self.stop.borrow().is_some() || self.shared.registry.activity(activity).is_none() {
+        let is_paced = self.shared.paces.contains_key(queue);
+        if self.stop.borrow().is_some() || is_paced || self.shared.registry.activity(activity).is_none() {
             return None;
         }
         let slots = Arc::clone(self.shared.slots.get(queue)?);
@@ -201,15 +204,24 @@ impl Shared {
     /// Makes one attempt, from the slot to the verdict. The slot is free again when the author's code has ended.
     async fn attempt<S: Send + 'static>(&self, task: &Task, slot: S) -> Option<Verdict> {
         let end = self.run(task, slot).await;
-        verdict::judge(task, end, clock::now())
+        judge(task, end, clock::now())
     }
 
     async fn run<S: Send + 'static>(&self, task: &Task, slot: S) -> End {
+        if let Some(failure) = &task.returned {
+            return End::Failed { failure: failure.clone(), retryable: true, heartbeat: None };
+        }
+        if let Some(failure) = too_late(task, clock::now()) {
+            return End::Failed { failure, retryable: false, heartbeat: None };
+        }
         let Some(entry) = self.registry.activity(&task.activity) else {
             let (queue, activity) = (&task.queue, &task.activity);
             tracing::warn!(queue, activity, "this worker of the queue does not know the activity; another may");
             return End::Unknown;
         };
+        if let Some(pace) = self.paces.get(&task.queue) {
+            pace.turn().await;
+        }
         let pulse = Pulse::new();
         let context = ActivityContext::new(task, pulse.clone());
         let _running = Running::enter(self, task, &context);

@@ -4,8 +4,7 @@
 use bytes::Bytes;
 use everpulse_protocol::dead_letter::{DeadLetter, Letter};
 use everpulse_protocol::event::Event;
-use everpulse_protocol::task::Task;
-use everpulse_protocol::{DecodeError, Failure, Timestamp, topic};
+use everpulse_protocol::{DecodeError, Timestamp, topic};
 
 /// The dead-letter topic for what was read from `from`.
 ///
@@ -13,21 +12,6 @@ use everpulse_protocol::{DecodeError, Failure, Timestamp, topic};
 #[must_use]
 pub fn topic_for(from: &str) -> String {
     from.strip_prefix("activity.").map_or_else(|| topic::INBOX_DEAD.to_owned(), topic::activity_dead)
-}
-
-/// A task whose attempts ran out; it carries the failure chain itself, the last failure last.
-#[must_use]
-pub fn exhausted(task: &Task, failure: Failure, now: Timestamp) -> DeadLetter {
-    let counted = task.counted_attempts();
-    let reason = format!(
-        "activity `{}` of {} failed {counted} {}, the last time with: {failure}",
-        task.activity,
-        task.workflow_id,
-        if counted == 1 { "time" } else { "times" },
-    );
-    let mut task = task.clone();
-    task.add_failure(failure);
-    DeadLetter { at: now, reason, letter: Letter::Task(Box::new(task)) }
 }
 
 /// An event that no run can take.

@@ -18,9 +18,11 @@ use everpulse_engine::{Delivery, DeliveryToken, Eager, Options, Status};
 use everpulse_protocol::dead_letter::{DeadLetter, Letter};
 use everpulse_protocol::event::InboxFrame;
 use everpulse_protocol::shard::Config;
-use everpulse_protocol::{Timestamp, WriterId, decode, topic};
+use everpulse_protocol::timer::Wake;
+use everpulse_protocol::{Position, WriterId, decode, topic};
 use everpulse_sdk::definition::Registry;
 use everpulse_transport::{Consumer, Layout, Subscription, SubscriptionKind, Transport};
+use futures::future::{join_all, try_join_all};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -77,7 +79,12 @@ impl Host {
     pub async fn start(setting: Setting) -> Result<Self, crate::Error> {
         let subscription =
             Subscription::new(topic::INBOX, topic::OWNERS, SubscriptionKind::KeyShared).queue(setting.queue);
-        let began = clock::now();
+        // By positions, and not by clocks: the publisher's may differ from this one's, and both may be set.
+        let ends = (0..setting.layout.inbox_partitions).map(|partition| {
+            let (transport, topic) = (&setting.transport, topic::partition(topic::INBOX, partition));
+            async move { transport.last_position(&topic).await }
+        });
+        let ends = try_join_all(ends).await?;
         let consumer = setting.transport.subscribe(subscription).await?;
         let unacked = Arc::new(Unacked::default());
         let shared = Arc::new(Shared {
@@ -107,6 +114,7 @@ impl Host {
             mailboxes.push(mailbox);
             threads.push(thread);
         }
+        tokio::spawn(look_at_all(setting.outbox.clone(), setting.layout.shards));
         let (stop_intake, stopped) = oneshot::channel();
         let closing = Arc::new(AtomicBool::new(false));
         let intake = Intake {
@@ -115,7 +123,7 @@ impl Host {
             unacked,
             outbox: setting.outbox,
             layout: setting.layout,
-            began,
+            ends,
             next: 0,
             closing: closing.clone(),
         };
@@ -192,6 +200,20 @@ impl Host {
     }
 }
 
+/// Asks for a look at every shard. A worker that comes may have code for which runs are parked: those of its shards are
+/// tried again now, and not with the shard's next message or wake-up. Nothing hangs on it, so a look that is lost is.
+async fn look_at_all(outbox: Outbox, shards: u32) {
+    let now = clock::now();
+    let looks = (0..shards).map(|shard| {
+        // Of no frame: whoever gets it looks at the shard, and gives it no successor.
+        let wake = Wake { shard, number: u64::MAX, due: now };
+        outbox.event_to_shard(shard, wake.to_event(now))
+    });
+    if let Some(error) = join_all(looks).await.into_iter().find_map(Result::err) {
+        tracing::debug!(%error, "not every shard was asked to be looked at");
+    }
+}
+
 impl Drop for Host {
     fn drop(&mut self) {
         // Whoever did not stop it does not want to wait either. The intake ends with its stop, the carriers with
@@ -209,8 +231,8 @@ struct Intake {
     unacked: Arc<Unacked>,
     outbox: Outbox,
     layout: Layout,
-    /// When this worker subscribed.
-    began: Timestamp,
+    /// Where each partition ended before this worker subscribed.
+    ends: Vec<Option<Position>>,
     next: u64,
     closing: Arc<AtomicBool>,
 }
@@ -247,7 +269,8 @@ impl Intake {
             let shard = frame.shard;
             self.unacked.insert(token, shard, delivery.token, delivery.payload.len());
             // Published before this worker was there: it may be what took the one before down.
-            let suspect = delivery.publish_time_ms < self.began.0;
+            let end = self.ends.get(delivery.partition as usize).copied().flatten();
+            let suspect = end.is_some_and(|end| delivery.position <= end);
             let arrival = Arrival::Delivery(Delivery { token, frame, suspect });
             let mailbox = &self.mailboxes[shard as usize % self.mailboxes.len()];
             // The thread is gone only when the worker stops; the message is not acked and comes again.

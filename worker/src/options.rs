@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`concurrency`](Options::concurrency) | 64 per queue | attempts of one queue that run at a time in this process |
 //! | [`queue_concurrency`](Options::queue_concurrency) | none | the same, for queues by name |
+//! | [`rates`](Options::rates) | none | attempts of a queue, by name, that this process begins in a second |
 //! | [`queues`](Options::queues) | those of the registered activities | the queues that are served |
 //! | [`prefetch`](Options::prefetch) | a quarter of the concurrency, 1 to 64 | frames that wait in this process for a free slot |
 //! | [`give_back`](Options::give_back) | 2 s | a frame that found no slot for so long goes back to other workers |
@@ -17,6 +18,8 @@
 //! | [`live_runs_per_shard`](Options::live_runs_per_shard) | 128 | futures kept alive; other open runs are replayed |
 //! | [`retention`](Options::retention) | 24 h | how long ends of runs can be asked for, and history can be read back |
 //! | [`id_memory`](Options::id_memory) | the retention, at least 1 h | how long ids of inputs and closed runs are known |
+//! | [`build`](Options::build) | `EVERPULSE_BUILD`, else the git revision | what runs record of the code that began them |
+//! | [`check_determinism`](Options::check_determinism) | off | each run is replayed after every event |
 //! | [`inbox_prefetch`](Options::inbox_prefetch) | 64 | inbox frames per partition that wait in this process |
 //! | time-out of an activity (start to close) | 60 s | `#[activity(timeout = ..)]`, `.timeout(..)` |
 //! | retries of an activity | 200 ms, doubling up to 60 s, for ever | `#[activity(retry(..))]`, `.retry(..)` |
@@ -35,6 +38,9 @@ pub struct Options {
     pub concurrency: usize,
     /// The same for queues by name.
     pub queue_concurrency: BTreeMap<String, usize>,
+    /// Attempts that this process begins in a second, for queues by name. What waits for its turn has a slot; eager
+    /// activities of such a queue go through it.
+    pub rates: BTreeMap<String, f64>,
     /// The queues that are served; none: those that the registered activities name.
     pub queues: Option<Vec<String>>,
     /// Frames of a queue that wait in this process for a free slot; none: a quarter of the concurrency, 1 to 64.
@@ -79,6 +85,10 @@ pub struct Options {
     /// more: five minutes less than all of it) is refused as expired, and put to the dead letters. So is one that was
     /// issued as far ahead of the workers' clocks. Set it alike on all workers.
     pub id_memory: Option<Duration>,
+    /// What the runs that this worker begins record as its build; see [`Worker::build`](crate::Worker::build).
+    pub build: Option<String>,
+    /// Each run is replayed from its beginning after every event, and parked if that comes to something else; for tests.
+    pub check_determinism: bool,
 }
 
 impl Default for Options {
@@ -86,6 +96,7 @@ impl Default for Options {
         Self {
             concurrency: 64,
             queue_concurrency: BTreeMap::new(),
+            rates: BTreeMap::new(),
             queues: None,
             prefetch: None,
             give_back: Duration::from_secs(2),
@@ -100,6 +111,8 @@ impl Default for Options {
             inbox_prefetch: 64,
             retention: Duration::from_secs(24 * 3600),
             id_memory: None,
+            build: None,
+            check_determinism: false,
         }
     }
 }

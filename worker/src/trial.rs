@@ -124,11 +124,14 @@ pub(crate) fn task(activity: &str, args: Payload) -> Task {
         options: TaskOptions {
             start_to_close_ms: 10_000,
             heartbeat_ms: None,
+            schedule_to_start_ms: None,
+            schedule_to_close_ms: None,
             retry: RetryPolicy { initial_ms: 20, factor_percent: 200, max_ms: 1_000, max_attempts: Some(3) },
             exhausted: OnExhausted::Fail,
         },
         heartbeat: None,
         failures: Vec::new(),
         attempts_before: 0,
+        returned: None,
     }
 }

@@ -110,6 +110,19 @@ impl Worker {
         self
     }
 
+    /// How many attempts of a queue this process begins in a second, evenly spread: 0.5 is one every two seconds. For what
+    /// others can bear, such as an interface with a limit. With several workers each has this rate; what waits for its
+    /// turn can be taken by none of the others.
+    ///
+    /// # Panics
+    /// When the rate is not more than nothing.
+    #[must_use]
+    pub fn rate(mut self, queue: impl Into<String>, per_second: f64) -> Self {
+        assert!(per_second > 0.0 && per_second.is_finite(), "a rate of {per_second} attempts in a second is none");
+        self.options.rates.insert(queue.into(), per_second);
+        self
+    }
+
     /// Serves these queues and no others.
     #[must_use]
     pub fn queues<Q: Into<String>>(mut self, queues: impl IntoIterator<Item = Q>) -> Self {
@@ -154,6 +167,26 @@ impl Worker {
     #[must_use]
     pub fn cache_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.options.cache_dir = Some(dir.into());
+        self
+    }
+
+    /// What this worker is built from, as it is recorded in the runs that it begins and shown by `describe` and
+    /// `workflow::info()`. Without it that is `EVERPULSE_BUILD` from the environment, and without that what the workflow's
+    /// crate was compiled from: `EVERPULSE_BUILD` then, or its git revision.
+    #[must_use]
+    pub fn build(mut self, build: impl Into<String>) -> Self {
+        self.options.build = Some(build.into());
+        self
+    }
+
+    /// Whether each run is replayed from its beginning after every event, and parked with what differs if the same code
+    /// does not do the same again: for tests, in which a `HashMap` that is iterated, or a clock that is read by a helper,
+    /// is found at its first event and not after a restart. What a run costs grows with the square of its events.
+    ///
+    /// Nothing leaves of a turn that is not the same twice.
+    #[must_use]
+    pub fn check_determinism(mut self, check: bool) -> Self {
+        self.options.check_determinism = check;
         self
     }
 
@@ -221,6 +254,8 @@ impl Worker {
                     runs_at_hand_max: self.options.runs_at_hand_per_shard,
                     retention_ms: milliseconds(retention),
                     id_memory_ms: milliseconds(id_memory),
+                    build: self.options.build.clone().or_else(build_from_env),
+                    check_determinism: self.options.check_determinism,
                     ..everpulse_engine::Options::default()
                 },
                 queue: self.options.inbox_prefetch,
@@ -250,6 +285,11 @@ impl Worker {
             )),
         }
     }
+}
+
+/// What the environment says that the worker is built from.
+fn build_from_env() -> Option<String> {
+    std::env::var("EVERPULSE_BUILD").ok().filter(|build| !build.is_empty())
 }
 
 /// A worker that serves. Dropping it ends it at once: what runs is dropped, and goes to other workers.

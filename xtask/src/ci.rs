@@ -101,12 +101,17 @@ fn secured_arm() -> anyhow::Result<()> {
     on_pulsar(Some(pulsar::ClientCertificates::Required), &[&transport, &workflows], &environment)
 }
 
-/// Starts a broker, and runs each of the commands against it.
+/// Starts a broker, and runs each of the tests against it. They are built before, so that no compiler takes the cores
+/// and the disk away from the broker.
 fn on_pulsar(
     tls: Option<pulsar::ClientCertificates>,
     commands: &[&[&str]],
     environment: &[(&str, &str)],
 ) -> anyhow::Result<()> {
+    for arguments in commands {
+        let of_cargo = arguments.iter().position(|argument| *argument == "--").unwrap_or(arguments.len());
+        cargo(&[&arguments[..of_cargo], &["--no-run"]].concat(), environment)?;
+    }
     let options = pulsar::Options { name: "ci".to_owned(), fresh: true, tls, ..pulsar::Options::default() };
     pulsar::start(&options)?;
     let running = pulsar::Options { fresh: false, ..options };

@@ -1,6 +1,8 @@
 //! `cargo xtask sim`: the simulation, built with optimisation and with its assertions, with whatever arguments it is given.
 
-use std::process::Command;
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -27,13 +29,39 @@ impl Options {
 /// # Errors
 /// When a rule did not hold, or something was not reached; the line that plays it again stands above.
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    let status = command(&options.arguments).status().context("cannot run cargo")?;
+    judge(status)
+}
+
+/// What it prints, which is shown meanwhile.
+///
+/// # Errors
+/// As for [`run`].
+pub fn output(arguments: &[&str]) -> anyhow::Result<String> {
+    let mut child = command(arguments).stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
+    let mut text = String::new();
+    for line in child.stdout.take().map(BufReader::new).into_iter().flat_map(BufReader::lines) {
+        let line = line.context("cannot read what the simulation prints")?;
+        println!("{line}");
+        text.push_str(&line);
+        text.push('\n');
+    }
+    judge(child.wait().context("cannot wait for the simulation")?)?;
+    Ok(text)
+}
+
+fn command(arguments: &[impl AsRef<OsStr>]) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root()).args(["run", "--quiet", "--profile", "sim", "--package", "everpulse-sim"]);
-    if options.arguments.iter().any(|argument| argument.starts_with("--mutat")) {
+    let breaks = |argument: &OsStr| argument.to_string_lossy().starts_with("--mutat");
+    if arguments.iter().any(|argument| breaks(argument.as_ref())) {
         cargo.args(["--features", "mutations"]);
     }
-    cargo.arg("--").args(&options.arguments);
-    let status = cargo.status().context("cannot run cargo")?;
+    cargo.arg("--").args(arguments);
+    cargo
+}
+
+fn judge(status: ExitStatus) -> anyhow::Result<()> {
     if !status.success() {
         bail!("the simulation found something ({status})");
     }

@@ -14,12 +14,16 @@ use serde_json::Value;
 
 use crate::root;
 
+mod simulation;
+
 #[derive(Debug, Clone, Subcommand)]
 pub enum Soak {
     /// Kill the broker by SIGKILL under load, again and again, in both modes.
     BrokerKill(BrokerKill),
     /// Let runs live longer than history is kept, with a worker that is killed now and then.
     Retention(Retention),
+    /// Play seeds for minutes, then break each rule in turn until the simulation notices.
+    Simulation(simulation::Options),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -72,6 +76,7 @@ is needed by up to that much.
 pub fn run(soak: &Soak) -> anyhow::Result<()> {
     let began = Instant::now();
     let (name, head, columns, rows, figures): (_, _, _, &[(&str, &str)], _) = match soak {
+        Soak::Simulation(options) => return write("simulation", simulation::run(options)?),
         Soak::BrokerKill(options) => {
             let seed = options.seed.map(|seed| ("EVERPULSE_SEED", seed.to_string()));
             let vars = [("EVERPULSE_KILLS", options.kills.to_string())].into_iter().chain(seed);
@@ -84,7 +89,10 @@ pub fn run(soak: &Soak) -> anyhow::Result<()> {
             ("retention", RETENTION, "arm", RETENTION_ROWS, figures)
         }
     };
-    let report = report(head, columns, rows, &figures, began.elapsed().as_secs())?;
+    write(name, report(head, columns, rows, &figures, began.elapsed().as_secs())?)
+}
+
+fn write(name: &str, report: String) -> anyhow::Result<()> {
     let path = root().join(format!("docs/soak/{name}.md"));
     fs::create_dir_all(root().join("docs/soak")).context("cannot create docs/soak")?;
     fs::write(&path, report).with_context(|| format!("cannot write {}", path.display()))?;
@@ -149,6 +157,18 @@ const RETENTION_ROWS: &[(&str, &str)] = &[
 fn report(head: &str, columns: &str, rows: &[(&str, &str)], figures: &str, seconds: u64) -> anyhow::Result<String> {
     let lines: Vec<Value> = figures.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     let mut report = head.to_owned();
+    report.push_str(&stamp(seconds)?);
+    let names: Vec<&str> = lines.iter().map(|line| line[columns].as_str().unwrap_or("?")).collect();
+    writeln!(report, "| | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len()))?;
+    for (words, name) in rows {
+        let cells: Vec<String> = lines.iter().map(|line| cell(&line[name])).collect();
+        writeln!(report, "| {words} | {} |", cells.join(" | "))?;
+    }
+    Ok(report)
+}
+
+/// When, on what, and how long it took.
+fn stamp(seconds: u64) -> anyhow::Result<String> {
     let said = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).current_dir(root()).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -159,14 +179,7 @@ fn report(head: &str, columns: &str, rows: &[(&str, &str)], figures: &str, secon
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').take(3).collect::<Vec<_>>().join(" ");
     let changed = if changed { ", with changes" } else { "" };
-    writeln!(report, "\n{date}, commit {commit}{changed}, {seconds} s, load average at the end {load}.\n")?;
-    let names: Vec<&str> = lines.iter().map(|line| line[columns].as_str().unwrap_or("?")).collect();
-    writeln!(report, "| | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len()))?;
-    for (words, name) in rows {
-        let cells: Vec<String> = lines.iter().map(|line| cell(&line[name])).collect();
-        writeln!(report, "| {words} | {} |", cells.join(" | "))?;
-    }
-    Ok(report)
+    Ok(format!("\n{date}, commit {commit}{changed}, {seconds} s, load average at the end {load}.\n\n"))
 }
 
 fn cell(value: &Value) -> String {

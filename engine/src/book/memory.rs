@@ -127,6 +127,10 @@ impl Book {
                     }
                 }
             }
+            // Whether it was sent back is not carried: it is sent again.
+            if run.pending.values().any(|pending| pending.returned().is_some()) {
+                self.unmarked.push_back((frame, run_id));
+            }
         }
         match records.last().and_then(|last| Some((last, last.close.clone()?))) {
             None => {

@@ -274,7 +274,7 @@ mod tests {
             start_at: None,
             timeout_ms: Some(9),
         };
-        let body = RecordBody::Started { start, version: 1, reply_to: None };
+        let body = RecordBody::Started { start, version: 1, reply_to: None, build: None };
         let timer = CommandMark {
             no: 0,
             kind: CommandKind::Timer,

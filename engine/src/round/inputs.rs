@@ -24,12 +24,20 @@ impl Applier<'_> {
                 None
             }
             EventBody::Describe | EventBody::AskResult | EventBody::AskPublished { .. } => self.ask(&event, &body),
-            EventBody::Signal { .. } | EventBody::Cancel { .. } | EventBody::Terminate { .. } | EventBody::Resume => {
-                self.client_input(token, event, body, suspect, last_chance)
-            }
-            EventBody::ActivitySettled { .. } | EventBody::StepSettled { .. } | EventBody::AttemptFailed { .. } => {
-                self.result(event, body, suspect)
-            }
+            // It may have taken another worker down, and leaves no trace by which that could be counted. Whoever still
+            // wants to know asks again.
+            EventBody::Query { .. } if suspect => None,
+            EventBody::Query { .. } => self.ask(&event, &body),
+            EventBody::Signal { .. }
+            | EventBody::PromiseSettled { .. }
+            | EventBody::AttemptReported { .. }
+            | EventBody::Cancel { .. }
+            | EventBody::Terminate { .. }
+            | EventBody::Resume => self.client_input(token, event, body, suspect, last_chance),
+            EventBody::ActivitySettled { .. }
+            | EventBody::StepSettled { .. }
+            | EventBody::AttemptFailed { .. }
+            | EventBody::AttemptLeft { .. } => self.result(event, body, suspect),
         }
     }
 
@@ -162,6 +170,8 @@ impl Applier<'_> {
         let is_input = match body {
             EventBody::Start(_)
             | EventBody::Signal { .. }
+            | EventBody::PromiseSettled { .. }
+            | EventBody::AttemptReported { .. }
             | EventBody::Cancel { .. }
             | EventBody::Terminate { .. }
             | EventBody::Resume => true,
@@ -169,9 +179,11 @@ impl Applier<'_> {
             | EventBody::Describe
             | EventBody::AskResult
             | EventBody::AskPublished { .. }
+            | EventBody::Query { .. }
             | EventBody::ActivitySettled { .. }
             | EventBody::StepSettled { .. }
-            | EventBody::AttemptFailed { .. } => false,
+            | EventBody::AttemptFailed { .. }
+            | EventBody::AttemptLeft { .. } => false,
         };
         if is_input && event.sent_at <= self.latest() {
             self.round.witnessed = self.round.witnessed.max(event.sent_at);
@@ -179,7 +191,6 @@ impl Applier<'_> {
     }
 
     pub(super) fn wake(&mut self, number: u64) {
-        self.round.wake_seen = true;
         // Whether this is the current wake-up can only be said of a book that is current.
         self.round.decides = true;
         if let Some(wake) = self.book.wake.filter(|wake| wake.number == number) {
@@ -205,6 +216,13 @@ impl Applier<'_> {
             EventBody::AskPublished { name } => {
                 let value = self.published(run_id, name);
                 self.reply(Some(&reply_to), ReplyBody::Published { value });
+            }
+            EventBody::Query { name, args } => {
+                let answer = match self.query(run_id, name, args) {
+                    Some(outcome) => ReplyBody::Answered { outcome },
+                    None => ReplyBody::AlreadyClosed { run_id },
+                };
+                self.reply(Some(&reply_to), answer);
             }
             _ => {
                 let answer = match self.book.view(run_id) {
@@ -249,14 +267,18 @@ impl Applier<'_> {
             }
             return None;
         };
-        let Some(run) = self.book.runs.get(&run_id) else {
+        if !self.book.runs.contains_key(&run_id) {
             self.round.decides = true;
             self.reply(event.reply_to.as_ref(), ReplyBody::AlreadyClosed { run_id });
             if event.reply_to.is_none() && matches!(body, EventBody::Signal { .. }) {
                 self.bury(event, "a signal for a run that has ended".to_owned());
             }
             return Some(run_id);
-        };
+        }
+        if self.refuse_completion(run_id, &body, event.reply_to.as_ref()) {
+            return Some(run_id);
+        }
+        let Some(run) = self.book.runs.get(&run_id) else { return Some(run_id) };
         let reply_to = event.reply_to.clone();
         let idle = run.started.is_none();
         match body {
@@ -283,6 +305,7 @@ impl Applier<'_> {
                     self.revive(run_id, true);
                 }
             }
+            EventBody::AttemptReported { .. } => self.report(run_id, event, suspect),
             _ => self.take(run_id, event, suspect),
         }
         self.reply(reply_to.as_ref(), ReplyBody::Accepted);
@@ -293,7 +316,9 @@ impl Applier<'_> {
         let run_id = event.run_id?;
         let (step, attempt_failed) = match &body {
             EventBody::ActivitySettled { step, .. } | EventBody::StepSettled { step, .. } => (*step, None),
-            EventBody::AttemptFailed { step, attempt, .. } => (*step, Some(*attempt)),
+            EventBody::AttemptFailed { step, attempt, .. } | EventBody::AttemptLeft { step, attempt, .. } => {
+                (*step, Some(*attempt))
+            }
             _ => return None,
         };
         self.book.bring(run_id);
@@ -316,11 +341,17 @@ impl Applier<'_> {
             self.round.orphaned.push(run_id);
             return Some(run_id);
         };
-        if pending.answered {
+        if pending.answered && !matches!(body, EventBody::AttemptLeft { .. }) {
             self.round.orphaned.push(run_id);
             return Some(run_id);
         }
         match body {
+            EventBody::AttemptLeft { attempt, until, task, .. } => {
+                let is_known = pending.was_left() && pending.left.as_ref().is_some_and(|left| left.attempt >= attempt);
+                if attempt >= pending.attempt && !is_known {
+                    self.leave(run_id, task, until);
+                }
+            }
             EventBody::AttemptFailed { step, attempt, failure, next } => {
                 if attempt >= pending.attempt {
                     let body = RecordBody::AttemptFailed { step, attempt, failure, next };

@@ -55,14 +55,26 @@ impl Applier<'_> {
         while self.round.bytes < FRAME_BYTES {
             let Some(run) = self.book.runs.get(&run_id).filter(|_| self.book.ready.contains(&run_id)) else { return };
             let Some(Received { event, .. }) = run.received.front().cloned() else { return };
+            let (workflow_id, id) = (event.workflow_id.clone(), event.id);
             match event.body() {
                 Ok(EventBody::Start(start)) if run.started.is_none() => self.begin(run_id, event, start),
+                // An older release took it in, which did not know it.
+                Ok(EventBody::AttemptLeft { task, until, .. }) => self.leave(run_id, task, until),
+                Ok(EventBody::AttemptReported { report, .. }) if report.outcome().is_none() => {
+                    self.report(run_id, event, false);
+                }
                 // A result whose step was cancelled meanwhile is recorded like others; the code does not see it.
                 Ok(_) => self.apply_event(run_id, event),
                 Err(error) => {
                     let parked = unreadable(&event, &error.to_string());
                     self.park(run_id, parked);
                 }
+            }
+            // Of a question, say, there is no record: nobody waits for its answer any more.
+            let stands_still = self.book.ready.contains(&run_id)
+                && self.book.runs.get(&run_id).and_then(|run| run.received.front()).is_some_and(|r| r.event.id == id);
+            if stands_still {
+                self.write(&workflow_id, run_id, id, &RecordBody::Applied { event: id }, Vec::new(), None);
             }
             if only_first {
                 return;
@@ -110,7 +122,8 @@ impl Applier<'_> {
         let id = EventId::derived(run_id, run.next_seq(), "resumed");
         self.book.touch(run_id, self.frame);
         match verdict {
-            Err(parked) if was.as_ref() != Some(&parked) => self.park(run_id, parked),
+            // Told once: the words of a divergence may differ at each try.
+            Err(parked) if was.as_ref().map(|was| was.kind) != Some(parked.kind) => self.park(run_id, parked),
             Err(_) => {}
             Ok(()) => {
                 if !asked {

@@ -31,7 +31,7 @@ use crate::round::Round;
 
 /// Whatever changes in what is saved, in how a book is folded from records, or in a record's bytes, changes this. Another
 /// release of the crate reads no cache either.
-const VERSION: (u32, &str) = (1, env!("CARGO_PKG_VERSION"));
+const VERSION: (u32, &str) = (2, env!("CARGO_PKG_VERSION"));
 
 /// A shelf that loses what was laid there so often is not used any more.
 const DAMAGES_MAX: u32 = 3;
@@ -150,9 +150,7 @@ impl Shard {
             return;
         };
         let Some(book) = self.book.save() else { return };
-        let local = self.book.runs.values().flat_map(|run| run.pending.values()).filter(|pending| pending.is_local());
-        let oldest = local.map(|pending| pending.frame).min().unwrap_or(number + 1);
-        self.own_frames = self.own_frames.split_off(&oldest);
+        self.forget_own_frames(number + 1);
         let cached = Cached {
             shard: self.shard,
             writer: self.writer,

@@ -71,6 +71,14 @@ impl Shard {
         self.throw_away(flight.round, flight.locals);
     }
 
+    /// Our frame stands, and so does another's behind it. What ours asks for, nobody else does before long: it is read anew
+    /// at once, though nothing may have arrived.
+    pub(super) fn overtaken(&mut self, flight: Flight) {
+        tracing::debug!(shard = self.shard, number = flight.number, "another one wrote behind a frame that stands");
+        self.throw_away(flight.round, flight.locals);
+        self.begin_loading();
+    }
+
     /// Throws the book away; what is held is applied again to what history says.
     pub(super) fn throw_away(&mut self, round: Round, locals: Vec<(RunId, u32, LocalResult)>) {
         for task in &round.reserved {
@@ -88,7 +96,6 @@ impl Shard {
         self.opening = Opening::new();
         self.carry = Carry::default();
         self.holds.clear();
-        self.first_held = u64::MAX;
         self.early.clear();
         self.locals.clear();
         // Whoever loads the shard finds in history what is still open of it.

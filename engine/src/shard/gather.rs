@@ -29,6 +29,8 @@ impl Shard {
             at,
             skew_ms,
             payload_bytes_max: self.options.payload_bytes_max,
+            build: self.options.build.as_deref(),
+            check_determinism: self.options.check_determinism,
         }
     }
 
@@ -69,8 +71,9 @@ impl Shard {
                 self.applier(round, number, at).fire(run, no);
             }
         }
-        let ready: Vec<RunId> = self.book.ready.iter().copied().collect();
-        for run in ready {
+        // That a run is let go on stands before one of its inputs can take the worker down.
+        let ready = self.book.ready.iter().filter(|run| !round.revived.contains(run));
+        for run in ready.copied().collect::<Vec<RunId>>() {
             self.applier(round, number, at).apply_received(run, false);
         }
         while let Some(early) = self.early.late(at) {

@@ -8,7 +8,7 @@ use everpulse_sdk::replay::{Command, StepOptions};
 
 use super::Shard;
 use crate::effect::{Effect, Outgoing};
-use crate::holds::{self, Local};
+use crate::holds::Local;
 use crate::mutation::{self, Mutation};
 use crate::replay;
 use crate::round::{Round, StartLocal, task};
@@ -40,15 +40,23 @@ impl Shard {
                     Some(Command::Activity { options, .. }) => Duration::from_millis(options.start_to_close_ms),
                     _ => LOCAL_DEADLINE,
                 };
+                let seen = self.running.contains(&(run_id, *no));
                 // What a frame of our own asked for, whose fate was open then, is done here or nowhere.
-                let deadline = match self.own_frames.contains(&pending.frame) {
+                let deadline = match !seen && self.own_frames.contains(&pending.frame) {
                     true => pending.scheduled_at,
                     false => pending.scheduled_at.after(budget.min(LOCAL_DEADLINE_MAX) + GRACE),
                 };
-                let seen = self.running.contains(&(run_id, *no));
-                self.locals.insert((run_id, *no), Local { deadline, wants_cover: !seen });
+                // Its input may be acked, and no hold waits for anything yet.
+                self.locals.insert((run_id, *no), Local { deadline, wants_cover: true });
             }
         }
+    }
+
+    /// Forgets which frames are our own, of those before a frame that ask for nothing any more that is done here.
+    pub(super) fn forget_own_frames(&mut self, before: u64) {
+        let local = self.book.runs.values().flat_map(|run| run.pending.values()).filter(|pending| pending.is_local());
+        let oldest = local.map(|pending| pending.frame).min().unwrap_or(before);
+        self.own_frames = self.own_frames.split_off(&oldest.min(before));
     }
 
     /// Stops local work whose run or step came to its end elsewhere.
@@ -148,25 +156,73 @@ impl Shard {
         }
     }
 
-    /// Notes by when local work is over that was started just now.
-    pub(super) fn note_deadline(&mut self, run: RunId, no: u32, budget: Duration, now: Timestamp) {
-        let deadline = now.after(budget.min(LOCAL_DEADLINE_MAX) + GRACE);
-        self.locals.entry((run, no)).or_insert(holds::Local { deadline, wants_cover: false }).deadline = deadline;
+    /// Notes by when local work is over that is started now, and who looks after it if this worker dies: whoever gets an
+    /// input that is held for its run, or else somebody who is woken.
+    pub(super) fn note_deadline(&mut self, start: &StartLocal, now: Timestamp) {
+        let (run, no) = start.key();
+        if self.is_pending(run, no) {
+            let deadline = now.after(budget(start).min(LOCAL_DEADLINE_MAX) + GRACE);
+            let wants_cover = !self.holds.wait_for(run) && !mutation::is(Mutation::BeginsUncovered);
+            self.locals.insert((run, no), Local { deadline, wants_cover });
+        }
+    }
+
+    /// When somebody has to come for local work that a round begins and that no input is held for: what a timer began, or
+    /// the end of work whose own input is acked. It goes into the round's own frame.
+    pub(super) fn begins_uncovered(&self, round: &Round, at: Timestamp) -> Option<Timestamp> {
+        let mut starts = round.starts.iter().filter(|start| !self.holds.wait_for(start.key().0)).peekable();
+        starts.peek().filter(|_| !mutation::is(Mutation::BeginsUncovered))?;
+        let held: BTreeSet<RunId> = round.taken.iter().flat_map(|(_, runs)| runs).copied().collect();
+        let uncovered = starts.filter(|start| {
+            let (run, no) = start.key();
+            !held.contains(&run) && self.is_pending(run, no)
+        });
+        // It begins when the frame stands, a little later than now: the wake-up is not to come before its deadline.
+        uncovered.map(|start| at.after(budget(start).min(LOCAL_DEADLINE_MAX) + 2 * GRACE)).min()
     }
 }
 
-/// How long a step may take with all its attempts.
-pub(super) fn step_budget(options: &StepOptions) -> Duration {
-    let attempts = options.retry.max_attempts.unwrap_or(u32::MAX);
-    let mut budget = Duration::ZERO;
-    for attempt in 1..=attempts {
-        budget += options.timeout;
-        if attempt < attempts {
-            budget += Duration::from_millis(options.retry.delay_ms(attempt));
-        }
-        if budget >= LOCAL_DEADLINE_MAX {
-            return LOCAL_DEADLINE_MAX;
-        }
+/// How long local work may take.
+fn budget(start: &StartLocal) -> Duration {
+    match start {
+        StartLocal::Step { options, .. } => step_budget(options),
+        StartLocal::Eager(task) => Duration::from_millis(task.options.start_to_close_ms),
     }
-    budget
+}
+
+/// Of so many attempts the time is summed up; the others take about as long as the last of them.
+const ATTEMPTS_SUMMED: u32 = 64;
+
+/// About how long a step may take with all its attempts: when somebody looks whether its worker still lives.
+fn step_budget(options: &StepOptions) -> Duration {
+    let attempts = options.retry.max_attempts.unwrap_or(u32::MAX);
+    let delay = |attempt| Duration::from_millis(options.retry.delay_ms(attempt));
+    let mut budget = options.timeout;
+    for attempt in 1..attempts.min(ATTEMPTS_SUMMED) {
+        budget = budget.saturating_add(delay(attempt)).saturating_add(options.timeout);
+    }
+    if attempts > ATTEMPTS_SUMMED {
+        let each = options.timeout.saturating_add(delay(ATTEMPTS_SUMMED));
+        budget = budget.saturating_add(each.saturating_mul(attempts - ATTEMPTS_SUMMED));
+    }
+    budget.min(LOCAL_DEADLINE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use everpulse_protocol::task::RetryPolicy;
+
+    use super::*;
+
+    #[test]
+    fn no_time_out_and_no_policy_make_a_budget_that_cannot_be_told() {
+        let budget = |timeout, initial_ms, max_attempts| {
+            let retry = RetryPolicy { initial_ms, max_ms: initial_ms, max_attempts, ..RetryPolicy::default() };
+            step_budget(&StepOptions { timeout, retry })
+        };
+        assert_eq!(budget(Duration::from_secs(2), 500, Some(3)), Duration::from_secs(7));
+        assert_eq!(budget(Duration::from_millis(1), 0, Some(1_000)), Duration::from_secs(1));
+        assert_eq!(budget(Duration::MAX, 500, None), LOCAL_DEADLINE_MAX);
+        assert_eq!(budget(Duration::ZERO, 0, None), Duration::ZERO);
+    }
 }

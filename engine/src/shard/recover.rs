@@ -1,21 +1,16 @@
 //! Reading a shard's history, and what has to be done once after that: sends that may be missing, inputs on
 //! trial, parked runs, local work that nobody is known to do.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use bytes::Bytes;
 use everpulse_protocol::chain::Opened;
 use everpulse_protocol::history::{CommandKind, CommandMark, Frame, ParkedKind, RecordBody};
-use everpulse_protocol::task::Task;
 use everpulse_protocol::{EventId, Position, RunId, Timestamp};
-use everpulse_sdk::replay::Command;
 
 use super::{Phase, Shard};
 use crate::effect::{Effect, Outgoing};
 use crate::mutation::{self, Mutation};
-use crate::replay;
-use crate::round::{FRAME_BYTES, Round, task};
-use crate::run::{Pending, RUN_TIMER};
+use crate::round::{FRAME_BYTES, Round};
+use crate::run::RUN_TIMER;
 use crate::wake;
 
 /// A history that cannot be read without holes so often is refused.
@@ -62,8 +57,8 @@ impl Shard {
         self.book.absorb_header(&frame);
         let number = frame.number;
         self.carry.note(number, position, frame.at, bytes, self.options.retention_ms);
-        let is_local = |mark: &CommandMark| mark.kind == CommandKind::Step || mark.eager;
-        if frame.writer == self.writer && frame.records.iter().flat_map(|r| &r.commands).any(is_local) {
+        let is_work = |mark: &CommandMark| matches!(mark.kind, CommandKind::Step | CommandKind::Activity);
+        if frame.writer == self.writer && frame.records.iter().flat_map(|r| &r.commands).any(is_work) {
             self.own_frames.insert(number);
         }
         let ended: Vec<RunId> = frame.records.iter().filter(|r| r.close.is_some()).map(|r| r.run_id).collect();
@@ -140,12 +135,13 @@ impl Shard {
 
     /// What has to be done once after loading. Its records form rounds of their own: what is taken in for another
     /// try has to stand before it is applied, so that a crash counts.
-    pub(super) fn recover(&mut self, round: &mut Round, number: u64, at: Timestamp) {
+    pub(super) fn recover(&mut self, round: &mut Round, number: u64, at: Timestamp, now: Timestamp) {
         if std::mem::take(&mut self.loaded) {
             // First what stands already: what is polled below is sent when its own frame stands.
             self.resend_wake();
-            self.resend_tasks();
+            self.resend_tasks(now);
             self.find_unseen();
+            self.forget_own_frames(self.floor());
             self.begin_due(at);
             self.recovering = self.book.ready.iter().copied().collect();
             let parked = self.parked_runs(|kind| kind != ParkedKind::Poisonous);
@@ -238,7 +234,7 @@ impl Shard {
         }
     }
 
-    fn floor(&self) -> u64 {
+    pub(super) fn floor(&self) -> u64 {
         self.book.sent_below.max(self.sent_floor)
     }
 
@@ -249,71 +245,6 @@ impl Shard {
         {
             self.send(wake.number, Outgoing::Wake(wake));
         }
-    }
-
-    /// Sends the tasks that no mark calls sent, unless they are found in their queue.
-    fn resend_tasks(&mut self) {
-        let runs: BTreeSet<RunId> = self.book.unmarked.iter().map(|(_, run)| *run).collect();
-        self.resend_tasks_of(runs);
-    }
-
-    /// The same for some runs. A queue's topic is read once for all of them.
-    pub(super) fn resend_tasks_of(&mut self, runs: impl IntoIterator<Item = RunId>) {
-        let mut by_queue: BTreeMap<String, Vec<(u64, Box<Task>)>> = BTreeMap::new();
-        for run in runs {
-            for (frame, task) in self.doubtful_tasks_of(run) {
-                by_queue.entry(task.queue.clone()).or_default().push((frame, task));
-            }
-        }
-        for (queue, tasks) in by_queue {
-            let id = self.fresh_id();
-            for (frame, task) in &tasks {
-                self.unsent.add(*frame);
-                self.tasks_in_flight.insert(task.id);
-            }
-            let after = self.book.queues.get(&queue).copied();
-            let ids = tasks.iter().map(|(_, task)| task.id).collect();
-            self.finding.insert(id, tasks);
-            self.effects.push_back(Effect::FindTasks { id, queue, after, tasks: ids });
-        }
-    }
-
-    /// The tasks of a run that may not be sent, with the frames that asked for them.
-    fn doubtful_tasks_of(&mut self, run_id: RunId) -> Vec<(u64, Box<Task>)> {
-        let floor = self.floor();
-        let Some(run) = self.book.runs.get(&run_id).or_else(|| self.book.lingering.get(&run_id)) else {
-            return Vec::new();
-        };
-        let is_doubtful = |pending: &Pending| {
-            pending.kind == CommandKind::Activity
-                && !pending.eager
-                && !pending.answered
-                && pending.attempt == 1
-                && pending.frame >= floor
-        };
-        let first = run.pending.values().filter(|pending| is_doubtful(pending)).map(|pending| pending.frame).min();
-        let Some(first) = first else {
-            self.parked_unsent.remove(&run_id);
-            return Vec::new();
-        };
-        let Ok(replayed) = replay::replay(run, &self.registry) else {
-            // Its code is missing or differs; the run is parked when something happens to it, and its tasks are
-            // sent when it goes on. Until then no mark may call them sent.
-            self.parked_unsent.insert(run_id, first);
-            return Vec::new();
-        };
-        self.parked_unsent.remove(&run_id);
-        let mut tasks = Vec::new();
-        for (no, command) in replayed.open {
-            let Command::Activity { name, queue, args, options, .. } = command else { continue };
-            let Some(pending) = run.pending.get(&no).filter(|pending| is_doubtful(pending)) else { continue };
-            let of = (&run.workflow_id, run_id);
-            let task = task(self.shard, of, no, name, queue, args, options, pending.scheduled_at);
-            if !self.tasks_in_flight.contains(&task.id) {
-                tasks.push((pending.frame, task));
-            }
-        }
-        tasks
     }
 
     /// The frame below which all is known to be sent; `next` if nothing is on its way.

@@ -1,14 +1,11 @@
 //! What follows from a round that has taken effect: sends, local work, answers, and holds until all that is done.
 
-use std::time::Duration;
-
 use everpulse_protocol::{RunId, Timestamp};
 
-use super::local::{self, step_budget};
+use super::local;
 use super::{InFlight, Phase, Shard};
-use crate::book::Book;
 use crate::effect::{Effect, Outgoing, SendId};
-use crate::holds::{self, HOLD_MS_MAX, Hold};
+use crate::holds::{self, Hold, Known};
 use crate::mutation::{self, Mutation};
 use crate::round::{Round, StartLocal};
 use crate::wake;
@@ -40,16 +37,17 @@ impl Shard {
         for run in &round.unseen {
             self.start_local_work_of(*run, now.max(self.book.at));
         }
+        for (token, runs) in round.taken {
+            let since = self.deliveries.get(&token).map_or(now, |kept| kept.since);
+            let mut runs = runs;
+            runs.sort_unstable();
+            runs.dedup();
+            // All that stands is confirmed before the ack, also where the input was known or changed nothing: a
+            // dead letter, or the wake-up that took the place of this one, may be on its way.
+            self.holds.push(Hold { token, frame, runs, since });
+        }
         for start in round.starts {
-            let (run, no, budget) = match &start {
-                StartLocal::Step { run, no, options, .. } => (*run, *no, step_budget(options)),
-                StartLocal::Eager(task) => {
-                    (task.run_id, task.step, Duration::from_millis(task.options.start_to_close_ms))
-                }
-            };
-            if self.is_pending(run, no) {
-                self.note_deadline(run, no, budget, now);
-            }
+            self.note_deadline(&start, now);
             self.start(start);
         }
         for run in &round.ended {
@@ -63,17 +61,7 @@ impl Shard {
                 self.survived.insert(event);
             }
         }
-        self.resend_tasks_of(round.revived);
-        for (token, runs) in round.taken {
-            let since = self.deliveries.get(&token).map_or(now, |kept| kept.since);
-            let mut runs = runs;
-            runs.sort_unstable();
-            runs.dedup();
-            // All that stands is confirmed before the ack, also where the input was known or changed nothing: a
-            // dead letter, or the wake-up that took the place of this one, may be on its way.
-            self.first_held = self.first_held.min(frame);
-            self.holds.push(Hold { token, frame, runs, since });
-        }
+        self.resend_tasks_of(round.revived, now);
         self.settle_holds(now);
     }
 
@@ -137,38 +125,30 @@ impl Shard {
         for (no, pending) in state.pending.iter().filter(|(_, pending)| pending.is_open_locally()) {
             self.locals.entry((run, *no)).or_insert_with(|| holds::Local {
                 deadline: pending.scheduled_at.after(local::LOCAL_DEADLINE),
-                wants_cover: false,
+                // Unless a hold is found that waits for its run.
+                wants_cover: true,
             });
         }
     }
 
     /// Whether a hold has local work that was not yet asked to be covered.
     pub(super) fn wants_cover(&self, hold: &Hold) -> bool {
-        hold.runs.iter().any(|run| holds::of_run(&self.locals, *run).any(|(_, local)| !local.wants_cover))
+        let wants = |run: &RunId| holds::of_run(&self.locals, *run).any(|(_, local)| !local.wants_cover);
+        // The last one is what it waits for; those before it may be at rest.
+        hold.runs.iter().rev().any(wants)
     }
 
     /// Ends holds that are over, and frees their messages.
     pub(super) fn settle_holds(&mut self, now: Timestamp) {
-        if self.holds.is_empty() || matches!(self.phase, Phase::Cold) {
+        // Where no frame stands yet, holds wait for the first one by number, and for nothing of it.
+        let standing = if mutation::is(Mutation::JudgesInFlight) { u64::MAX } else { self.proven_next.max(1) };
+        let sent_below = self.unsent.below(standing);
+        if !self.holds.may_end(sent_below) || matches!(self.phase, Phase::Cold) {
             return;
         }
-        let below = self.unsent.below(u64::MAX);
-        if below <= self.first_held {
-            // A thousand sends of one frame are confirmed one by one; only the last of them can end a hold.
-            return;
-        }
-        let covered = self.holds.iter().any(|hold| !hold.runs.is_empty()) && self.is_covered(now);
-        let mut over = Vec::new();
-        let (book, locals) = (&self.book, &self.locals);
-        self.holds.retain_mut(|hold| {
-            let is_over = hold.is_over(below, locals, covered, |run| last_frame(book, run));
-            if is_over {
-                over.push(hold.token);
-            }
-            !is_over
-        });
-        self.first_held = self.holds.iter().map(|hold| hold.frame).min().unwrap_or(u64::MAX);
-        for token in over {
+        let covered = self.holds.wait_for_runs() && self.is_covered(now);
+        let known = Known { book: &self.book, locals: &self.locals, standing, sent_below, covered, now };
+        for token in self.holds.settle(&known) {
             self.deliveries.remove(&token);
             self.effects.push_back(Effect::Ack { token });
         }
@@ -179,7 +159,7 @@ impl Shard {
         let standing = matches!(self.phase, Phase::Ready);
         let confirmed = self.book.wake.is_some_and(|wake| !self.wakes_in_flight.contains(&wake.number));
         let confirmed = confirmed || mutation::is(Mutation::CoversUnconfirmed);
-        let need = wake::need(&self.book, &self.locals, self.has_to_carry(), now.max(self.book.at));
+        let need = wake::need(&self.book, &self.locals, false, self.has_to_carry(), now.max(self.book.at));
         standing && confirmed && !wake::is_missing(self.book.wake, need, now.max(self.book.at))
     }
 
@@ -191,10 +171,7 @@ impl Shard {
         if self.locals.is_empty() {
             return asked;
         }
-        for hold in &self.holds {
-            if hold.since.0 + HOLD_MS_MAX > now.0 {
-                continue;
-            }
+        for hold in self.holds.iter().filter(|hold| hold.is_long(now)) {
             for run in &hold.runs {
                 for (_, local) in self.locals.range_mut((*run, 0)..=(*run, u32::MAX)) {
                     asked |= !std::mem::replace(&mut local.wants_cover, true);
@@ -202,13 +179,5 @@ impl Shard {
             }
         }
         asked
-    }
-}
-
-fn last_frame(book: &Book, run: RunId) -> u64 {
-    match (book.runs.get(&run), book.closed.get(&run)) {
-        (Some(run), _) => run.last_frame,
-        (None, Some(closed)) => closed.frame,
-        (None, None) => 0,
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use everpulse_protocol::chain::{Chain, Offered};
+use everpulse_protocol::event::{Event, EventBody, Report};
 use everpulse_protocol::history::{CommandKind, CommandMark, Record, RecordBody};
 use everpulse_protocol::{EventId, RunId, Timestamp};
 use everpulse_sdk::definition::Registry;
@@ -37,7 +38,7 @@ pub fn judge(world: &World) -> Repeats {
         assert_eq!(record.seq as usize, run.len(), "records of a run are dense");
         assert!(run.last().is_none_or(|record| record.close.is_none()), "nothing follows a run's end");
         run.push(record);
-        for mark in record.commands.iter().filter(|mark| mark.kind != CommandKind::Cancel) {
+        for mark in record.commands.iter().filter(|mark| mark.kind.is_work()) {
             asked.insert((record.run_id, mark.no), (mark.clone(), *behind));
         }
     }
@@ -50,7 +51,9 @@ pub fn judge(world: &World) -> Repeats {
     for (task, at) in world.queue.iter().zip(&world.queued_at) {
         let (_, behind) = asked.get(&(task.run_id, task.step)).expect("a task was asked for");
         assert!(behind < at, "task {} of {} was sent before its cause stood", task.step, task.workflow_id);
-        repeats.tasks += usize::from(!sent.insert(task.id));
+        // What comes back to be judged may come twice; what is tried may not.
+        let comes_again = !sent.insert((task.id, task.attempt, task.returned.is_some()));
+        repeats.tasks += usize::from(comes_again && task.attempt == 1 && task.returned.is_none());
     }
     let mut done = BTreeSet::new();
     for (run, step, at) in &world.executed {
@@ -59,6 +62,71 @@ pub fn judge(world: &World) -> Repeats {
         repeats.local += usize::from(!done.insert((*run, *step)));
     }
     repeats
+}
+
+/// What the owner of a shard does on its own: nobody else would notice if it did not.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Work {
+    /// Local work.
+    Step(u32),
+    /// The application of an input that was taken in on trial.
+    Apply(EventId),
+}
+
+/// Local work of the tests is over after so long, with what is added to that.
+const SOON_MS: u64 = 75_000;
+
+/// What is under way, and nothing brings a worker to it soon: neither an input of its run, nor a wake-up that is on its way
+/// or that is due soon. `relayed`: the timers that are not waiting any more.
+pub fn uncovered(world: &World, relayed: &BTreeSet<usize>) -> Option<String> {
+    let mut open: BTreeSet<(RunId, Work)> = BTreeSet::new();
+    for Standing { record, .. } in standing(world) {
+        let run = record.run_id;
+        match record.body() {
+            Ok(RecordBody::StepSettled { step, .. } | RecordBody::ActivitySettled { step, .. }) => {
+                open.remove(&(run, Work::Step(step)));
+            }
+            Ok(RecordBody::AttemptFailed { step, .. } | RecordBody::AttemptLeft { step, .. }) => {
+                open.remove(&(run, Work::Step(step)));
+            }
+            Ok(RecordBody::Received { event, attempt }) => {
+                if let Ok(EventBody::StepSettled { step, .. } | EventBody::ActivitySettled { step, .. }) = event.body()
+                {
+                    open.remove(&(run, Work::Step(step)));
+                }
+                if attempt > 0 {
+                    open.insert((run, Work::Apply(event.id)));
+                }
+                continue;
+            }
+            Ok(RecordBody::Parked { .. }) => open.retain(|(of, _)| *of != run),
+            _ => {}
+        }
+        open.remove(&(run, Work::Apply(record.event)));
+        for mark in &record.commands {
+            if mark.kind == CommandKind::Cancel {
+                open.remove(&(run, Work::Step(mark.no)));
+            } else if mark.kind == CommandKind::Step || mark.eager {
+                open.insert((run, Work::Step(mark.no)));
+            }
+        }
+        if record.close.is_some() {
+            open.retain(|(of, _)| *of != run);
+        }
+    }
+    let soon = Timestamp(world.now.0 + SOON_MS);
+    let mut waiting = world.timers.iter().enumerate().filter(|(place, _)| !relayed.contains(place));
+    if waiting.any(|(_, wake)| wake.due <= soon) {
+        return None;
+    }
+    let held: Vec<&Event> = world.inbox.iter().flatten().flat_map(|frame| &frame.events).collect();
+    let brings = |run: RunId| {
+        held.iter().any(|event| {
+            event.run_id == Some(run) || event.id.0 == run.0 || matches!(event.body(), Ok(EventBody::Wake { .. }))
+        })
+    };
+    let left = open.into_iter().find(|(run, _)| !brings(*run));
+    left.map(|(run, work)| format!("{work:?} of {run} is under way, and nothing brings anybody to it soon"))
 }
 
 fn standing(world: &World) -> Vec<Standing> {
@@ -81,6 +149,8 @@ fn settled_once(records: &[&Record]) {
     let mut open: BTreeMap<u32, CommandMark> = BTreeMap::new();
     let mut inputs: BTreeSet<EventId> = BTreeSet::new();
     let mut received: BTreeSet<EventId> = BTreeSet::new();
+    let mut kept: BTreeSet<u32> = BTreeSet::new();
+    let mut ended: BTreeSet<(u32, u32)> = BTreeSet::new();
     for record in records {
         match record.body().expect("known kinds") {
             RecordBody::TimerFired { step } => {
@@ -90,6 +160,26 @@ fn settled_once(records: &[&Record]) {
             RecordBody::ActivitySettled { step, .. } | RecordBody::StepSettled { step, .. } => {
                 let wanted = open.remove(&step).is_some();
                 assert!(wanted || received.contains(&record.event), "step {step} is settled once");
+            }
+            RecordBody::PromiseSettled { step, .. } => {
+                assert!(inputs.insert(record.event), "an input counts once");
+                let promise = open.remove(&step);
+                assert!(promise.is_none_or(|mark| mark.kind == CommandKind::Promise), "{step} is no promise");
+                assert!(kept.insert(step), "promise {step} is kept once");
+            }
+            RecordBody::AttemptReported { step, attempt, report } => {
+                assert!(inputs.insert(record.event), "an input counts once");
+                if !matches!(report, Report::Beat { .. }) {
+                    assert!(ended.insert((step, attempt)), "attempt {attempt} of {step} ends once");
+                }
+                if report.outcome().is_some() {
+                    let wanted = open.remove(&step).is_some();
+                    assert!(wanted || received.contains(&record.event), "step {step} is settled once");
+                }
+            }
+            RecordBody::AttemptOverdue { step, attempt, .. } => {
+                assert!(open.contains_key(&step), "{step} is open");
+                assert!(ended.insert((step, attempt)), "attempt {attempt} of {step} ends once");
             }
             RecordBody::Signalled { .. } | RecordBody::CancelRequested { .. } => {
                 assert!(inputs.insert(record.event), "an input counts once");
@@ -102,7 +192,7 @@ fn settled_once(records: &[&Record]) {
         for mark in &record.commands {
             if mark.kind == CommandKind::Cancel {
                 open.remove(&mark.no);
-            } else {
+            } else if mark.kind.is_work() {
                 open.insert(mark.no, mark.clone());
             }
         }
@@ -114,7 +204,7 @@ fn replays(registry: &Registry, records: &[&Record]) {
     let mut instance: Option<Instance> = None;
     for record in records {
         let input = match record.body().expect("known kinds") {
-            RecordBody::Started { start, version, .. } => {
+            RecordBody::Started { start, version, build, .. } => {
                 let entry = registry.workflow(&start.workflow, Some(version)).expect("known code");
                 let info = RunInfo {
                     workflow_id: record.workflow_id.clone(),
@@ -122,23 +212,32 @@ fn replays(registry: &Registry, records: &[&Record]) {
                     workflow: start.workflow.clone(),
                     version,
                     started_at: record.at,
+                    build,
                 };
                 instance = Some(Instance::new(entry, info, start.args));
                 Input::Start
             }
             RecordBody::Signalled { name, value } => Input::Signal { name, value },
-            RecordBody::ActivitySettled { step, outcome, .. } | RecordBody::StepSettled { step, outcome } => {
-                Input::Settled { step, outcome }
-            }
+            RecordBody::ActivitySettled { step, outcome, .. }
+            | RecordBody::StepSettled { step, outcome }
+            | RecordBody::PromiseSettled { step, outcome } => Input::Settled { step, outcome },
+            RecordBody::AttemptReported { step, report, .. } => match report.outcome() {
+                Some(outcome) => Input::Settled { step, outcome },
+                None => continue,
+            },
             RecordBody::TimerFired { step } => Input::TimerFired { step },
             RecordBody::CancelRequested { reason } => Input::CancelRequested { reason },
             _ => continue,
         };
         let Some(instance) = instance.as_mut() else { continue };
-        let turn = instance.apply(input, record.at, true);
-        let marks: Vec<(u32, CommandKind)> =
-            turn.commands.iter().map(Command::mark).map(|mark| (mark.no, mark.kind)).collect();
-        let recorded: Vec<(u32, CommandKind)> = record.commands.iter().map(|mark| (mark.no, mark.kind)).collect();
+        let turn = instance.replay(input, record.at, &record.commands);
+        // A deprecated patch may be gone from the code.
+        let plain = |marks: Vec<CommandMark>| -> Vec<(u32, CommandKind)> {
+            let marks = marks.into_iter().filter(|mark| mark.kind != CommandKind::DeprecatedPatch);
+            marks.map(|mark| (mark.no, mark.kind)).collect()
+        };
+        let marks = plain(turn.commands.iter().map(Command::mark).collect());
+        let recorded = plain(record.commands.clone());
         assert_eq!(marks, recorded, "{} replays", record.workflow_id);
         if let TurnState::Closed(close) = turn.state {
             assert_eq!(record.close.as_ref(), Some(&close), "{} ends as it did", record.workflow_id);

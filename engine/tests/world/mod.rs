@@ -12,20 +12,21 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use everpulse_engine::{
     Delivery, DeliveryToken, Eager, Effect, LocalResult, NoEager, Options, Outgoing, SendId, Shard,
 };
 use everpulse_protocol::codec::Body;
-use everpulse_protocol::event::{Event, EventBody, IdPolicy, InboxFrame, Outcome, ReplyTo, Start};
+use everpulse_protocol::event::{Event, EventBody, IdPolicy, InboxFrame, NextAttempt, Outcome, ReplyTo, Start};
 use everpulse_protocol::history::{Frame, Record, RecordBody};
 use everpulse_protocol::reply::ReplyBody;
 use everpulse_protocol::shard::Config;
 use everpulse_protocol::task::Task;
 use everpulse_protocol::timer::Wake;
 use everpulse_protocol::{
-    EventId, Payload, Position, RequestId, RunId, Timestamp, WorkflowId, WriterId, chain, decode,
+    EventId, Failure, Payload, Position, RequestId, RunId, Timestamp, WorkflowId, WriterId, chain, decode,
 };
 use everpulse_sdk::definition::Registry;
 use futures::FutureExt as _;
@@ -274,6 +275,24 @@ impl World {
         panic!("the owner does not come to rest: {:?}", self.owners[owner].shard);
     }
 
+    /// Carries out what the owner wants, except what is to be kept back.
+    pub fn settle_but(&mut self, owner: usize, kept: impl Fn(&Effect) -> bool) {
+        for _ in 0..100_000 {
+            self.collect(owner);
+            let waiting = &mut self.owners[owner].waiting;
+            let Some(next) = waiting.iter().position(|effect| !kept(effect)) else { return };
+            let effect = waiting.remove(next).expect("it is there");
+            self.carry_out(owner, effect);
+        }
+        panic!("the owner does not come to rest: {:?}", self.owners[owner].shard);
+    }
+
+    /// An owner's clock strikes.
+    pub fn tick(&mut self, owner: usize) {
+        let now = self.clock(owner);
+        self.owners[owner].shard.handle_tick(now);
+    }
+
     /// Lets time pass up to `now`, with all deadlines of the living owners on the way.
     pub fn run_until(&mut self, until: Timestamp) {
         loop {
@@ -459,6 +478,35 @@ impl World {
     }
 
     /// The wake-up as it arrives in the inbox.
+    /// An attempt that its worker left to be completed from outside.
+    pub fn left(&self, task: &Task) -> Event {
+        let Task { step, attempt, .. } = *task;
+        let until = self.now.after(Duration::from_millis(task.options.start_to_close_ms));
+        let body = EventBody::AttemptLeft { step, attempt, until, task: Box::new(task.clone()) };
+        self.told(task, &format!("attempt {attempt} left"), &body)
+    }
+
+    /// A worker judges an attempt that failed from outside: the next one is in its queue at once.
+    pub fn judged(&mut self, task: &Task, failure: Failure) -> Event {
+        let Task { step, attempt, .. } = *task;
+        let body =
+            EventBody::AttemptFailed { step, attempt, failure: failure.clone(), next: NextAttempt::At(self.now) };
+        self.queue.push(task.next_attempt(failure));
+        self.queued_at.push(self.log.len());
+        self.told(task, &format!("attempt {attempt} failed"), &body)
+    }
+
+    fn told(&self, task: &Task, what: &str, body: &EventBody) -> Event {
+        Event {
+            id: EventId::derived(task.run_id, task.step, what),
+            workflow_id: task.workflow_id.clone(),
+            run_id: Some(task.run_id),
+            sent_at: self.now,
+            reply_to: None,
+            body: Body::of(body),
+        }
+    }
+
     pub fn wake(&mut self, wake: Wake) -> Event {
         self.event("_wake", None, &EventBody::Wake { shard: wake.shard, number: wake.number })
     }

@@ -1,16 +1,18 @@
 //! A play: an inbox, activity workers, a relay and one owner after the other, until nothing is left to do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 
-use everpulse_engine::{Eager, NoEager};
+use everpulse_engine::{Eager, Effect, NoEager};
 use everpulse_protocol::EventId;
-use everpulse_protocol::event::{Event, EventBody, Outcome};
+use everpulse_protocol::event::{Event, EventBody, Outcome, Report};
 use everpulse_protocol::task::Task;
+use everpulse_sdk::definition::Registry;
 
-use super::judge::{Repeats, judge};
+use super::judge::{Repeats, judge, uncovered};
 use super::workflows::{MENDED, Word, number, registry};
-use super::{World, outcome_of, payload};
+use super::{World, done, outcome_of, payload};
 
 /// What a person or another process does when all is quiet.
 pub type Act = fn(&mut Play);
@@ -56,6 +58,8 @@ pub struct Play {
     pub answered: BTreeSet<usize>,
     pub relayed: BTreeSet<usize>,
     stopped: Vec<usize>,
+    /// What the next owners have for code, one after the other; the last one stays.
+    pub codes: VecDeque<Arc<Registry>>,
     /// Effects carried out so far, by all owners.
     pub effects: usize,
 }
@@ -74,8 +78,11 @@ impl Play {
             answered: BTreeSet::new(),
             relayed: BTreeSet::new(),
             stopped: Vec::new(),
+            codes: VecDeque::new(),
             effects: 0,
         };
+        // What each owner does is done twice, from the run's beginning, and compared.
+        play.world.options.check_determinism = true;
         play.succeed();
         play
     }
@@ -91,6 +98,7 @@ impl Play {
             answered: BTreeSet::new(),
             relayed: BTreeSet::new(),
             stopped: Vec::new(),
+            codes: VecDeque::new(),
             effects: 0,
         };
         play.succeed();
@@ -99,6 +107,9 @@ impl Play {
 
     /// Another owner comes, and gets what is not acknowledged.
     fn succeed(&mut self) {
+        if let Some(code) = self.codes.pop_front() {
+            self.world.registry = code;
+        }
         let eager: Rc<dyn Eager> = if self.eager { Rc::new(Always) } else { Rc::new(NoEager) };
         self.owner = self.world.owner_with(self.world.registry.clone(), eager);
         for frame in 0..self.told {
@@ -118,6 +129,22 @@ impl Play {
     pub fn signal(&mut self, id: &str, text: &str) {
         let body = EventBody::Signal { name: "Word".to_owned(), value: payload(&Word { text: text.to_owned() }) };
         let event = self.world.event(id, None, &body);
+        self.say(vec![event]);
+    }
+
+    /// Completes a promise of the newest run of an id.
+    pub fn complete(&mut self, id: &str, step: u32, value: u64) {
+        let run = self.world.records().iter().rev().find(|record| record.workflow_id.as_str() == id).map(|r| r.run_id);
+        let body = EventBody::PromiseSettled { step, outcome: done(&value) };
+        let event = self.world.event(id, run, &body);
+        self.say(vec![event]);
+    }
+
+    /// Tells of an attempt at the first activity of the newest run of an id.
+    pub fn report(&mut self, id: &str, attempt: u32, report: Report) {
+        let run = self.world.records().iter().rev().find(|record| record.workflow_id.as_str() == id).map(|r| r.run_id);
+        let body = EventBody::AttemptReported { step: 0, attempt, report };
+        let event = self.world.event(id, run, &body);
         self.say(vec![event]);
     }
 
@@ -172,6 +199,7 @@ impl Play {
         let Some(effect) = self.world.owners[self.owner].waiting.pop_front() else { return false };
         let how = failures.next_if(|(at, _)| *at <= self.effects).map(|(_, how)| how);
         self.effects += 1;
+        let is_ack = matches!(effect, Effect::Ack { .. });
         match how {
             None => {
                 if let Some(answer) = self.world.happen(self.owner, effect) {
@@ -192,6 +220,10 @@ impl Play {
                 self.succeed();
             }
         }
+        // Whoever does anything may be gone now.
+        if is_ack && let Some(left) = uncovered(&self.world, &self.relayed) {
+            panic!("{left}: {:?}", self.world.trace);
+        }
         true
     }
 
@@ -202,7 +234,11 @@ impl Play {
             if task.activity == "slow" && !self.world.cancelled.contains(&task.id) || !self.answered.insert(place) {
                 continue;
             }
-            let event = self.world.settled(&task, outcome_of(&task));
+            let event = match &task.returned {
+                Some(failure) => self.world.judged(&task, failure.clone()),
+                None if task.activity == "signs" => self.world.left(&task),
+                None => self.world.settled(&task, outcome_of(&task)),
+            };
             self.say(vec![event]);
             return true;
         }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use everpulse_protocol::Payload;
 use everpulse_sdk::definition::Registry;
-use everpulse_sdk::{Failure, Never, activity, join_all, select, signal, sleep, step, workflow};
+use everpulse_sdk::{
+    Error, Failure, Never, activity, join, join_all, promise, select, signal, sleep, step, timeout, workflow,
+};
 use serde::{Deserialize, Serialize};
 
 use super::payload;
@@ -19,6 +21,27 @@ thread_local! {
 #[activity(crate = everpulse_sdk)]
 pub async fn double(n: u64) -> u64 {
     n * 2
+}
+
+/// The tests leave its attempts to be completed later.
+#[activity(timeout = "60s", retry(initial = "1s"), crate = everpulse_sdk)]
+pub async fn signs(n: u64) -> Result<u64, Error> {
+    Ok(n)
+}
+
+/// Its result is what the activity is completed with.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn waits_for_signature(n: u64) -> Result<u64, Failure<Error>> {
+    let signed = signs(n).await?;
+    Ok(signed + double(n).await.unwrap_or(0))
+}
+
+/// Gives up an activity after ten seconds.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn hurries(n: u64) -> u64 {
+    let late = slow(n).schedule_to_close(Duration::from_secs(10)).await;
+    assert_eq!(late, Err(Failure::TimedOut));
+    double(n).schedule_to_close(Duration::from_secs(10)).await.unwrap_or(0)
 }
 
 /// The tests do not answer it before it is cancelled.
@@ -47,6 +70,24 @@ pub async fn steps(n: u64) -> Result<u64, Failure<Never>> {
         sum += step("add", move || async move { Ok::<u64, Never>(each) }).await?;
     }
     Ok(sum)
+}
+
+/// A step behind a timer: no input of the run asks for it.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn rests(n: u64) -> Result<u64, Failure<Never>> {
+    sleep(Duration::from_millis(n)).await;
+    step("add", move || async move { Ok::<u64, Never>(n) }).await
+}
+
+/// The same, while an activity goes on.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn rests_beside(n: u64) -> Result<u64, Failure<Never>> {
+    let rested = async {
+        sleep(Duration::from_millis(n)).await;
+        step("add", move || async move { Ok::<u64, Never>(n) }).await
+    };
+    let (doubled, rested) = join!(double(n), rested);
+    Ok(doubled? + rested?)
 }
 
 #[workflow(version = 1, crate = everpulse_sdk)]
@@ -99,6 +140,16 @@ pub async fn mixed(n: u64) -> Result<u64, Failure<Never>> {
     double(local + word + last).await
 }
 
+/// Its code is another one after it was mended.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn wavers(n: u64) -> Result<u64, Failure<Never>> {
+    if MENDED.get() {
+        sleep(Duration::from_millis(n)).await;
+    }
+    let word = signal::<Word>().recv().await;
+    double(n + word.text.len() as u64).await
+}
+
 /// Panics after its first signal until it is mended.
 #[workflow(version = 1, crate = everpulse_sdk)]
 pub async fn fussy(n: u64) -> Result<u64, Failure<Never>> {
@@ -108,15 +159,32 @@ pub async fn fussy(n: u64) -> Result<u64, Failure<Never>> {
     double(n + second.text.len() as u64).await
 }
 
+/// Two promises that are kept, and one that is dropped. Its result is what the first two are completed with.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn trusts(n: u64) -> Result<u64, Failure<Error>> {
+    let (first, second) = (promise::<u64>(), promise::<u64>());
+    let waited = timeout(Duration::from_secs(5), promise::<u64>()).await;
+    assert!(waited.is_err(), "nobody completes it in time");
+    let first = first.await?;
+    let doubled = double(first).await.unwrap_or(0);
+    Ok(n + doubled + second.await?)
+}
+
 pub fn registry() -> Registry {
     let mut registry = Registry::new();
+    registry.workflow_fn(waits_for_signature).expect("new");
+    registry.workflow_fn(hurries).expect("new");
+    registry.workflow_fn(trusts).expect("new");
     registry.workflow_fn(twice).expect("new");
     registry.workflow_fn(naps).expect("new");
     registry.workflow_fn(steps).expect("new");
+    registry.workflow_fn(rests).expect("new");
+    registry.workflow_fn(rests_beside).expect("new");
     registry.workflow_fn(fans_out).expect("new");
     registry.workflow_fn(listens).expect("new");
     registry.workflow_fn(chooses).expect("new");
     registry.workflow_fn(mixed).expect("new");
+    registry.workflow_fn(wavers).expect("new");
     registry.workflow_fn(fussy).expect("new");
     registry
 }

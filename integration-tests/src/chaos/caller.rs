@@ -34,6 +34,9 @@ pub struct Arguments {
     /// What was begun and ended
     #[arg(long)]
     pub notes: PathBuf,
+    /// For how long ends are kept
+    #[arg(long)]
+    pub retention_ms: u64,
 }
 
 /// Numbers that one process may use.
@@ -70,6 +73,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         quick: Clients::quick(vec![url.clone()]).await?,
         patient: Clients::patient(vec![url]).await?,
         heard: Heard::default(),
+        retention_ms: arguments.retention_ms,
     });
     let file = OpenOptions::new().create(true).append(true).open(&arguments.notes);
     let notes = std::sync::Arc::new(Mutex::new(file.with_context(|| arguments.notes.display().to_string())?));
@@ -128,6 +132,7 @@ impl Callers {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["caller", &format!("--url={}", arguments.url), &format!("--seed={}", arguments.seed)]);
         command.args([&format!("--first={}", arguments.first), &format!("--notes={}", arguments.notes.display())]);
+        command.arg(format!("--retention-ms={}", arguments.retention_ms));
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(file).kill_on_drop(true);
         let child = command.spawn().context("starting callers")?;
         Ok(Self { child, notes: arguments.notes.clone(), seed: arguments.seed })

@@ -54,6 +54,9 @@ pub struct Options {
     /// How long history is kept
     #[arg(long, default_value_t = 120)]
     pub retention_seconds: u64,
+    /// This program of an earlier release: every other worker that is started is one of it
+    #[arg(long)]
+    pub previous: Option<PathBuf>,
 }
 
 const SHARDS: u32 = 12;
@@ -110,6 +113,7 @@ struct Conductor {
 impl Conductor {
     async fn begin(options: &Options) -> Result<Self> {
         let folder = &options.folder;
+        let programs = [Some(std::env::current_exe()?), options.previous.clone()];
         let broker = Broker::start(options.arm, folder).await?;
         let place =
             format!("public/chaos?admin={}&shards={SHARDS}&inbox_partitions={INBOX_PARTITIONS}", broker.admin_url);
@@ -148,6 +152,7 @@ impl Conductor {
             quick: Clients::quick(vec![near.clone(), far.clone(), near.clone(), near.clone()]).await?,
             patient: Clients::patient(vec![near, far]).await?,
             heard: Heard::default(),
+            retention_ms: options.retention_seconds * 1_000,
         };
         let checked = everpulse_checker::Options {
             service_url: broker.service_url.clone(),
@@ -169,6 +174,7 @@ impl Conductor {
             shards: SHARDS,
             inbox_partitions: INBOX_PARTITIONS,
             logs: folder.join("logs"),
+            programs: programs.into_iter().flatten().collect(),
             incarnations: AtomicU32::new(0),
             away: Semaphore::new(WORKERS - 1),
             figures: Arc::new(Figures::default()),
@@ -375,7 +381,7 @@ impl Conductor {
             }
         }
         let faults = figures.faults();
-        let everything = judge::everything(&archive, &ledger, options.seed, &played, &faults, found)?;
+        let everything = judge::everything(&archive, &ledger, options.seed, &played, figures, found)?;
         look_through_logs(&world.logs, found)?;
         let broker = world.broker.lock().await;
         for ms in &broker.starts_ms {
@@ -401,6 +407,7 @@ impl Conductor {
             "timeouts": count(&heard.timeouts),
             "unreachable": count(&heard.unreachable),
             "expired": count(&heard.expired),
+            "ends_no_longer_kept": count(&heard.ends_gone),
             "ends_asked_again": count(&heard.asked_again),
             "signals": count(&heard.signals),
         });

@@ -64,6 +64,8 @@ pub struct World {
     pub shards: u32,
     pub inbox_partitions: u32,
     pub logs: PathBuf,
+    /// What workers are processes of: this release, and an earlier one if they share the shards.
+    pub programs: Vec<PathBuf>,
     pub incarnations: AtomicU32,
     /// So many workers may be away at a time.
     pub away: Semaphore,
@@ -154,18 +156,22 @@ pub async fn storm(world: &Arc<World>, seed: u64, number: u64, calm: &Calm) {
 }
 
 impl World {
-    fn log(&self, name: &str) -> PathBuf {
+    /// The number and the log of the next process.
+    fn next(&self, name: &str) -> (usize, PathBuf) {
         let number = self.incarnations.fetch_add(1, Ordering::Relaxed);
-        self.logs.join(format!("{name}-{number:04}.log"))
+        (number as usize, self.logs.join(format!("{name}-{number:04}.log")))
     }
 
     /// Starts a worker, however often that takes while the broker is away.
     pub async fn seat(&self, seat: &Seat) {
         let began = tokio::time::Instant::now();
         loop {
-            let log = self.log(&format!("worker-{}", seat.number));
-            match Process::start(&seat.arguments, &log).await {
+            let (number, log) = self.next(&format!("worker-{}", seat.number));
+            // The releases take turns, but for what else is started meanwhile.
+            let program = &self.programs[number % self.programs.len()];
+            match Process::start(program, &seat.arguments, &log).await {
                 Ok(process) => {
+                    self.figures.started(&process.writer, *program != self.programs[0]);
                     seat.pid.store(process.pid().unwrap_or(0), Ordering::Relaxed);
                     *seat.process.lock().await = Some(process);
                     return;
@@ -447,8 +453,14 @@ async fn kill_callers(world: &World, pace: &Pace, dice: &mut Dice, mut calm: Cal
         let from = now_ms();
         let first = world.plays.numbers(caller::NUMBERS);
         let notes = world.logs.join(format!("callers-{first}.txt"));
-        let arguments = caller::Arguments { url: world.url.clone(), seed: world.plays.seed, first, notes };
-        let left = match Callers::start(&arguments, &world.log("callers")) {
+        let arguments = caller::Arguments {
+            url: world.url.clone(),
+            seed: world.plays.seed,
+            first,
+            notes,
+            retention_ms: world.stage.retention_ms,
+        };
+        let left = match Callers::start(&arguments, &world.next("callers").1) {
             Ok(callers) => {
                 within(&mut calm, dice.pause(pace.callers)).await;
                 callers.kill().await

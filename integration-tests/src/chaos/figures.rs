@@ -1,6 +1,6 @@
 //! What happened, in numbers: runs by kind and minute, faults by kind, latencies, memory, disk. Judges nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,10 @@ struct Inner {
     settled_ms: Vec<u64>,
     peaks_kb: BTreeMap<&'static str, u64>,
     disk_max: u64,
+    /// Workers that came to serve.
+    started: u64,
+    /// Of them those of the earlier release, as history names them.
+    earlier: BTreeSet<String>,
     samples: BTreeMap<&'static str, Vec<u64>>,
 }
 
@@ -135,6 +139,21 @@ impl Figures {
         *peak = kb.max(*peak);
     }
 
+    /// A worker came to serve.
+    pub fn started(&self, writer: &str, of_earlier_release: bool) {
+        let mut inner = self.inner();
+        inner.started += 1;
+        if of_earlier_release {
+            inner.earlier.insert(writer.to_owned());
+        }
+    }
+
+    /// The writers of the earlier release.
+    #[must_use]
+    pub fn earlier(&self) -> BTreeSet<String> {
+        self.inner().earlier.clone()
+    }
+
     /// What the broker took on its disk; the greatest counts.
     pub fn disk(&self, bytes: u64) {
         let mut inner = self.inner();
@@ -175,6 +194,8 @@ impl Figures {
             "settled_ms": spread(&inner.settled_ms),
             "peak_kb": inner.peaks_kb,
             "disk_max": inner.disk_max,
+            "workers_started": inner.started,
+            "workers_started_of_the_earlier_release": inner.earlier.len(),
             "samples": samples,
         })
     }

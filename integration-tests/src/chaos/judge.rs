@@ -22,9 +22,10 @@ use everpulse_protocol::decode;
 use everpulse_protocol::history::Frame;
 use serde_json::{Value, json};
 
-use super::figures::Fault;
+use super::figures::{Fault, Figures};
 use super::found::Found;
 use super::mix::{self, Play};
+use super::releases::Releases;
 use crate::ledger::{self, Entry};
 
 /// So long after a fault its consequences may come: a broker waits a minute for a silent client, an activity for its
@@ -49,15 +50,17 @@ pub fn everything(
     ledger: &Path,
     seed: u64,
     started: &[bool],
-    faults: &[Fault],
+    figures: &Figures,
     found: &Found,
 ) -> Result<Value> {
+    let (faults, earlier) = (&figures.faults(), &figures.earlier());
     let entries = ledger::read(ledger).context("reading the ledger")?;
     let lines = by_shard(archive, &entries)?;
     let mut seen: Vec<u8> = vec![0; started.len()];
     let mut sums: BTreeMap<&str, usize> = BTreeMap::new();
     let mut kinds: BTreeMap<Kind, usize> = BTreeMap::new();
     let mut zombies = Zombies::of(faults);
+    let mut releases = Releases::of(earlier);
     for shard in 0..archive.shards() {
         let mut report = archive.check(shard, &rules())?;
         report.judge_effects(&lines[shard as usize]);
@@ -70,6 +73,7 @@ pub fn everything(
         }
         judge_runs(&report, seed, started, &mut seen, found);
         zombies.look(archive, shard, &report)?;
+        releases.look(archive, shard, &report)?;
         let mut add = |name, count: usize| *sums.entry(name).or_default() += count;
         let counts = report.counts();
         for (name, count) in [
@@ -106,6 +110,7 @@ pub fn everything(
         "violations_by_kind": kinds.iter().map(|(kind, count)| (format!("{kind:?}"), count)).collect::<BTreeMap<_, _>>(),
         "repeats": repeats,
         "zombies": zombies.to_json(),
+        "releases": releases.to_json(),
         "archive_bytes": archive.bytes(),
     }))
 }

@@ -29,6 +29,7 @@ mod player;
 mod plays;
 mod proxy;
 mod recorder;
+mod releases;
 
 fn now_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

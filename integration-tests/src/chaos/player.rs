@@ -12,6 +12,7 @@ use futures::future::join_all;
 use super::clients::Clients;
 use super::dice::Dice;
 use super::mix::{Kind, Play};
+use super::now_ms;
 use super::workflows::{asks_permission, paces, toils};
 use crate::workflows::{Word, endless_run, fan_out, gathers, hello, naps, persists, races, sequence};
 
@@ -21,6 +22,8 @@ pub struct Stage {
     pub quick: Clients,
     pub patient: Clients,
     pub heard: Heard,
+    /// For how long ends are kept.
+    pub retention_ms: u64,
 }
 
 /// What callers were told, counted.
@@ -32,6 +35,8 @@ pub struct Heard {
     pub timeouts: AtomicU64,
     pub unreachable: AtomicU64,
     pub expired: AtomicU64,
+    /// Ends that were no longer kept when they were asked for.
+    pub ends_gone: AtomicU64,
     /// Ends that were asked for a second time, and were the same.
     pub asked_again: AtomicU64,
     pub signals: AtomicU64,
@@ -223,7 +228,11 @@ impl Part<'_> {
         self.ends(&first, |client| client.run(hello, &id), right).await?;
         let client = self.stage.patient.any();
         let start = client.start(hello("again".to_owned())).id(&id).policy(IdPolicy::RestartWhenClosed);
-        let second = start.await.map_err(|error| format!("starting it again: {error}"))?;
+        let second = match start.await {
+            Ok(second) => second,
+            Err(error) if error.kind() == ErrorKind::Expired => return self.gone(&first).await,
+            Err(error) => return Err(format!("starting it again: {error}")),
+        };
         if second.run_id() == first.run_id() {
             return Err(format!("started again, it is run {:?} as before", second.run_id()));
         }
@@ -290,6 +299,7 @@ impl Part<'_> {
                 Err(ResultError::Failed(failure)) => Err(failure),
                 Err(other) => match other.into_failure() {
                     Ok(failure) => Err(failure),
+                    Err(error) if error.kind() == ErrorKind::Expired => return self.gone(&asked).await,
                     Err(error) => {
                         self.passing("asking for the result", &error)?;
                         // Whoever asks next is another caller, if the id alone says which run is meant.
@@ -309,6 +319,22 @@ impl Part<'_> {
             again = false;
             Heard::one(&self.stage.heard.asked_again);
             asked = find(&self.stage.quick.any());
+        }
+    }
+
+    /// Its end is said to be no longer kept: that is right for one that is older than the retention. The archive has it, and the
+    /// judgement at the end.
+    async fn gone<D: Definition>(&self, run: &Run<D>) -> Result<(), Wrong> {
+        loop {
+            match run.describe().await {
+                Ok(view) => {
+                    let kept = self.stage.retention_ms;
+                    let old = view.closed_at.is_some_and(|at| at.0.saturating_add(kept) <= now_ms());
+                    Heard::one(&self.stage.heard.ends_gone);
+                    return if old { Ok(()) } else { Err(format!("{} is said to be gone: {view:?}", run.id())) };
+                }
+                Err(error) => self.passing("describing what is gone", &error)?,
+            }
         }
     }
 

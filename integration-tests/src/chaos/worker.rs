@@ -113,9 +113,9 @@ impl Process {
     ///
     /// # Errors
     /// When it does not come to serve, as when the broker is away; the log says why.
-    pub async fn start(arguments: &Arguments, log: &Path) -> Result<Self> {
+    pub async fn start(program: &Path, arguments: &Arguments, log: &Path) -> Result<Self> {
         let file = File::create(log).with_context(|| log.display().to_string())?;
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = Command::new(program);
         command.args(arguments.as_words()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(file);
         command.env_remove("EVERPULSE_FAILPOINT").kill_on_drop(true);
         let mut child = command.spawn().context("starting a worker process")?;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::dead_letter::{DeadLetter, Letter};
-use everpulse_protocol::event::{Event, EventBody, IdPolicy, InboxFrame, NextAttempt, Outcome, ReplyTo, Start};
+use everpulse_protocol::event::{Event, EventBody, IdPolicy, InboxFrame, NextAttempt, Outcome, ReplyTo, Report, Start};
 use everpulse_protocol::history::{
     Close, CloseStatus, ClosedRun, CommandKind, CommandMark, Frame, Hash, Parked, ParkedKind, QueueMark, Record,
     RecordBody, Verified, Window,
@@ -14,7 +14,7 @@ use everpulse_protocol::task::{Control, OnExhausted, RetryPolicy, Task, TaskFram
 use everpulse_protocol::timer::{TimerMessage, Wake};
 use everpulse_protocol::view::{PendingStep, RunStatus, RunView};
 use everpulse_protocol::{
-    EventId, Failure, FailureKind, Payload, Position, RequestId, RunId, Timestamp, WorkflowId, WriterId,
+    EventId, Failure, FailureKind, Payload, Position, RequestId, RunId, Timestamp, Token, WorkflowId, WriterId,
 };
 use uuid::Uuid;
 
@@ -26,6 +26,7 @@ const CLIENT: &str = "0190c";
 pub(crate) fn all() -> Vec<Sample> {
     let mut all = vec![
         message("history", &frame()),
+        message("history.patches", &Frame { records: vec![patched()], ..frame() }),
         message(
             "inbox",
             &InboxFrame { shard: 3, events: vec![event(EventBody::Resume), event(EventBody::Start(start()))] },
@@ -72,6 +73,7 @@ fn failure() -> Failure {
         chain: vec!["no connection".into()],
         value: Some(payload()),
         attempts: Some(5),
+        retry_after_ms: Some(1_500),
         last: Some(FailureKind::TimedOut),
     }
 }
@@ -114,12 +116,15 @@ fn task() -> Task {
         options: TaskOptions {
             start_to_close_ms: 30_000,
             heartbeat_ms: Some(5_000),
+            schedule_to_start_ms: Some(60_000),
+            schedule_to_close_ms: Some(600_000),
             retry: RetryPolicy { initial_ms: 200, factor_percent: 150, max_ms: 60_000, max_attempts: Some(5) },
             exhausted: OnExhausted::Park,
         },
         heartbeat: Some(payload()),
         failures: vec![failure()],
         attempts_before: 1,
+        returned: Some(failure()),
     }
 }
 
@@ -155,10 +160,25 @@ fn record() -> Record {
             mark(0, CommandKind::Activity),
             mark(1, CommandKind::Timer),
             mark(2, CommandKind::Step),
+            mark(3, CommandKind::Promise),
             mark(1, CommandKind::Cancel),
         ],
         close: Some(close()),
     }
+}
+
+fn patched() -> Record {
+    let mark = |no, kind, name: &str| CommandMark {
+        no,
+        kind,
+        name: name.into(),
+        queue: String::new(),
+        due: None,
+        eager: false,
+    };
+    let commands =
+        vec![mark(3, CommandKind::Patch, "fraud-check"), mark(3, CommandKind::DeprecatedPatch, "two-warehouses")];
+    Record { commands, close: None, ..record() }
 }
 
 fn frame() -> Frame {
@@ -183,13 +203,21 @@ fn events() -> Vec<EventBody> {
         EventBody::Signal { name: "Approved".into(), value: payload() },
         EventBody::ActivitySettled { step: 4, attempt: 2, outcome: Outcome::Done(payload()) },
         EventBody::StepSettled { step: 5, outcome: Outcome::Failed(failure()) },
+        EventBody::PromiseSettled { step: 6, outcome: Outcome::Done(payload()) },
         EventBody::AttemptFailed { step: 4, attempt: 1, failure: failure(), next: NextAttempt::At(Timestamp(1_400)) },
+        EventBody::AttemptLeft { step: 4, attempt: 2, until: Timestamp(9_000), task: Box::new(task()) },
+        EventBody::AttemptReported {
+            step: 4,
+            attempt: 2,
+            report: Report::Failed { failure: failure(), retryable: true },
+        },
         EventBody::Cancel { reason: "enough".into() },
         EventBody::Terminate { reason: "now".into() },
         EventBody::Resume,
         EventBody::Describe,
         EventBody::AskResult,
         EventBody::AskPublished { name: "Stage".into() },
+        EventBody::Query { name: "CountOf".into(), args: payload() },
         EventBody::Wake { shard: 3, number: 17 },
     ]
 }
@@ -206,11 +234,15 @@ fn records() -> Vec<RecordBody> {
         status: CloseStatus::TimedOut,
     };
     vec![
-        RecordBody::Started { start: start(), version: 2, reply_to: Some(reply_to()) },
+        RecordBody::Started { start: start(), version: 2, reply_to: Some(reply_to()), build: Some("4f2a9c".into()) },
         RecordBody::Signalled { name: "Approved".into(), value: payload() },
         RecordBody::ActivitySettled { step: 4, attempt: 2, outcome: Outcome::Done(payload()) },
         RecordBody::AttemptFailed { step: 4, attempt: 2, failure: failure(), next: NextAttempt::Redrive },
         RecordBody::StepSettled { step: 5, outcome: Outcome::Failed(failure()) },
+        RecordBody::PromiseSettled { step: 6, outcome: Outcome::Failed(failure()) },
+        RecordBody::AttemptLeft { step: 4, attempt: 2, until: Timestamp(9_000), task: Box::new(task()) },
+        RecordBody::AttemptReported { step: 4, attempt: 2, report: Report::Beat { details: Some(payload()) } },
+        RecordBody::AttemptOverdue { step: 4, attempt: 2, failure: failure() },
         RecordBody::TimerFired { step: 1 },
         RecordBody::CancelRequested { reason: "enough".into() },
         RecordBody::Terminated { reason: "now".into() },
@@ -238,12 +270,14 @@ fn replies() -> Vec<ReplyBody> {
         last_error: Some("no connection".into()),
         next_at: Some(Timestamp(1_400)),
         parked: true,
+        token: Some(Token { workflow_id: id(), run_id: RUN, step: 4, attempt: Some(2) }),
     };
     let view = RunView {
         workflow_id: id(),
         run_id: RUN,
         workflow: "checkout".into(),
         version: 2,
+        build: Some("4f2a9c".into()),
         status: RunStatus::Parked,
         tags: vec!["eu".into()],
         started_at: Timestamp(1_000),
@@ -261,8 +295,10 @@ fn replies() -> Vec<ReplyBody> {
         ReplyBody::Closed { run_id: RUN, close: Box::new(close()) },
         ReplyBody::Description(Box::new(view)),
         ReplyBody::Published { value: Some(payload()) },
+        ReplyBody::Answered { outcome: Outcome::Failed(failure()) },
         ReplyBody::Accepted,
         ReplyBody::AlreadyClosed { run_id: RUN },
+        ReplyBody::AlreadyCompleted,
         ReplyBody::NotFound,
         ReplyBody::Expired { message: "longer ago than ids are remembered".into() },
         ReplyBody::Invalid { message: "cannot be read".into() },

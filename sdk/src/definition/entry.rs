@@ -31,6 +31,8 @@ pub struct WorkflowEntry {
     pub name: &'static str,
     pub version: u32,
     pub location: SourceLocation,
+    /// What its crate was built from: what `EVERPULSE_BUILD` said then, or the git revision.
+    pub build: Option<&'static str>,
     pub(crate) identity: TypeId,
     /// Makes the future; fails if the arguments are no arguments of this workflow.
     pub(crate) begin: fn(&Payload) -> Result<RunFuture, Box<Failure>>,

@@ -57,6 +57,8 @@ pub trait WorkflowDefinition: Definition {
 )]
 pub trait ActivityDefinition: Definition {
     const OPTIONS: ActivityOptions;
+    /// An error of its code as it is recorded, and whether another attempt follows.
+    fn attempt_error(error: &Self::Error) -> AttemptError;
 }
 
 /// An activity that needs no instance: a function, not a method of an `#[activities] impl`.

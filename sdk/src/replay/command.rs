@@ -10,8 +10,8 @@ use futures::future::BoxFuture;
 
 use crate::definition::AttemptError;
 
-/// Something a run wants. Numbers are dense from 0 over activities, timers and steps, in the order of
-/// their first poll.
+/// Something a run wants. Numbers are dense from 0, in the order of the first poll; those of promises are given
+/// when they are made.
 #[derive(Debug)]
 pub enum Command {
     Activity {
@@ -31,9 +31,20 @@ pub enum Command {
         options: StepOptions,
         body: StepBody,
     },
+    /// Something that is completed from outside.
+    Promise {
+        no: u32,
+    },
     /// What was asked for under this number is wanted no more.
     Cancel {
         no: u32,
+    },
+    /// The run took the new way at an edit of its code, before the command of this number. Nothing is to be done.
+    Patch {
+        no: u32,
+        id: String,
+        /// The old way is gone from the code.
+        deprecated: bool,
     },
 }
 
@@ -49,7 +60,12 @@ impl Command {
             }
             Self::Timer { no, due } => CommandMark { due: Some(*due), ..mark(*no, CommandKind::Timer) },
             Self::Step { no, name, .. } => CommandMark { name: name.clone(), ..mark(*no, CommandKind::Step) },
+            Self::Promise { no } => mark(*no, CommandKind::Promise),
             Self::Cancel { no } => mark(*no, CommandKind::Cancel),
+            Self::Patch { no, id, deprecated } => {
+                let kind = if *deprecated { CommandKind::DeprecatedPatch } else { CommandKind::Patch };
+                CommandMark { name: id.clone(), ..mark(*no, kind) }
+            }
         }
     }
 }
@@ -60,7 +76,9 @@ impl fmt::Display for Command {
             Self::Activity { no, name, .. } => write!(f, "command {no}, activity `{name}`"),
             Self::Timer { no, due } => write!(f, "command {no}, a timer due at {due}"),
             Self::Step { no, name, .. } => write!(f, "command {no}, step `{name}`"),
+            Self::Promise { no } => write!(f, "command {no}, a promise"),
             Self::Cancel { no } => write!(f, "the cancellation of command {no}"),
+            Self::Patch { no, id, .. } => write!(f, "patch `{id}` before command {no}"),
         }
     }
 }

@@ -12,12 +12,15 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
-use everpulse_protocol::history::CommandKind;
+use everpulse_protocol::history::{CommandKind, CommandMark};
 use everpulse_protocol::{Payload, Timestamp};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Command, RunInfo, Settlement};
+use self::handlers::Handlers;
+use super::{Command, RunInfo, Settlement, Wait};
 use crate::cancellation::CancelWait;
+
+pub(crate) mod handlers;
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
@@ -67,6 +70,12 @@ struct State {
     shields: u32,
     fatal: Option<String>,
     random: ChaCha8Rng,
+    /// Which way the run goes at the edits of its code that it has come to.
+    patches: BTreeMap<String, bool>,
+    /// While a record is replayed: the patches in it.
+    recorded: Option<Vec<CommandMark>>,
+    /// Boxed: most runs have none.
+    handlers: Option<Box<Handlers>>,
 }
 
 /// A command that has not been taken up by the code.
@@ -105,6 +114,24 @@ impl Inbox {
     }
 }
 
+impl State {
+    /// Whether nothing of this kind is begun any more.
+    fn refuses(&self, kind: CommandKind) -> bool {
+        self.cancelled && self.shield_depth == 0 && kind != CommandKind::Timer
+    }
+
+    fn schedule(&mut self, kind: CommandKind, command: impl FnOnce(u32) -> Command) -> u32 {
+        let no = self.next_no;
+        self.next_no += 1;
+        let command = command(no);
+        self.last_command = Some(command.to_string());
+        self.commands.push(command);
+        let shielded = self.shield_depth > 0;
+        self.slots.insert(no, Box::new(Slot { kind, shielded, state: SlotState::Waiting(None) }));
+        no
+    }
+}
+
 impl Core {
     pub(crate) fn new(info: RunInfo) -> Rc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -126,6 +153,9 @@ impl Core {
             shields: 0,
             fatal: None,
             random: crate::random::seeded(info.run_id),
+            patches: BTreeMap::new(),
+            recorded: None,
+            handlers: None,
         };
         Rc::new(Self { id: NEXT.fetch_add(1, Ordering::Relaxed), info, state: RefCell::new(state) })
     }
@@ -157,6 +187,13 @@ impl Core {
 
     pub(crate) fn set_now(&self, now: Timestamp) {
         self.state.borrow_mut().now = now;
+    }
+
+    /// The commands of the record that is replayed now; none: the event is new.
+    pub(crate) fn set_recorded(&self, recorded: Option<&[CommandMark]>) {
+        let is_patch = |mark: &&CommandMark| matches!(mark.kind, CommandKind::Patch | CommandKind::DeprecatedPatch);
+        let recorded = recorded.map(|marks| marks.iter().filter(is_patch).cloned().collect());
+        self.state.borrow_mut().recorded = recorded;
     }
 
     /// Takes an outcome in. One for a step that is unknown, cancelled or settled already changes nothing.
@@ -227,6 +264,19 @@ impl Core {
             || state.cancel_waiters.values().any(|(kind, _)| *kind == CancelWait::Request)
     }
 
+    /// The same, each by itself.
+    pub(crate) fn waits(&self) -> Vec<Wait> {
+        let state = self.state.borrow();
+        let awaited = |slot: &Slot| matches!(slot.state, SlotState::Waiting(Some(_)));
+        let commands = state.slots.iter().filter(|(_, slot)| awaited(slot)).map(|(no, _)| Wait::Command(*no));
+        let mut signals: Vec<&String> =
+            state.signals.iter().filter(|(_, inbox)| !inbox.waiters.is_empty()).map(|(name, _)| name).collect();
+        signals.sort_unstable();
+        let signals = signals.into_iter().cloned().map(Wait::Signal);
+        let asked = state.cancel_waiters.values().any(|(kind, _)| *kind == CancelWait::Request);
+        commands.chain(signals).chain(asked.then_some(Wait::CancelRequest)).collect()
+    }
+
     pub(crate) fn take_commands(&self) -> Vec<Command> {
         std::mem::take(&mut self.state.borrow_mut().commands)
     }
@@ -250,31 +300,61 @@ impl Core {
     }
 
     pub(crate) fn with_random<T>(&self, draw: impl FnOnce(&mut ChaCha8Rng) -> T) -> T {
+        self.act("draw a random value");
         draw(&mut self.state.borrow_mut().random)
     }
 
+    /// Whether the run goes the new way at an edit. What it did at first, it does to its end.
+    pub(crate) fn patch(&self, id: &str, deprecated: bool) -> bool {
+        self.act("take a patch");
+        let state = &mut *self.state.borrow_mut();
+        if let Some(taken) = state.patches.get(id) {
+            return *taken;
+        }
+        let mark = match &state.recorded {
+            None => Some(deprecated),
+            Some(marks) => {
+                let mark = marks.iter().find(|mark| mark.name == id);
+                mark.map(|mark| mark.kind == CommandKind::DeprecatedPatch)
+            }
+        };
+        if let Some(deprecated) = mark {
+            state.commands.push(Command::Patch { no: state.next_no, id: id.to_owned(), deprecated });
+        }
+        let taken = mark.is_some() || deprecated;
+        state.patches.insert(id.to_owned(), taken);
+        taken
+    }
+
     pub(crate) fn publish(&self, name: String, value: Payload) {
+        self.act("publish a state");
         self.state.borrow_mut().published.push((name, value));
     }
 
     /// Numbers and emits a command. None: the run is cancelled, and this is not in a shield.
     pub(crate) fn schedule(&self, kind: CommandKind, command: impl FnOnce(u32) -> Command) -> Option<u32> {
+        self.act("start an activity, a step or a timer");
         let state = &mut *self.state.borrow_mut();
-        let shielded = state.shield_depth > 0;
-        if state.cancelled && !shielded && kind != CommandKind::Timer {
-            return None;
+        (!state.refuses(kind)).then(|| state.schedule(kind, command))
+    }
+
+    /// Numbers and emits a command whose number is needed in any case. False: it is cancelled at once, since the run is
+    /// cancelled and this is not in a shield.
+    pub(crate) fn schedule_known(&self, kind: CommandKind, command: impl FnOnce(u32) -> Command) -> (u32, bool) {
+        self.act("make a promise");
+        let state = &mut *self.state.borrow_mut();
+        let refuses = state.refuses(kind);
+        let no = state.schedule(kind, command);
+        if refuses {
+            state.slots.remove(&no);
+            state.commands.push(Command::Cancel { no });
         }
-        let no = state.next_no;
-        state.next_no += 1;
-        let command = command(no);
-        state.last_command = Some(command.to_string());
-        state.commands.push(command);
-        state.slots.insert(no, Box::new(Slot { kind, shielded, state: SlotState::Waiting(None) }));
-        Some(no)
+        (no, !refuses)
     }
 
     /// Takes what a command came to, or leaves a waker.
     pub(crate) fn take_settlement(&self, no: u32, waker: &Waker) -> Option<Settlement> {
+        self.act("await what is under way");
         let state = &mut *self.state.borrow_mut();
         match state.slots.get_mut(&no).map(|slot| &mut **slot) {
             Some(Slot { state: SlotState::Waiting(slot), .. }) => {
@@ -294,6 +374,7 @@ impl Core {
 
     /// Nobody wants what was scheduled; if `cancel`, it is said to whoever does it.
     pub(crate) fn abandon(&self, no: u32, cancel: bool) {
+        self.note_act("drop a call that is under way");
         let slot = {
             let state = &mut *self.state.borrow_mut();
             let slot = state.slots.remove(&no);
@@ -307,6 +388,7 @@ impl Core {
 
     /// Stands in line for a signal.
     pub(crate) fn line_up(&self, name: &str, choosy: bool, waker: &Waker) -> u64 {
+        self.act("receive a signal");
         let state = &mut *self.state.borrow_mut();
         let id = state.next_waiter;
         state.next_waiter += 1;
@@ -317,6 +399,7 @@ impl Core {
 
     /// The first signal from a number on that this waiter may look at now, with its number. It stays where it is.
     pub(crate) fn peek_signal(&self, name: &str, waiter: u64, from: u64, waker: &Waker) -> Option<(u64, Payload)> {
+        self.act("await a signal");
         let forgotten;
         {
             let state = &mut *self.state.borrow_mut();
@@ -336,6 +419,7 @@ impl Core {
 
     /// Leaves the line, with the signal of that number if it was handed out.
     pub(crate) fn leave_line(&self, name: &str, waiter: u64, taken: Option<u64>) {
+        self.note_act("drop what waits for a signal");
         let next = {
             let state = &mut *self.state.borrow_mut();
             let Some(inbox) = state.signals.get_mut(name) else { return };
@@ -359,10 +443,12 @@ impl Core {
     }
 
     pub(crate) fn shield_begun(&self) {
+        self.act("begin a shield");
         self.state.borrow_mut().shields += 1;
     }
 
     pub(crate) fn shield_ended(&self) {
+        self.note_act("end a shield");
         self.state.borrow_mut().shields -= 1;
     }
 
@@ -372,6 +458,7 @@ impl Core {
 
     /// None: it is so. Else the number under which the waker is kept.
     pub(crate) fn wait_for_cancel(&self, kind: CancelWait, waiter: Option<u64>, waker: &Waker) -> Option<u64> {
+        self.act("wait for the cancel request");
         let (waiter, forgotten) = {
             let state = &mut *self.state.borrow_mut();
             let is_so = match (kind, &mut state.telling) {
@@ -418,10 +505,12 @@ impl Core {
     }
 
     pub(crate) fn debt_taken(&self) {
+        self.act("begin a saga");
         self.state.borrow_mut().debts += 1;
     }
 
     pub(crate) fn debt_paid(&self) {
+        self.note_act("end a saga");
         self.state.borrow_mut().debts -= 1;
     }
 
@@ -438,6 +527,7 @@ impl Core {
     }
 
     pub(crate) fn forget_cancel_waiter(&self, waiter: u64) {
+        self.note_act("drop what waits for the cancel request");
         let forgotten = self.state.borrow_mut().cancel_waiters.remove(&waiter);
         drop(forgotten);
     }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use everpulse_protocol::event::Outcome;
-use everpulse_protocol::history::{Close, CloseStatus};
+use everpulse_protocol::history::{Close, CloseStatus, CommandMark};
 use everpulse_protocol::{Failure, FailureKind, Payload, Timestamp};
 
 use super::core::Core;
 use super::waker::{Applying, Root};
-use super::{Input, RunInfo, Settlement, Turn, TurnState};
+use super::{Input, RunInfo, Settlement, Turn, TurnState, Unanswered, Wait};
 use crate::definition::RunFuture;
 use crate::definition::WorkflowEntry;
 
@@ -56,22 +56,33 @@ impl Instance {
 
     /// Applies one event and polls until the run comes to rest.
     ///
-    /// `now` is the event's recorded time. While `replaying`, `tracing` events of the run's code are
-    /// silent. Panics of the run's code are caught. After the run has ended, panicked or stuck, the same
-    /// state is told again and nothing else happens.
+    /// `now` is the event's recorded time. Panics of the run's code are caught. After the run has ended,
+    /// panicked or stuck, the same state is told again and nothing else happens.
     ///
     /// # Determinism
-    /// The turn is a function of the entry, the info, the arguments, and all events and times so far.
-    pub fn apply(&mut self, input: Input, now: Timestamp, replaying: bool) -> Turn {
+    /// The turn is a function of the entry, the info, the arguments, all events and times so far, and the
+    /// patches of the records that were replayed.
+    pub fn apply(&mut self, input: Input, now: Timestamp) -> Turn {
+        self.core.set_recorded(None);
+        self.finish(|instance| instance.turn(input, now))
+    }
+
+    /// Applies an event that was applied before, and is in history with these commands.
+    ///
+    /// As [`apply`](Self::apply), but `tracing` events of the run's code are silent, and of the ways at an edit
+    /// of the code ([`patched`](crate::patched)) the one is taken that the run took then.
+    pub fn replay(&mut self, input: Input, now: Timestamp, recorded: &[CommandMark]) -> Turn {
+        self.core.set_recorded(Some(recorded));
+        // No subscriber at all, for this thread and time.
+        let silent = tracing::Dispatch::none();
+        self.finish(|instance| tracing::dispatcher::with_default(&silent, || instance.turn(input, now)))
+    }
+
+    fn finish(&mut self, turn: impl FnOnce(&mut Self) -> TurnState) -> Turn {
         if let Some(state) = &self.ended {
             return Turn { commands: Vec::new(), published: Vec::new(), state: state.clone() };
         }
-        let state = if replaying {
-            // No subscriber at all, for this thread and time.
-            tracing::dispatcher::with_default(&tracing::Dispatch::none(), || self.turn(input, now))
-        } else {
-            self.turn(input, now)
-        };
+        let state = turn(self);
         let (commands, published) = (self.core.take_commands(), self.core.take_published());
         match state {
             TurnState::Waiting => Turn { commands, published, state },
@@ -84,6 +95,72 @@ impl Instance {
                 Turn { commands: Vec::new(), published: Vec::new(), state }
             }
         }
+    }
+
+    /// What the code waits for: commands by number, then signals by name, then a request to cancel. Nothing after the
+    /// end.
+    #[must_use]
+    pub fn waits(&self) -> Vec<Wait> {
+        if self.ended.is_some() { Vec::new() } else { self.core.waits() }
+    }
+
+    /// Has the run's own handler answer a query, between two events. History and the run know nothing of it.
+    ///
+    /// Panics of the handler are caught.
+    ///
+    /// # Errors
+    /// Why there is no answer. If [`Unanswered::spoilt`] says so, this instance has to be dropped.
+    pub fn query(&mut self, name: &str, args: &Payload) -> Result<Payload, Unanswered> {
+        let Some(handler) = self.core.query_handler(name) else {
+            let known = self.core.query_names();
+            return Err(Unanswered::unspoilt(FailureKind::NotFound, self.unknown("query", name, &known)));
+        };
+        self.look(&format!("query `{name}`"), || handler(args))
+    }
+
+    /// Lets a handler look at the run. What it does beyond that is noticed as far as it can be.
+    fn look<T>(&mut self, what: &str, look: impl FnOnce() -> Result<T, Box<Failure>>) -> Result<T, Unanswered> {
+        // Who is woken in here is known to be, and not taken for woken from outside.
+        let _applying = Applying::enter(self.core.id);
+        self.core.begin_look();
+        let looked = {
+            let _entered = self.core.enter();
+            catch_unwind(AssertUnwindSafe(look))
+        };
+        let forbidden = self.core.end_look();
+        let spoilt = |kind, message| Err(Unanswered { failure: Box::new(Failure::new(kind, message)), spoilt: true });
+        let name = self.name();
+        match (looked, forbidden) {
+            (Err(panic), _) => {
+                let message = explain(panic_message(&*panic));
+                spoilt(FailureKind::Panicked, format!("{what} panicked in {name} {message}"))
+            }
+            (Ok(_), Some(done)) => spoilt(
+                FailureKind::Failed,
+                format!("{what} may only look at {name} and did {done}; do that in the workflow itself"),
+            ),
+            (Ok(_), None) if self.root.is_woken() => spoilt(
+                FailureKind::Failed,
+                format!(
+                    "{what} may only look at {name} and woke a part of it; let go of no lock, permit or channel in it"
+                ),
+            ),
+            (Ok(Err(failure)), None) => Err(Unanswered { failure, spoilt: false }),
+            (Ok(Ok(value)), None) => Ok(value),
+        }
+    }
+
+    fn unknown(&self, what: &str, name: &str, known: &[&str]) -> String {
+        let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+        let has = match known.is_empty() {
+            true => "none".to_owned(),
+            false => known.join(", "),
+        };
+        format!(
+            "{} has no handler for {what} `{name}`, it has {has}; `on_{what}` registers one, before the first await of the \
+             workflow",
+            self.name()
+        )
     }
 
     fn turn(&mut self, input: Input, now: Timestamp) -> TurnState {
@@ -224,9 +301,10 @@ impl Instance {
 
     /// Drops the future outside its context, so that what it holds cancels nothing.
     fn tear_down(&mut self) {
-        let future = self.future.take();
+        let (future, handlers) = (self.future.take(), self.core.take_handlers());
         // A destructor of the author's may panic; the run's end stands all the same.
         let _ = catch_unwind(AssertUnwindSafe(move || drop(future)));
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(handlers)));
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) mod waker;
 
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::history::Close;
-use everpulse_protocol::{Payload, RunId, Timestamp, WorkflowId};
+use everpulse_protocol::{Failure, FailureKind, Payload, RunId, Timestamp, WorkflowId};
 
 pub use command::{Command, StepBody, StepOptions};
 pub use instance::Instance;
@@ -35,6 +35,8 @@ pub struct RunInfo {
     pub workflow: String,
     pub version: u32,
     pub started_at: Timestamp,
+    /// What the code that began it was built from.
+    pub build: Option<String>,
 }
 
 /// One event, as far as it concerns the run's code.
@@ -70,6 +72,18 @@ pub struct Turn {
     pub state: TurnState,
 }
 
+/// What a run's code waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Wait {
+    /// The command of this number: an activity, a timer or a step.
+    Command(u32),
+    /// A signal of this name.
+    Signal(String),
+    /// That the run is asked to cancel.
+    CancelRequest,
+}
+
 /// How a run stands after an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TurnState {
@@ -84,4 +98,19 @@ pub enum TurnState {
     Stuck {
         message: String,
     },
+}
+
+/// Why a run's handler gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unanswered {
+    /// For whoever asked.
+    pub failure: Box<Failure>,
+    /// The handler may have changed what it was to look at: the instance must be dropped, and the run replayed.
+    pub spoilt: bool,
+}
+
+impl Unanswered {
+    fn unspoilt(kind: FailureKind, message: String) -> Self {
+        Self { failure: Box::new(Failure::new(kind, message)), spoilt: false }
+    }
 }

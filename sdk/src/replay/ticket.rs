@@ -12,7 +12,7 @@ use super::core::Core;
 /// What a command came to.
 #[derive(Debug)]
 pub(crate) enum Settlement {
-    /// Of an activity or a step.
+    /// Of an activity, a step or a promise.
     Outcome(Outcome),
     /// Of a timer.
     Fired,
@@ -34,6 +34,17 @@ impl Ticket {
     /// Schedules a command. None: the run is cancelled.
     pub(crate) fn schedule(core: &Rc<Core>, kind: CommandKind, command: impl FnOnce(u32) -> Command) -> Option<Self> {
         core.schedule(kind, command).map(|no| Self { run: core.id, no })
+    }
+
+    /// Schedules a command, and tells its number. None: the run is cancelled, and so is the command, which has a number all
+    /// the same.
+    pub(crate) fn schedule_known(
+        core: &Rc<Core>,
+        kind: CommandKind,
+        command: impl FnOnce(u32) -> Command,
+    ) -> (u32, Option<Self>) {
+        let (no, wanted) = core.schedule_known(kind, command);
+        (no, wanted.then_some(Self { run: core.id, no }))
     }
 
     /// # Panics

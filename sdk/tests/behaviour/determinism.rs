@@ -87,7 +87,7 @@ proptest! {
         let begun = live.start();
         let first = play(&mut live, &happenings);
         let mut again = run(busy(4));
-        again.replaying = true;
+        again.replaying = Some(Vec::new());
         prop_assert_eq!(begun, again.start());
         prop_assert_eq!(first, play(&mut again, &happenings));
     }
@@ -166,10 +166,10 @@ async fn talks() -> u32 {
 fn events_of_tracing_are_silent_while_replaying() {
     tracing::subscriber::with_default(Counter, || {
         let mut run = run(talks());
-        run.replaying = true;
+        run.replaying = Some(Vec::new());
         run.start();
         assert_eq!(EVENTS.load(Ordering::Relaxed), 0);
-        run.replaying = false;
+        run.replaying = None;
         assert_eq!(value::<u32>(&run.turn(done(0, 2))), 2);
         assert_eq!(EVENTS.load(Ordering::Relaxed), 1);
     });

@@ -4,7 +4,7 @@ use everpulse::definition::{FunctionActivity, WorkflowDefinition};
 use everpulse::replay::{Command, Input, Instance, RunInfo, Turn, TurnState};
 use everpulse::{Call, Definition, Failure};
 use everpulse_protocol::event::Outcome;
-use everpulse_protocol::history::{Close, CloseStatus};
+use everpulse_protocol::history::{Close, CloseStatus, CommandMark};
 use everpulse_protocol::{self as protocol, Payload, RunId, Timestamp, WorkflowId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,7 +14,8 @@ use uuid::Uuid;
 pub struct Run {
     pub instance: Instance,
     pub now: u64,
-    pub replaying: bool,
+    /// The commands of the record that is replayed next; none: what comes next is new.
+    pub replaying: Option<Vec<CommandMark>>,
 }
 
 /// The run of a call, to which nothing has happened.
@@ -30,8 +31,9 @@ pub fn run_with<D: WorkflowDefinition>(args: Payload) -> Run {
         workflow: D::NAME.to_owned(),
         version: D::VERSION,
         started_at: Timestamp(1_000),
+        build: Some("4f2a".to_owned()),
     };
-    Run { instance: Instance::new(&D::entry(), info, args), now: 1_000, replaying: false }
+    Run { instance: Instance::new(&D::entry(), info, args), now: 1_000, replaying: None }
 }
 
 impl Run {
@@ -41,7 +43,11 @@ impl Run {
     }
 
     pub fn turn(&mut self, input: Input) -> Turn {
-        self.instance.apply(input, Timestamp(self.now), self.replaying)
+        let now = Timestamp(self.now);
+        match &self.replaying {
+            None => self.instance.apply(input, now),
+            Some(recorded) => self.instance.replay(input, now, recorded),
+        }
     }
 
     pub fn start(&mut self) -> Vec<String> {
@@ -83,7 +89,10 @@ pub fn show(turn: &Turn) -> Vec<String> {
         Command::Activity { no, name, .. } => format!("{no} activity {name}"),
         Command::Timer { no, due } => format!("{no} timer {}", due.0),
         Command::Step { no, name, .. } => format!("{no} step {name}"),
+        Command::Promise { no } => format!("{no} promise"),
         Command::Cancel { no } => format!("cancel {no}"),
+        Command::Patch { id, deprecated: false, .. } => format!("patch {id}"),
+        Command::Patch { id, deprecated: true, .. } => format!("deprecated patch {id}"),
     });
     let published = turn.published.iter().map(|(name, _)| format!("publish {name}"));
     commands.chain(published).chain([state(&turn.state)]).collect()

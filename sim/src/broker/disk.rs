@@ -23,6 +23,8 @@ pub struct Disk {
     log: Vec<Effect>,
     /// By number, which counts from 1.
     segments: Vec<Segment>,
+    /// Closed ones of which nothing is needed, and that are not gone.
+    free: Vec<usize>,
     /// A segment with so many entries is closed.
     segment_entries: usize,
     /// With the place in the log from which on it lacks what was stored.
@@ -44,6 +46,7 @@ impl Disk {
         Self {
             log: Vec::new(),
             segments: vec![Segment::default()],
+            free: Vec::new(),
             segment_entries,
             snapshot: (0, Snapshot::initial()),
         }
@@ -54,6 +57,7 @@ impl Disk {
         let end = self.log.len();
         if self.segments.last().is_some_and(|segment| end - segment.start >= self.segment_entries) {
             self.segments.push(Segment { start: end, ..Segment::default() });
+            self.look_whether_free(self.segments.len() - 2);
         }
         let mut len = 0;
         if let (Effect::Append { payload, .. }, Some(open)) = (&effect, self.segments.last_mut()) {
@@ -75,19 +79,28 @@ impl Disk {
         for at in covered {
             self.segments[*at].gone = true;
         }
+        self.free.retain(|at| !covered.contains(at));
     }
 
     /// Closed segments of which nothing is needed: they could go if there were a snapshot.
-    pub fn unneeded(&self) -> Vec<usize> {
-        let closed = self.segments.len() - 1;
+    pub fn unneeded(&self) -> &[usize] {
+        &self.free
+    }
+
+    fn look_whether_free(&mut self, at: usize) {
+        let closed = at + 1 < self.segments.len();
         let is_free = |segment: &Segment| !segment.gone && segment.released >= segment.messages;
-        (0..closed).filter(|at| is_free(&self.segments[*at])).collect()
+        if closed && self.segments.get(at).is_some_and(is_free) && !self.free.contains(&at) {
+            self.free.push(at);
+        }
     }
 
     /// So many messages of a segment are not needed any more.
     pub fn release(&mut self, segment: u32, messages: u64) {
-        if let Some(segment) = self.segments.get_mut((segment as usize).saturating_sub(1)) {
+        let at = (segment as usize).saturating_sub(1);
+        if let Some(segment) = self.segments.get_mut(at) {
             segment.released += messages;
+            self.look_whether_free(at);
         }
     }
 
@@ -123,6 +136,10 @@ impl Disk {
         let needed = broker.entries_per_segment();
         for (number, segment) in (1..).zip(&mut self.segments) {
             segment.released = segment.messages - needed.get(&number).copied().unwrap_or(0);
+        }
+        self.free.clear();
+        for at in 0..self.segments.len() {
+            self.look_whether_free(at);
         }
         broker
     }

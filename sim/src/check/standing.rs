@@ -55,8 +55,7 @@ impl Standing {
 
     /// Where the frame lies that asked for a step.
     pub fn asked(&self, run: RunId, step: u32) -> Option<usize> {
-        let asks =
-            |record: &Record| record.commands.iter().any(|mark| mark.no == step && mark.kind != CommandKind::Cancel);
+        let asks = |record: &Record| record.commands.iter().any(|mark| mark.no == step && mark.kind.is_work());
         let (_, place) = self.runs.get(&run)?.iter().find(|(record, _)| asks(record))?;
         Some(*place)
     }
@@ -102,7 +101,7 @@ fn replay<'a>(registry: &Registry, records: impl Iterator<Item = &'a Record>) ->
     for record in records {
         let body = record.body().map_err(|error| format!("{}: {error}", record.workflow_id))?;
         let input = match body {
-            RecordBody::Started { start, version, .. } => {
+            RecordBody::Started { start, version, build, .. } => {
                 let entry = registry
                     .workflow(&start.workflow, Some(version))
                     .ok_or_else(|| format!("{} is a run of unknown code", record.workflow_id))?;
@@ -112,22 +111,28 @@ fn replay<'a>(registry: &Registry, records: impl Iterator<Item = &'a Record>) ->
                     workflow: start.workflow.clone(),
                     version,
                     started_at: record.at,
+                    build,
                 };
                 instance = Some(Instance::new(entry, info, start.args));
                 Input::Start
             }
             RecordBody::Signalled { name, value } => Input::Signal { name, value },
-            RecordBody::ActivitySettled { step, outcome, .. } | RecordBody::StepSettled { step, outcome } => {
-                Input::Settled { step, outcome }
-            }
+            RecordBody::ActivitySettled { step, outcome, .. }
+            | RecordBody::StepSettled { step, outcome }
+            | RecordBody::PromiseSettled { step, outcome } => Input::Settled { step, outcome },
+            RecordBody::AttemptReported { step, report, .. } => match report.outcome() {
+                Some(outcome) => Input::Settled { step, outcome },
+                None => continue,
+            },
             RecordBody::TimerFired { step } => Input::TimerFired { step },
             RecordBody::CancelRequested { reason } => Input::CancelRequested { reason },
             _ => continue,
         };
         let Some(instance) = instance.as_mut() else { continue };
-        let turn = instance.apply(input, record.at, true);
+        let turn = instance.replay(input, record.at, &record.commands);
         // Where an activity runs is its owner's choice; all else follows from the history.
-        let plain = |mark: &CommandMark| (mark.no, mark.kind, mark.name.clone(), mark.due);
+        let due = |mark: &CommandMark| mark.due.filter(|_| mark.kind == CommandKind::Timer);
+        let plain = |mark: &CommandMark| (mark.no, mark.kind, mark.name.clone(), due(mark));
         let marks: Vec<_> = turn.commands.iter().map(Command::mark).map(|mark| plain(&mark)).collect();
         let recorded: Vec<_> = record.commands.iter().map(plain).collect();
         if marks != recorded {

@@ -3,22 +3,29 @@
 //!
 //! * An open run has a hold or a wake-up: whenever an ack counts, something unacknowledged is left that brings a worker
 //!   to the run's shard (rule 7).
+//! * What only its owner does, local work and the application of inputs that were taken in on trial, has it soon: the hour
+//!   of an idle shard's wake-up is too long. Whoever acks an input has made sure, for what was asked for by frames of its
+//!   own, that another input of the run is held or that a wake-up is stored which comes when the work is over (rules 4 and
+//!   5); and whoever acks anything leaves that for the whole shard (rule 7). What another worker asked for is not held
+//!   against the one who acks: its book may be older than its rival's frame. Nor are questions: they change nothing, so
+//!   nothing is held for them.
 //! * What a task or an answer rests on stands when it is stored (rule 3).
 //! * What a frame calls sent is stored (rule 4).
 //! * Whoever was misled about the application writes nothing (rule 10).
+
+mod shard;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use everpulse_broker::semantics::TopicId;
-use everpulse_protocol::chain::{Chain, Offered};
-use everpulse_protocol::event::InboxFrame;
+use everpulse_protocol::chain::Offered;
 use everpulse_protocol::history::{CommandKind, Frame, RecordBody};
 use everpulse_protocol::reply::{ReplyBody, ReplyFrame};
 use everpulse_protocol::task::TaskFrame;
-use everpulse_protocol::timer::TimerMessage;
-use everpulse_protocol::{Position, RunId, WriterId, decode, topic};
+use everpulse_protocol::{EventId, Position, RunId, WriterId, decode, topic};
 
+use self::shard::{HOLD_MS, SOON_MS, Shard, Unacked, Work, of_inbox, of_run, of_timers};
 use crate::broker::{Layout, Seen, Server};
 use crate::ledger::Ledger;
 use crate::wire;
@@ -32,37 +39,12 @@ enum Topic {
     Queue,
 }
 
-/// What stands of a shard, and what is left that brings somebody to it.
-#[derive(Debug, Default)]
-struct Shard {
-    chain: Chain,
-    begun: BTreeSet<RunId>,
-    open: BTreeSet<RunId>,
-    /// Steps that frames ask for.
-    asked: BTreeSet<(RunId, u32)>,
-    /// Tasks that are not stored, with the frame that asks for them.
-    unsent: BTreeMap<(RunId, u32), u64>,
-    /// Unacknowledged messages of the inbox, and wake-ups.
-    held: u64,
-    /// Local work that is open and soon over one way or another, and who asked for it.
-    locals: BTreeMap<(RunId, u32), WriterId>,
-}
-
-/// A message that is not acknowledged.
-#[derive(Debug)]
-struct Unacked {
-    shard: usize,
-    /// Runs that it is for.
-    runs: Vec<RunId>,
-}
-
-/// Local work of these names is tried for ever.
-const PATIENT: &str = "same";
-
 #[derive(Debug)]
 pub struct Witness {
     topics: HashMap<TopicId, Topic>,
     shards: Vec<Shard>,
+    /// What is due before this, from now on, is due soon by any worker's clock.
+    soon_ms: u64,
     unacked: BTreeMap<(String, Position), Unacked>,
     pub misled: BTreeSet<WriterId>,
     /// Who is in each slot.
@@ -81,7 +63,8 @@ pub struct Witness {
 }
 
 impl Witness {
-    pub fn new(layout: Layout, server: &Server) -> Self {
+    /// `skew_ms`: so much the workers' clocks may differ from the world's.
+    pub fn new(layout: Layout, skew_ms: u64, server: &Server) -> Self {
         let mut topics = HashMap::new();
         let mut name = |name: &str, topic| topics.extend(server.topic_id(name).map(|id| (id, topic)));
         for shard in 0..layout.shards {
@@ -95,6 +78,7 @@ impl Witness {
         Self {
             topics,
             shards: (0..layout.shards).map(|_| Shard::default()).collect(),
+            soon_ms: SOON_MS + 2 * skew_ms,
             unacked: BTreeMap::new(),
             misled: BTreeSet::new(),
             writers: BTreeMap::new(),
@@ -108,7 +92,7 @@ impl Witness {
     }
 
     /// Takes what the broker has to tell.
-    pub fn look(&mut self, server: &mut Server, ledger: &Ledger, faults: &mut Vec<String>) {
+    pub fn look(&mut self, server: &mut Server, ledger: &Ledger, now_ms: u64, faults: &mut Vec<String>) {
         for seen in std::mem::take(&mut server.seen) {
             match seen {
                 Seen::Stored(place) => {
@@ -118,9 +102,9 @@ impl Witness {
                 }
                 Seen::Acked { topic, position, by } => {
                     if let Some(acked) = self.unacked.remove(&(topic, position)) {
-                        let shard = &mut self.shards[acked.shard];
-                        shard.held -= 1;
+                        self.shards[acked.shard].let_go(&acked);
                         self.check_cover(acked.shard, faults);
+                        self.check_work(&acked, by, now_ms, faults);
                         self.count_work(&acked, by, ledger);
                     }
                 }
@@ -157,19 +141,66 @@ impl Witness {
 
     fn hold(&mut self, topic: String, position: Position, unacked: Option<Unacked>) {
         let Some(unacked) = unacked.filter(|unacked| unacked.shard < self.shards.len()) else { return };
-        let number = unacked.shard;
-        if self.unacked.insert((topic, position), unacked).is_none() {
-            self.shards[number].held += 1;
+        let key = (topic, position);
+        if !self.unacked.contains_key(&key) {
+            self.shards[unacked.shard].hold(&unacked);
+            self.unacked.insert(key, unacked);
+        }
+    }
+
+    /// A worker has done with an input. If it wrote that it takes it in on trial, it has applied it, or has held it for so
+    /// long that a wake-up takes its place.
+    pub fn let_go(&self, by: usize, partition: u32, position: Position, held_ms: u64, faults: &mut Vec<String>) {
+        let key = (wire::inbox(partition), position);
+        let Some((unacked, by)) = self.unacked.get(&key).zip(self.writers.get(&by)) else { return };
+        let work = &self.shards[unacked.shard].work;
+        let on_trial = |(run, event): &&(RunId, EventId)| work.get(&(*run, Work::Apply(*event))) == Some(by);
+        if held_ms < HOLD_MS
+            && let Some((run, event)) = unacked.events.iter().find(on_trial)
+        {
+            faults.push(format!(
+                "{event} of {run} is let go {held_ms} ms after it came by the worker that has only taken it in"
+            ));
+        }
+    }
+
+    /// Local work goes on after this ack: whoever was to do it may be gone now, and somebody comes to see to it.
+    fn check_work(&self, acked: &Unacked, by: usize, now_ms: u64, faults: &mut Vec<String>) {
+        let shard = &self.shards[acked.shard];
+        let by = self.writers.get(&by);
+        let soon = now_ms + self.soon_ms;
+        let is_woken = shard.wakes.first_key_value().is_some_and(|(due, _)| *due <= soon);
+        if !is_woken
+            && shard.at_once == 0
+            && let Some(((run, work), _)) = shard.work.first_key_value()
+        {
+            faults.push(format!(
+                "{work:?} of {run} is under way, and after an ack nothing brings a worker to shard {} soon: no \
+                 message is held, and no wake-up is stored that is due within {} ms",
+                acked.shard, self.soon_ms
+            ));
+        }
+        for run in &acked.runs {
+            let mut work = shard.work.range(of_run(*run));
+            let Some(((_, work), _)) = work.find(|(_, writer)| Some(*writer) == by) else { continue };
+            if !is_woken && shard.inbox_wakes == 0 && !shard.inputs.contains_key(run) {
+                faults.push(format!(
+                    "the last input of {run} is acked by the worker whose {work:?} of it is under way, and no \
+                     wake-up is stored that is due within {} ms",
+                    self.soon_ms
+                ));
+            }
         }
     }
 
     /// Counts acks of inputs whose run has local work under way, done and not settled, by the one who acks.
     fn count_work(&mut self, acked: &Unacked, by: usize, ledger: &Ledger) {
-        let locals = &self.shards[acked.shard].locals;
+        let work = &self.shards[acked.shard].work;
         let Some(writer) = self.writers.get(&by) else { return };
         for run in &acked.runs {
-            let mut work = locals.range((*run, 0)..=(*run, u32::MAX));
-            let under_way = work.any(|((run, step), asker)| asker == writer && ledger.has(*run, *step, by));
+            let under_way = work.range(of_run(*run)).any(|((run, work), asker)| {
+                matches!(work, Work::Step(step) if asker == writer && ledger.has(*run, *step, by))
+            });
             self.acks_with_work += u64::from(under_way);
         }
     }
@@ -183,6 +214,7 @@ impl Witness {
             _ => return,
         };
         for record in &frame.records {
+            let mut applied = true;
             match record.body() {
                 Ok(RecordBody::Carried { .. }) => {
                     self.carried += 1;
@@ -195,15 +227,25 @@ impl Witness {
                 Ok(
                     RecordBody::ActivitySettled { step, .. }
                     | RecordBody::StepSettled { step, .. }
-                    | RecordBody::AttemptFailed { step, .. },
+                    | RecordBody::AttemptFailed { step, .. }
+                    | RecordBody::AttemptLeft { step, .. }
+                    | RecordBody::AttemptReported { step, .. },
                 ) => {
-                    shard.locals.remove(&(record.run_id, step));
+                    shard.work.remove(&(record.run_id, Work::Step(step)));
                 }
-                // It may be the result.
-                Ok(RecordBody::Received { .. } | RecordBody::Parked { .. }) => {
-                    shard.locals.retain(|(run, _), _| *run != record.run_id);
+                Ok(RecordBody::Received { event, attempt }) => {
+                    // It may be the result.
+                    shard.end_work_of(record.run_id);
+                    if attempt > 0 {
+                        shard.work.insert((record.run_id, Work::Apply(event.id)), frame.writer);
+                        applied = false;
+                    }
                 }
+                Ok(RecordBody::Parked { .. }) => shard.end_work_of(record.run_id),
                 _ => {}
+            }
+            if applied {
+                shard.work.remove(&(record.run_id, Work::Apply(record.event)));
             }
             if shard.begun.insert(record.run_id) {
                 shard.open.insert(record.run_id);
@@ -212,11 +254,13 @@ impl Witness {
                 let key = (record.run_id, mark.no);
                 if mark.kind == CommandKind::Cancel {
                     shard.unsent.remove(&key);
-                    shard.locals.remove(&key);
+                    shard.work.remove(&(record.run_id, Work::Step(mark.no)));
+                }
+                if !mark.kind.is_work() {
                     continue;
                 }
-                if (mark.kind == CommandKind::Step || mark.eager) && mark.name != PATIENT {
-                    shard.locals.insert(key, frame.writer);
+                if mark.kind == CommandKind::Step || mark.eager {
+                    shard.work.insert((record.run_id, Work::Step(mark.no)), frame.writer);
                 }
                 shard.asked.insert(key);
                 if mark.kind == CommandKind::Activity && !mark.eager {
@@ -225,7 +269,7 @@ impl Witness {
             }
             if record.close.is_some() {
                 shard.open.remove(&record.run_id);
-                shard.locals.retain(|(run, _), _| *run != record.run_id);
+                shard.end_work_of(record.run_id);
             }
         }
         self.marks += u64::from(frame.sent_below > 0);
@@ -263,7 +307,9 @@ impl Witness {
     fn restarted(&mut self, server: &Server) {
         self.unacked.clear();
         for shard in &mut self.shards {
-            shard.held = 0;
+            (shard.held, shard.at_once, shard.inbox_wakes) = (0, 0, 0);
+            shard.inputs.clear();
+            shard.wakes.clear();
         }
         let topics: Vec<Topic> = self.topics.values().copied().collect();
         for topic in topics {
@@ -300,19 +346,5 @@ impl Witness {
                 faults.push(format!("a client is told that run {run} {what}, and no frame that stands says so"));
             }
         }
-    }
-}
-
-fn of_inbox(payload: &Bytes) -> Option<Unacked> {
-    let frame = decode::<InboxFrame>(payload).ok()?;
-    // The id of a start is that of its run.
-    let runs = frame.events.iter().map(|event| event.run_id.unwrap_or(RunId(event.id.0))).collect();
-    Some(Unacked { shard: frame.shard as usize, runs })
-}
-
-fn of_timers(payload: &Bytes) -> Option<Unacked> {
-    match decode::<TimerMessage>(payload) {
-        Ok(TimerMessage::Wake(wake)) => Some(Unacked { shard: wake.shard as usize, runs: Vec::new() }),
-        _ => None,
     }
 }

@@ -7,7 +7,8 @@ use everpulse_protocol::event::Outcome;
 use everpulse_protocol::{EventId, FailureKind, RequestId, RunId, WorkflowId};
 
 use crate::dice::Dice;
-use crate::workflows::{KINDS, Kind, POISON};
+use crate::shape::Shape;
+use crate::workflows::{Kind, POISON};
 
 /// One run that a client is to start, signal and wait for.
 #[derive(Debug, Clone)]
@@ -90,14 +91,15 @@ impl Asked {
 }
 
 impl Jobs {
-    /// `runs` of them, begun within `span_ms` from `from_ms`. `calm`: none of them takes workers down.
-    pub fn draw(client: usize, runs: usize, from_ms: u64, span_ms: u64, calm: bool, dice: &mut Dice) -> Self {
+    /// `runs` of them, begun within `span_ms` from `from_ms`. Where it is calm none of them takes workers down, and where it
+    /// is quiet none has a timer.
+    pub fn draw(client: usize, runs: usize, from_ms: u64, span_ms: u64, shape: &Shape, dice: &mut Dice) -> Self {
         let mut jobs = Self::default();
         let id = |text: String| WorkflowId::new(text).expect("a short text is an id");
         for number in 0..runs {
-            let kind = *dice.pick(&KINDS).expect("there are some");
+            let kind = *dice.pick(&shape.kinds).expect("there are some");
             // One that takes workers down is enough.
-            let kind = if kind.name == POISON && (number > 0 || calm) { KINDS[0] } else { kind };
+            let kind = if kind.name == POISON && (number > 0 || shape.calm) { shape.kinds[0] } else { kind };
             let n = dice.within(kind.args.0, kind.args.1);
             let signals = (0..(kind.signals)(n)).map(|_| Signal { n: dice.within(1, 50), asked: Asked::new(dice) });
             let signals = signals.collect();
@@ -106,8 +108,8 @@ impl Jobs {
                 terminate: dice.percent(50),
                 asked: Asked::new(dice),
             });
-            let later_ms = dice.percent(10).then(|| dice.within(200, 4_000));
-            let timeout_ms = dice.percent(10).then(|| dice.within(300, 20_000));
+            let later_ms = dice.percent(10).then(|| dice.within(200, 4_000)).filter(|_| !shape.quiet);
+            let timeout_ms = dice.percent(10).then(|| dice.within(300, 20_000)).filter(|_| !shape.quiet);
             jobs.jobs.push(Job {
                 kind,
                 n,

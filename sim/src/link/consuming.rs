@@ -189,14 +189,7 @@ impl<T: Clone> Link<T> {
         ctx.remind(AGAIN_MS, Timer::Again(Again::Consumer(id)));
     }
 
-    pub(super) fn delivered(
-        &mut self,
-        id: u64,
-        position: Position,
-        payload: Bytes,
-        publish_time_ms: u64,
-        ctx: &mut Ctx<'_>,
-    ) {
+    pub(super) fn delivered(&mut self, id: u64, position: Position, payload: Bytes, ctx: &mut Ctx<'_>) {
         let Some(connection) = self.connection else { return };
         let Some(consumer) = self.consumers.get_mut(&id) else { return };
         match &mut consumer.role {
@@ -204,7 +197,7 @@ impl<T: Clone> Link<T> {
                 if !consumer.paused {
                     ctx.acts.push(Act::Send(connection, Up::Flow { consumer_id: id, permits: 1 }));
                 }
-                self.news.push_back(News::Delivered { consumer: id, position, payload, publish_time_ms });
+                self.news.push_back(News::Delivered { consumer: id, position, payload });
             }
             Role::Tail { .. } => {}
             Role::Read { seen, entries, .. } => {

@@ -7,7 +7,7 @@ use everpulse_protocol::event::{Event, NextAttempt, Outcome};
 use everpulse_protocol::task::{Control, Task, TaskFrame};
 use everpulse_protocol::timer::TimerMessage;
 use everpulse_protocol::{Failure, FailureKind, Position, decode};
-use everpulse_worker::decisions::{AttemptId, End, Sight, Verdict, attempt_failed, judge, settled};
+use everpulse_worker::decisions::{AttemptId, End, Sight, Verdict, attempt_failed, judge, left, settled};
 
 use super::attempt::Attempt;
 use super::{Purpose, Worker};
@@ -27,7 +27,7 @@ enum Then {
     Done,
     Tell(Box<Event>),
     /// An eager attempt: its shard is told.
-    Local(LocalResult),
+    Local(Box<LocalResult>),
 }
 
 impl Worker {
@@ -89,11 +89,18 @@ impl Worker {
                 self.outbox.event(settled(&task, attempt, outcome, ctx.now), told, ctx);
                 (1, Then::Done)
             }
+            Verdict::Left { task, until } if eager => {
+                return self.finish_eager(&task.clone(), LocalResult::Left { task, until }, ctx);
+            }
+            Verdict::Left { task, until } => {
+                self.outbox.event(left(task, until, ctx.now), told, ctx);
+                (1, Then::Done)
+            }
             Verdict::Retry { attempt, failure, next, at } => {
                 ctx.counts.retries += 1;
                 self.outbox.timer(&TimerMessage::Retry { due: at, task: next }, told.clone(), ctx);
                 if eager {
-                    (1, Then::Local(LocalResult::Retry { attempt, failure, at }))
+                    (1, Then::Local(Box::new(LocalResult::Retry { attempt, failure, at })))
                 } else {
                     let event = attempt_failed(&task, attempt, failure, NextAttempt::At(at), ctx.now);
                     self.outbox.event(event, told, ctx);
@@ -103,8 +110,10 @@ impl Worker {
             Verdict::Exhausted { attempt, failure, letter, topic, parked } => {
                 self.outbox.dead_letter(&topic, &letter, told, ctx);
                 let then = match (eager, parked) {
-                    (true, true) => Then::Local(LocalResult::Parked { attempt, failure }),
-                    (true, false) => Then::Local(LocalResult::Settled { attempt, outcome: Outcome::Failed(failure) }),
+                    (true, true) => Then::Local(Box::new(LocalResult::Parked { attempt, failure })),
+                    (true, false) => {
+                        Then::Local(Box::new(LocalResult::Settled { attempt, outcome: Outcome::Failed(failure) }))
+                    }
                     (false, true) => {
                         Then::Tell(Box::new(attempt_failed(&task, attempt, failure, NextAttempt::Redrive, ctx.now)))
                     }
@@ -126,7 +135,7 @@ impl Worker {
         }
         match settling.then {
             Then::Done => self.finish(&settling.task, ctx),
-            Then::Local(result) => self.finish_eager(&settling.task, result, ctx),
+            Then::Local(result) => self.finish_eager(&settling.task, *result, ctx),
             Then::Tell(event) => {
                 self.settling.insert(number, Settling { unconfirmed: 1, then: Then::Done, task: settling.task });
                 self.outbox.event(*event, Purpose::Settled(number), ctx);

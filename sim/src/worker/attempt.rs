@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use everpulse_engine::{Eager, LocalResult};
 use everpulse_protocol::task::Task;
-use everpulse_protocol::{EventId, Failure, FailureKind, Payload, RunId};
+use everpulse_protocol::{EventId, Failure, FailureKind, Payload, RunId, Timestamp};
 use everpulse_sdk::activity::{self, ActivityContext, Heartbeats};
 use everpulse_sdk::definition::AttemptError;
 use everpulse_sdk::replay::{StepBody, StepOptions};
@@ -82,11 +82,20 @@ pub(super) struct Attempt {
     pub slot: bool,
     result: Option<Result<Payload, AttemptError>>,
     timed_out: bool,
+    /// It is to be completed from outside, until then.
+    left: Option<Timestamp>,
 }
 
 impl Attempt {
     pub fn of(task: Box<Task>, eager: bool) -> Self {
-        Self { what: What::Activity { task, eager }, attempt: 1, slot: false, result: None, timed_out: false }
+        Self {
+            what: What::Activity { task, eager },
+            attempt: 1,
+            slot: false,
+            result: None,
+            timed_out: false,
+            left: None,
+        }
     }
 }
 
@@ -120,7 +129,8 @@ impl Worker {
     ) {
         let number = self.fresh();
         let what = What::Step { shard, run, step, options, body };
-        self.attempts.insert(number, Attempt { what, attempt: 1, slot: false, result: None, timed_out: false });
+        self.attempts
+            .insert(number, Attempt { what, attempt: 1, slot: false, result: None, timed_out: false, left: None });
         self.local.insert((run, step), number);
         let wait = duration(ctx.dice);
         ctx.remind(wait, Timer::Work(number));
@@ -165,6 +175,9 @@ impl Worker {
     fn begin(&mut self, number: u64, ctx: &mut Ctx<'_>) {
         let Some(attempt) = self.attempts.get_mut(&number) else { return };
         let What::Activity { task, .. } = &attempt.what else { return };
+        if task.returned.is_some() {
+            return ctx.remind(0, Timer::End(number));
+        }
         let (wait, limit) = (duration(ctx.dice), task.options.start_to_close_ms);
         if wait > limit {
             attempt.timed_out = true;
@@ -190,9 +203,14 @@ impl Worker {
                     return ctx.remind(0, Timer::End(number));
                 }
                 let context = ActivityContext::new(task, Arc::new(Deaf));
+                let left = context.left();
                 let Some(entry) = self.making.registry.activity(&task.activity) else { return };
                 let run = || activity::with(context, entry.run(task.args.clone())).now_or_never();
-                attempt.result = Some(known(catch_unwind(AssertUnwindSafe(run))));
+                let result = catch_unwind(AssertUnwindSafe(run));
+                match left.now_or_never() {
+                    Some(()) => attempt.left = Some(Timestamp(ctx.now.0 + task.options.start_to_close_ms)),
+                    None => attempt.result = Some(known(result)),
+                }
                 let workflow_id = task.workflow_id.to_string();
                 let (run_id, step, attempt, local) = (task.run_id, task.step, task.attempt, *eager);
                 Effect { workflow_id, run_id, step, attempt, local, place }
@@ -233,14 +251,16 @@ impl Worker {
                 }
             }
             What::Activity { task, eager } => {
-                let end = match attempt.result {
+                let end = match (attempt.result, &task.returned, attempt.left) {
+                    (_, Some(failure), _) => End::Failed { failure: failure.clone(), retryable: true, heartbeat: None },
+                    (_, None, Some(until)) => End::Left { until, heartbeat: None },
                     _ if attempt.timed_out => {
                         let failure = Failure::new(FailureKind::TimedOut, "the attempt took too long");
                         End::Failed { failure, retryable: true, heartbeat: None }
                     }
-                    None => End::Cancelled,
-                    Some(Ok(value)) => End::Done(value),
-                    Some(Err(AttemptError { failure, retryable })) => {
+                    (None, ..) => End::Cancelled,
+                    (Some(Ok(value)), ..) => End::Done(value),
+                    (Some(Err(AttemptError { failure, retryable })), ..) => {
                         End::Failed { failure, retryable, heartbeat: None }
                     }
                 };

@@ -193,10 +193,10 @@ impl World {
     /// A message of the inbox that was delivered before comes to any worker.
     fn replay(&mut self) -> Option<()> {
         let dice = self.faults.dice(Fault::StaleReplay);
-        let (topic, position, payload, publish_time_ms) = dice.pick(&self.delivered)?.clone();
+        let (topic, position, payload) = dice.pick(&self.delivered)?.clone();
         let consumers = self.consumers_of(&topic, None);
         let (connection, consumer_id) = *self.faults.dice(Fault::StaleReplay).pick(&consumers)?;
-        let down = Down::Deliver { consumer_id, position, payload, publish_time_ms };
+        let down = Down::Deliver { consumer_id, position, payload };
         self.deliver_at(connection, down, None);
         Some(())
     }

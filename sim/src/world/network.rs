@@ -134,7 +134,7 @@ impl World {
         }
         let mut out = Vec::new();
         self.server.poll(self.schedule_ms, &mut out);
-        self.witness.look(&mut self.server, &self.ledger, &mut self.violations);
+        self.witness.look(&mut self.server, &self.ledger, self.schedule_ms, &mut self.violations);
         self.send_down(out);
         if self.server.begin_write() {
             let slow = self.schedule_ms < self.disk_slow_until;
@@ -184,10 +184,10 @@ impl World {
                 }
                 Down::Receipt { producer_id, sequence_id, position }
             }
-            Down::Deliver { consumer_id, position, payload, publish_time_ms } => {
+            Down::Deliver { consumer_id, position, payload } => {
                 let topic = wire.consumers.get(&consumer_id).cloned().unwrap_or_default();
-                self.deliver(connection, consumer_id, &topic, position, &payload, publish_time_ms);
-                Down::Deliver { consumer_id, position, payload, publish_time_ms }
+                self.deliver(connection, consumer_id, &topic, position, &payload);
+                Down::Deliver { consumer_id, position, payload }
             }
             down => down,
         };
@@ -241,15 +241,14 @@ impl World {
         topic: &str,
         position: Position,
         payload: &Bytes,
-        publish_time_ms: u64,
     ) {
-        let again = Down::Deliver { consumer_id, position, payload: payload.clone(), publish_time_ms };
+        let again = Down::Deliver { consumer_id, position, payload: payload.clone() };
         let is_inbox = topic.contains(topic::INBOX);
         if is_inbox {
             if !self.delivered_once.insert((topic.to_owned(), position)) {
                 self.counts.redelivered += 1;
             }
-            self.delivered.push((topic.to_owned(), position, payload.clone(), publish_time_ms));
+            self.delivered.push((topic.to_owned(), position, payload.clone()));
         }
         if topic.starts_with("persistent") && !topic.contains(topic::HISTORY) && self.faults.strikes(Fault::Duplicate) {
             let late = self.faults.dice(Fault::Duplicate).within(0, 2_000);
@@ -262,7 +261,7 @@ impl World {
         if is_inbox && self.faults.strikes(Fault::TwoOwners) {
             let others = self.consumers_of(topic, Some(connection));
             if let Some((other, consumer_id)) = self.faults.dice(Fault::TwoOwners).pick(&others).copied() {
-                let down = Down::Deliver { consumer_id, position, payload: payload.clone(), publish_time_ms };
+                let down = Down::Deliver { consumer_id, position, payload: payload.clone() };
                 self.deliver_at(other, down, None);
             }
         }

@@ -154,6 +154,9 @@ impl World {
             Act::Remind { after_ms, timer } => {
                 self.schedule.after(after_ms, Event::Heard { slot, life, heard: Heard::Timer(timer) });
             }
+            Act::LetGo { partition, position, held_ms } => {
+                self.witness.let_go(slot, partition, position, held_ms, &mut self.violations);
+            }
             Act::Trim { shard, upto } => {
                 let mut wait = self.latency();
                 if self.faults.strikes(Fault::LateTrim) {

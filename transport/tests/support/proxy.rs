@@ -10,6 +10,8 @@ use tokio::sync::watch;
 
 /// The type of the answer `CommandSuccess` in `PulsarApi.proto`.
 const SUCCESS: u8 = 13;
+/// That of `CommandError`.
+const ERROR: u8 = 14;
 
 /// What happens to connections.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -19,6 +21,8 @@ enum Mode {
     Refuse,
     /// They are accepted, and nothing passes.
     Swallow,
+    /// Their handshake is answered as by a broker that is starting.
+    NotReady,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +78,11 @@ impl Proxy {
     /// Cuts all connections; new ones are accepted and closed.
     pub fn accept_and_close(&self) {
         self.change(Mode::Refuse, Mode::Refuse);
+    }
+
+    /// Cuts all connections; who comes is told that the service is not ready, and cut.
+    pub fn not_ready(&self) {
+        self.change(Mode::Refuse, Mode::NotReady);
     }
 
     /// Connections stay, and nothing passes any more; not on new ones either.
@@ -141,6 +150,10 @@ async fn accept(
         if state.new == Mode::Refuse {
             continue;
         }
+        if state.new == Mode::NotReady {
+            tokio::spawn(turn_away(client));
+            continue;
+        }
         let Ok(server) = TcpStream::connect(&broker).await else { continue };
         // The crate under test does not; the proxy must not add to its delays.
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
@@ -150,6 +163,25 @@ async fn accept(
         let answers = Answers { broker: broker.clone(), own: own.clone(), withholding: withholding.clone() };
         tokio::spawn(forward(server_read, client_write, states.clone(), state, Some(answers)));
     }
+}
+
+async fn turn_away(client: TcpStream) {
+    let (mut from, mut to) = client.into_split();
+    if frame(&mut from).await.is_none() {
+        return;
+    }
+    let message = b"Failed due to pulsar service is not ready";
+    // `CommandError` of `PulsarApi.proto`: no request is meant, `ServiceNotReady`, and the words.
+    let mut error = vec![0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0x10, 6, 0x1a];
+    error.push(u8::try_from(message.len()).expect("it is short"));
+    error.extend(message);
+    // `BaseCommand`: its type, and field 14.
+    let mut answer = vec![0x08, ERROR, 0x72, u8::try_from(error.len()).expect("it is short")];
+    answer.extend(error);
+    let size = u32::try_from(answer.len()).expect("it is small");
+    let frame = [&(size + 4).to_be_bytes()[..], &size.to_be_bytes(), &answer].concat();
+    // Whoever asked may have gone.
+    let _ = to.write_all(&frame).await;
 }
 
 /// What is changed on the way to the client.

@@ -1,10 +1,11 @@
 //! One attempt at an activity, from its first poll to its end: time-outs, heartbeats, panics, cancellation. What
-//! follows from the end is decided in `verdict`.
+//! follows from the end is decided by the engine's `attempt`.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use everpulse_engine::attempt::End;
 use everpulse_protocol::task::Task;
 use everpulse_protocol::{Failure, FailureKind, Payload};
 use everpulse_sdk::activity::{self, ActivityContext, Heartbeats};
@@ -12,7 +13,7 @@ use everpulse_sdk::definition::{ActivityEntry, AttemptError};
 use futures::FutureExt as _;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::verdict::End;
+use crate::clock;
 use crate::host::step::panic_message;
 
 /// Bounds of an attempt that the task does not name.
@@ -77,6 +78,7 @@ pub(crate) async fn run<S: Send + 'static>(
     slot: S,
 ) -> End {
     let limit = Duration::from_millis(task.options.start_to_close_ms);
+    let until = clock::now().after(limit);
     let heartbeat = task.options.heartbeat_ms.map(Duration::from_millis);
     let silence = async {
         match heartbeat {
@@ -98,6 +100,8 @@ pub(crate) async fn run<S: Send + 'static>(
         result = work(entry, task.args.clone(), context.clone(), slot) => {
             if context.is_cancelled() { End::Cancelled } else { ended(result, task, pulse, bounds) }
         }
+        // After the work: it says so in a poll, and the same poll may end it.
+        () = context.left() => End::Left { until, heartbeat: pulse.details() },
         () = given_up => End::Cancelled,
         () = silence => timed_out(format!("gave no heartbeat for {:?}", heartbeat.unwrap_or_default())),
         () = sleep(limit) => timed_out(format!("took longer than {limit:?}")),
@@ -276,6 +280,24 @@ mod tests {
         let (end, _) = run_task::<large>(&task("large", one("bytes", "many"))).await;
         let (failure, retryable, _) = failure(end);
         assert_eq!((failure.kind, retryable), (FailureKind::Undecodable, false));
+    }
+
+    #[everpulse_sdk::activity(crate = everpulse_sdk)]
+    async fn leaving() -> Result<u64, Failed> {
+        activity::context().heartbeat("half done");
+        activity::context().complete_later().await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_is_left_to_be_completed_later_ends_at_once_with_its_time_out_ahead() {
+        let mut task = task("leaving", one("none", 0));
+        task.options.start_to_close_ms = 3_600_000;
+        let before = clock::now();
+        let (end, took) = run_task::<leaving>(&task).await;
+        let End::Left { until, heartbeat } = end else { panic!("{end:?}") };
+        assert_eq!(took, Duration::ZERO);
+        assert!(until >= before.after(Duration::from_secs(3_600)), "{until:?}");
+        assert_eq!(heartbeat, Some(Payload::encode(&"half done").expect("encodes")));
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,13 +14,15 @@ use everpulse_protocol::task::Task;
 pub struct AttemptId {
     task: EventId,
     attempt: u32,
+    /// It was made, and comes back to be judged.
+    returned: bool,
 }
 
 impl AttemptId {
     /// The attempt that a task is.
     #[must_use]
     pub fn of(task: &Task) -> Self {
-        Self { task: task.id, attempt: task.attempt }
+        Self { task: task.id, attempt: task.attempt, returned: task.returned.is_some() }
     }
 }
 
@@ -147,7 +149,7 @@ mod tests {
     use super::*;
 
     fn attempt(task: u32, attempt: u32) -> AttemptId {
-        AttemptId { task: id(task), attempt }
+        AttemptId { task: id(task), attempt, returned: false }
     }
 
     fn id(n: u32) -> EventId {

@@ -1,14 +1,13 @@
 //! Sends what follows from an attempt, in the order that loses nothing: first what brings the work on (the next
 //! attempt, the dead letter), then what the run is told. It is confirmed when this returns; then its task may be acked.
 
-use everpulse_protocol::codec::Body;
-use everpulse_protocol::event::{Event, EventBody, NextAttempt, Outcome};
+use everpulse_engine::attempt::{Verdict, attempt_failed, left, settled};
+use everpulse_protocol::event::{NextAttempt, Outcome};
 use everpulse_protocol::task::Task;
 use everpulse_protocol::timer::TimerMessage;
-use everpulse_protocol::{EventId, Failure, FailureKind, Timestamp};
+use everpulse_protocol::{Failure, FailureKind};
 use everpulse_transport::{Error, ErrorKind};
 
-use super::verdict::Verdict;
 use crate::clock;
 use crate::outbox::Outbox;
 
@@ -39,6 +38,7 @@ async fn send(outbox: &Outbox, task: &Task, verdict: Verdict) -> Result<(), Erro
         Verdict::Settled { attempt, outcome } => {
             outbox.event(settled(task, attempt, outcome, clock::now())).await.map(drop)
         }
+        Verdict::Left { task, until } => outbox.event(left(task, until, clock::now())).await.map(drop),
         Verdict::Retry { attempt, failure, next, at } => {
             let told = outbox.event(attempt_failed(task, attempt, failure, NextAttempt::At(at), clock::now()));
             let retried = outbox.timer(TimerMessage::Retry { due: at, task: next });
@@ -53,29 +53,5 @@ async fn send(outbox: &Outbox, task: &Task, verdict: Verdict) -> Result<(), Erro
             };
             outbox.event(told).await.map(drop)
         }
-    }
-}
-
-/// The event that tells a run how a step came to its end. All of one step bear the same id: the first one counts.
-#[must_use]
-pub fn settled(task: &Task, attempt: u32, outcome: Outcome, now: Timestamp) -> Event {
-    event(task, "settled", &EventBody::ActivitySettled { step: task.step, attempt, outcome }, now)
-}
-
-/// The event that tells a run of a failed attempt that is not the end.
-#[must_use]
-pub fn attempt_failed(task: &Task, attempt: u32, failure: Failure, next: NextAttempt, now: Timestamp) -> Event {
-    let body = EventBody::AttemptFailed { step: task.step, attempt, failure, next };
-    event(task, &format!("attempt {attempt} failed"), &body, now)
-}
-
-fn event(task: &Task, what: &str, body: &EventBody, now: Timestamp) -> Event {
-    Event {
-        id: EventId::derived(task.run_id, task.step, what),
-        workflow_id: task.workflow_id.clone(),
-        run_id: Some(task.run_id),
-        sent_at: now,
-        reply_to: None,
-        body: Body::of(body),
     }
 }

@@ -314,7 +314,7 @@ impl Carrier {
             patiently("setting up", &topic, || transport.set_up_queue(&queue)).await;
             let mut missing: BTreeSet<EventId> = tasks.into_iter().collect();
             let mut found = Vec::new();
-            // What comes later is none of these: it is not even sent.
+            // What comes later is looked for later, or is what this worker itself sends.
             let end = patiently("asking for the end of", &topic, || transport.last_position(&topic)).await;
             if let Some(end) = end {
                 let mut pieces = Pieces::new(transport, topic, after, end);

@@ -71,6 +71,7 @@ pub(super) async fn run(runner: &ActivityRunner, outbox: &Outbox, slot: Option<S
     let activity = task.activity.clone();
     match runner.run_eager(slot, task).await {
         EagerResult::Settled { attempt, outcome } => LocalResult::Settled { attempt, outcome },
+        EagerResult::Left { task, until } => LocalResult::Left { task, until },
         EagerResult::Retry { attempt, failure, next, at } => {
             match outbox.timer(TimerMessage::Retry { due: at, task: next }).await {
                 Ok(_) => LocalResult::Retry { attempt, failure, at },

@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use everpulse_engine::LocalResult;
-use everpulse_protocol::event::Outcome;
+use everpulse_engine::attempt::{Next, after};
 use everpulse_protocol::{Failure, FailureKind, Payload};
 use everpulse_sdk::definition::AttemptError;
 use everpulse_sdk::replay::{StepBody, StepOptions};
@@ -28,31 +28,6 @@ pub(super) async fn run(name: &str, options: StepOptions, mut body: StepBody) ->
     };
     failpoint::hit("step-done");
     LocalResult::Settled { attempt, outcome }
-}
-
-/// What follows from an attempt at a step.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Next {
-    Settled(Outcome),
-    /// One more attempt, after so long.
-    Again(Duration),
-}
-
-/// Decides what follows from attempt number `attempt`.
-#[must_use]
-pub fn after(options: &StepOptions, attempt: u32, result: Result<Payload, AttemptError>) -> Next {
-    let AttemptError { failure, retryable } = match result {
-        Ok(value) => return Next::Settled(Outcome::Done(value)),
-        Err(error) => error,
-    };
-    let most = options.retry.max_attempts;
-    if !retryable || most == Some(1) {
-        return Next::Settled(Outcome::Failed(failure));
-    }
-    if most.is_some_and(|most| attempt >= most) {
-        return Next::Settled(Outcome::Failed(failure.exhausted(attempt)));
-    }
-    Next::Again(Duration::from_millis(options.retry.delay_ms(attempt)))
 }
 
 async fn try_once(name: &str, timeout: Duration, body: &mut StepBody) -> Result<Payload, AttemptError> {

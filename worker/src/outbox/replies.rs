@@ -69,15 +69,20 @@ impl Replies {
 
 fn weigh(reply: &Reply) -> usize {
     let body = match &reply.body {
-        ReplyBody::Closed { close, .. } => match &close.outcome {
-            Outcome::Done(value) => value.len(),
-            Outcome::Failed(failure) => failure_bytes(failure),
-        },
+        ReplyBody::Closed { close, .. } => outcome_bytes(&close.outcome),
+        ReplyBody::Answered { outcome } => outcome_bytes(outcome),
         ReplyBody::Published { value } => value.as_ref().map_or(0, |value| value.len()),
         ReplyBody::Description(view) => 512 + 256 * view.pending.len(),
         _ => 0,
     };
     body + ENVELOPE_BYTES
+}
+
+fn outcome_bytes(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Done(value) => value.len(),
+        Outcome::Failed(failure) => failure_bytes(failure),
+    }
 }
 
 fn failure_bytes(failure: &Failure) -> usize {

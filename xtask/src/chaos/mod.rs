@@ -3,10 +3,11 @@
 //! The program `everpulse-chaos` of the integration tests does the work and gives figures; this builds it in release,
 //! gives it a folder, and adds when, where and on which commit.
 
+mod earlier;
 mod report;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -37,6 +38,12 @@ pub struct Options {
     /// Use the programs of this folder, instead of building them
     #[arg(long)]
     pub programs: Option<PathBuf>,
+    /// A rolling deploy: about every other worker is of this earlier commit, and they share the shards
+    #[arg(long, value_name = "COMMIT")]
+    pub earlier: Option<String>,
+    /// The same with programs that were built before
+    #[arg(long, value_name = "FOLDER", conflicts_with = "earlier")]
+    pub earlier_programs: Option<PathBuf>,
     /// Where data, logs, the archive of history and, where something was found, the evidence go; it is removed when
     /// nothing was found, unless it was named
     #[arg(long)]
@@ -74,12 +81,18 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     };
     let programs = match &options.programs {
         Some(folder) => folder.clone(),
-        None => build(options.debug)?,
+        None => build_in(&root(), None, options.debug)?,
     };
+    let earlier = match (&options.earlier, &options.earlier_programs) {
+        (Some(commit), _) => Some(earlier::programs(commit, options.debug)?),
+        (None, Some(folder)) => Some((folder.clone(), "an earlier commit".to_owned())),
+        (None, None) => None,
+    };
+    let kind = if earlier.is_some() { "rolling-" } else { "" };
     let rate = options.rate.unwrap_or(if options.arm == Arm::Embedded { 80 } else { 50 });
     let folder = match &options.folder {
         Some(folder) => folder.clone(),
-        None => root().join(format!("target/chaos/{}-{seed}", options.arm.name())),
+        None => root().join(format!("target/chaos/{kind}{}-{seed}", options.arm.name())),
     };
     if options.folder.is_none() && folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
@@ -90,7 +103,11 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     arguments.push(format!("--rate={rate}"));
     arguments.push(format!("--storm-seconds={}", options.storm_seconds));
     arguments.push(format!("--retention-seconds={}", options.retention_seconds));
-    let again = format!("cargo xtask chaos {}", arguments.join(" "));
+    let mut again = format!("cargo xtask chaos {}", arguments.join(" "));
+    if let Some((folder, commit)) = &earlier {
+        again.push_str(&format!(" --earlier={commit}"));
+        arguments.push(format!("--previous={}", folder.join("everpulse-chaos").display()));
+    }
     eprintln!("{again}");
     let mut command = Command::new(programs.join("everpulse-chaos"));
     command.arg("conduct").args(&arguments).arg("--folder").arg(&folder).stdout(Stdio::piped());
@@ -100,7 +117,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         bail!("the chaos ended with {} and no figures; what there is lies in {}", output.status, folder.display());
     };
     if !options.no_report {
-        let path = root().join(format!("docs/chaos/{}.md", options.arm.name()));
+        let path = root().join(format!("docs/chaos/{kind}{}.md", options.arm.name()));
         fs::create_dir_all(root().join("docs/chaos")).context("cannot create docs/chaos")?;
         let report = report::written(&figures, &source, &again)?;
         fs::write(&path, report).with_context(|| format!("cannot write {}", path.display()))?;
@@ -116,18 +133,21 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The folder with the programs.
-fn build(debug: bool) -> anyhow::Result<PathBuf> {
+/// Builds the programs of a checkout; the folder that they are in.
+fn build_in(source: &Path, target: Option<&Path>, debug: bool) -> anyhow::Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root()).args(["build", "--quiet", "-p", "everpulse-integration-tests", "-p", "everpulse-broker"]);
+    cargo.current_dir(source).args(["build", "--quiet", "-p", "everpulse-integration-tests", "-p", "everpulse-broker"]);
     cargo.args(["--bins"]);
     if !debug {
         cargo.arg("--release");
     }
+    if let Some(target) = target {
+        cargo.env("CARGO_TARGET_DIR", target);
+    }
     let status = cargo.status().context("cannot run cargo")?;
     if !status.success() {
-        bail!("the programs cannot be built ({status})");
+        bail!("the programs of {} cannot be built ({status})", source.display());
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    Ok(target.join(if debug { "debug" } else { "release" }))
+    let target = target.map(Path::to_owned).or_else(|| std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from));
+    Ok(target.unwrap_or_else(|| source.join("target")).join(if debug { "debug" } else { "release" }))
 }

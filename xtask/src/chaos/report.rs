@@ -64,6 +64,9 @@ pub fn written(figures: &Value, source: &str, again: &str) -> anyhow::Result<Str
     each(&mut text, "Runs that their callers saw end, by kind", &figures["runs_by_kind"])?;
     each(&mut text, "History, all that was ever written", &history["counts"])?;
     table(&mut text, "Executions and zombies", HISTORY_ROWS, history)?;
+    if !history["releases"].is_null() {
+        table(&mut text, "Two releases on the same shards", RELEASE_ROWS, figures)?;
+    }
     each(&mut text, "What callers heard", &figures["heard"])?;
     each(&mut text, "Dead letters", &figures["dead_letters"])?;
     each(&mut text, "Peak resident memory, KB", &figures["peak_kb"])?;
@@ -87,6 +90,15 @@ const ROWS: &[(&str, &str)] = &[
     ("all has ended after the last fault, ms", "/settled_ms"),
     ("the broker's disk at most, bytes", "/disk_max"),
     ("the disk could be filled", "/disk_limited"),
+];
+
+const RELEASE_ROWS: &[(&str, &str)] = &[
+    ("workers that came to serve", "/workers_started"),
+    ("of them of the earlier commit", "/workers_started_of_the_earlier_release"),
+    ("frames that the earlier one wrote", "/history/releases/frames_of_the_earlier_release"),
+    ("frames on one of the other", "/history/releases/frames_on_one_of_the_other_release"),
+    ("runs", "/history/releases/runs"),
+    ("runs that both wrote of", "/history/releases/runs_that_both_wrote_of"),
 ];
 
 const HISTORY_ROWS: &[(&str, &str)] = &[

@@ -35,8 +35,9 @@ fn settings<'a>(dir: &Path, ports: Ports, options: &'a Options) -> anyhow::Resul
         // The one bookie there is must not be put aside for half an hour because a busy machine made it late..
         ("bookkeeperClientHealthCheckEnabled", "false".to_owned()),
         // ..nor stop writing because other things fill a disk of which it needs little.
-        ("diskUsageThreshold", "0.99".to_owned()),
-        ("diskUsageWarnThreshold", "0.98".to_owned()),
+        ("diskUsageThreshold", "0.999".to_owned()),
+        ("diskUsageLwmThreshold", "0.998".to_owned()),
+        ("diskUsageWarnThreshold", "0.998".to_owned()),
     ]);
     if let Some(delay) = options.check_delay_ms {
         settings.insert("managedLedgerNewEntriesCheckDelayInMillis", delay.to_string());

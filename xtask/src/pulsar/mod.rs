@@ -137,6 +137,7 @@ pub fn start(options: &Options) -> anyhow::Result<Instance> {
     if options.fresh && place.dir.exists() {
         fs::remove_dir_all(&place.dir).with_context(|| format!("cannot remove {}", place.dir.display()))?;
     }
+    warn_of_a_full_disk(&place.dir);
     let earlier = place.ports();
     // Between choosing a free port and the broker's bind another process may take it: choose again,
     // unless the stored data fix the ports.
@@ -293,9 +294,33 @@ impl Ports {
     }
 }
 
+/// Below this a run of the tests may fill the disk.
+const ROOM_GIB: u64 = 4;
+
+/// A bookie that runs out of disk stops writing, and all that a client hears of it is that there are not enough bookies.
+fn warn_of_a_full_disk(dir: &Path) {
+    let parent = dir.ancestors().find(|dir| dir.exists()).unwrap_or(dir);
+    let Some(free) = free_kib(parent).filter(|free| free >> 20 < ROOM_GIB) else { return };
+    eprintln!(
+        "warning: {} MiB are left on the disk of {}: Apache Pulsar stops writing (\"Not enough non-faulty bookies \
+         available\") when it is full",
+        free >> 10,
+        parent.display()
+    );
+}
+
+/// By POSIX's `df`; none where it cannot say.
+fn free_kib(dir: &Path) -> Option<u64> {
+    let answer = Command::new("df").arg("-Pk").arg(dir).output().ok()?;
+    String::from_utf8_lossy(&answer.stdout).lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()
+}
+
+/// How long it may take to start, also on a machine that has much else to do.
+const HEALTHY: Duration = Duration::from_secs(300);
+
 fn wait_until_healthy(place: &Place, instance: &Instance) -> anyhow::Result<()> {
     let log = place.dir.join("logs/console.log");
-    let until = Instant::now() + Duration::from_secs(120);
+    let until = Instant::now() + HEALTHY;
     let token = instance.secured.as_ref().and_then(|secured| fs::read_to_string(secured.dir.join("admin.jwt")).ok());
     let get = |path| get(instance.ports.web, path, token.as_deref());
     let mut missing = 0;
@@ -314,7 +339,7 @@ fn wait_until_healthy(place: &Place, instance: &Instance) -> anyhow::Result<()> 
             bail!("pulsar ended while it started; its log is {}", log.display());
         }
         if Instant::now() > until {
-            bail!("pulsar was not healthy after two minutes; its log is {}", log.display());
+            bail!("pulsar was not healthy after {HEALTHY:?}; its log is {}", log.display());
         }
         std::thread::sleep(Duration::from_millis(200));
     }

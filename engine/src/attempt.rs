@@ -1,4 +1,4 @@
-//! What follows from the end of an attempt: a pure decision. Nothing is sent here.
+//! What follows from the end of an attempt at an activity or a step: pure decisions. Nothing is run or sent here.
 //!
 //! ```text
 //! done ─────────────────────────────► Settled(Done)
@@ -6,17 +6,21 @@
 //! failed, attempts left ────────────► Retry: the next attempt, when it is due
 //! failed, no attempts left ─────────► Exhausted: dead letter, then Settled(Failed) or parked
 //! not known here ───────────────────► Retry, not counted, for ever
+//! left to be completed later ────────► Left: the run's owner keeps the task
 //! cancelled ────────────────────────► nothing: nobody waits for it
 //! ```
 
 use std::time::Duration;
 
-use everpulse_protocol::dead_letter::DeadLetter;
-use everpulse_protocol::event::Outcome;
+use everpulse_protocol::codec::Body;
+use everpulse_protocol::dead_letter::{DeadLetter, Letter};
+use everpulse_protocol::event::{Event, EventBody, NextAttempt, Outcome};
 use everpulse_protocol::task::{OnExhausted, Task};
-use everpulse_protocol::{Failure, FailureKind, Payload, Timestamp, topic};
+use everpulse_protocol::{EventId, Failure, FailureKind, Payload, Timestamp, topic};
 
-use crate::dead_letter;
+pub use self::step::{Next, after};
+
+mod step;
 
 /// How an attempt came to its end.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +30,11 @@ pub enum End {
         failure: Failure,
         retryable: bool,
         /// What it reported last by heartbeat.
+        heartbeat: Option<Payload>,
+    },
+    /// It is to be completed later, from outside, until then.
+    Left {
+        until: Timestamp,
         heartbeat: Option<Payload>,
     },
     /// This process has no activity of that name.
@@ -38,6 +47,8 @@ pub enum End {
 pub enum Verdict {
     /// The activity came to its end.
     Settled { attempt: u32, outcome: Outcome },
+    /// The attempt waits to be completed from outside, until a time. Its owner keeps the task.
+    Left { task: Box<Task>, until: Timestamp },
     /// Attempt `attempt` failed so; the next one is due in the queue at `at`.
     Retry { attempt: u32, failure: Failure, next: Box<Task>, at: Timestamp },
     /// The attempts ran out. The letter goes to `topic` first; then the step fails with `failure`, or stays open if
@@ -61,6 +72,11 @@ pub fn judge(task: &Task, end: End, now: Timestamp) -> Option<Verdict> {
     let verdict = match end {
         End::Done(value) => Verdict::Settled { attempt, outcome: Outcome::Done(value) },
         End::Cancelled => return None,
+        End::Left { until, heartbeat } => {
+            let mut task = Box::new(task.clone());
+            task.heartbeat = heartbeat.or(task.heartbeat);
+            Verdict::Left { task, until }
+        }
         End::Failed { failure, retryable: false, .. } => {
             let failure = Failure { attempts: Some(attempt), ..bounded(failure) };
             Verdict::Settled { attempt, outcome: Outcome::Failed(failure) }
@@ -70,7 +86,7 @@ pub fn judge(task: &Task, end: End, now: Timestamp) -> Option<Verdict> {
             let counted = task.counted_attempts().max(1);
             let retry = task.options.retry;
             if retry.max_attempts.is_some_and(|max| counted >= max) {
-                let letter = Box::new(dead_letter::exhausted(task, failure.clone(), now));
+                let letter = Box::new(exhausted(task, failure.clone(), now));
                 let parked = task.options.exhausted == OnExhausted::Park;
                 let failure = if parked { failure } else { failure.exhausted(counted) };
                 let topic = topic::activity_dead(&task.queue);
@@ -78,12 +94,81 @@ pub fn judge(task: &Task, end: End, now: Timestamp) -> Option<Verdict> {
             }
             let mut next = task.next_attempt(failure.clone());
             next.heartbeat = heartbeat.or(next.heartbeat);
-            let at = now.after(Duration::from_millis(retry.delay_ms(counted)));
+            let wait_ms = failure.retry_after_ms.unwrap_or_else(|| retry.delay_ms(counted));
+            let at = now.after(Duration::from_millis(wait_ms));
             Verdict::Retry { attempt, failure, next: Box::new(next), at }
         }
         End::Unknown => unknown(task, now),
     };
     Some(verdict)
+}
+
+/// A task whose attempts ran out, as it lies in the dead letters; it carries the failure chain itself, the last failure
+/// last.
+#[must_use]
+pub fn exhausted(task: &Task, failure: Failure, now: Timestamp) -> DeadLetter {
+    let counted = task.counted_attempts();
+    let reason = format!(
+        "activity `{}` of {} failed {counted} {}, the last time with: {failure}",
+        task.activity,
+        task.workflow_id,
+        if counted == 1 { "time" } else { "times" },
+    );
+    let mut task = task.clone();
+    task.add_failure(failure);
+    DeadLetter { at: now, reason, letter: Letter::Task(Box::new(task)) }
+}
+
+/// The event that tells a run how a step came to its end. All of one step bear the same id: the first one counts.
+#[must_use]
+pub fn settled(task: &Task, attempt: u32, outcome: Outcome, now: Timestamp) -> Event {
+    event(task, "settled", &EventBody::ActivitySettled { step: task.step, attempt, outcome }, now)
+}
+
+/// The event that tells a run of a failed attempt that is not the end.
+#[must_use]
+pub fn attempt_failed(task: &Task, attempt: u32, failure: Failure, next: NextAttempt, now: Timestamp) -> Event {
+    let body = EventBody::AttemptFailed { step: task.step, attempt, failure, next };
+    event(task, &format!("attempt {attempt} failed"), &body, now)
+}
+
+/// The event that tells a run that an attempt is to be completed from outside, until a time.
+#[must_use]
+pub fn left(task: Box<Task>, until: Timestamp, now: Timestamp) -> Event {
+    let Task { step, attempt, .. } = *task;
+    let body = EventBody::AttemptLeft { step, attempt, until, task: task.clone() };
+    event(&task, &format!("attempt {attempt} left"), &body, now)
+}
+
+fn event(task: &Task, what: &str, body: &EventBody, now: Timestamp) -> Event {
+    Event {
+        id: EventId::derived(task.run_id, task.step, what),
+        workflow_id: task.workflow_id.clone(),
+        run_id: Some(task.run_id),
+        sent_at: now,
+        reply_to: None,
+        body: Body::of(body),
+    }
+}
+
+/// Why a task is not begun with any more.
+#[must_use]
+pub fn too_late(task: &Task, now: Timestamp) -> Option<Failure> {
+    let waited_ms = now.0.saturating_sub(task.scheduled_at.0);
+    let is_over = |limit: Option<u64>| limit.is_some_and(|limit| waited_ms > limit);
+    let (limit, name) = if is_over(task.options.schedule_to_close_ms) {
+        (task.options.schedule_to_close_ms, "schedule-to-close")
+    } else if is_over(task.options.schedule_to_start_ms) && task.counted_attempts() <= 1 {
+        (task.options.schedule_to_start_ms, "schedule-to-start")
+    } else {
+        return None;
+    };
+    let message = format!(
+        "activity `{}` was taken up after {waited_ms} ms, and its {name} time-out is {} ms",
+        task.activity,
+        limit.unwrap_or_default()
+    );
+    Some(Failure::new(FailureKind::TimedOut, message))
 }
 
 /// A deploy that is half done, or was forgotten, fails no step: its task waits for a worker that has the activity.
@@ -131,9 +216,8 @@ fn cut(text: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use everpulse_protocol::dead_letter::Letter;
     use everpulse_protocol::task::{RetryPolicy, TaskOptions};
-    use everpulse_protocol::{EventId, RunId, WorkflowId};
+    use everpulse_protocol::{RunId, WorkflowId};
 
     use super::*;
 
@@ -155,12 +239,15 @@ mod tests {
             options: TaskOptions {
                 start_to_close_ms: 1_000,
                 heartbeat_ms: None,
+                schedule_to_start_ms: None,
+                schedule_to_close_ms: None,
                 retry: RetryPolicy { initial_ms: 100, factor_percent: 200, max_ms: 1_000, max_attempts },
                 exhausted: OnExhausted::Fail,
             },
             heartbeat: None,
             failures: Vec::new(),
             attempts_before: 0,
+            returned: None,
         }
     }
 
@@ -266,6 +353,32 @@ mod tests {
         assert_eq!(next.heartbeat, Some(details.clone()));
         let Verdict::Retry { next: last, .. } = judge(&next, flaky("down")) else { panic!("retried") };
         assert_eq!(last.heartbeat, Some(details), "an attempt without heartbeat changes nothing");
+    }
+
+    #[test]
+    fn an_error_that_says_when_it_may_go_better_is_waited_for_and_counts_as_an_attempt() {
+        let mut failure = Failure::new(FailureKind::Failed, "busy");
+        failure.retry_after_ms = Some(45_000);
+        let end = || End::Failed { failure: failure.clone(), retryable: true, heartbeat: None };
+        let Verdict::Retry { next, at, .. } = judge(&task(1, Some(2)), end()) else { panic!("retried") };
+        assert_eq!(at.since(NOW).as_millis(), 45_000);
+        assert!(matches!(judge(&next, end()), Verdict::Exhausted { .. }));
+    }
+
+    #[test]
+    fn a_task_that_waited_too_long_for_a_worker_is_not_begun_with() {
+        let mut task = task(1, None);
+        let after = |ms| Timestamp(NOW.0 + ms);
+        assert_eq!(too_late(&task, after(1_000_000)), None);
+        task.options.schedule_to_start_ms = Some(500);
+        task.options.schedule_to_close_ms = Some(9_000);
+        assert_eq!(too_late(&task, after(500)), None);
+        let failure = too_late(&task, after(501)).expect("too late");
+        assert_eq!(failure.kind, FailureKind::TimedOut);
+        assert!(failure.message.ends_with("after 501 ms, and its schedule-to-start time-out is 500 ms"), "{failure}");
+        task.attempt = 2;
+        assert_eq!(too_late(&task, after(9_000)), None, "it was begun with");
+        assert!(too_late(&task, after(9_001)).expect("too late").message.contains("schedule-to-close"));
     }
 
     #[test]

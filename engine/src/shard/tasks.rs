@@ -1,0 +1,225 @@
+//! Tasks of frames that stand and that nobody is known to have sent: they are looked for in their queues' topics, and sent
+//! if they are not there.
+//!
+//! ```text
+//!   loaded ──► look ──► it is there: confirmed
+//!                └────► it is not ──► a frame of ours asks for it ──────────────────────► sent
+//!                           └──────► another's does ──► a second after loading: look ──► there: confirmed
+//!                                                                                └─────► not: sent
+//! ```
+//!
+//! Whoever wrote a frame sends what it asks for when it knows that it stands. It may be dead; but it may as well be a
+//! worker that leaves, or that does not know yet that it has lost the shard. So its tasks are given a second to arrive:
+//! an activity whose task is sent twice may run twice. A writer that is slower than that is like one that has lost its
+//! connection. What a frame of ours asks for, whose fate was open, or behind which another one wrote, is sent by nobody
+//! else for so long; it is not waited for.
+//!
+//! All frames that ask for what is looked for count as unsent, so no input that came since is acked, and no mark passes
+//! them. What is looked for stands, and is looked for and sent also when what was loaded is thrown away.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use everpulse_protocol::history::CommandKind;
+use everpulse_protocol::task::Task;
+use everpulse_protocol::{EventId, Position, RunId, Timestamp};
+use everpulse_sdk::replay::Command;
+
+use super::{Phase, Shard};
+use crate::Set;
+use crate::effect::{Effect, Outgoing};
+use crate::mutation::{self, Mutation};
+use crate::replay;
+use crate::round::task;
+use crate::run::Pending;
+
+/// Others may still be sending what their frames ask for, for so long after those were loaded.
+const STILL_SENDING: Duration = Duration::from_secs(1);
+
+/// A task that may not be sent.
+#[derive(Debug)]
+struct Doubtful {
+    /// The frame that asks for it.
+    frame: u64,
+    task: Box<Task>,
+    /// That frame is this writer's.
+    own: bool,
+}
+
+/// Tasks of one queue that are looked for in its topic.
+#[derive(Debug)]
+struct Look {
+    queue: String,
+    /// What lies up to here is marked as sent.
+    after: Option<Position>,
+    tasks: Vec<Doubtful>,
+    /// Nobody else is sending them from then on.
+    last_at: Timestamp,
+    /// It was begun after that.
+    is_last: bool,
+}
+
+/// The search for tasks.
+#[derive(Debug, Default)]
+pub(super) struct Search {
+    /// Looks that are under way, by the number of their effect.
+    looks: BTreeMap<u64, Look>,
+    /// What was not found, and is looked for once more.
+    again: Vec<Look>,
+    /// Whoever wrote what was loaded is not sending it any more from then on.
+    last_at: Timestamp,
+}
+
+impl Search {
+    pub fn is_over(&self) -> bool {
+        self.looks.is_empty() && self.again.is_empty()
+    }
+
+    /// When it has to go on.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.again.iter().map(|look| look.last_at).min()
+    }
+}
+
+impl Shard {
+    /// Sends the tasks that no mark calls sent, unless they are found in their queue. All was loaded just now.
+    pub(super) fn resend_tasks(&mut self, now: Timestamp) {
+        self.search.last_at = now.after(STILL_SENDING);
+        let runs: BTreeSet<RunId> = self.book.unmarked.iter().map(|(_, run)| *run).collect();
+        self.resend_tasks_of(runs, now);
+    }
+
+    /// The same for some runs. A queue's topic is read once for all of them.
+    pub(super) fn resend_tasks_of(&mut self, runs: impl IntoIterator<Item = RunId>, now: Timestamp) {
+        let mut by_queue: BTreeMap<String, Vec<Doubtful>> = BTreeMap::new();
+        for run in runs {
+            self.resend_returned_of(run);
+            for (frame, task) in self.doubtful_tasks_of(run) {
+                let own = self.own_frames.contains(&frame);
+                by_queue.entry(task.queue.clone()).or_default().push(Doubtful { frame, task, own });
+            }
+        }
+        let last_at = self.search.last_at;
+        for (queue, tasks) in by_queue {
+            for Doubtful { frame, task, .. } in &tasks {
+                self.unsent.add(*frame);
+                self.tasks_in_flight.insert(task.id);
+            }
+            let after = self.book.queues.get(&queue).copied();
+            let is_last = last_at <= now || mutation::is(Mutation::TakesForDead);
+            self.look(Look { queue, after, tasks, last_at, is_last });
+        }
+    }
+
+    /// Tasks that go back to their queues to be judged, and may not be sent. Nobody looks for them there, where the first
+    /// task of the same id lies: what comes twice is judged twice.
+    fn resend_returned_of(&mut self, run_id: RunId) {
+        let floor = self.floor();
+        let Some(run) = self.book.runs.get(&run_id) else { return };
+        let ended = run.pending.values().filter_map(|pending| Some((pending.left.as_ref()?.frame?, pending)));
+        let doubtful = ended.filter(|(frame, _)| *frame >= floor);
+        let tasks: Vec<(u64, Box<Task>)> =
+            doubtful.filter_map(|(frame, pending)| Some((frame, pending.returned()?))).collect();
+        for (frame, task) in tasks {
+            if !self.tasks_in_flight.contains(&task.id) {
+                self.send(frame, Outgoing::Task(task));
+            }
+        }
+    }
+
+    fn look(&mut self, look: Look) {
+        let id = self.fresh_id();
+        let tasks = look.tasks.iter().map(|doubtful| doubtful.task.id).collect();
+        self.effects.push_back(Effect::FindTasks { id, queue: look.queue.clone(), after: look.after, tasks });
+        self.search.looks.insert(id, look);
+    }
+
+    /// Looks once more for what others had time to send.
+    pub(super) fn look_again(&mut self, now: Timestamp) {
+        for mut look in std::mem::take(&mut self.search.again) {
+            // It takes no longer because the clock was set back.
+            look.last_at = look.last_at.min(now.after(STILL_SENDING));
+            if look.last_at <= now {
+                self.look(Look { is_last: true, ..look });
+            } else {
+                self.search.again.push(look);
+            }
+        }
+    }
+
+    /// The answer to [`Effect::FindTasks`]: which of the tasks are in their queue's topic.
+    pub fn handle_found(&mut self, id: u64, found: &[EventId], now: Timestamp) {
+        let found: Set<EventId> = found.iter().copied().collect();
+        if let Some(Look { tasks, is_last, queue, after, last_at }) = self.search.looks.remove(&id) {
+            let mut rest = Vec::new();
+            for doubtful in tasks {
+                if !found.contains(&doubtful.task.id) && !is_last && !doubtful.own {
+                    rest.push(doubtful);
+                    continue;
+                }
+                let Doubtful { frame, task, .. } = doubtful;
+                if found.contains(&task.id) || !self.is_wanted(&task) {
+                    self.tasks_in_flight.remove(&task.id);
+                } else {
+                    self.send(frame, Outgoing::Task(task));
+                }
+                self.unsent.confirm(frame);
+            }
+            if !rest.is_empty() {
+                self.search.again.push(Look { queue, after, tasks: rest, last_at, is_last });
+            }
+        }
+        self.settle_holds(now);
+        self.advance(now);
+    }
+
+    /// Whether its run may still wait for a task: it may have ended, or have cancelled it.
+    fn is_wanted(&self, task: &Task) -> bool {
+        if !matches!(self.phase, Phase::Ready) {
+            // What a frame on its way says may come to nothing, and of what is not loaded nothing is known.
+            return true;
+        }
+        match self.book.runs.get(&task.run_id).or_else(|| self.book.lingering.get(&task.run_id)) {
+            Some(run) => run.pending.get(&task.step).is_some_and(|pending| is_unsent(pending)),
+            None => !self.book.closed.contains_key(&task.run_id),
+        }
+    }
+
+    /// The tasks of a run that may not be sent, with the frames that asked for them.
+    fn doubtful_tasks_of(&mut self, run_id: RunId) -> Vec<(u64, Box<Task>)> {
+        let floor = self.floor();
+        let Some(run) = self.book.runs.get(&run_id).or_else(|| self.book.lingering.get(&run_id)) else {
+            return Vec::new();
+        };
+        let is_doubtful = |pending: &Pending| is_unsent(pending) && pending.frame >= floor;
+        let first = run.pending.values().filter(|pending| is_doubtful(pending)).map(|pending| pending.frame).min();
+        let Some(first) = first else {
+            self.parked_unsent.remove(&run_id);
+            return Vec::new();
+        };
+        let Ok(replayed) = replay::replay(run, &self.registry) else {
+            // Its code is missing or differs; the run is parked when something happens to it, and its tasks are
+            // sent when it goes on. Until then no mark may call them sent.
+            self.parked_unsent.insert(run_id, first);
+            return Vec::new();
+        };
+        self.parked_unsent.remove(&run_id);
+        let mut tasks = Vec::new();
+        for (no, command) in replayed.open {
+            let Command::Activity { name, queue, args, options, .. } = command else { continue };
+            let Some(pending) = run.pending.get(&no).filter(|pending| is_doubtful(pending)) else { continue };
+            let of = (&run.workflow_id, run_id);
+            let task = task(self.shard, of, no, name, queue, args, options, pending.scheduled_at);
+            if !self.tasks_in_flight.contains(&task.id) {
+                tasks.push((pending.frame, task));
+            }
+        }
+        tasks
+    }
+}
+
+/// Whether the first task of an activity may be missing from its queue.
+fn is_unsent(pending: &Pending) -> bool {
+    let was_begun = pending.was_left() || pending.attempt > 1;
+    pending.kind == CommandKind::Activity && !pending.eager && !pending.answered && !was_begun
+}

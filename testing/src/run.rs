@@ -1,0 +1,444 @@
+//! A run of a test: what is told to it, what it came to, and what it waits for.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use everpulse_protocol::codec::Body;
+use everpulse_protocol::event::{Event, EventBody, IdPolicy, Outcome, Start};
+use everpulse_protocol::golden::Golden;
+use everpulse_protocol::history::ParkedKind;
+use everpulse_protocol::reply::ReplyBody;
+use everpulse_protocol::view::RunStatus;
+use everpulse_protocol::{EventId, Payload, RequestId, RunId, Timestamp, WorkflowId};
+use everpulse_sdk::definition::Definition;
+use everpulse_sdk::replay::Wait as Waited;
+use everpulse_sdk::{Failure, Signal, workflow};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::drive::{self, Ended, Stage};
+use crate::history::{Command, History};
+use crate::wait::{Unfinished, Wait, waited};
+use crate::world::World;
+
+/// How a run is found.
+#[derive(Debug, Clone)]
+pub(crate) enum Address {
+    /// By the event of its start.
+    Started { event: EventId, id: WorkflowId },
+    /// The newest of its workflow id.
+    Newest { id: WorkflowId },
+}
+
+/// A run of a test.
+#[derive(Clone)]
+pub struct Run<D> {
+    stage: Stage,
+    address: Address,
+    begun: Timestamp,
+    definition: PhantomData<fn() -> D>,
+}
+
+impl<D> fmt::Debug for Run<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl<D: Definition> Run<D> {
+    pub(crate) fn new(stage: Stage, address: Address, begun: Timestamp) -> Self {
+        Self { stage, address, begun, definition: PhantomData }
+    }
+
+    /// Its workflow id; without it `NAME-1`, `NAME-2` and so on.
+    ///
+    /// # Panics
+    /// When the text cannot be an id, and when the run has begun.
+    #[must_use]
+    #[track_caller]
+    pub fn id(mut self, id: impl AsRef<str>) -> Self {
+        let new = WorkflowId::new(id.as_ref()).unwrap_or_else(|error| panic!("{error}"));
+        self.change("id", |event, _| event.workflow_id = new.clone());
+        if let Address::Started { id, .. } = &mut self.address {
+            *id = new;
+        }
+        self
+    }
+
+    /// A tag of it.
+    ///
+    /// # Panics
+    /// When the run has begun.
+    #[must_use]
+    #[track_caller]
+    pub fn tag(self, tag: impl Into<String>) -> Self {
+        self.change("tag", |_, start| start.tags.push(tag.into()));
+        self
+    }
+
+    /// Another version than the newest.
+    ///
+    /// # Panics
+    /// When the run has begun.
+    #[must_use]
+    #[track_caller]
+    pub fn version(self, version: u32) -> Self {
+        self.change("version", |_, start| start.version = Some(version));
+        self
+    }
+
+    /// It fails with a time-out so long after its start.
+    ///
+    /// # Panics
+    /// When the run has begun.
+    #[must_use]
+    #[track_caller]
+    pub fn timeout(self, limit: Duration) -> Self {
+        let ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        self.change("timeout", |_, start| start.timeout_ms = Some(ms));
+        self
+    }
+
+    /// What the start does when its id is known already.
+    ///
+    /// # Panics
+    /// When the run has begun.
+    #[must_use]
+    #[track_caller]
+    pub fn policy(self, policy: IdPolicy) -> Self {
+        self.change("policy", |_, start| start.policy = policy);
+        self
+    }
+
+    #[track_caller]
+    fn change(&self, what: &str, change: impl FnOnce(&mut Event, &mut Start)) {
+        let mut world = self.stage.borrow_mut();
+        let event = match &self.address {
+            Address::Started { event, .. } => world.planned.iter_mut().find(|planned| planned.id == *event),
+            Address::Newest { .. } => None,
+        };
+        let Some(event) = event else { panic!("say the {what} of a run before anything else is done in its test") };
+        let Ok(EventBody::Start(mut start)) = event.body() else { unreachable!("it is a start") };
+        change(event, &mut start);
+        event.body = Body::of(&EventBody::Start(start));
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// When the signal cannot be encoded.
+    #[track_caller]
+    pub fn signal<S: Signal>(&self, signal: S) {
+        self.tell(&signalled(S::NAME, &signal));
+    }
+
+    /// Sends it a signal by its name.
+    ///
+    /// # Panics
+    /// When the value cannot be encoded.
+    #[track_caller]
+    pub fn signal_named<V: Serialize + ?Sized>(&self, name: &str, value: &V) {
+        self.tell(&signalled(name, value));
+    }
+
+    /// Asks it to cancel.
+    #[track_caller]
+    pub fn cancel(&self) {
+        self.tell(&EventBody::Cancel { reason: "the test cancels it".to_owned() });
+    }
+
+    /// Ends it at once; its code is not asked.
+    #[track_caller]
+    pub fn terminate(&self) {
+        self.tell(&EventBody::Terminate { reason: "the test ends it".to_owned() });
+    }
+
+    /// Tells it something when so much time has passed since its start: `run.at(hours(2)).signal(..)`. Nothing happens
+    /// before time passes: in [`result`](Self::result), or in `env.advance(..)`.
+    pub fn at(&self, after: Duration) -> At<'_, D> {
+        At { run: self, at: self.begun.after(after) }
+    }
+
+    #[track_caller]
+    fn tell(&self, body: &EventBody) {
+        let mut world = self.stage.borrow_mut();
+        // Its start comes before.
+        world.begin_planned();
+        let event = world.event(self.workflow_id(), None, body);
+        world.publish(event, true);
+        drop(world);
+        drive::settle_a_little(&self.stage);
+    }
+
+    fn workflow_id(&self) -> &WorkflowId {
+        match &self.address {
+            Address::Started { id, .. } | Address::Newest { id } => id,
+        }
+    }
+
+    /// Goes on until it has ended, however long that takes in virtual time. Gives its result.
+    ///
+    /// # Errors
+    /// The run's own failure.
+    ///
+    /// # Panics
+    /// When it does not end by itself: the message says what it waits for, and shows its history.
+    #[track_caller]
+    pub fn result(&self) -> Result<D::Output, Failure<D::Error>> {
+        match self.try_result() {
+            Ok(result) => result,
+            Err(unfinished) => panic!("{unfinished}"),
+        }
+    }
+
+    /// The same, for tests of runs that do not end.
+    ///
+    /// # Errors
+    /// When it does not end by itself: what it waits for.
+    #[track_caller]
+    pub fn try_result(&self) -> Result<Result<D::Output, Failure<D::Error>>, Unfinished> {
+        let ended = drive::run_until(&self.stage, None, |world| {
+            self.outcome(world).is_some() || self.stands_still(world) || self.refused(world).is_some()
+        });
+        let world = self.stage.borrow();
+        match self.outcome(&world) {
+            Some(Outcome::Done(value)) => Ok(value.decode().map_err(Failure::from)),
+            Some(Outcome::Failed(failure)) => Ok(Err(Failure::from_recorded(failure))),
+            None => Err(self.unfinished(&world, ended)),
+        }
+    }
+
+    fn outcome(&self, world: &World) -> Option<Outcome> {
+        let close = world.runs.get(&self.run_id(world)?)?.close()?;
+        Some(close.outcome.clone())
+    }
+
+    /// Whether it is parked, and nobody will help it.
+    fn stands_still(&self, world: &World) -> bool {
+        let parked = self.run_id(world).and_then(|run| world.runs.get(&run)?.parked());
+        parked.is_some_and(|parked| parked.kind != ParkedKind::Poisonous)
+    }
+
+    /// Why there is no such run.
+    fn refused(&self, world: &World) -> Option<String> {
+        let Address::Started { event, .. } = &self.address else { return None };
+        let replies = world.replies.get(&RequestId(event.0))?;
+        replies.iter().find_map(|reply| match reply {
+            ReplyBody::Taken { run_id, open } => {
+                let state = if *open { "open" } else { "closed" };
+                Some(format!("its id is taken by run {run_id}, which is {state}"))
+            }
+            ReplyBody::Invalid { message } | ReplyBody::Expired { message } => Some(message.clone()),
+            _ => None,
+        })
+    }
+
+    /// The run that answered to the start, or the newest of the id.
+    fn run_id(&self, world: &World) -> Option<RunId> {
+        let id = self.workflow_id();
+        match &self.address {
+            Address::Started { event, .. } => {
+                let own = RunId(event.0);
+                let attached = world.replies.get(&RequestId(event.0)).and_then(|replies| {
+                    replies.iter().find_map(|reply| match reply {
+                        ReplyBody::Started { run_id, .. } => Some(*run_id),
+                        _ => None,
+                    })
+                });
+                if world.runs.contains_key(&own) { Some(own) } else { attached }
+            }
+            Address::Newest { .. } => {
+                let of_id = world.runs.iter().filter(|(_, told)| told.workflow_id == *id);
+                of_id.max_by_key(|(_, told)| told.records.first().map(|record| record.at)).map(|(run, _)| *run)
+            }
+        }
+    }
+
+    fn unfinished(&self, world: &World, ended: Ended) -> Unfinished {
+        let (id, now) = (self.workflow_id(), world.now.since(world.begin));
+        if let Some(refused) = self.refused(world) {
+            return Unfinished { message: format!("{id} was not started: {refused}"), parked: false };
+        }
+        let Some(told) = self.run_id(world).and_then(|run| world.runs.get(&run)) else {
+            let message = format!("no run of {id} has begun; was it started?");
+            return Unfinished { message, parked: false };
+        };
+        let history = History::of(told, world.begin);
+        if let Some(parked) = told.parked() {
+            let message = format!("{id} is parked at +{now:?}: {}\n\n{history}", parked.message);
+            return Unfinished { message, parked: true };
+        }
+        debug_assert_eq!(ended, Ended::Standstill);
+        let waits = self.details(world);
+        let message = format!(
+            "{id} is still open at +{now:?}, and nothing more happens by itself: it waits for {waits}. Send what it waits for \
+             before asking for the result, or at its time with `run.at(..)`\n\n{history}"
+        );
+        Unfinished { message, parked: false }
+    }
+
+    /// What it waits for, with all that is known of it.
+    fn details(&self, world: &World) -> String {
+        let Some(told) = self.run_id(world).and_then(|run| world.runs.get(&run)) else { return String::new() };
+        let view = told.view();
+        let pending = |no: u32| view.iter().flat_map(|view| &view.pending).find(|pending| pending.no == no);
+        let mut details = Vec::new();
+        for wait in told.waits() {
+            let text = waited(told.marks().map(|(_, mark)| mark), &wait).to_string();
+            let more = match &wait {
+                Waited::Command(no) => match pending(*no) {
+                    Some(step) if step.parked => {
+                        let error = step.last_error.clone().unwrap_or_default();
+                        format!(" (all attempts failed, the last with: {error}; `env.redrive()` tries it again)")
+                    }
+                    _ => String::new(),
+                },
+                _ => String::new(),
+            };
+            details.push(format!("{text}{more}"));
+        }
+        if details.is_empty() { "nothing that a test can see".to_owned() } else { details.join(", ") }
+    }
+
+    /// What it waits for now, in the order of the commands; signals at the end.
+    #[must_use]
+    #[track_caller]
+    pub fn waits(&self) -> Vec<Wait> {
+        drive::settle(&self.stage);
+        let world = self.stage.borrow();
+        let Some(told) = self.run_id(&world).and_then(|run| world.runs.get(&run)) else { return Vec::new() };
+        told.waits().iter().map(|wait| waited(told.marks().map(|(_, mark)| mark), wait)).collect()
+    }
+
+    /// Whether it waits for this now.
+    #[must_use]
+    #[track_caller]
+    pub fn is_waiting_for(&self, wait: Wait) -> bool {
+        self.waits().contains(&wait)
+    }
+
+    /// Where it stands: open, parked, completed and so on.
+    ///
+    /// # Panics
+    /// When it has not begun.
+    #[must_use]
+    #[track_caller]
+    pub fn status(&self) -> RunStatus {
+        drive::settle(&self.stage);
+        let world = self.stage.borrow();
+        let view = self.run_id(&world).and_then(|run| world.runs.get(&run)?.view());
+        view.map_or_else(|| panic!("no run of {} has begun", self.workflow_id()), |view| view.status)
+    }
+
+    /// What it published last as a `T`; none if it published nothing of that type.
+    ///
+    /// # Panics
+    /// When what it published under the type's name is no `T`.
+    #[must_use]
+    #[track_caller]
+    pub fn published<T: DeserializeOwned>(&self) -> Option<T> {
+        drive::settle(&self.stage);
+        let world = self.stage.borrow();
+        let name = workflow::state_name::<T>();
+        let payload = world.runs.get(&self.run_id(&world)?)?.published(name)?.clone();
+        Some(
+            payload.decode().unwrap_or_else(|error| panic!("what {} published as {name}: {error}", self.workflow_id())),
+        )
+    }
+
+    /// All that it asked for so far, in order.
+    ///
+    /// ```
+    /// # use everpulse_sdk as everpulse;
+    /// # use everpulse_testing::Environment;
+    /// # #[everpulse::activity(crate = everpulse)]
+    /// # async fn charge(card: String, cents: u64) -> Result<u64, everpulse::Error> { Ok(cents) }
+    /// # #[everpulse::workflow(version = 1, crate = everpulse)]
+    /// # async fn pay(cents: u64) -> Result<u64, everpulse::Error> { Ok(charge("4711".into(), cents).await?) }
+    /// let env = Environment::new().workflow(pay).activity(charge);
+    /// let run = env.start(pay(42));
+    /// run.result().unwrap();
+    /// let commands = run.commands();
+    /// assert_eq!(commands[0].to_string(), r#"activity 0 `charge` {"card":"4711","cents":42}"#);
+    /// assert_eq!(commands[0].argument::<u64>("cents"), Some(42));
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub fn commands(&self) -> Vec<Command> {
+        self.history().commands().cloned().collect()
+    }
+
+    /// What happened to it so far, and what it asked for: readable with `{}`, with times relative to the test's beginning.
+    ///
+    /// # Panics
+    /// When it has not begun.
+    #[must_use]
+    #[track_caller]
+    pub fn history(&self) -> History {
+        drive::settle(&self.stage);
+        let world = self.stage.borrow();
+        let told = self.run_id(&world).and_then(|run| world.runs.get(&run));
+        told.map_or_else(|| panic!("no run of {} has begun", self.workflow_id()), |told| History::of(told, world.begin))
+    }
+
+    /// Its history as JSON, to be kept in the repository and replayed through later code: see [`replay`](crate::replay()).
+    ///
+    /// # Panics
+    /// When it has not begun.
+    #[must_use]
+    #[track_caller]
+    pub fn export(&self) -> String {
+        drive::settle(&self.stage);
+        let world = self.stage.borrow();
+        let told = self.run_id(&world).and_then(|run| world.runs.get(&run));
+        let records = told.map(|told| told.records.clone()).unwrap_or_default();
+        let json = Golden::of(records).and_then(|golden| golden.to_json());
+        json.unwrap_or_else(|error| panic!("{} cannot be exported: {error}", self.workflow_id()))
+    }
+}
+
+fn signalled<V: Serialize + ?Sized>(name: &str, value: &V) -> EventBody {
+    let value = Payload::encode(value).unwrap_or_else(|error| panic!("signal `{name}`: {error}"));
+    EventBody::Signal { name: name.to_owned(), value }
+}
+
+/// A moment at which a run is told something.
+#[must_use = "say what happens then: `.signal(..)`, `.cancel()` or `.terminate()`"]
+pub struct At<'a, D> {
+    run: &'a Run<D>,
+    at: Timestamp,
+}
+
+impl<D> fmt::Debug for At<'_, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("At").field("at", &self.at).finish_non_exhaustive()
+    }
+}
+
+impl<D: Definition> At<'_, D> {
+    /// Sends it a signal then.
+    ///
+    /// # Panics
+    /// When the signal cannot be encoded.
+    #[track_caller]
+    pub fn signal<S: Signal>(self, signal: S) {
+        self.tell(&signalled(S::NAME, &signal));
+    }
+
+    /// Asks it to cancel then.
+    pub fn cancel(self) {
+        self.tell(&EventBody::Cancel { reason: "the test cancels it".to_owned() });
+    }
+
+    /// Ends it then.
+    pub fn terminate(self) {
+        self.tell(&EventBody::Terminate { reason: "the test ends it".to_owned() });
+    }
+
+    fn tell(self, body: &EventBody) {
+        let mut world = self.run.stage.borrow_mut();
+        let event = world.event(self.run.workflow_id(), None, body);
+        world.acts.push((self.at, event));
+    }
+}

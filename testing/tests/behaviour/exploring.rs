@@ -1,0 +1,95 @@
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use everpulse_sdk::activity;
+use everpulse_testing::{Environment, explore};
+
+use crate::samples::*;
+
+#[test]
+fn a_sound_workflow_comes_to_the_same_end_under_all_faults() {
+    let repeated = RefCell::new(0);
+    explore(300, |env| {
+        let env = env.workflow(checkout).activity(charge).activity(refund);
+        let run = env.start(checkout("4711".to_owned(), 42));
+        run.signal(Approved { ok: true });
+        assert_eq!(run.result(), Ok(Receipt { cents: 42 }));
+        let executions = env.executions();
+        let keys: BTreeSet<String> = executions.iter().map(|done| done.idempotency_key.clone()).collect();
+        assert_eq!(keys.len(), 1);
+        *repeated.borrow_mut() += executions.len() - 1;
+    });
+    println!("{} repetitions", repeated.borrow());
+    assert!(*repeated.borrow() > 10, "faults struck: {}", repeated.borrow());
+}
+
+#[test]
+fn each_signal_counts_once_and_timers_steps_and_fans_bear_faults() {
+    explore(150, |env| {
+        let env = env.workflow(counts_approvals).workflow(fans_out).workflow(reads_a_rate).activity(double);
+        let votes = env.start(counts_approvals(4));
+        let (fan, rate) = (env.start(fans_out(6)), env.start(reads_a_rate()));
+        for ok in [true, false, true, true] {
+            votes.signal(Approved { ok });
+        }
+        assert_eq!(votes.result().unwrap(), 3);
+        assert_eq!(fan.result().unwrap(), 30);
+        assert_eq!(rate.result().unwrap(), 1.5);
+    });
+}
+
+#[test]
+fn a_timer_of_a_day_fires_though_its_owner_is_gone() {
+    explore(100, |env| {
+        let env = env.workflow(checkout).activity(charge).activity(refund);
+        assert!(env.start(checkout("4711".to_owned(), 42)).result().is_err());
+        assert!(env.now().as_secs() >= 86_400);
+    });
+}
+
+/// The author thought that an activity runs once.
+fn careless(env: Environment) {
+    let charged = Rc::new(RefCell::new(0));
+    let counted = Rc::clone(&charged);
+    let env = env.workflow(checkout).activity(refund).mock(charge, move |_: String, cents: u64| {
+        *counted.borrow_mut() += cents;
+        Ok(Receipt { cents })
+    });
+    let run = env.start(checkout("4711".to_owned(), 42));
+    run.signal(Approved { ok: true });
+    run.result().expect("it is approved");
+    assert_eq!(*charged.borrow(), 42, "charged once");
+}
+
+#[test]
+fn a_careless_activity_is_found_with_the_line_that_plays_it_again_and_few_faults() {
+    let found = || {
+        let panic = catch_unwind(AssertUnwindSafe(|| explore(1_000, careless))).expect_err("it is found");
+        panic.downcast_ref::<String>().expect("a message").clone()
+    };
+    let message = found();
+    println!("{message}");
+    assert!(message.contains("EVERPULSE_SEED=") && message.contains("cargo test exploring::a_careless"), "{message}");
+    assert!(message.contains("charged once"), "{message}");
+    let faults = message.lines().filter(|line| line.starts_with("    ")).count();
+    assert!((1..=2).contains(&faults), "{message}");
+    assert_eq!(found(), message, "a seed plays the same each time");
+}
+
+#[test]
+fn who_remembers_the_key_charges_once() {
+    explore(300, |env| {
+        let charged = Rc::new(RefCell::new(std::collections::BTreeMap::new()));
+        let counted = Rc::clone(&charged);
+        let env = env.workflow(checkout).activity(refund).mock(charge, move |_: String, cents: u64| {
+            counted.borrow_mut().insert(activity::context().idempotency_key().to_owned(), cents);
+            Ok(Receipt { cents })
+        });
+        let run = env.start(checkout("4711".to_owned(), 42));
+        run.signal(Approved { ok: true });
+        run.result().expect("it is approved");
+        assert_eq!(charged.borrow().values().sum::<u64>(), 42);
+    });
+}

@@ -1,0 +1,7 @@
+//! What authors rely on in their tests.
+
+mod checks;
+mod environment;
+mod exploring;
+mod golden;
+mod samples;
