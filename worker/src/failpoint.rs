@@ -40,7 +40,7 @@ mod armed {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use rustix::process::{Signal, getpid, kill_process};
+    use nix::sys::signal::{Signal, raise};
 
     struct Armed {
         name: String,
@@ -63,7 +63,7 @@ mod armed {
             None => (text, 1),
         };
         let stop = std::env::var("EVERPULSE_FAILPOINT_SIGNAL").is_ok_and(|signal| signal == "stop");
-        let signal = if stop { Signal::STOP } else { Signal::KILL };
+        let signal = if stop { Signal::SIGSTOP } else { Signal::SIGKILL };
         Some(Armed { name, at, file, signal, hits: AtomicU64::new(0) })
     }
 
@@ -77,12 +77,8 @@ mod armed {
             // synced: it outlives a killed process without, and other threads must not get far meanwhile.
             let _ = writeln!(file, "{name}");
         }
-        let _ = kill_process(getpid(), armed.signal);
-        if armed.signal == Signal::KILL {
-            // The process is gone before this; the loop is for the moment until the signal is delivered.
-            loop {
-                std::thread::park();
-            }
-        }
+        // To this thread, and not to the process: the kernel would give that one to the main thread, and until it runs
+        // this one would go past the place.
+        let _ = raise(armed.signal);
     }
 }
