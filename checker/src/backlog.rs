@@ -2,17 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use serde::Serialize;
-use serde_json::Value;
-
-use crate::{Options, source};
-
-/// How long a broker may be unable to answer.
-const PATIENCE: Duration = Duration::from_secs(90);
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// Unacknowledged messages by topic and subscription; partitions are added up.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -28,51 +19,6 @@ impl Backlog {
         let of_topic = |key: &str| key.rsplit_once('/').is_some_and(|(of, _)| of == topic);
         self.messages.iter().filter(|(key, _)| of_topic(key)).map(|(_, messages)| messages).sum()
     }
-}
-
-/// Asks the admin address for the statistics of every topic of the namespace.
-pub async fn read(options: &Options) -> anyhow::Result<Option<Backlog>> {
-    let Some(admin) = &options.admin_url else { return Ok(None) };
-    let base = format!("{}/admin/v2/persistent/{}", admin.trim_end_matches('/'), source::namespace(options));
-    let client = reqwest::Client::builder().timeout(Duration::from_secs(20)).build()?;
-    let ask = async |url: String| -> anyhow::Result<Value> {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            match ask_once(&client, &url, options).await {
-                // A broker that has just come back answers so until its storage is there, too.
-                Err(error) if is_passing(&error) && Instant::now() < until => tokio::time::sleep(PAUSE).await,
-                answer => return answer.with_context(|| format!("cannot ask {url}")),
-            }
-        }
-    };
-    let mut backlog = Backlog::default();
-    let topics = ask(base.clone()).await?;
-    for topic in topics.as_array().into_iter().flatten().filter_map(Value::as_str) {
-        let Some((_, name)) = topic.rsplit_once('/') else { continue };
-        let whole = name.rsplit_once("-partition-").map_or(name, |(whole, _)| whole);
-        if whole == "history" || whole.starts_with("__") {
-            continue;
-        }
-        let statistics = ask(format!("{base}/{name}/stats")).await?;
-        for (subscription, of) in statistics["subscriptions"].as_object().into_iter().flatten() {
-            let messages = of["msgBacklog"].as_u64().unwrap_or_default();
-            *backlog.messages.entry(format!("{whole}/{subscription}")).or_default() += messages;
-        }
-    }
-    Ok(Some(backlog))
-}
-
-async fn ask_once(client: &reqwest::Client, url: &str, options: &Options) -> reqwest::Result<Value> {
-    let mut request = client.get(url);
-    if let Some(token) = &options.token {
-        request = request.bearer_auth(token);
-    }
-    request.send().await?.error_for_status()?.json().await
-}
-
-/// Whether the same question may be answered later.
-fn is_passing(error: &reqwest::Error) -> bool {
-    error.is_timeout() || error.is_connect() || error.status().is_some_and(|status| status.is_server_error())
 }
 
 impl fmt::Display for Backlog {

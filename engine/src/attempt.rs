@@ -18,8 +18,10 @@ use everpulse_protocol::event::{Event, EventBody, NextAttempt, Outcome};
 use everpulse_protocol::task::{OnExhausted, Task};
 use everpulse_protocol::{EventId, Failure, FailureKind, Payload, Timestamp, topic};
 
+pub use self::seen::{AttemptId, Seen, Sight};
 pub use self::step::{Next, after};
 
+mod seen;
 mod step;
 
 /// How an attempt came to its end.

@@ -27,6 +27,7 @@
 
 pub mod attempt;
 mod book;
+pub mod delayed;
 mod divergence;
 mod effect;
 mod holds;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use everpulse_engine::delayed::deliver_at;
 use everpulse_protocol::codec::Stored;
 use everpulse_protocol::dead_letter::DeadLetter;
 use everpulse_protocol::event::{Event, InboxFrame};
@@ -10,7 +11,6 @@ use everpulse_protocol::reply::{Reply, ReplyFrame};
 use everpulse_protocol::task::{Control, TASKS_PER_FRAME_MAX, Task, TaskFrame};
 use everpulse_protocol::timer::TimerMessage;
 use everpulse_protocol::{EventId, encode, shard, topic};
-use everpulse_worker::decisions::deliver_at;
 
 use crate::broker::Layout;
 use crate::link::{Lane, Link, News, Parcel};

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use everpulse_broker::semantics::Kind;
+use everpulse_engine::attempt::Seen;
 use everpulse_engine::{Delivery, DeliveryToken, Effect, Options, Outgoing, SendId, Shard};
 use everpulse_protocol::event::InboxFrame;
 use everpulse_protocol::history::Frame;
@@ -27,7 +28,6 @@ use everpulse_protocol::task::TaskFrame;
 use everpulse_protocol::timer::TimerMessage;
 use everpulse_protocol::{EventId, Position, RunId, Timestamp, WriterId, decode, topic};
 use everpulse_sdk::definition::Registry;
-use everpulse_worker::decisions::Seen;
 
 use crate::broker::Layout;
 use crate::link::{News, Parcel};

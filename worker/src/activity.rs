@@ -11,9 +11,9 @@
 //! it runs, the engine's `attempt` what follows. Delays are the relay's, records the shard's.
 
 mod attempt;
+mod cancelled;
 mod pace;
 mod queue;
-mod seen;
 mod settle;
 
 #[cfg(test)]
@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use everpulse_engine::attempt::{End, Verdict, judge, too_late};
+use everpulse_engine::attempt::{End, Seen, Verdict, judge, too_late};
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::task::{Control, Task};
 use everpulse_protocol::{EventId, Failure, FailureKind, decode, topic};
@@ -38,10 +38,9 @@ use crate::clock;
 use crate::options::Options;
 use crate::outbox::Outbox;
 use attempt::{Bounds, Pulse};
+use cancelled::Cancelled;
 use pace::Pace;
 use queue::{FrameHold, Queue};
-use seen::Cancelled;
-pub use seen::{AttemptId, Seen, Sight};
 
 pub(crate) use settle::unsendable;
 

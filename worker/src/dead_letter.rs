@@ -3,7 +3,6 @@
 
 use bytes::Bytes;
 use everpulse_protocol::dead_letter::{DeadLetter, Letter};
-use everpulse_protocol::event::Event;
 use everpulse_protocol::{DecodeError, Timestamp, topic};
 
 /// The dead-letter topic for what was read from `from`.
@@ -12,12 +11,6 @@ use everpulse_protocol::{DecodeError, Timestamp, topic};
 #[must_use]
 pub fn topic_for(from: &str) -> String {
     from.strip_prefix("activity.").map_or_else(|| topic::INBOX_DEAD.to_owned(), topic::activity_dead)
-}
-
-/// An event that no run can take.
-#[must_use]
-pub fn event(event: Event, reason: impl Into<String>, now: Timestamp) -> DeadLetter {
-    DeadLetter { at: now, reason: reason.into(), letter: Letter::Event(Box::new(event)) }
 }
 
 /// A message that this release cannot read.

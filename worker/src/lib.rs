@@ -21,8 +21,6 @@ mod outbox;
 mod relay;
 
 mod clock;
-#[doc(hidden)]
-pub mod decisions;
 pub mod failpoint;
 
 #[cfg(test)]

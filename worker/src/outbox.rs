@@ -16,14 +16,14 @@ mod tasks;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 
+use everpulse_engine::delayed::deliver_at;
 use everpulse_protocol::dead_letter::DeadLetter;
 use everpulse_protocol::event::{Event, InboxFrame};
 use everpulse_protocol::reply::Reply;
 use everpulse_protocol::task::{Control, Task};
-use everpulse_protocol::timer::{TimerMessage, WAKE_AHEAD_MS_MAX};
-use everpulse_protocol::{EventId, Position, Timestamp, encode, shard, topic};
+use everpulse_protocol::timer::TimerMessage;
+use everpulse_protocol::{EventId, Position, encode, shard, topic};
 use everpulse_transport::{Error, ErrorKind, Lane, Layout, Limits, Message, Publisher, Transport};
 
 use crate::{clock, dead_letter};
@@ -176,12 +176,6 @@ impl Outbox {
     }
 }
 
-/// When a delayed message that is due then is to be delivered.
-#[must_use]
-pub fn deliver_at(due: Timestamp, now: Timestamp) -> Timestamp {
-    due.min(now.after(Duration::from_millis(WAKE_AHEAD_MS_MAX)))
-}
-
 impl Inner {
     fn lane(&self, shard: u32) -> &Lane<Event> {
         self.events[shard as usize].get_or_init(|| {
@@ -200,18 +194,5 @@ impl Inner {
 impl std::fmt::Debug for Outbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Outbox").field("shards", &self.inner.shards).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_message_is_delayed_by_more_than_an_hour() {
-        let now = Timestamp(5);
-        assert_eq!(deliver_at(Timestamp(3), now), Timestamp(3));
-        assert_eq!(deliver_at(Timestamp(3_600_005), now), Timestamp(3_600_005));
-        assert_eq!(deliver_at(Timestamp(86_400_000), now), Timestamp(3_600_005));
     }
 }

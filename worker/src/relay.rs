@@ -10,11 +10,9 @@
 
 use std::time::Duration;
 
-use everpulse_protocol::dead_letter::DeadLetter;
-use everpulse_protocol::event::Event;
-use everpulse_protocol::task::Task;
+use everpulse_engine::delayed::{HOLD_MAX, Onward, onward};
 use everpulse_protocol::timer::TimerMessage;
-use everpulse_protocol::{Timestamp, decode, topic};
+use everpulse_protocol::{decode, topic};
 use everpulse_transport::{Acker, Consumer, Delivery, Error, Subscription, SubscriptionKind, Transport};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -26,9 +24,6 @@ use crate::{clock, dead_letter};
 const PREFETCH: u32 = 256;
 /// So many are held or being sent on at a time.
 const HELD_MAX: usize = 4_096;
-/// What is not due after so long goes back into the topic. Not at once: a clock that is behind the broker's would
-/// make it go round and round.
-pub const HOLD_MAX: Duration = Duration::from_secs(60);
 /// How long a relay that stops waits for the confirmation of what it is sending on.
 const SENDING: Duration = Duration::from_secs(5);
 
@@ -115,33 +110,4 @@ async fn send_on(outbox: &Outbox, delivery: &Delivery, stop: &mut watch::Receive
         Onward::Task(task) => outbox.task(*task).await,
     };
     sent.map(|_| true)
-}
-
-/// Where a delayed message goes.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Onward {
-    /// Back into the timers: it is not due for long.
-    Timer(TimerMessage),
-    /// To the inbox.
-    Event { shard: u32, event: Event },
-    /// To its queue.
-    Task(Box<Task>),
-    /// To the dead letters of the inbox.
-    Letter(Box<DeadLetter>),
-}
-
-/// Where a delayed message goes that was to be waited for so long when it came, and was held, for [`HOLD_MAX`] at most.
-#[must_use]
-pub fn onward(message: TimerMessage, wait: Duration, shards: u32, now: Timestamp) -> Onward {
-    match message {
-        message if wait > HOLD_MAX => Onward::Timer(message),
-        TimerMessage::Wake(wake) if wake.shard < shards => {
-            Onward::Event { shard: wake.shard, event: wake.to_event(now) }
-        }
-        TimerMessage::Wake(wake) => {
-            let reason = format!("a wake-up for shard {}, and there are {shards} shards", wake.shard);
-            Onward::Letter(Box::new(dead_letter::event(wake.to_event(now), reason, now)))
-        }
-        TimerMessage::Retry { task, .. } => Onward::Task(task),
-    }
 }

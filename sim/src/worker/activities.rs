@@ -3,11 +3,11 @@
 
 use bytes::Bytes;
 use everpulse_engine::LocalResult;
+use everpulse_engine::attempt::{AttemptId, End, Sight, Verdict, attempt_failed, judge, left, settled};
 use everpulse_protocol::event::{Event, NextAttempt, Outcome};
 use everpulse_protocol::task::{Control, Task, TaskFrame};
 use everpulse_protocol::timer::TimerMessage;
 use everpulse_protocol::{Failure, FailureKind, Position, decode};
-use everpulse_worker::decisions::{AttemptId, End, Sight, Verdict, attempt_failed, judge, left, settled};
 
 use super::attempt::Attempt;
 use super::{Purpose, Worker};

@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use everpulse_engine::attempt::{End, Next, after};
 use everpulse_engine::{Eager, LocalResult};
 use everpulse_protocol::task::Task;
 use everpulse_protocol::{EventId, Failure, FailureKind, Payload, RunId, Timestamp};
 use everpulse_sdk::activity::{self, ActivityContext, Heartbeats};
 use everpulse_sdk::definition::AttemptError;
 use everpulse_sdk::replay::{StepBody, StepOptions};
-use everpulse_worker::decisions::{End, Next, after};
 use futures::FutureExt as _;
 
 use super::Worker;

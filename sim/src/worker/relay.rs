@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use everpulse_engine::delayed::{HOLD_MAX, Onward, onward};
 use everpulse_protocol::timer::TimerMessage;
 use everpulse_protocol::{Position, decode, topic};
-use everpulse_worker::decisions::{HOLD_MAX, Onward, onward};
 
 use super::{Purpose, Worker};
 use crate::party::Ctx;

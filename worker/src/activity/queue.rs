@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use everpulse_engine::attempt::{AttemptId, Sight};
 use everpulse_protocol::task::{Task, TaskFrame};
 use everpulse_protocol::{decode, topic};
 use everpulse_transport::{AckToken, Acker, Consumer, Delivery};
@@ -15,7 +16,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::seen::{AttemptId, Sight};
 use super::settle::settle;
 use super::{Shared, Slot, lock};
 use crate::{clock, dead_letter, failpoint};

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{Options, Position, Report, Rules, shard, source};
+use super::{Options, source};
+use crate::{Position, Report, Rules, shard};
 
 type Entries = Vec<(Position, Vec<u8>)>;
 

@@ -1,13 +1,13 @@
-//! What this process remembers of tasks, so that a delivery that comes twice is not run twice, and one that nobody
-//! waits for is not run at all. It is a help, not a guarantee: another process, or this one after a restart, knows
-//! nothing of it; the shard lets the first settlement of a step win.
+//! What a process remembers of tasks, so that a delivery that comes twice is not run twice. It is a help, not a guarantee:
+//! another process, or this one after a restart, knows nothing of it; the shard lets the first settlement of a step win.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::hash::Hash;
-use std::time::{Duration, Instant};
 
 use everpulse_protocol::EventId;
 use everpulse_protocol::task::Task;
+
+use crate::{Map, Set};
 
 /// One attempt at one task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,7 +40,7 @@ pub enum Sight<H> {
 /// The attempts that run here, with the deliveries (`H`) that wait for their end, and those that ended here.
 #[derive(Debug)]
 pub struct Seen<H> {
-    running: HashMap<AttemptId, Vec<H>>,
+    running: Map<AttemptId, Vec<H>>,
     settled: Recent<AttemptId>,
 }
 
@@ -57,7 +57,7 @@ impl<H> Seen<H> {
     /// Nothing was seen.
     #[must_use]
     pub fn new() -> Self {
-        Self { running: HashMap::new(), settled: Recent::new(SETTLED_MAX) }
+        Self { running: Map::default(), settled: Recent::new(SETTLED_MAX) }
     }
 
     /// An attempt was delivered.
@@ -87,12 +87,12 @@ impl<H> Seen<H> {
 struct Recent<T> {
     max: usize,
     order: VecDeque<T>,
-    values: HashSet<T>,
+    values: Set<T>,
 }
 
 impl<T: Copy + Eq + Hash> Recent<T> {
     fn new(max: usize) -> Self {
-        Self { max, order: VecDeque::new(), values: HashSet::new() }
+        Self { max, order: VecDeque::new(), values: Set::default() }
     }
 
     fn contains(&self, value: &T) -> bool {
@@ -112,36 +112,6 @@ impl<T: Copy + Eq + Hash> Recent<T> {
     }
 }
 
-/// The tasks that were cancelled lately: a cancellation may overtake its task.
-#[derive(Debug, Default)]
-pub(crate) struct Cancelled {
-    order: VecDeque<(Instant, EventId)>,
-    ids: HashSet<EventId>,
-}
-
-/// A cancelled id is remembered for so long.
-const CANCELLED_FOR: Duration = Duration::from_secs(600);
-/// So many cancelled ids are remembered.
-const CANCELLED_MAX: usize = 100_000;
-
-impl Cancelled {
-    pub(crate) fn insert(&mut self, id: EventId, now: Instant) {
-        while let Some((since, oldest)) = self.order.front()
-            && (self.order.len() >= CANCELLED_MAX || now.duration_since(*since) > CANCELLED_FOR)
-        {
-            self.ids.remove(oldest);
-            self.order.pop_front();
-        }
-        if self.ids.insert(id) {
-            self.order.push_back((now, id));
-        }
-    }
-
-    pub(crate) fn contains(&self, id: &EventId) -> bool {
-        self.ids.contains(id)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use everpulse_protocol::RunId;
@@ -149,12 +119,8 @@ mod tests {
     use super::*;
 
     fn attempt(task: u32, attempt: u32) -> AttemptId {
-        AttemptId { task: id(task), attempt, returned: false }
-    }
-
-    fn id(n: u32) -> EventId {
         let run = RunId("00000000-0000-0000-0000-000000000001".parse().expect("a UUID"));
-        EventId::derived(run, n, "task")
+        AttemptId { task: EventId::derived(run, task, "task"), attempt, returned: false }
     }
 
     #[test]
@@ -182,17 +148,5 @@ mod tests {
             recent.insert(n);
         }
         assert_eq!([1, 2, 3].map(|n| recent.contains(&n)), [false, true, true]);
-    }
-
-    #[test]
-    fn cancelled_ids_are_forgotten_after_a_while() {
-        let mut cancelled = Cancelled::default();
-        let start = Instant::now();
-        cancelled.insert(id(1), start);
-        cancelled.insert(id(2), start + CANCELLED_FOR);
-        assert!(cancelled.contains(&id(1)) && cancelled.contains(&id(2)));
-        cancelled.insert(id(3), start + CANCELLED_FOR + Duration::from_secs(1));
-        assert!(!cancelled.contains(&id(1)));
-        assert!(cancelled.contains(&id(2)) && cancelled.contains(&id(3)));
     }
 }

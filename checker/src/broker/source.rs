@@ -19,7 +19,8 @@ use pulsar::reader::Reader;
 use pulsar::{Authentication, OperationRetryOptions, Pulsar, TokioExecutor};
 use tokio::time::timeout;
 
-use crate::{Options, Position};
+use super::Options;
+use crate::Position;
 
 type Entries = Vec<(Position, Vec<u8>)>;
 
