@@ -17,7 +17,8 @@ pub struct Options {
 }
 
 /// The packages with tests that have an Apache Pulsar arm.
-const ON_PULSAR: [&str; 3] = ["everpulse-transport", "everpulse-checker", "everpulse-integration-tests"];
+const ON_PULSAR: [&str; 4] =
+    ["everpulse-transport", "everpulse-checker", "everpulse-cli", "everpulse-integration-tests"];
 
 /// Runs every check.
 ///

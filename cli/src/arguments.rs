@@ -1,0 +1,287 @@
+//! What can be said on the command line, and values that come with it.
+
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use everpulse::client::IdPolicy;
+use everpulse::client::LetterId;
+use serde_json::Value;
+
+/// Durable workflows from a terminal.
+///
+/// Values are JSON: a text on the command line, `@FILE`, or `-` for standard input.
+///
+/// Exit code 0: done. 1: the answer is no (the run failed, there is none, it was completed before). 2: the command or a
+/// value is wrong. 3: nobody could be asked, or nobody answered in time.
+#[derive(Debug, Parser)]
+#[command(name = "everpulse", version)]
+pub struct Arguments {
+    /// The application: `embedded:DIR` or `pulsar[+ssl]://HOST:PORT[/TENANT/NAMESPACE]`; EVERPULSE_URL without it
+    #[arg(long, global = true)]
+    pub url: Option<String>,
+    /// How long an answer is waited for, in seconds; results are waited for without end
+    #[arg(long, global = true, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout_seconds: u64,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Arguments {
+    /// How long an answer is waited for.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_seconds)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    #[command(flatten)]
+    Run(RunCommand),
+    #[command(flatten)]
+    Completion(CompletionCommand),
+    /// What attempts ran out for, and what nobody could take
+    DeadLetters {
+        #[command(subcommand)]
+        command: LetterCommand,
+    },
+    /// Completions by HTTP: POST /v1/completions/TOKEN
+    Serve(ServeOptions),
+}
+
+/// Runs: begin, look at, tell, end.
+#[derive(Debug, Subcommand)]
+pub enum RunCommand {
+    /// Begin a run, and print its workflow id and run id
+    Start {
+        /// The workflow's name
+        workflow: String,
+        /// Its arguments: an object by parameter name
+        #[arg(default_value = "{}")]
+        args: String,
+        /// The workflow id; a new UUID without it
+        #[arg(long)]
+        id: Option<String>,
+        /// A word by which the run is found; may be given several times
+        #[arg(long = "tag")]
+        tags: Vec<String>,
+        /// This version, instead of the newest that the workers have
+        #[arg(long)]
+        version: Option<u32>,
+        /// The run fails with a time-out so many seconds after its start
+        #[arg(long)]
+        run_timeout_seconds: Option<u64>,
+        /// What happens when the id is known already
+        #[arg(long, value_enum, default_value = "attach")]
+        if_known: IfKnown,
+        /// Wait for the result, and print it
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Wait for a run's end, and print what it gave
+    Result {
+        id: String,
+        /// Wait no longer than so many seconds
+        #[arg(long)]
+        wait_seconds: Option<u64>,
+    },
+    /// Show a run: its status, what it waits for, and who may complete that
+    Describe {
+        id: String,
+        /// As JSON, with times in milliseconds since 1970
+        #[arg(long)]
+        json: bool,
+    },
+    /// Send a signal
+    Signal {
+        id: String,
+        name: String,
+        #[arg(default_value = "null")]
+        value: String,
+    },
+    /// Ask a query, and print the answer
+    Query {
+        id: String,
+        name: String,
+        #[arg(default_value = "{}")]
+        value: String,
+    },
+    /// Ask a run to cancel; it may clean up
+    Cancel {
+        id: String,
+        #[arg(long, default_value = "by an operator")]
+        reason: String,
+    },
+    /// End a run at once; its code is not asked
+    Terminate {
+        id: String,
+        #[arg(long, default_value = "by an operator")]
+        reason: String,
+    },
+    /// Try a parked run again
+    Resume { id: String },
+    /// Print a run's history as JSON, for tests that replay it
+    Export { id: String },
+}
+
+/// What happens when the workflow id of a start is known already.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum IfKnown {
+    /// The existing run is meant
+    Attach,
+    /// The start is refused
+    Refuse,
+    /// An open run is meant; after a closed one a new one begins
+    Restart,
+}
+
+impl From<IfKnown> for IdPolicy {
+    fn from(known: IfKnown) -> Self {
+        match known {
+            IfKnown::Attach => Self::Attach,
+            IfKnown::Refuse => Self::Reject,
+            IfKnown::Restart => Self::RestartWhenClosed,
+        }
+    }
+}
+
+/// What waits to be completed from outside, by its token.
+#[derive(Debug, Subcommand)]
+pub enum CompletionCommand {
+    /// Complete a promise, or an activity that was left to be completed later
+    Complete {
+        token: String,
+        #[arg(default_value = "null")]
+        value: String,
+    },
+    /// Say that it failed; an activity is tried again, as its retry policy says
+    Fail {
+        token: String,
+        /// What went wrong, for people
+        message: String,
+        /// The error's value, for a workflow that has its type
+        #[arg(long)]
+        value: Option<String>,
+        /// No other attempt could go better: the workflow gets the error at once
+        #[arg(long = "final")]
+        is_final: bool,
+    },
+    /// Say that the activity goes on, and how far it has come
+    Heartbeat {
+        token: String,
+        #[arg(default_value = "null")]
+        details: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LetterCommand {
+    /// All letters, the oldest first
+    List {
+        #[command(flatten)]
+        of: LettersOf,
+        #[arg(long)]
+        json: bool,
+    },
+    /// One letter, with its failures
+    Show {
+        id: LetterId,
+        #[command(flatten)]
+        of: LettersOf,
+    },
+    /// Put a letter back where it came from
+    Redrive {
+        id: LetterId,
+        #[command(flatten)]
+        of: LettersOf,
+    },
+    /// Give a letter up for good
+    Drop {
+        id: LetterId,
+        #[command(flatten)]
+        of: LettersOf,
+    },
+}
+
+/// Whose letters.
+#[derive(Debug, Args)]
+pub struct LettersOf {
+    /// Of this queue of activities; without it of the inbox, where events are
+    #[arg(long)]
+    pub queue: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ServeOptions {
+    /// Where to listen; anything but loopback needs a token
+    #[arg(long, default_value = "127.0.0.1:8090")]
+    pub listen: SocketAddr,
+    /// A file with the token that requests must bear, as `Authorization: Bearer TOKEN`
+    #[arg(long)]
+    pub token_file: Option<PathBuf>,
+    /// The largest body of a request
+    #[arg(long, default_value_t = 1 << 20, value_parser = clap::value_parser!(u64).range(1024..=64 << 20))]
+    pub max_body_bytes: u64,
+}
+
+/// What was given is no value.
+#[derive(Debug)]
+pub struct BadInput(String);
+
+impl BadInput {
+    /// With what is wrong, and what would be right.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+impl std::fmt::Display for BadInput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadInput {}
+
+/// A value from the command line: JSON, `@FILE`, or `-`.
+///
+/// # Errors
+/// When it cannot be read, or is no JSON.
+pub fn json(what: &str, given: &str) -> Result<Value, BadInput> {
+    let (text, from) = match given.strip_prefix('@') {
+        _ if given == "-" => {
+            let mut text = String::new();
+            let read = std::io::stdin().read_to_string(&mut text);
+            (read.map(|_| text), "standard input".to_owned())
+        }
+        Some(file) => (std::fs::read_to_string(file), file.to_owned()),
+        None => (Ok(given.to_owned()), format!("`{given}`")),
+    };
+    let text = text.map_err(|error| BadInput(format!("cannot read {what} from {from}: {error}")))?;
+    serde_json::from_str(&text).map_err(|error| {
+        BadInput(format!("cannot read {what}: {from} is no JSON ({error}); a text stands in quotes: '\"text\"'"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_value_that_is_no_json_says_what_was_meant() {
+        assert_eq!(json("the value", "[1, true]").expect("JSON"), serde_json::json!([1, true]));
+        let error = json("the value", "yes").expect_err("it has no quotes").to_string();
+        assert!(error.starts_with("cannot read the value: `yes` is no JSON"), "{error}");
+        let error = json("the value", "@/nowhere/at-all").expect_err("there is no such file").to_string();
+        assert!(error.starts_with("cannot read the value from /nowhere/at-all: "), "{error}");
+    }
+}

@@ -1,0 +1,92 @@
+//! Runs: begin, look at, tell, end.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::bail;
+use everpulse::client::{Client, ResultError, Run, Untyped};
+use serde_json::Value;
+
+use crate::arguments::{BadInput, RunCommand, json};
+use crate::output;
+
+/// Carries out what was said on the command line.
+///
+/// # Errors
+/// A value that is none, a run that failed, and those of the client.
+pub async fn run(client: &Client, command: RunCommand) -> anyhow::Result<()> {
+    match command {
+        RunCommand::Start { workflow, args, id, tags, version, run_timeout_seconds, if_known, wait } => {
+            let args = json("the arguments", &args)?;
+            if !args.is_object() {
+                bail!(BadInput::new("the arguments are an object by parameter name: '{\"order\": ..}'"));
+            }
+            let mut start = client.start_named(&workflow, &args).policy(if_known.into());
+            for tag in tags {
+                start = start.tag(tag);
+            }
+            if let Some(id) = id {
+                start = start.id(id);
+            }
+            if let Some(version) = version {
+                start = start.version(version);
+            }
+            if let Some(seconds) = run_timeout_seconds {
+                start = start.timeout(Duration::from_secs(seconds));
+            }
+            let run = start.await?;
+            if wait {
+                return ended(&run, None).await;
+            }
+            let run_id = run.run_id().map(|run_id| run_id.to_string());
+            println!("{}", serde_json::json!({ "id": run.id(), "run_id": run_id }));
+            Ok(())
+        }
+        RunCommand::Result { id, wait_seconds } => {
+            ended(&client.run_named(id), wait_seconds.map(Duration::from_secs)).await
+        }
+        RunCommand::Describe { id, json } => {
+            let view = client.run_named(id).describe().await?;
+            match json {
+                true => println!("{:#}", output::description_json(&view)),
+                false => print!("{}", output::description(&view, SystemTime::now())),
+            }
+            Ok(())
+        }
+        RunCommand::Signal { id, name, value } => {
+            let value = json("the signal", &value)?;
+            Ok(client.run_named(id).signal_named(&name, &value).await?)
+        }
+        RunCommand::Query { id, name, value } => {
+            let value = json("the question", &value)?;
+            let answer: Value = client.run_named(id).query_named(&name, &value).await?;
+            println!("{answer:#}");
+            Ok(())
+        }
+        RunCommand::Cancel { id, reason } => Ok(client.run_named(id).cancel(reason).await?),
+        RunCommand::Terminate { id, reason } => Ok(client.run_named(id).terminate(reason).await?),
+        RunCommand::Resume { id } => Ok(client.run_named(id).resume().await?),
+        RunCommand::Export { id } => {
+            println!("{}", client.run_named(id).export().await?);
+            Ok(())
+        }
+    }
+}
+
+/// Waits for the end of a run, and prints what it gave.
+async fn ended(run: &Run<Untyped>, limit: Option<Duration>) -> anyhow::Result<()> {
+    let result = match limit {
+        Some(limit) => run.result_timeout(limit).await,
+        None => run.result().await,
+    };
+    match result {
+        Ok(value) => {
+            println!("{value:#}");
+            Ok(())
+        }
+        Err(ResultError::Failed(failure)) => bail!("{} ended without a result: {failure}", run.id()),
+        Err(error) => match error.into_failure() {
+            Ok(failure) => bail!("{} ended without a result: {failure}", run.id()),
+            Err(error) => Err(error.into()),
+        },
+    }
+}
