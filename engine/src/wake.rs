@@ -26,7 +26,7 @@ const OVERDUE_MS: u64 = 10_000;
 /// When somebody has to look at the shard next; none if no run is open and nothing is to be carried.
 ///
 /// `all`: not only for the local work that asked for cover, but for whatever is open. The successor of a wake-up is for
-/// all of it: what is held here may be acked by another worker, whose book is older.
+/// all of it, and for what its own frame begins: what is held here may be acked by another worker, whose book is older.
 pub(crate) fn need(book: &Book, locals: &Locals, all: bool, carries: bool, at: Timestamp) -> Option<Timestamp> {
     if book.open_runs() == 0 && !carries {
         return None;

@@ -169,10 +169,15 @@ impl Shard {
 
     /// When somebody has to come for local work that a round begins and that no input is held for: what a timer began, or
     /// the end of work whose own input is acked. It goes into the round's own frame.
+    ///
+    /// In a round that serves the wake-up that is all that it begins: an input that is held here may be acked by another
+    /// worker, who knows it and not this round, and until now the wake-up stood in for that.
     pub(super) fn begins_uncovered(&self, round: &Round, at: Timestamp) -> Option<Timestamp> {
-        let mut starts = round.starts.iter().filter(|start| !self.holds.wait_for(start.key().0)).peekable();
+        let is_held = |run| !round.wake_served && self.holds.wait_for(run);
+        let mut starts = round.starts.iter().filter(|start| !is_held(start.key().0)).peekable();
         starts.peek().filter(|_| !mutation::is(Mutation::BeginsUncovered))?;
-        let held: BTreeSet<RunId> = round.taken.iter().flat_map(|(_, runs)| runs).copied().collect();
+        let taken = round.taken.iter().filter(|_| !round.wake_served);
+        let held: BTreeSet<RunId> = taken.flat_map(|(_, runs)| runs).copied().collect();
         let uncovered = starts.filter(|start| {
             let (run, no) = start.key();
             !held.contains(&run) && self.is_pending(run, no)
