@@ -96,9 +96,6 @@ pub struct Delivery {
     pub payload: Bytes,
     /// The publisher's clock.
     pub publish_time_ms: u64,
-    /// It may have been delivered to somebody before: it stands at or before one that came earlier, or was
-    /// published before this consumer last subscribed. Only a hint; the broker's own count is lost on the way.
-    pub redelivered: bool,
     /// What to ack it with.
     pub token: AckToken,
 }
@@ -385,7 +382,6 @@ fn delivery(partition: u32, topic: &Arc<str>, incoming: Incoming) -> Delivery {
         key: incoming.key,
         payload: incoming.payload,
         publish_time_ms: incoming.publish_time_ms,
-        redelivered: incoming.redelivered,
         token: AckToken { partition, position: incoming.position },
     }
 }

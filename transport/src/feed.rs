@@ -68,8 +68,6 @@ pub(crate) struct Incoming {
     pub key: Option<String>,
     pub payload: Bytes,
     pub publish_time_ms: u64,
-    /// It stands at or before one that came earlier, or was published before this subscription began.
-    pub redelivered: bool,
 }
 
 type CrateConsumer = Consumer<Raw, TokioExecutor>;
@@ -86,7 +84,6 @@ impl pulsar::DeserializeMessage for Raw {
 struct Live {
     consumer: CrateConsumer,
     connected: Arc<Connected>,
-    since_ms: u64,
     /// What this consumer gave last.
     last: Option<Position>,
 }
@@ -359,11 +356,10 @@ impl Feed {
         let position = match position_of(message.message_id()) {
             Some(position) if self.persistent => position,
             // Nothing is stored, so there is nothing to compare with.
-            _ => return Some(incoming(Position { ledger: 0, entry: 0 }, message, false)),
+            _ => return Some(incoming(Position { ledger: 0, entry: 0 }, message)),
         };
         let live_last = self.live.as_mut().and_then(|live| live.last.replace(position));
-        let replayed = self.seen.is_some_and(|seen| position <= seen);
-        if replayed && self.reads() {
+        if self.reads() && self.seen.is_some_and(|seen| position <= seen) {
             // A broker may begin with the very message that it was asked to begin after. But one that comes behind
             // another says that the crate resubscribed at its first position: begin again behind ours instead of
             // reading all that once more.
@@ -374,9 +370,7 @@ impl Feed {
             return None;
         }
         self.seen = self.seen.max(Some(position));
-        let since = self.live.as_ref().map_or(0, |live| live.since_ms);
-        let redelivered = replayed || message.payload.metadata.publish_time < since;
-        Some(incoming(position, message, redelivered))
+        Some(incoming(position, message))
     }
 
     fn reads(&self) -> bool {
@@ -412,7 +406,6 @@ impl Feed {
 
 async fn build(link: Arc<Link>, spec: Spec) -> Result<Live, Error> {
     let connected = link.connected().await?;
-    let since_ms = crate::now_ms();
     let mut options = ConsumerOptions::default()
         .with_receiver_queue_size(spec.queue)
         .durable(matches!(spec.start, Start::Subscription) && is_persistent(&spec.topic))
@@ -446,7 +439,7 @@ async fn build(link: Arc<Link>, spec: Spec) -> Result<Live, Error> {
         built
     };
     match call(&attempt, built).await {
-        Ok(consumer) => Ok(Live { consumer, connected, since_ms, last: None }),
+        Ok(consumer) => Ok(Live { consumer, connected, last: None }),
         Err(error) => {
             if error.kind() == ErrorKind::Unreachable {
                 link.discard(&connected);
@@ -456,14 +449,13 @@ async fn build(link: Arc<Link>, spec: Spec) -> Result<Live, Error> {
     }
 }
 
-fn incoming(position: Position, message: pulsar::consumer::Message<Raw>, redelivered: bool) -> Incoming {
+fn incoming(position: Position, message: pulsar::consumer::Message<Raw>) -> Incoming {
     let pulsar::Payload { metadata, data } = message.payload;
     Incoming {
         position,
         key: metadata.partition_key,
         payload: Bytes::from(data),
         publish_time_ms: metadata.publish_time,
-        redelivered,
     }
 }
 

@@ -64,8 +64,3 @@ pub use publisher::{Message, Publisher, PublisherOptions};
 pub use reader::{Entry, Piece, Reader};
 pub use set_up::{Layout, SetUp};
 pub use transport::{Options, Transport};
-
-fn now_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}

@@ -1,5 +1,6 @@
 //! Answers "what is the last position of this topic, now?" fast: the question needs a consumer at the broker, and
-//! one is kept per topic for as long as it is asked often. Its messages are thrown away.
+//! one is kept per topic for as long as it is asked often. Its messages are thrown away. Where it is asked once, it is
+//! asked by a consumer that is gone afterwards: what is published then comes to this process once and not twice.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -60,6 +61,14 @@ impl Tails {
         let _ = ask.send(question);
         topics.insert(topic, ask);
     }
+}
+
+/// The last position of a topic, asked after this was called, by a consumer that has left when there is an answer.
+pub(crate) async fn once(link: Arc<Link>, topic: String, limit: Duration) -> Answer {
+    let mut feed = reader::feed(link, topic, Start::Latest, QUEUE);
+    let answer = feed.last(Instant::now() + limit).await;
+    feed.close().await;
+    answer
 }
 
 async fn serve(mut feed: Feed, mut questions: mpsc::UnboundedReceiver<Question>) {

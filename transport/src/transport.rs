@@ -17,7 +17,7 @@ use crate::link::{Endpoint, Link, Role};
 use crate::publisher::{Publisher, PublisherOptions};
 use crate::reader::{Entry, Reader};
 use crate::set_up::{Layout, SetUp, Site};
-use crate::tail::Tails;
+use crate::tail::{self, Tails};
 use crate::tls::Tls;
 use crate::{Error, ErrorKind};
 
@@ -234,6 +234,15 @@ impl Transport {
     /// When the broker does not answer within half a minute.
     pub async fn last_position(&self, topic: &str) -> Result<Option<Position>, Error> {
         self.shared.tails.last(self.full_name(topic), ANSWER).await
+    }
+
+    /// The same, for whoever does not ask again: nothing is kept for the next question, which would receive the topic's
+    /// messages meanwhile.
+    ///
+    /// # Errors
+    /// As [`last_position`](Self::last_position).
+    pub async fn last_position_once(&self, topic: &str) -> Result<Option<Position>, Error> {
+        tail::once(self.shared.consume.clone(), self.full_name(topic), ANSWER).await
     }
 
     /// Everything after `after`, up to `to` or to the end as it is now, whichever comes first; possibly a little

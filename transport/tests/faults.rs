@@ -65,7 +65,7 @@ async fn acks_count_after_the_consumer_was_rebuilt() {
         transport.unload("inbox-partition-0").await.expect("unloaded");
         // They come again; the acks of the first deliveries count for them.
         let again = soon("again", consumer.recv()).await;
-        assert!(again.redelivered);
+        assert!(tokens.contains(&again.token));
         for token in tokens {
             consumer.acker().ack(token);
         }

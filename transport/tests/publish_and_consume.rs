@@ -57,7 +57,6 @@ async fn acked_messages_do_not_come_again_and_others_do() {
         let mut rest = HashSet::new();
         while rest.len() < 5 {
             let delivery = soon("delivery", second.recv()).await;
-            assert!(delivery.redelivered, "published before this consumer subscribed");
             rest.insert(number_of(&delivery));
         }
         assert_eq!(rest, HashSet::from([1, 3, 5, 7, 9]));

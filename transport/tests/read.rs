@@ -79,6 +79,24 @@ async fn a_reader_gives_each_message_once_and_in_order_over_unloads() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_once_for_the_last_position_receives_nothing_afterwards() {
+    on_each_arm(async |arm| {
+        let transport = arm.transport().await;
+        let stored = publisher(&transport, TOPIC).publish(numbered(None, 1)).await.expect("stored");
+        let readers = async || {
+            let stats = transport.stats(TOPIC).await.expect("statistics");
+            let subscriptions = stats["subscriptions"].as_object().expect("a table");
+            subscriptions.values().filter(|subscription| subscription["isDurable"] == false).count()
+        };
+        assert_eq!(soon("last", transport.last_position_once(TOPIC)).await.expect("an answer"), stored);
+        assert_eq!(readers().await, 0, "it has left");
+        assert_eq!(soon("last", transport.last_position(TOPIC)).await.expect("an answer"), stored);
+        assert_eq!(readers().await, 1, "it waits for the next question");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_ask_for_the_last_position_at_once() {
     on_each_arm(async |arm| {
         let transport = arm.transport().await;

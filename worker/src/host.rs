@@ -82,7 +82,7 @@ impl Host {
         // By positions, and not by clocks: the publisher's may differ from this one's, and both may be set.
         let ends = (0..setting.layout.inbox_partitions).map(|partition| {
             let (transport, topic) = (&setting.transport, topic::partition(topic::INBOX, partition));
-            async move { transport.last_position(&topic).await }
+            async move { transport.last_position_once(&topic).await }
         });
         let ends = try_join_all(ends).await?;
         let consumer = setting.transport.subscribe(subscription).await?;
