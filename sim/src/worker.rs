@@ -136,8 +136,10 @@ enum Leaving {
     Inputs,
     /// It takes nothing any more; local work and sends are open.
     Work,
-    /// It writes down what was sent.
+    /// It writes down what was sent. Delayed messages are sent on no more, but for those that are on their way.
     Marks,
+    /// It hears that the broker has its last acks.
+    Acks,
 }
 
 /// A step of leaving takes so many looks at most.
@@ -392,7 +394,11 @@ impl Worker {
             return self.take_tasks(position, payload, ctx);
         }
         if consumer == self.timers {
-            return self.hold(position, payload, ctx);
+            // What it does not hold comes to another relay when this one has left.
+            if self.relays() {
+                self.hold(position, payload, ctx);
+            }
+            return;
         }
         if consumer == self.control {
             return self.hear_control(payload);
@@ -417,20 +423,26 @@ impl Worker {
         let statuses: Vec<_> = self.shards.values().map(Shard::status).collect();
         match self.leaving {
             Some(Leaving::Inputs) if statuses.iter().all(|status| status.held == 0) => {
-                for consumer in self.inbox.keys().chain([&self.timers]) {
+                for consumer in self.inbox.keys() {
                     self.outbox.link.close(*consumer, ctx);
                 }
                 self.leaving = Some(Leaving::Work);
             }
             Some(Leaving::Work) if self.is_idle() => {
                 self.outbox.link.close(self.tasks, ctx);
+                self.relay_no_more();
                 let shards: Vec<u32> = self.shards.keys().copied().collect();
                 for shard in shards {
                     self.with(shard, |shard, now| shard.handle_drain(now), ctx);
                 }
                 self.leaving = Some(Leaving::Marks);
             }
-            Some(Leaving::Marks) if self.is_idle() => return ctx.acts.push(Act::Exit),
+            // Not before: what was sent on and is not acked is sent on once more, by another relay.
+            Some(Leaving::Marks) if self.is_idle() && self.relayed.is_empty() => {
+                self.outbox.link.close(self.timers, ctx);
+                self.leaving = Some(Leaving::Acks);
+            }
+            Some(Leaving::Acks) => return ctx.acts.push(Act::Exit),
             _ => {}
         }
         ctx.remind(LOOK_MS, Timer::Gone);

@@ -1,5 +1,5 @@
 //! The relay: delayed messages are held until they are due by this worker's clock, sent on, and acked when that is
-//! confirmed. Where each goes is decided by `everpulse-worker`.
+//! confirmed. Where each goes is decided by the engine (`delayed`).
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use everpulse_engine::delayed::{HOLD_MAX, Onward, onward};
 use everpulse_protocol::timer::TimerMessage;
 use everpulse_protocol::{Position, decode, topic};
 
-use super::{Purpose, Worker};
+use super::{Leaving, Purpose, Worker};
 use crate::party::Ctx;
 use crate::wire::Timer;
 
@@ -21,6 +21,16 @@ pub(super) struct Held {
 }
 
 impl Worker {
+    pub(super) fn relays(&self) -> bool {
+        self.leaving < Some(Leaving::Marks)
+    }
+
+    /// Lets go of what is not on its way.
+    pub(super) fn relay_no_more(&mut self) {
+        self.outbox.link.pause(self.timers);
+        self.relayed.retain(|_, held| held.message.is_none());
+    }
+
     pub(super) fn hold(&mut self, position: Position, payload: &Bytes, ctx: &mut Ctx<'_>) {
         let Ok(message) = decode::<TimerMessage>(payload) else {
             return ctx.violations.push(format!("{position} of the timers cannot be read"));
