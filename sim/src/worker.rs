@@ -442,7 +442,7 @@ impl Worker {
                 self.outbox.link.close(self.timers, ctx);
                 self.leaving = Some(Leaving::Acks);
             }
-            Some(Leaving::Acks) => return ctx.acts.push(Act::Exit),
+            Some(Leaving::Acks) if self.is_idle() => return ctx.acts.push(Act::Exit),
             _ => {}
         }
         ctx.remind(LOOK_MS, Timer::Gone);
