@@ -53,6 +53,10 @@ impl World {
         if self.slots[number].party.is_some() {
             return;
         }
+        // It may have been taken down before, to come again; since then it was found out.
+        if self.peace_at.is_some() && matches!(self.slots[number].kind, Kind::Misled | Kind::Mistaken) {
+            return;
+        }
         let slot = &mut self.slots[number];
         slot.life += 1;
         slot.held = None;
