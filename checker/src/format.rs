@@ -97,6 +97,8 @@ pub struct Record {
     pub commands: Vec<Mark>,
     /// The status of the run's end.
     pub close: Option<String>,
+    /// Of all that the end says.
+    pub close_digest: Option<Hash>,
     /// Of all that it says, also of what is not looked at here.
     pub digest: Hash,
 }
@@ -106,6 +108,30 @@ pub struct Record {
 pub enum Body {
     Started {
         workflow: String,
+    },
+    /// A run that another one began.
+    Spawned {
+        workflow: String,
+        parent: Link,
+    },
+    /// All that there is of a child that never began.
+    NeverBegan {
+        parent: Link,
+    },
+    ChildBegan {
+        step: u32,
+    },
+    ChildClosed {
+        step: u32,
+        done: bool,
+        /// Of all that the child's end said.
+        close: Hash,
+        never_began: bool,
+    },
+    /// What was asked of another run was taken, or not.
+    Delivered {
+        step: u32,
+        done: bool,
     },
     Signalled,
     ActivitySettled {
@@ -173,6 +199,38 @@ pub enum Body {
     },
 }
 
+/// A command of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Link {
+    #[serde(serialize_with = "crate::report::as_text")]
+    pub run_id: Id,
+    pub step: u32,
+}
+
+impl Link {
+    /// The id of the run that the command begins: the first 16 bytes of SHA-256 over the run id, the number (big endian) and
+    /// the word `child`.
+    pub fn child(&self) -> Id {
+        let mut hash = Sha256::new();
+        hash.update(self.run_id.0);
+        hash.update(self.step.to_be_bytes());
+        hash.update(b"child");
+        let digest = hash.finalize();
+        let mut id = Id::default();
+        id.0.copy_from_slice(&digest[..16]);
+        id
+    }
+}
+
+/// What becomes of a child when its parent ends first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnClose {
+    RequestCancel,
+    Terminate,
+    Abandon,
+}
+
 /// How an attempt ended that was completed from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptEnd {
@@ -188,6 +246,8 @@ pub struct Mark {
     pub kind: MarkKind,
     pub name: String,
     pub due: Option<u64>,
+    /// Of a child.
+    pub child: Option<(Id, OnClose)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -197,7 +257,13 @@ pub enum MarkKind {
     Timer,
     Step,
     Promise,
+    /// Another run, which this one begins.
+    Child,
+    /// Something that is asked of another run.
+    Message,
     Cancel,
+    /// A child goes on, whatever becomes of its parent.
+    Detach,
     /// A way that the run took at an edit of its code. It has no number of its own.
     Patch,
 }
@@ -209,7 +275,10 @@ impl MarkKind {
             Self::Timer => "timer",
             Self::Step => "step",
             Self::Promise => "promise",
+            Self::Child => "child",
+            Self::Message => "message",
             Self::Cancel => "cancellation",
+            Self::Detach => "detachment",
             Self::Patch => "patch",
         }
     }
@@ -275,11 +344,12 @@ fn wake(value: &ValueRef<'_>) -> Result<Wake, Reason> {
 
 fn record(value: &ValueRef<'_>, body: fn(&[u8]) -> Result<Body, Reason>) -> Result<Record, Reason> {
     let map = Map::of(value, "record")?;
-    let close = map.optional("close").map(|close| {
-        let close = Map::of(close, "close")?;
+    let close = map.optional("close").map(|value| {
+        let close = Map::of(value, "close")?;
         done(close.required("outcome")?)?;
-        Ok::<_, Reason>(close.text("status")?.to_owned())
+        Ok::<_, Reason>((close.text("status")?.to_owned(), digest(value)?))
     });
+    let (close, close_digest) = close.transpose()?.unzip();
     Ok(Record {
         workflow_id: map.text("workflow_id")?.to_owned(),
         run_id: Id(map.bytes("run_id")?),
@@ -288,7 +358,8 @@ fn record(value: &ValueRef<'_>, body: fn(&[u8]) -> Result<Body, Reason>) -> Resu
         at: map.number("at")?,
         body: body(map.binary("body")?)?,
         commands: map.list("commands")?.iter().map(mark).collect::<Result<_, _>>()?,
-        close: close.transpose()?,
+        close,
+        close_digest,
         digest: digest(value)?,
     })
 }
@@ -306,15 +377,33 @@ fn mark(value: &ValueRef<'_>) -> Result<Mark, Reason> {
         "timer" => MarkKind::Timer,
         "step" => MarkKind::Step,
         "promise" => MarkKind::Promise,
+        "child" => MarkKind::Child,
+        "signal" | "cancel_run" => MarkKind::Message,
         "cancel" => MarkKind::Cancel,
+        "detach" => MarkKind::Detach,
         "patch" | "deprecated_patch" => MarkKind::Patch,
         other => return Err(format!("has a command of unknown kind {other:?}")),
+    };
+    let target = map.optional("target").map(|target| Map::of(target, "target")).transpose()?;
+    let child = match (kind, target) {
+        (MarkKind::Child, None) => return Err("has a child without a target".to_owned()),
+        (MarkKind::Child, Some(target)) => {
+            let on_close = match target.text("on_close")? {
+                "request_cancel" => OnClose::RequestCancel,
+                "terminate" => OnClose::Terminate,
+                "abandon" => OnClose::Abandon,
+                other => return Err(format!("has a child of which {other:?} is to become")),
+            };
+            Some((Id(target.bytes("run_id")?), on_close))
+        }
+        _ => None,
     };
     Ok(Mark {
         no: map.number("no")?,
         kind,
         name: map.optional("name").and_then(text).unwrap_or_default().to_owned(),
         due: map.optional("due").and_then(ValueRef::as_u64),
+        child,
     })
 }
 
@@ -329,6 +418,15 @@ fn body(bytes: &[u8]) -> Result<Body, Reason> {
                 map.number::<u32>("version")?;
                 Body::Started { workflow: Map::of(map.required("start")?, "start")?.text("workflow")?.to_owned() }
             }
+            "spawned" => {
+                let map = map()?;
+                map.number::<u32>("version")?;
+                spawned(&map)?
+            }
+            "never_began" => Body::NeverBegan { parent: link(map()?.required("parent")?)? },
+            "child_began" => Body::ChildBegan { step: step()? },
+            "child_closed" => child_closed(&map()?)?,
+            "delivered" => Body::Delivered { step: step()?, done: done(map()?.required("outcome")?)? },
             "signalled" => map().map(|_| Body::Signalled)?,
             "activity_settled" => Body::ActivitySettled { step: step()?, done: done(map()?.required("outcome")?)? },
             "attempt_failed" => Body::AttemptFailed { step: step()? },
@@ -390,6 +488,27 @@ fn body(bytes: &[u8]) -> Result<Body, Reason> {
     })
 }
 
+fn spawned(map: &Map<'_>) -> Result<Body, Reason> {
+    let workflow = Map::of(map.required("start")?, "start")?.text("workflow")?.to_owned();
+    Ok(Body::Spawned { workflow, parent: link(map.required("parent")?)? })
+}
+
+fn link(value: &ValueRef<'_>) -> Result<Link, Reason> {
+    let map = Map::of(value, "parent")?;
+    Ok(Link { run_id: Id(map.bytes("run_id")?), step: map.number("step")? })
+}
+
+fn child_closed(map: &Map<'_>) -> Result<Body, Reason> {
+    let value = map.required("close")?;
+    let close = Map::of(value, "close")?;
+    Ok(Body::ChildClosed {
+        step: map.number("step")?,
+        done: done(close.required("outcome")?)?,
+        close: digest(value)?,
+        never_began: matches!(map.optional("never_began"), Some(ValueRef::Boolean(true))),
+    })
+}
+
 fn reported(map: &Map<'_>) -> Result<Body, Reason> {
     let report = Map::of(map.required("report")?, "report")?;
     let end = if report.optional("done").is_some() {
@@ -428,6 +547,20 @@ fn event_body(bytes: &[u8]) -> Result<Body, Reason> {
         let map = || Map::of(fields, kind);
         Ok(match kind {
             "start" => Body::Started { workflow: map()?.text("workflow")?.to_owned() },
+            "spawn" => spawned(&map()?)?,
+            "demanded" => {
+                let map = map()?;
+                let demand = Map::of(map.required("demand")?, "demand")?;
+                match (demand.optional("signal"), demand.optional("cancel"), demand.optional("terminate")) {
+                    (Some(_), ..) => Body::Signalled,
+                    (_, Some(_), _) => Body::CancelRequested,
+                    (.., Some(_)) => Body::Terminated,
+                    _ => return Err("received a demand of unknown kind".to_owned()),
+                }
+            }
+            "child_began" => Body::ChildBegan { step: map()?.number("step")? },
+            "child_closed" => child_closed(&map()?)?,
+            "delivered" => Body::Delivered { step: map()?.number("step")?, done: done(map()?.required("outcome")?)? },
             "signal" => Body::Signalled,
             "activity_settled" => {
                 Body::ActivitySettled { step: map()?.number("step")?, done: done(map()?.required("outcome")?)? }

@@ -27,6 +27,7 @@
 mod format;
 
 mod chain;
+mod family;
 mod run;
 mod shard;
 
@@ -42,9 +43,9 @@ pub use backlog::Backlog;
 pub use broker::{Archive, Options, check};
 pub use chain::{Void, VoidFrame};
 pub use effects::{Effects, Executed};
-pub use format::{Id, MarkKind, Position};
+pub use format::{Id, Link, MarkKind, OnClose, Position};
 pub use report::{Counts, Kind, Report, ShardReport, Violation};
-pub use run::{Command, Run, Status};
+pub use run::{Child, Command, Run, Status};
 
 /// What is judged beyond the rules that always hold.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +53,8 @@ pub struct Rules {
     /// Names of workflows that do one step after another: their activities must settle in the order in which
     /// they were scheduled.
     pub ordered_workflows: Vec<String>,
+    /// Nothing was on its way when history was read: what one run tells another has arrived.
+    pub at_rest: bool,
 }
 
 /// Judges the partitions of a history topic, each from its earliest entry on. Does no I/O and never panics,
@@ -63,5 +66,6 @@ pub fn check_partitions(partitions: &[Vec<(Position, Vec<u8>)>], rules: &Rules) 
     for (shard, entries) in (0_u32..).zip(partitions) {
         shard::check(shard, shards, entries, rules, &mut report);
     }
+    family::check(rules, &mut report);
     report
 }

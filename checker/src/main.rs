@@ -55,7 +55,7 @@ async fn main() -> ExitCode {
         token,
         namespace: arguments.namespace,
         ledger: arguments.ledger,
-        rules: Rules { ordered_workflows: arguments.ordered },
+        rules: Rules { ordered_workflows: arguments.ordered, ..Rules::default() },
     };
     let report = match check(&options).await {
         Ok(report) => report,

@@ -106,6 +106,8 @@ pub enum Kind {
     Cancel,
     /// Steps of an ordered workflow settled in another order.
     Order,
+    /// Parents and children that do not know of each other what is so, or a child that goes on against what was agreed.
+    Family,
     /// A run's end is missing where it must be, or cannot be understood.
     Close,
     AfterClose,

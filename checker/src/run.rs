@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::Serialize;
 
 use crate::Rules;
-use crate::format::{AttemptEnd, Body, Hash, Id, Mark, MarkKind, Record};
+use crate::format::{AttemptEnd, Body, Hash, Id, Link, Mark, MarkKind, OnClose, Record};
 use crate::report::{Kind, Place, Violation};
 
 /// A run as history tells it.
@@ -31,6 +31,17 @@ pub struct Run {
     /// Its beginning was trimmed away.
     pub partial: bool,
     pub commands: Vec<Command>,
+    /// The command of the run that began it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Link>,
+    /// A child that was refused, or not wanted any more before it was there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub never_began: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cancel_requested: bool,
+    /// Of all that its end says.
+    #[serde(skip)]
+    pub(crate) end: Option<Hash>,
 }
 
 /// Where a run is.
@@ -67,6 +78,24 @@ pub struct Command {
     /// Whether it was a success, once it is settled.
     pub settled: Option<bool>,
     pub cancelled: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub child: Option<Child>,
+}
+
+/// What a run knows of one that it began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Child {
+    #[serde(serialize_with = "crate::report::as_text")]
+    pub run_id: Id,
+    pub on_close: OnClose,
+    /// The record that asks for it takes that back: it is not begun.
+    pub taken_back: bool,
+    /// It was heard that it never began.
+    pub never_began: bool,
+    /// How it ended, as far as that was heard.
+    #[serde(skip)]
+    pub(crate) end: Option<Hash>,
 }
 
 impl Command {
@@ -107,6 +136,10 @@ impl Judge {
                 parked: None,
                 partial: trimmed && !begins,
                 commands: Vec::new(),
+                parent: None,
+                never_began: false,
+                cancel_requested: false,
+                end: None,
             },
             next_seq: None,
             next_no: None,
@@ -132,6 +165,7 @@ impl Judge {
         for mark in &record.commands {
             self.asked(mark, &mut fault);
         }
+        self.take_back(record);
         self.closed(record, &mut fault);
         self.run.records = self.run.records.saturating_add(1);
     }
@@ -167,8 +201,8 @@ impl Judge {
         }
         if self.next_seq.is_none() && !self.run.partial {
             match &record.body {
-                Body::Started { .. } => {}
-                Body::Received { body, .. } if matches!(**body, Body::Started { .. }) => {}
+                Body::Started { .. } | Body::Spawned { .. } | Body::NeverBegan { .. } => {}
+                Body::Received { body, .. } if matches!(**body, Body::Started { .. } | Body::Spawned { .. }) => {}
                 other => fault(Kind::Start, format!("the run's first record is no start but {}", word(other))),
             }
         }
@@ -215,7 +249,39 @@ impl Judge {
         fault: &mut impl FnMut(Kind, String),
     ) {
         match body {
-            Body::Started { workflow } => {
+            Body::NeverBegan { parent } => {
+                (self.run.parent, self.run.never_began) = (Some(*parent), true);
+                if self.run.run_id != parent.child() {
+                    fault(
+                        Kind::RunId,
+                        "the run id does not follow from the command that asked for the child".to_owned(),
+                    );
+                }
+                if record.close.is_none() {
+                    fault(Kind::Close, "a child that never began goes on".to_owned());
+                }
+            }
+            Body::ChildBegan { step } => {
+                let known = self.command(*step).is_some_and(|command| command.kind == MarkKind::Child);
+                if !known && !self.run.partial {
+                    fault(Kind::Unscheduled, format!("child {step} has begun, but was never asked for"));
+                }
+            }
+            Body::ChildClosed { step, done, close, never_began } => {
+                self.settled(MarkKind::Child, *step, *done, record.at, fault);
+                if let Some(child) = self.command(*step).and_then(|command| command.child.as_mut()) {
+                    (child.end, child.never_began) = (Some(*close), *never_began);
+                }
+            }
+            Body::Delivered { step, done } => self.settled(MarkKind::Message, *step, *done, record.at, fault),
+            Body::CancelRequested => self.run.cancel_requested = true,
+            Body::Started { workflow } | Body::Spawned { workflow, .. } => {
+                if let Body::Spawned { parent, .. } = body {
+                    self.run.parent = Some(*parent);
+                    if self.run.run_id != parent.child() {
+                        fault(Kind::RunId, "the run id does not follow from the command that asked for it".to_owned());
+                    }
+                }
                 if !self.run.workflow.is_empty() {
                     fault(Kind::Start, "the run is started twice".to_owned());
                 }
@@ -324,6 +390,15 @@ impl Judge {
 
     fn asked(&mut self, mark: &Mark, fault: &mut impl FnMut(Kind, String)) {
         let label = if mark.name.is_empty() { mark.kind.word() } else { &mark.name };
+        if mark.kind == MarkKind::Detach {
+            let partial = self.run.partial;
+            match self.command(mark.no).and_then(|command| command.child.as_mut()) {
+                Some(child) => child.on_close = OnClose::Abandon,
+                None if partial => {}
+                None => fault(Kind::Unscheduled, format!("child {} is detached, but was never asked for", mark.no)),
+            }
+            return;
+        }
         if mark.kind == MarkKind::Cancel {
             let partial = self.run.partial;
             match self.command(mark.no) {
@@ -363,8 +438,24 @@ impl Judge {
             fault(Kind::CommandGap, format!("timer {} has no due time", mark.no));
         }
         self.next_no = Some(mark.no.saturating_add(1));
-        let Mark { no, kind, name, due } = mark.clone();
-        self.run.commands.push(Command { no, kind, name, due, settled: None, cancelled: false });
+        let Mark { no, kind, name, due, child } = mark.clone();
+        let child = child.map(|(run_id, on_close)| {
+            let link = Link { run_id: self.run.run_id, step: no };
+            if link.child() != run_id {
+                fault(Kind::RunId, format!("child {no} has a run id that does not follow from its command"));
+            }
+            Child { run_id, on_close, taken_back: false, never_began: false, end: None }
+        });
+        self.run.commands.push(Command { no, kind, name, due, settled: None, cancelled: false, child });
+    }
+
+    /// A child that is dropped by the record that asks for it is not begun, nor one that its end would not let go on.
+    fn take_back(&mut self, record: &Record) {
+        for mark in record.commands.iter().filter(|mark| mark.kind == MarkKind::Child) {
+            let Some(command) = self.command(mark.no) else { continue };
+            let Some(child) = &mut command.child else { continue };
+            child.taken_back = command.cancelled || record.close.is_some() && child.on_close != OnClose::Abandon;
+        }
     }
 
     fn closed(&mut self, record: &Record, fault: &mut impl FnMut(Kind, String)) {
@@ -386,6 +477,7 @@ impl Judge {
         if self.run.status == Status::Open {
             self.run.status = status;
             self.run.closed_at_ms = Some(record.at);
+            self.run.end = record.close_digest;
             self.run.parked = None;
         }
     }
@@ -393,7 +485,11 @@ impl Judge {
 
 fn word(body: &Body) -> &'static str {
     match body {
-        Body::Started { .. } => "a start",
+        Body::Started { .. } | Body::Spawned { .. } => "a start",
+        Body::NeverBegan { .. } => "a child that never began",
+        Body::ChildBegan { .. } => "the beginning of a child",
+        Body::ChildClosed { .. } => "the end of a child",
+        Body::Delivered { .. } => "an answer of another run",
         Body::Signalled => "a signal",
         Body::ActivitySettled { .. } => "an activity's settlement",
         Body::AttemptFailed { .. } => "a failed attempt",

@@ -183,12 +183,15 @@ impl Shard {
         let index = match self.run_of.get(&record.run_id) {
             Some(&index) => index,
             None => {
-                if let Some(open) = self.open_of.get(&record.workflow_id) {
+                let takes_id = !matches!(record.body, Body::NeverBegan { .. });
+                if let Some(open) = self.open_of.get(&record.workflow_id).filter(|_| takes_id) {
                     fault(Kind::OpenTwice, format!("the run begins while run {open} of its workflow id is open"));
                 }
                 self.runs.push(Judge::new(self.shard, record, frame.writer, self.trimmed));
                 self.run_of.insert(record.run_id, self.runs.len() - 1);
-                self.open_of.insert(record.workflow_id.clone(), record.run_id);
+                if takes_id {
+                    self.open_of.insert(record.workflow_id.clone(), record.run_id);
+                }
                 self.runs.len() - 1
             }
         };

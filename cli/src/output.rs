@@ -39,6 +39,9 @@ pub fn description(view: &Description, now: SystemTime) -> String {
         if step.parked {
             of.push_str(", waits for a redrive");
         }
+        if let Some(target) = &step.target {
+            let _ = write!(of, ", workflow {}", target.workflow_id);
+        }
         if let Some(next_at) = step.next_at {
             let _ = write!(of, ", next {}", ago(next_at, now));
         }
@@ -98,6 +101,7 @@ pub fn description_json(view: &Description) -> Value {
         "cancel_requested": view.cancel_requested,
         "records": view.records,
         "pending": view.pending,
+        "parent": view.parent,
     })
 }
 

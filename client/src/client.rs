@@ -108,7 +108,14 @@ impl Client {
     /// Begins a run of a workflow whose code is not here, by its name. `args` is a map by parameter name.
     pub fn start_named<A: Serialize + ?Sized>(&self, workflow: &str, args: &A) -> Start<Untyped> {
         let args = Payload::encode(args).map_err(|error| Error::payload("the arguments", &error));
-        let request = args.map(|args| everpulse_sdk::Request { workflow: workflow.to_owned(), version: None, args });
+        let request = args.map(|args| everpulse_sdk::Request {
+            workflow: workflow.to_owned(),
+            version: None,
+            args,
+            id: None,
+            tags: Vec::new(),
+            timeout: None,
+        });
         Start::new(Arc::clone(&self.core), request)
     }
 

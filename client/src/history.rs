@@ -231,7 +231,7 @@ impl Runs {
         if self.exported.as_ref() == Some(&record.workflow_id) {
             self.records.entry(record.run_id).or_default().push(record.clone());
         }
-        if record.seq == 0 {
+        if record.seq == 0 && !never_began(record) {
             self.follow_newest(&record.workflow_id, record.run_id);
         }
     }
@@ -249,6 +249,7 @@ impl Runs {
             started_at: record.at,
             closed_at: record.at,
             status: close.status,
+            never_began: false,
         };
         self.ended.insert(record.run_id, RunView { close: Some(close), ..RunView::from(&blank) });
         self.follow_newest(&record.workflow_id, record.run_id);
@@ -272,10 +273,13 @@ impl Runs {
             let mut fold = Fold::default();
             records.iter().for_each(|record| fold.apply(record));
             self.folds.insert(run_id, fold);
+            let has_id = !records.first().is_some_and(never_began);
             if self.exported.as_ref() == Some(&record.workflow_id) {
                 self.records.insert(run_id, records);
             }
-            self.follow_newest(&record.workflow_id, run_id);
+            if has_id {
+                self.follow_newest(&record.workflow_id, run_id);
+            }
         }
     }
 
@@ -285,7 +289,9 @@ impl Runs {
             let known = self.ended.remove(&run.run_id);
             let close = known.and_then(|known| known.close);
             self.ended.insert(run.run_id, RunView { close, ..RunView::from(run) });
-            self.follow_newest(&run.workflow_id, run.run_id);
+            if !run.never_began {
+                self.follow_newest(&run.workflow_id, run.run_id);
+            }
         }
     }
 
@@ -326,6 +332,11 @@ impl Runs {
         self.folds.retain(|_, fold| fold.view().is_none_or(|view| view.workflow_id != *id));
         self.ended.retain(|_, run| run.workflow_id != *id);
     }
+}
+
+/// Whether it is all that there is of a child that never began: its workflow id is not its.
+fn never_began(record: &Record) -> bool {
+    matches!(record.body(), Ok(RecordBody::NeverBegan { .. }))
 }
 
 #[cfg(test)]
@@ -424,6 +435,7 @@ mod tests {
             started_at: Timestamp(0),
             closed_at: Timestamp(closed_at),
             status: CloseStatus::Completed,
+            never_began: false,
         }
     }
 

@@ -111,13 +111,14 @@ impl<D: Definition> Start<D> {
 
     fn prepare(self) -> Result<Box<Prepared>, Error> {
         let request = self.request?;
-        let id = match &self.id {
+        let id = match self.id.as_ref().or(request.id.as_ref()) {
             Some(id) => WorkflowId::new(id),
             None => WorkflowId::new(Uuid::now_v7().to_string()),
         };
         let id = id.map_err(|error| Error::invalid_id("a workflow id", &error))?;
         check_name(&request.workflow).map_err(|error| Error::invalid_id("a workflow's name", &error))?;
-        for tag in &self.tags {
+        let tags = [request.tags, self.tags].concat();
+        for tag in &tags {
             check_name(tag).map_err(|error| Error::invalid_id("a tag", &error))?;
         }
         let start = event::Start {
@@ -125,9 +126,12 @@ impl<D: Definition> Start<D> {
             version: self.version.or(request.version),
             args: request.args,
             policy: self.policy,
-            tags: self.tags,
+            tags,
             start_at: self.start_at.map(|at| Timestamp(0).after(at.duration_since(UNIX_EPOCH).unwrap_or_default())),
-            timeout_ms: self.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1)),
+            timeout_ms: self
+                .timeout
+                .or(request.timeout)
+                .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1)),
         };
         let ticket = self.core.requests.open();
         let event = self.core.event(&id, None, Some(ticket.reply_to()), &EventBody::Start(start));

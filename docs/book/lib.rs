@@ -23,6 +23,7 @@ chapters! {
     "signals" signals
     "people" people
     "cancellation" cancellation
+    "families" families
     "determinism" determinism
     "versions" versions
     "testing" testing

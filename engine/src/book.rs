@@ -83,6 +83,8 @@ pub(crate) struct Closed {
     pub frame: u64,
     /// The first frame that is needed to know of the run.
     pub base: u64,
+    /// A child that never began: its workflow id is not its.
+    pub never_began: bool,
 }
 
 impl Book {
@@ -129,12 +131,18 @@ impl Book {
             if record.seq > 0 {
                 return self.absorb_unknown(record, frame);
             }
-            self.newest.insert(record.workflow_id.clone(), run_id);
+            // Whoever never began does not take the workflow id from others.
+            if !matches!(body, Some(RecordBody::NeverBegan { .. })) {
+                self.newest.insert(record.workflow_id.clone(), run_id);
+            }
             self.runs.insert(run_id, Box::new(Run { base: frame, ..Run::new(record.workflow_id.clone(), run_id) }));
         }
         self.apply(record, body, frame);
         if let Some(close) = record.close.clone() {
             self.close(run_id, close, record.at, frame);
+            if self.lingering.get(&run_id).is_some_and(|run| run.tells_others()) {
+                self.unmarked.push_back((frame, run_id));
+            }
         }
     }
 
@@ -149,7 +157,12 @@ impl Book {
                 self.timers.remove(&(due, run_id, *no));
             }
         }
-        if record.commands.iter().any(|mark| mark.kind == CommandKind::Activity) {
+        let is_child = |no| run.pending.get(&no).is_some_and(|pending| pending.kind == CommandKind::Child);
+        let is_sent = |mark: &CommandMark| match mark.kind {
+            CommandKind::Cancel => is_child(mark.no),
+            kind => kind == CommandKind::Activity || kind.is_of_another_run(),
+        };
+        if record.commands.iter().any(is_sent) {
             self.unmarked.push_back((frame, run_id));
         }
         let at = record.at;
@@ -229,7 +242,11 @@ impl Book {
             run_id,
             Box::new(Closed {
                 workflow_id: run.workflow_id.clone(),
-                workflow: started.as_ref().map(|started| started.workflow.clone()).unwrap_or_default(),
+                workflow: match (&started, &run.never_began) {
+                    (Some(started), _) => started.workflow.clone(),
+                    (None, Some(workflow)) => workflow.to_string(),
+                    (None, None) => String::new(),
+                },
                 version: started.as_ref().map_or(0, |started| started.version),
                 started_at: started.map_or(at, |started| started.at),
                 closed_at: at,
@@ -238,11 +255,13 @@ impl Book {
                 position: None,
                 frame,
                 base: run.base,
+                never_began: run.never_began.is_some(),
             }),
         );
         self.kept.push_back((run_id, size));
         self.kept_bytes += size;
-        if run.pending.values().any(|pending| pending.kind == CommandKind::Activity && !pending.eager) {
+        let is_sent = run.pending.values().any(|pending| pending.kind == CommandKind::Activity && !pending.eager);
+        if is_sent || run.tells_others() {
             run.live = None;
             self.lingering.insert(run_id, run);
         }
@@ -295,6 +314,7 @@ impl Book {
                 cancel_requested: false,
                 records: 0,
                 pending: Vec::new(),
+                parent: None,
             });
         }
         let run = self.runs.get(&run_id)?;

@@ -90,6 +90,10 @@ fn word(kind: CommandKind) -> &'static str {
         CommandKind::Step => "step",
         CommandKind::Timer => "timer",
         CommandKind::Promise => "promise",
+        CommandKind::Child => "child",
+        CommandKind::Signal => "signal",
+        CommandKind::CancelRun => "cancel request",
+        CommandKind::Detach => "detach",
         CommandKind::Cancel => "cancel",
         CommandKind::Patch | CommandKind::DeprecatedPatch => "patch",
     }
@@ -105,6 +109,10 @@ fn describe(mark: Option<&CommandMark>, at: Timestamp) -> String {
             None => "start timer".to_owned(),
         },
         CommandKind::Promise => "make a promise".to_owned(),
+        CommandKind::Child => format!("begin child `{}`", mark.name),
+        CommandKind::Signal => format!("send signal `{}` to another run", mark.name),
+        CommandKind::CancelRun => "ask another run to cancel".to_owned(),
+        CommandKind::Detach => format!("leave child {} alone", mark.no),
         CommandKind::Cancel => format!("cancel command {}", mark.no),
         CommandKind::Patch | CommandKind::DeprecatedPatch => format!("go the new way at patch `{}`", mark.name),
     }
@@ -115,7 +123,7 @@ mod tests {
     use super::*;
 
     fn mark(no: u32, kind: CommandKind, name: &str) -> CommandMark {
-        CommandMark { no, kind, name: name.to_owned(), queue: String::new(), due: None, eager: false }
+        CommandMark { name: name.to_owned(), ..CommandMark::new(no, kind) }
     }
 
     fn id() -> WorkflowId {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use everpulse_protocol::dead_letter::DeadLetter;
-use everpulse_protocol::event::{InboxFrame, Outcome};
+use everpulse_protocol::event::{Event, InboxFrame, Outcome};
 use everpulse_protocol::reply::Reply;
 use everpulse_protocol::task::Task;
 use everpulse_protocol::timer::Wake;
@@ -31,6 +31,8 @@ pub struct SendId(pub u64);
 pub enum Outgoing {
     Task(Box<Task>),
     Wake(Wake),
+    /// To the inbox of the shard of its workflow id, which may be another's.
+    Event(Box<Event>),
     /// To the dead letters of the inbox.
     DeadEvent(Box<DeadLetter>),
 }

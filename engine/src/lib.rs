@@ -30,6 +30,7 @@ mod book;
 pub mod delayed;
 mod divergence;
 mod effect;
+mod family;
 mod holds;
 #[cfg_attr(not(feature = "mutations"), allow(dead_code, unreachable_pub, reason = "all of it is for the feature"))]
 mod mutation;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use everpulse_protocol::history::{Close, CloseStatus, CommandMark, Parked, ParkedKind, Record, RecordBody};
+use everpulse_protocol::history::{Begun, Close, CloseStatus, CommandMark, Parked, ParkedKind, Record, RecordBody};
 use everpulse_protocol::view::RunStatus;
 use everpulse_protocol::{Payload, RunId, Timestamp, WorkflowId};
 use everpulse_sdk::definition::{Registry, WorkflowEntry};
@@ -53,14 +53,14 @@ fn step(
         kind: ParkedKind::UnknownKind,
         message: format!("workflow {}, record {}: {error}; run a release that knows it", run.workflow_id, record.seq),
     })?;
-    if let RecordBody::Started { start, version, build, .. } = &body {
-        let entry = entry(registry, &run.workflow_id, &start.workflow, Some(*version))?;
+    if let Some(Begun { start, version, build, .. }) = body.begun() {
+        let entry = entry(registry, &run.workflow_id, &start.workflow, Some(version))?;
         let started = Started {
             workflow: start.workflow.clone(),
-            version: *version,
+            version,
             at: record.at,
             times_out_at: None,
-            build: build.clone(),
+            build: build.cloned(),
         };
         let instance = Instance::new(entry, info(run, &started), start.args.clone());
         let live = Box::new(Live { instance, used: None, published: BTreeMap::new() });
@@ -68,7 +68,7 @@ fn step(
     }
     let (Some(input), Some(replayed)) = (input(body), replayed.as_mut()) else { return Ok(None) };
     let settled = match &input {
-        Input::Settled { step, .. } | Input::TimerFired { step } => Some(*step),
+        Input::Settled { step, .. } | Input::TimerFired { step } | Input::ChildClosed { step, .. } => Some(*step),
         _ => None,
     };
     let turn = replayed.live.instance.replay(input, record.at, &record.commands);
@@ -175,7 +175,7 @@ impl Replayed {
                 Command::Cancel { no } => {
                     self.open.remove(&no);
                 }
-                Command::Patch { .. } => {}
+                Command::Patch { .. } | Command::Detach { .. } => {}
                 command => {
                     self.open.insert(command.mark().no, command);
                 }
@@ -266,11 +266,16 @@ pub(crate) fn broken(workflow_id: &WorkflowId, state: &TurnState) -> Option<Park
 /// The input that a record was applied as; none for those that do not reach the future.
 fn input(body: RecordBody) -> Option<Input> {
     match body {
-        RecordBody::Started { .. } => Some(Input::Start),
+        RecordBody::Started { .. } | RecordBody::Spawned { .. } => Some(Input::Start),
+        RecordBody::ChildBegan { step } => Some(Input::ChildBegan { step }),
+        RecordBody::ChildClosed { step, close, never_began } => {
+            Some(Input::ChildClosed { step, outcome: close.outcome, began: !never_began })
+        }
         RecordBody::Signalled { name, value } => Some(Input::Signal { name, value }),
         RecordBody::ActivitySettled { step, outcome, .. }
         | RecordBody::StepSettled { step, outcome }
-        | RecordBody::PromiseSettled { step, outcome } => Some(Input::Settled { step, outcome }),
+        | RecordBody::PromiseSettled { step, outcome }
+        | RecordBody::Delivered { step, outcome } => Some(Input::Settled { step, outcome }),
         RecordBody::AttemptReported { step, report, .. } => {
             report.outcome().map(|outcome| Input::Settled { step, outcome })
         }

@@ -6,6 +6,7 @@
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::dead_letter::{DeadLetter, Letter};
 use everpulse_protocol::event::{Event, EventBody, NextAttempt, Outcome, ReplyTo, Start};
+use everpulse_protocol::family::{Demand, Parent};
 use everpulse_protocol::history::{
     Close, CloseStatus, CommandKind, CommandMark, Parked, ParkedKind, Record, RecordBody,
 };
@@ -31,6 +32,7 @@ pub(crate) const FRAME_BYTES: usize = 64 * 1024;
 const COMMANDS_PER_TURN_MAX: usize = 20_000;
 
 mod completion;
+mod family;
 mod inputs;
 mod look;
 mod received;
@@ -109,8 +111,8 @@ pub(crate) struct Applier<'a> {
 }
 
 impl Applier<'_> {
-    /// Begins a run whose start is applied now.
-    fn begin(&mut self, run_id: RunId, event: Event, start: Start) {
+    /// Begins a run whose start is applied now. `parent`: the run that wants it.
+    fn begin(&mut self, run_id: RunId, event: Event, start: Start, parent: Option<Parent>) {
         let entry = match replay::entry(self.registry, &event.workflow_id, &start.workflow, start.version) {
             Ok(entry) => entry,
             Err(parked) => {
@@ -149,7 +151,10 @@ impl Applier<'_> {
         }
         let version = entry.version;
         let live = Box::new(Live { instance, used: None, published: turn.published.into_iter().collect() });
-        let body = RecordBody::Started { start, version, reply_to: event.reply_to.clone(), build };
+        let body = match parent {
+            Some(parent) => RecordBody::Spawned { start, version, parent, build },
+            None => RecordBody::Started { start, version, reply_to: event.reply_to.clone(), build },
+        };
         self.write(&event.workflow_id, run_id, event.id, &body, turn.commands, closing(turn.state));
         if let Some(run) = self.book.runs.get_mut(&run_id) {
             run.live = Some(live);
@@ -220,17 +225,22 @@ impl Applier<'_> {
                 ),
             });
         }
-        commands.iter().find_map(|command| match command {
-            Command::Activity { name, args, .. } if args.len() > self.payload_bytes_max => Some(Parked {
+        commands.iter().find_map(|command| {
+            let (what, name, value) = match command {
+                Command::Activity { name, args, .. } => ("the arguments of activity", name, args),
+                Command::Child { spawn, .. } => ("the arguments of child", &spawn.workflow, &spawn.args),
+                Command::Signal { name, value, .. } => ("the value of signal", name, value),
+                _ => return None,
+            };
+            (value.len() > self.payload_bytes_max).then(|| Parked {
                 kind: ParkedKind::Panicked,
                 message: format!(
-                    "workflow {workflow_id}: the arguments of activity `{name}` have {} bytes, the limit is {}; pass a \
-                     reference to the data instead",
-                    args.len(),
+                    "workflow {workflow_id}: {what} `{name}` has {} bytes, the limit is {}; pass a reference to the data \
+                     instead",
+                    value.len(),
                     self.payload_bytes_max
                 ),
-            }),
-            _ => None,
+            })
         })
     }
 
@@ -335,7 +345,9 @@ impl Applier<'_> {
                 self.round.cancel_tasks.push(EventId::derived(run_id, *no, "task"));
             }
         }
-        let marks: Vec<CommandMark> = run.pending.keys().map(|no| cancel_mark(*no)).collect();
+        // What other runs carry out for it goes on; its children hear of the end.
+        let ends = run.pending.iter().filter(|(_, pending)| !pending.kind.is_of_another_run());
+        let marks: Vec<CommandMark> = ends.map(|(no, _)| cancel_mark(*no)).collect();
         let close = Close { status, outcome: Outcome::Failed(failure) };
         self.record(&workflow_id, run_id, event, body, marks, Some(close));
     }
@@ -351,6 +363,7 @@ impl Applier<'_> {
         close: Option<Close>,
     ) {
         let mut marks = Vec::with_capacity(commands.len());
+        let mut others = Vec::new();
         for command in commands {
             let mut mark = command.mark();
             match command {
@@ -375,14 +388,18 @@ impl Applier<'_> {
                 Command::Step { no, name, options, body } => {
                     self.round.starts.push(StartLocal::Step { run: run_id, no, name, options, body });
                 }
+                command @ (Command::Child { .. } | Command::Signal { .. } | Command::CancelRun { .. }) => {
+                    others.push(command);
+                }
                 Command::Cancel { no } => self.cancel(run_id, no),
-                // It leaves nothing but its mark.
-                Command::Patch { .. } => {}
+                // They leave nothing but their marks.
+                Command::Patch { .. } | Command::Detach { .. } => {}
             }
             marks.push(mark);
         }
         let close = close.map(|close| Close { outcome: self.limited(close.outcome.clone()), ..close });
         self.record(workflow_id, run_id, event, body, marks, close);
+        self.tell_others(run_id, others);
     }
 
     fn cancel(&mut self, run_id: RunId, no: u32) {
@@ -392,6 +409,7 @@ impl Applier<'_> {
             Some(pending) if pending.kind == CommandKind::Activity => {
                 self.round.cancel_tasks.push(EventId::derived(run_id, no, "task"));
             }
+            Some(pending) if pending.kind == CommandKind::Child => self.unwant(run_id, no),
             Some(_) => {}
             // Scheduled and cancelled in one turn.
             None => {
@@ -431,6 +449,11 @@ impl Applier<'_> {
         self.round.records.push(record);
         let Some(close) = ended else { return };
         self.round.ended.push(run_id);
+        if let Some(run) = self.book.lingering.get(&run_id) {
+            self.round
+                .sends
+                .extend(run.ending(close.clone(), self.at).into_iter().map(|event| Outgoing::Event(Box::new(event))));
+        }
         // A run that ended with its first record has its watcher in that record alone.
         let own = match body {
             RecordBody::Started { reply_to, .. } => reply_to.clone(),
@@ -519,7 +542,7 @@ fn attempt_failed(run_id: RunId, step: u32, attempt: u32) -> EventId {
 }
 
 fn cancel_mark(no: u32) -> CommandMark {
-    CommandMark { no, kind: CommandKind::Cancel, name: String::new(), queue: String::new(), due: None, eager: false }
+    CommandMark::new(no, CommandKind::Cancel)
 }
 
 fn closing(state: TurnState) -> Option<Close> {
@@ -551,6 +574,16 @@ fn recorded(body: EventBody) -> Option<RecordBody> {
             Some(RecordBody::AttemptReported { step, attempt, report })
         }
         EventBody::Cancel { reason } => Some(RecordBody::CancelRequested { reason }),
+        EventBody::Demanded { demand, .. } => match demand {
+            Demand::Signal { name, value } => Some(RecordBody::Signalled { name, value }),
+            Demand::Cancel { reason } => Some(RecordBody::CancelRequested { reason }),
+            Demand::Terminate { .. } => None,
+        },
+        EventBody::ChildBegan { step } => Some(RecordBody::ChildBegan { step }),
+        EventBody::ChildClosed { step, close, never_began } => {
+            Some(RecordBody::ChildClosed { step, close, never_began })
+        }
+        EventBody::Delivered { step, outcome } => Some(RecordBody::Delivered { step, outcome }),
         _ => None,
     }
 }

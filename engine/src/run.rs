@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use everpulse_protocol::event::{Event, EventBody, NextAttempt, ReplyTo, Start};
-use everpulse_protocol::history::{CommandKind, Parked, Record, RecordBody};
+use everpulse_protocol::family::{Parent, ParentClose, Target};
+use everpulse_protocol::history::{Begun, CommandKind, Parked, Record, RecordBody};
 use everpulse_protocol::{EventId, Payload, RunId, Timestamp, WorkflowId};
 use everpulse_sdk::replay::Instance;
 
@@ -21,6 +22,11 @@ pub(crate) struct Run {
     pub run_id: RunId,
     /// None until the start is applied: it waits for its time, is on trial, or there is no code for it.
     pub started: Option<Started>,
+    /// The run that began it.
+    pub parent: Option<Box<Parent>>,
+    /// A child that never began: the name of its workflow.
+    pub never_began: Option<Box<str>>,
+    pub ended: bool,
     pub records: Records,
     /// Commands that have not come to their end, by number.
     /// Boxed: a node of the map has room for eleven, and most runs wait for one.
@@ -64,6 +70,16 @@ pub(crate) struct Started {
     pub build: Option<String>,
 }
 
+/// What is known of the run that carries out a command: a child, or another one.
+#[derive(Debug, Clone)]
+pub(crate) struct Other {
+    pub target: Target,
+    /// A child that is in its history.
+    pub has_begun: bool,
+    /// A child that is asked to cancel since nobody waits for it any more: the frame that said so, and when.
+    pub unwanted: Option<(u64, Timestamp)>,
+}
+
 /// A command that has not come to its end.
 #[derive(Debug, Clone)]
 pub(crate) struct Pending {
@@ -81,6 +97,8 @@ pub(crate) struct Pending {
     pub close_by: Option<Timestamp>,
     /// An attempt that is completed from outside.
     pub left: Option<Box<Left>>,
+    /// Of what another run carries out.
+    pub other: Option<Box<Other>>,
 }
 
 impl Pending {
@@ -94,7 +112,11 @@ impl Pending {
             }
             CommandKind::Step
             | CommandKind::Promise
+            | CommandKind::Child
+            | CommandKind::Signal
+            | CommandKind::CancelRun
             | CommandKind::Cancel
+            | CommandKind::Detach
             | CommandKind::Patch
             | CommandKind::DeprecatedPatch => None,
         }
@@ -107,10 +129,19 @@ impl Pending {
             CommandKind::Activity => self.eager,
             CommandKind::Timer
             | CommandKind::Promise
+            | CommandKind::Child
+            | CommandKind::Signal
+            | CommandKind::CancelRun
             | CommandKind::Cancel
+            | CommandKind::Detach
             | CommandKind::Patch
             | CommandKind::DeprecatedPatch => false,
         }
+    }
+
+    /// The run that carries it out.
+    pub fn target(&self) -> Option<&Target> {
+        self.other.as_ref().map(|other| &other.target)
     }
 
     /// Whether the owner itself still has to do it.
@@ -140,6 +171,9 @@ impl Run {
             workflow_id,
             run_id,
             started: None,
+            parent: None,
+            never_began: None,
+            ended: false,
             records: Records::default(),
             pending: BTreeMap::new(),
             received: VecDeque::new(),
@@ -196,11 +230,17 @@ impl Run {
         let mut start_at = None;
         match event.body() {
             Ok(EventBody::Start(start)) => start_at = start.start_at,
+            Ok(EventBody::Spawn { start, parent }) => {
+                start_at = start.start_at;
+                self.parent = Some(Box::new(parent));
+            }
             Ok(
                 EventBody::ActivitySettled { step, .. }
                 | EventBody::AttemptReported { step, .. }
                 | EventBody::StepSettled { step, .. }
-                | EventBody::PromiseSettled { step, .. },
+                | EventBody::PromiseSettled { step, .. }
+                | EventBody::ChildClosed { step, .. }
+                | EventBody::Delivered { step, .. },
             ) => {
                 if let Some(pending) = self.pending.get_mut(&step) {
                     pending.answered = true;
@@ -230,16 +270,18 @@ impl Run {
     fn fold(&mut self, record: &Record, body: Option<&RecordBody>, frame: u64) {
         self.last_frame = frame;
         match body {
-            Some(RecordBody::Started { start, version, reply_to, build }) => {
-                self.started = Some(Started {
-                    workflow: start.workflow.clone(),
-                    version: *version,
-                    at: record.at,
-                    times_out_at: times_out_at(start, record.at),
-                    build: build.clone(),
-                });
-                if let Some(reply_to) = reply_to {
-                    self.watch(reply_to.clone());
+            Some(body @ (RecordBody::Started { .. } | RecordBody::Spawned { .. })) => {
+                if let Some(begun) = body.begun() {
+                    self.begin(begun, record.at);
+                }
+            }
+            Some(RecordBody::NeverBegan { workflow, parent }) => {
+                self.never_began = Some(workflow.as_str().into());
+                self.parent = Some(Box::new(parent.clone()));
+            }
+            Some(RecordBody::ChildBegan { step }) => {
+                if let Some(other) = self.pending.get_mut(step).and_then(|pending| pending.other.as_mut()) {
+                    other.has_begun = true;
                 }
             }
             Some(RecordBody::Received { event, attempt }) => {
@@ -249,6 +291,8 @@ impl Run {
                 RecordBody::ActivitySettled { step, .. }
                 | RecordBody::StepSettled { step, .. }
                 | RecordBody::PromiseSettled { step, .. }
+                | RecordBody::ChildClosed { step, .. }
+                | RecordBody::Delivered { step, .. }
                 | RecordBody::TimerFired { step },
             ) => {
                 self.pending.remove(step);
@@ -285,8 +329,14 @@ impl Run {
             self.take_out(record.event);
         }
         for mark in &record.commands {
-            if mark.kind == CommandKind::Cancel {
-                self.pending.remove(&mark.no);
+            match mark.kind {
+                CommandKind::Cancel => self.unwant(mark.no, record, frame),
+                CommandKind::Detach => {
+                    if let Some(other) = self.pending.get_mut(&mark.no).and_then(|pending| pending.other.as_mut()) {
+                        other.target.on_close = Some(ParentClose::Abandon);
+                    }
+                }
+                _ => {}
             }
             if !mark.kind.is_work() {
                 continue;
@@ -304,8 +354,57 @@ impl Run {
                     frame,
                     answered: false,
                     left: None,
+                    other: mark
+                        .target
+                        .as_deref()
+                        .map(|target| Box::new(Other { target: target.clone(), has_begun: false, unwanted: None })),
                 }),
             );
+        }
+        if record.close.is_some() {
+            self.ended = true;
+            // A child that would be asked to cancel, or be ended, by the record that asks for it is not begun.
+            let left = |pending: &Pending| {
+                pending.kind != CommandKind::Child
+                    || pending.target().and_then(|target| target.on_close) == Some(ParentClose::Abandon)
+            };
+            for mark in record.commands.iter().filter(|mark| mark.kind == CommandKind::Child) {
+                if self.pending.get(&mark.no).is_some_and(|pending| !left(pending)) {
+                    self.pending.remove(&mark.no);
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, begun: Begun<'_>, at: Timestamp) {
+        self.started = Some(Started {
+            workflow: begun.start.workflow.clone(),
+            version: begun.version,
+            at,
+            times_out_at: times_out_at(begun.start, at),
+            build: begun.build.cloned(),
+        });
+        if let Some(reply_to) = begun.reply_to {
+            self.watch(reply_to.clone());
+        }
+        if let Some(parent) = begun.parent {
+            self.parent = Some(Box::new(parent.clone()));
+        }
+    }
+
+    /// Nobody waits for a command any more. A child is waited for until it has ended: it has to hear of this.
+    fn unwant(&mut self, no: u32, record: &Record, frame: u64) {
+        // What is dropped by the record that asks for it is not begun.
+        let is_new = || record.commands.iter().any(|mark| mark.no == no && mark.kind.is_work());
+        match self.pending.get_mut(&no) {
+            Some(pending) if pending.kind == CommandKind::Child && !is_new() => {
+                if let Some(other) = &mut pending.other {
+                    other.unwanted = Some((frame, record.at));
+                }
+            }
+            _ => {
+                self.pending.remove(&no);
+            }
         }
     }
 }

@@ -167,7 +167,7 @@ pub struct Shard {
     local_results: VecDeque<(RunId, u32, LocalResult)>,
 
     sends: BTreeMap<SendId, InFlight>,
-    /// Tasks among them, and those that are looked for in their queues.
+    /// Tasks and what runs are told among them, and tasks that are looked for in their queues.
     tasks_in_flight: Set<EventId>,
     unsent: Unsent,
     /// All commands of the frames below this are known to be sent.
@@ -233,6 +233,8 @@ struct InFlight {
     frame: u64,
     task: Option<(EventId, String)>,
     wake: Option<u64>,
+    /// What a run is told.
+    told: Option<EventId>,
 }
 
 #[derive(Debug)]
@@ -521,6 +523,9 @@ impl Shard {
             self.unsent.confirm(sent.frame);
             if let Some(wake) = sent.wake {
                 self.wakes_in_flight.remove(&wake);
+            }
+            if let Some(told) = sent.told {
+                self.tasks_in_flight.remove(&told);
             }
             if let Some((task, queue)) = sent.task {
                 self.tasks_in_flight.remove(&task);

@@ -178,3 +178,18 @@ fn a_run_goes_through_releases_by_the_way_that_it_began() {
     ];
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().collect::<Vec<_>>(), lines);
 }
+
+#[test]
+fn a_tour_has_a_child_for_each_city() {
+    let dir = tempfile::tempdir().expect("a place for files");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_families"));
+    command.env("EVERPULSE_URL", format!("embedded:{}", dir.path().display())).env_remove("RUST_LOG");
+    let output = command.output().expect("it runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let told = String::from_utf8(output.stdout).expect("text");
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(
+        lines,
+        ["Oslo: 320 listeners", "Rome: the hall in Rome is closed", "Wien: nobody has counted", "shirts: open"]
+    );
+}

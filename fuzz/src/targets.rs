@@ -98,7 +98,7 @@ fn inbox(bytes: &[u8]) {
     for event in again::<InboxFrame>(bytes).into_iter().flat_map(|frame| frame.events) {
         match event.body() {
             Ok(EventBody::Signal { value, .. } | EventBody::Query { args: value, .. }) => payload(&value.data),
-            Ok(EventBody::Start(start)) => payload(&start.args.data),
+            Ok(EventBody::Start(start) | EventBody::Spawn { start, .. }) => payload(&start.args.data),
             _ => {}
         }
         assert!(!format!("{event:?}").is_empty());

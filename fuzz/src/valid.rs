@@ -4,6 +4,7 @@ use bytes::Bytes;
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::dead_letter::{DeadLetter, Letter};
 use everpulse_protocol::event::{Event, EventBody, IdPolicy, InboxFrame, NextAttempt, Outcome, ReplyTo, Report, Start};
+use everpulse_protocol::family::{Caller, CallerKind, Demand, Parent, ParentClose, Target};
 use everpulse_protocol::history::{
     Close, CloseStatus, ClosedRun, CommandKind, CommandMark, Frame, Hash, Parked, ParkedKind, QueueMark, Record,
     RecordBody, Verified, Window,
@@ -75,6 +76,14 @@ fn event(n: u128, body: &EventBody) -> Event {
 fn event_bodies() -> Vec<EventBody> {
     vec![
         EventBody::Start(start()),
+        EventBody::Spawn { start: start(), parent: parent() },
+        EventBody::Demanded {
+            caller: Caller { workflow_id: workflow_id(), run_id: RUN, step: 5, kind: CallerKind::Awaits },
+            demand: Demand::Signal { name: "word".to_owned(), value: payload(&"hello") },
+        },
+        EventBody::ChildBegan { step: 5 },
+        EventBody::ChildClosed { step: 5, close: close(), never_began: true },
+        EventBody::Delivered { step: 6, outcome: Outcome::Failed(failure()) },
         EventBody::Signal { name: "word".to_owned(), value: payload(&"hello") },
         EventBody::ActivitySettled { step: 0, attempt: 1, outcome: Outcome::Done(payload(&6_u64)) },
         EventBody::StepSettled { step: 1, outcome: Outcome::Failed(failure()) },
@@ -194,7 +203,18 @@ fn record(seq: u32, body: &RecordBody) -> Record {
 fn mark(no: u32, kind: CommandKind, name: &str) -> CommandMark {
     let due = (kind == CommandKind::Timer).then_some(Timestamp(9_000));
     let queue = if kind == CommandKind::Activity { "default" } else { "" };
-    CommandMark { no, kind, name: name.to_owned(), queue: queue.to_owned(), due, eager: false }
+    let target = kind.is_of_another_run().then(|| {
+        Box::new(Target { workflow_id: workflow_id(), run_id: Some(RUN), on_close: Some(ParentClose::Terminate) })
+    });
+    CommandMark { name: name.to_owned(), queue: queue.to_owned(), due, target, ..CommandMark::new(no, kind) }
+}
+
+fn parent() -> Parent {
+    Parent { workflow_id: workflow_id(), run_id: RUN, step: 5, hears_begin: true }
+}
+
+fn close() -> Box<Close> {
+    Box::new(Close { status: CloseStatus::Failed, outcome: Outcome::Failed(failure()) })
 }
 
 /// A run of `twice`, and what else can be recorded.
@@ -216,6 +236,11 @@ pub fn records() -> Vec<Record> {
         done(0, 6),
         RecordBody::StepSettled { step: 9, outcome: Outcome::Failed(failure()) },
         RecordBody::PromiseSettled { step: 9, outcome: Outcome::Done(payload(&true)) },
+        RecordBody::Spawned { start: start(), version: 1, parent: parent(), build: None },
+        RecordBody::NeverBegan { workflow: "ship".to_owned(), parent: parent() },
+        RecordBody::ChildBegan { step: 5 },
+        RecordBody::ChildClosed { step: 5, close: close(), never_began: false },
+        RecordBody::Delivered { step: 6, outcome: Outcome::Done(payload(&())) },
         RecordBody::AttemptLeft { step: 1, attempt: 1, until: Timestamp(9_000), task: Box::new(task()) },
         RecordBody::AttemptReported { step: 1, attempt: 1, report: Report::Beat { details: None } },
         RecordBody::AttemptOverdue { step: 1, attempt: 1, failure: failure() },
@@ -230,11 +255,15 @@ pub fn records() -> Vec<Record> {
         mark(2, CommandKind::Timer, ""),
         mark(3, CommandKind::Step, "add"),
         mark(4, CommandKind::Promise, ""),
+        mark(5, CommandKind::Child, "ship"),
+        mark(6, CommandKind::Signal, "word"),
+        mark(7, CommandKind::CancelRun, ""),
+        mark(5, CommandKind::Detach, ""),
         mark(2, CommandKind::Cancel, ""),
-        mark(4, CommandKind::Patch, "edit"),
-        mark(4, CommandKind::DeprecatedPatch, "old-edit"),
+        mark(8, CommandKind::Patch, "edit"),
+        mark(8, CommandKind::DeprecatedPatch, "old-edit"),
     ];
-    records[15].close = Some(Close { status: CloseStatus::Completed, outcome: Outcome::Done(payload(&12_u64)) });
+    records[20].close = Some(Close { status: CloseStatus::Completed, outcome: Outcome::Done(payload(&12_u64)) });
     records
 }
 
@@ -256,6 +285,7 @@ pub fn frames() -> Vec<Frame> {
         started_at: Timestamp(1_000),
         closed_at: Timestamp(2_000),
         status: CloseStatus::Failed,
+        never_began: true,
     };
     let window = Some(Window { first: 2, since: Timestamp(10), expired: Timestamp(20) });
     let remembered =

@@ -169,8 +169,10 @@ impl Arm {
             let admin = query.split('&').find_map(|part| part.strip_prefix("admin=")).context("an admin address")?;
             (format!("pulsar://{host}"), admin.to_owned(), namespace.to_owned())
         };
-        let rules =
-            everpulse_checker::Rules { ordered_workflows: ordered.iter().map(|name| (*name).to_owned()).collect() };
+        let rules = everpulse_checker::Rules {
+            ordered_workflows: ordered.iter().map(|name| (*name).to_owned()).collect(),
+            ..everpulse_checker::Rules::default()
+        };
         Ok(everpulse_checker::Options {
             service_url,
             admin_url: Some(admin_url),

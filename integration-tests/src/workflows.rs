@@ -222,6 +222,64 @@ pub async fn waits_for_a_channel() -> u64 {
     0
 }
 
+#[workflow(version = 1)]
+pub async fn counts_up(n: u64) -> Result<u64, Trouble> {
+    if n == 13 {
+        return Err(Trouble::Final);
+    }
+    Ok(count(n).await.unwrap_or(0) + n)
+}
+
+/// Children one after the other and at once, one that fails, and one that is told when to stop.
+#[workflow(version = 1)]
+pub async fn family(name: String) -> Result<u64, everpulse::Error> {
+    let first = counts_up(1).await?;
+    let rest: u64 = try_join_all((2..5).map(counts_up)).await?.into_iter().sum();
+    let failed = counts_up(13).await;
+    let listener = listens().id(format!("{name}-listens")).start().await?;
+    listener.signal(Heard { n: 7 }).await?;
+    let heard = listener.await?;
+    let asked = listens().id(format!("{name}-asked")).start().await?;
+    asked.cancel().await?;
+    let cancelled = matches!(asked.await, Err(Failure::Cancelled));
+    Ok(first
+        + rest
+        + heard
+        + u64::from(failed == Err(Failure::Failed(Trouble::Final))) * 100
+        + u64::from(cancelled) * 1_000)
+}
+
+#[signal]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Heard {
+    pub n: u64,
+}
+
+#[workflow(version = 1)]
+pub async fn listens() -> u64 {
+    signal::<Heard>().recv().await.n
+}
+
+/// Ends before its children, as soon as it is told to.
+#[workflow(version = 1)]
+pub async fn leaves(name: String) -> Result<u64, everpulse::Error> {
+    let child = |what: &str| listens().id(format!("{name}-{what}"));
+    child("detached").detach();
+    let _ended = child("ended").parent_close(ParentClose::Terminate).start().await?;
+    let _asked = child("asked").start().await?;
+    let _left = child("left").parent_close(ParentClose::Abandon).start().await?;
+    Ok(signal::<Heard>().recv().await.n)
+}
+
+/// Tells a run that is there and one that is not, and asks for an id that is taken.
+#[workflow(version = 1)]
+pub async fn meddles(id: String) -> Result<(bool, bool), everpulse::Error> {
+    let taken = matches!(listens().id(id.clone()).await, Err(Failure::Taken { .. }));
+    let nobody = matches!(external(format!("{id}-nobody")).cancel().await, Err(Failure::NotFound { .. }));
+    external(id).signal(Heard { n: 5 }).await?;
+    Ok((taken, nobody))
+}
+
 /// All of them.
 #[must_use]
 pub fn serve_all(worker: Worker) -> Worker {
@@ -245,6 +303,11 @@ pub fn serve_workflows(worker: Worker) -> Worker {
         .workflow(races)
         .workflow(panics)
         .workflow(waits_for_a_channel)
+        .workflow(family)
+        .workflow(counts_up)
+        .workflow(listens)
+        .workflow(leaves)
+        .workflow(meddles)
 }
 
 /// The activities alone.

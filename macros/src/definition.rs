@@ -101,6 +101,8 @@ pub struct Definition {
     pub root: TokenStream,
     /// The author's name for it.
     ident: Ident,
+    /// What says how a workflow calls it.
+    kind: Ident,
 }
 
 impl Definition {
@@ -120,7 +122,9 @@ impl Definition {
             Some((ty, group)) => (format_ident!("{ty}_{own}", span = ident.span()), format!("{group}.{own}")),
         };
         let wire_name = name.map_or(default, LitStr::value);
-        Ok(Self { ty, visibility: function.visibility.clone(), wire_name, parameters, returns, root, ident })
+        let kind = if what == "an activity" { "ActivityCall" } else { "ChildCall" };
+        let (visibility, kind) = (function.visibility.clone(), Ident::new(kind, Span::call_site()));
+        Ok(Self { ty, visibility, wire_name, parameters, returns, root, ident, kind })
     }
 
     /// Everything, of a free function.
@@ -154,9 +158,9 @@ impl Definition {
         }
     }
 
-    /// The type, its names and types, and the assertions on the author's types.
+    /// The type, its names and types, how it is called, and the assertions on the author's types.
     pub fn common(&self, function: &Function) -> TokenStream {
-        let Self { ty, visibility, wire_name, parameters, root, ident, .. } = self;
+        let Self { ty, visibility, wire_name, parameters, root, ident, kind, .. } = self;
         let cfgs = function.cfgs();
         let names = parameters.iter().map(Parameter::name);
         let (output, error) = self.output_and_error();
@@ -177,6 +181,12 @@ impl Definition {
                 const PARAMETERS: &'static [&'static str] = &[#(#names),*];
                 type Output = #output;
                 type Error = #error;
+            }
+
+            #(#cfgs)*
+            #[allow(deprecated)]
+            impl #root::Callable for #ty {
+                type Kind = #root::#kind;
             }
 
             #(#cfgs)*

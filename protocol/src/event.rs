@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{Body, Stored};
+use crate::family::{Caller, Demand, Parent};
+use crate::history::Close;
 use crate::task::Task;
 use crate::{DecodeError, EventId, Failure, Payload, RequestId, RunId, Timestamp, WorkflowId};
 
@@ -58,6 +60,32 @@ impl Event {
 pub enum EventBody {
     // Facts that become records.
     Start(Start),
+    /// A run's command begins another run. Its event's id becomes that one's id.
+    Spawn {
+        start: Start,
+        parent: Parent,
+    },
+    /// A run asks something of another one.
+    Demanded {
+        caller: Caller,
+        demand: Demand,
+    },
+    /// A child is in history.
+    ChildBegan {
+        step: u32,
+    },
+    /// A child has ended, or never began.
+    ChildClosed {
+        step: u32,
+        close: Box<Close>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        never_began: bool,
+    },
+    /// What a run asked of another one was taken, or why not.
+    Delivered {
+        step: u32,
+        outcome: Outcome,
+    },
     Signal {
         name: String,
         value: Payload,
@@ -124,6 +152,17 @@ pub enum EventBody {
         shard: u32,
         number: u64,
     },
+}
+
+impl EventBody {
+    /// The start of a run, by whomever.
+    #[must_use]
+    pub fn as_start(&self) -> Option<&Start> {
+        match self {
+            Self::Start(start) | Self::Spawn { start, .. } => Some(start),
+            _ => None,
+        }
+    }
 }
 
 /// What is told from outside of an attempt that was left to be completed later.

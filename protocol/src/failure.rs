@@ -23,6 +23,8 @@ pub enum FailureKind {
     Undecodable,
     /// There is no code of that name (or version) where it was to run.
     NotFound,
+    /// A child's workflow id belongs to another run, which is open or has ended not long ago.
+    Taken,
     #[serde(untagged)]
     Unknown(String),
 }

@@ -12,7 +12,7 @@ use std::fmt;
 use rmpv::Value;
 
 use self::json::Json;
-use crate::history::{Record, RecordBody};
+use crate::history::Record;
 use crate::{RunId, WorkflowId};
 
 mod json;
@@ -74,8 +74,8 @@ impl Golden {
             }
         }
         let started = records.iter().find_map(|record| match record.body() {
-            Ok(RecordBody::Started { start, version, build, .. }) => Some((start.workflow, version, build)),
-            _ => None,
+            Ok(body) => body.begun().map(|begun| (begun.start.workflow.clone(), begun.version, begun.build.cloned())),
+            Err(_) => None,
         });
         let (workflow, version, build) = started.ok_or(GoldenError::NoStart)?;
         Ok(Self { workflow, version, build, workflow_id, run_id, records })

@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 
 use crate::codec::{self, Body, Stored};
 use crate::event::{Event, NextAttempt, Outcome, ReplyTo, Report, Start};
+use crate::family::{Parent, Target};
 use crate::shard::Config;
 use crate::task::Task;
 use crate::timer::Wake;
@@ -143,6 +144,37 @@ pub enum RecordBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         build: Option<String>,
     },
+    /// The first record of a run that another one began.
+    Spawned {
+        start: Start,
+        version: u32,
+        parent: Parent,
+        /// As of those that clients start.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        build: Option<String>,
+    },
+    /// The only record of a child that was refused, or that its parent did not want any more before it was there. It does
+    /// not take its workflow id.
+    NeverBegan {
+        workflow: String,
+        parent: Parent,
+    },
+    /// A child is in its history.
+    ChildBegan {
+        step: u32,
+    },
+    /// A child has ended, or never began.
+    ChildClosed {
+        step: u32,
+        close: Box<Close>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        never_began: bool,
+    },
+    /// What was asked of another run was taken there, or why not.
+    Delivered {
+        step: u32,
+        outcome: Outcome,
+    },
     Signalled {
         name: String,
         value: Payload,
@@ -235,6 +267,36 @@ pub enum RecordBody {
     },
 }
 
+/// What the first record of a run that began says.
+#[derive(Debug, Clone, Copy)]
+pub struct Begun<'a> {
+    pub start: &'a Start,
+    pub version: u32,
+    pub reply_to: Option<&'a ReplyTo>,
+    pub parent: Option<&'a Parent>,
+    pub build: Option<&'a String>,
+}
+
+impl RecordBody {
+    /// What a run began with, whoever began it.
+    #[must_use]
+    pub fn begun(&self) -> Option<Begun<'_>> {
+        match self {
+            Self::Started { start, version, reply_to, build } => Some(Begun {
+                start,
+                version: *version,
+                reply_to: reply_to.as_ref(),
+                parent: None,
+                build: build.as_ref(),
+            }),
+            Self::Spawned { start, version, parent, build } => {
+                Some(Begun { start, version: *version, reply_to: None, parent: Some(parent), build: build.as_ref() })
+            }
+            _ => None,
+        }
+    }
+}
+
 /// What is known of a run when the frames that told of it are gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClosedRun {
@@ -245,6 +307,9 @@ pub struct ClosedRun {
     pub started_at: Timestamp,
     pub closed_at: Timestamp,
     pub status: CloseStatus,
+    /// A child that never began: the workflow id is not its.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub never_began: bool,
 }
 
 /// What a shard still knows of its past.
@@ -291,7 +356,7 @@ pub struct CommandMark {
     /// The command's number in its run, dense from 0 over all that is asked for; for a cancellation the number of what it cancels.
     pub no: u32,
     pub kind: CommandKind,
-    /// The activity's or step's name, or a patch's id; empty for others.
+    /// The activity's, step's, child's or signal's name, or a patch's id; empty for others.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// An activity's queue.
@@ -303,6 +368,17 @@ pub struct CommandMark {
     /// The activity was started by the owner itself; no task is in its queue.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub eager: bool,
+    /// Of a child, and of what is asked of another run: which one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Box<Target>>,
+}
+
+impl CommandMark {
+    /// A mark of which nothing but number and kind is said.
+    #[must_use]
+    pub fn new(no: u32, kind: CommandKind) -> Self {
+        Self { no, kind, name: String::new(), queue: String::new(), due: None, eager: false, target: None }
+    }
 }
 
 /// The kinds of [`CommandMark`].
@@ -314,8 +390,16 @@ pub enum CommandKind {
     Step,
     /// Something that is to be completed from outside, by whoever has its token.
     Promise,
-    /// A dropped call: its activity, timer, step or promise is wanted no more.
+    /// Another run, which this one begins.
+    Child,
+    /// A signal to another run.
+    Signal,
+    /// A request to another run to cancel.
+    CancelRun,
+    /// A dropped call: its activity, timer, step, promise or child is wanted no more.
     Cancel,
+    /// A child goes on, whatever becomes of its parent; it bears the child's number.
+    Detach,
     /// The run took the new way at an edit of its code, named by its id. It bears the number that the next command gets, and
     /// takes none.
     Patch,
@@ -324,13 +408,27 @@ pub enum CommandKind {
 }
 
 impl CommandKind {
-    /// Whether it asks for something that comes to an end: an activity, a timer, a step or a promise.
+    /// Whether it asks for something that comes to an end.
     #[must_use]
     pub fn is_work(self) -> bool {
         match self {
-            Self::Activity | Self::Timer | Self::Step | Self::Promise => true,
-            Self::Cancel | Self::Patch | Self::DeprecatedPatch => false,
+            Self::Activity
+            | Self::Timer
+            | Self::Step
+            | Self::Promise
+            | Self::Child
+            | Self::Signal
+            | Self::CancelRun => true,
+            Self::Cancel | Self::Detach | Self::Patch | Self::DeprecatedPatch => false,
         }
+    }
+}
+
+impl CommandKind {
+    /// Whether it is done by another run, so that it goes on until that one has answered, whatever this one does.
+    #[must_use]
+    pub fn is_of_another_run(self) -> bool {
+        matches!(self, Self::Child | Self::Signal | Self::CancelRun)
     }
 }
 

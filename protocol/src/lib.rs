@@ -18,6 +18,7 @@
 //! | wake-up | a delayed message that makes sure that somebody looks at a shard again ([`timer`]) |
 //! | hold | an input that has not been acknowledged yet |
 //! | owner | the worker that currently receives a shard's messages |
+//! | parent, child | a run whose command began another one, and that one ([`family`]) |
 //! | promise | what a run waits for, to be completed from outside by whoever has its *token* ([`token`]) |
 
 pub mod chain;
@@ -25,6 +26,7 @@ pub mod codec;
 pub mod dead_letter;
 pub mod event;
 pub mod failure;
+pub mod family;
 pub mod golden;
 pub mod history;
 pub mod id;

@@ -4,7 +4,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{EventBody, NextAttempt, Report, Start};
-use crate::history::{Close, CloseStatus, ClosedRun, CommandKind, Parked, Record, RecordBody};
+use crate::family::{Parent, Target};
+use crate::history::{Begun, Close, CloseStatus, ClosedRun, CommandKind, Parked, Record, RecordBody};
 use crate::{RunId, Timestamp, Token, WorkflowId};
 
 /// A run as `describe` shows it.
@@ -29,6 +30,9 @@ pub struct RunView {
     pub records: u32,
     /// What the run waits for, in the order of the commands.
     pub pending: Vec<PendingStep>,
+    /// The run that began it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
 }
 
 impl From<&ClosedRun> for RunView {
@@ -49,6 +53,7 @@ impl From<&ClosedRun> for RunView {
             cancel_requested: false,
             records: 0,
             pending: Vec::new(),
+            parent: None,
         }
     }
 }
@@ -96,7 +101,7 @@ impl std::fmt::Display for RunStatus {
     }
 }
 
-/// An activity, timer, step or promise that has not come to its end.
+/// An activity, timer, step, promise or child that has not come to its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingStep {
     pub no: u32,
@@ -113,6 +118,9 @@ pub struct PendingStep {
     /// Whoever has this may complete it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<Token>,
+    /// Of a child, and of what is asked of another run: which one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Box<Target>>,
 }
 
 /// Folds the records of one run.
@@ -127,14 +135,26 @@ impl Fold {
     pub fn apply(&mut self, record: &Record) {
         let body = record.body().ok();
         match &body {
-            Some(RecordBody::Started { start, version, build, .. }) => {
-                let parked = self.view.take().and_then(|view| view.parked);
-                self.view = Some(RunView { parked, build: build.clone(), ..begun(record, start, *version) });
+            Some(RecordBody::Started { .. } | RecordBody::Spawned { .. }) => {
+                if let Some(Begun { start, version, build, parent, .. }) = body.as_ref().and_then(RecordBody::begun) {
+                    let parked = self.view.take().and_then(|view| view.parked);
+                    let (build, parent) = (build.cloned(), parent.cloned());
+                    self.view = Some(RunView { parked, build, parent, ..begun(record, start, version) });
+                }
+            }
+            Some(RecordBody::NeverBegan { workflow, parent }) => {
+                self.view = Some(RunView { parent: Some(parent.clone()), ..blank(record, workflow.clone()) });
             }
             // Taken in and not begun: it waits for its time, or there is no code for it. It has no version yet.
             Some(RecordBody::Received { event, .. }) if self.view.is_none() => {
-                if let Ok(EventBody::Start(start)) = event.body() {
-                    self.view = Some(begun(record, &start, start.version.unwrap_or(0)));
+                if let Ok(body) = event.body()
+                    && let Some(start) = body.as_start()
+                {
+                    let parent = match &body {
+                        EventBody::Spawn { parent, .. } => Some(parent.clone()),
+                        _ => None,
+                    };
+                    self.view = Some(RunView { parent, ..begun(record, start, start.version.unwrap_or(0)) });
                 }
             }
             _ => {}
@@ -148,6 +168,8 @@ impl Fold {
                 | RecordBody::PromiseSettled { step, .. }
                 | RecordBody::AttemptReported { step, report: Report::Done(_), .. }
                 | RecordBody::AttemptReported { step, report: Report::Failed { retryable: false, .. }, .. }
+                | RecordBody::ChildClosed { step, .. }
+                | RecordBody::Delivered { step, .. }
                 | RecordBody::TimerFired { step },
             ) => {
                 self.pending.shift_remove(&step);
@@ -187,7 +209,7 @@ impl Fold {
             _ => {}
         }
         for mark in &record.commands {
-            if mark.kind == CommandKind::Cancel {
+            if matches!(mark.kind, CommandKind::Cancel | CommandKind::Detach) {
                 self.pending.shift_remove(&mark.no);
             }
             if !mark.kind.is_work() {
@@ -211,6 +233,7 @@ impl Fold {
                         step: mark.no,
                         attempt: None,
                     }),
+                    target: mark.target.clone(),
                 },
             );
         }
@@ -237,14 +260,18 @@ impl Fold {
 }
 
 fn begun(record: &Record, start: &Start, version: u32) -> RunView {
+    RunView { version, tags: start.tags.clone(), ..blank(record, start.workflow.clone()) }
+}
+
+fn blank(record: &Record, workflow: String) -> RunView {
     RunView {
         workflow_id: record.workflow_id.clone(),
         run_id: record.run_id,
-        workflow: start.workflow.clone(),
-        version,
+        workflow,
+        version: 0,
         build: None,
         status: RunStatus::Open,
-        tags: start.tags.clone(),
+        tags: Vec::new(),
         started_at: record.at,
         closed_at: None,
         close: None,
@@ -252,5 +279,6 @@ fn begun(record: &Record, start: &Start, version: u32) -> RunView {
         cancel_requested: false,
         records: 0,
         pending: Vec::new(),
+        parent: None,
     }
 }

@@ -1,7 +1,7 @@
 //! Typed, lazy calls: what the function that a macro made returns.
 //!
-//! Awaited in a workflow, a call of an activity is a durable step; given to a client, a call of a
-//! workflow is a dispatch. Neither happens here: a call holds encoded arguments and options.
+//! Awaited in a workflow, a call of an activity is a durable step, and a call of a workflow is a child; given to a
+//! client, a call of a workflow is a dispatch. None of it happens here: a call holds encoded arguments and options.
 
 use std::fmt;
 use std::future::Future;
@@ -15,17 +15,18 @@ use everpulse_protocol::event::Outcome;
 use everpulse_protocol::history::CommandKind;
 use everpulse_protocol::payload::PayloadError;
 
-use crate::definition::{ActivityDefinition, AuthorError, Definition, Output, WorkflowDefinition};
+use crate::child;
+use crate::definition::{ActivityDefinition, AuthorError, Callable, Definition, Output, WorkflowDefinition};
 use crate::failure::Failure;
-use crate::options::{Overrides, Retry};
+use crate::options::{Overrides, ParentClose, Retry};
 use crate::replay::core::Core;
 use crate::replay::{Command, Settlement, Ticket};
 
 /// A call of a workflow or an activity: arguments and options. Nothing happens before it is used.
 ///
-/// A call of an activity is a future inside workflows; awaiting it gives the activity's result, or a
-/// [`Failure`] of the activity's error. Dropping it after its first poll cancels the activity, unless it
-/// has come to its end. A call of a workflow is for a client to start.
+/// A call is a future inside workflows; awaiting it gives the result, or a [`Failure`] of the definition's error. Dropping
+/// it after its first poll cancels the activity, or asks the child to cancel, unless it has come to its end. A call of a
+/// workflow is also what a client starts.
 ///
 /// # Panics
 /// Awaiting it outside a workflow, with a message that names what to do instead.
@@ -41,9 +42,9 @@ enum State {
     Done,
 }
 
-struct New {
-    args: Result<Payload, PayloadError>,
-    overrides: Overrides,
+pub(crate) struct New {
+    pub args: Result<Payload, PayloadError>,
+    pub overrides: Overrides,
 }
 
 /// What a client needs to know of a call of a workflow.
@@ -53,6 +54,10 @@ pub struct Request {
     /// None: the newest that the first owner has.
     pub version: Option<u32>,
     pub args: Payload,
+    /// None: one is drawn.
+    pub id: Option<String>,
+    pub tags: Vec<String>,
+    pub timeout: Option<Duration>,
 }
 
 impl<D: Definition> Call<D> {
@@ -63,16 +68,93 @@ impl<D: Definition> Call<D> {
     }
 }
 
+impl<D: Callable> Call<D> {
+    /// Of an activity: how long one attempt may take, otherwise than its definition says. Of a workflow: how long the run
+    /// may take.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.with(|overrides| overrides.timeout = Some(timeout))
+    }
+
+    /// Schedules it now. Of an activity this gives a [`Handle`] to wait with; of a workflow a future
+    /// ([`Starting`](crate::Starting)) of a handle to the child, which is there when the child is in its history.
+    ///
+    /// # Panics
+    /// Outside a workflow.
+    pub fn start(self) -> <D::Kind as CallKind<D>>::Started {
+        let state = match self.state {
+            State::New(new) => {
+                <D::Kind as CallKind<D>>::schedule(*new, true).map_or_else(HandleState::Failed, HandleState::Open)
+            }
+            State::Scheduled(ticket) => HandleState::Open(ticket),
+            State::Done => HandleState::Done,
+        };
+        <D::Kind as CallKind<D>>::started(state)
+    }
+
+    /// Schedules it now, and forgets what it comes to. A child goes on whatever becomes of this run.
+    ///
+    /// # Panics
+    /// Outside a workflow.
+    pub fn detach(self) {
+        match self.state {
+            State::New(new) => {
+                if let Ok(ticket) = <D::Kind as CallKind<D>>::schedule(*new, false) {
+                    ticket.detach();
+                }
+            }
+            State::Scheduled(ticket) => ticket.detach(),
+            State::Done => {}
+        }
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Overrides)) -> Self {
+        if let State::New(new) = &mut self.state {
+            change(&mut new.overrides);
+        }
+        self
+    }
+}
+
 impl<D: WorkflowDefinition> Call<D> {
     /// What a client sends.
     ///
     /// # Errors
     /// When the `Serialize` of an argument failed.
+    ///
+    /// # Panics
+    /// When the call was awaited before.
     pub fn into_request(self) -> Result<Request, PayloadError> {
         match self.state {
-            State::New(new) => Ok(Request { workflow: D::NAME.to_owned(), version: None, args: new.args? }),
-            State::Scheduled(_) | State::Done => unreachable!("only calls of activities are ever scheduled"),
+            State::New(new) => {
+                let Overrides { id, tags, version, timeout, .. } = new.overrides;
+                Ok(Request { workflow: D::NAME.to_owned(), version, args: new.args?, id, tags, timeout })
+            }
+            State::Scheduled(_) | State::Done => panic!("a call that was awaited in a workflow is given to no client"),
         }
+    }
+
+    /// The workflow id: 1 to 255 bytes without control characters. Without one a child has an id that no other run has.
+    ///
+    /// A child is refused, with [`Failure::Taken`], while another run of the id is open, and as long as it is remembered
+    /// after its end.
+    pub fn id(self, id: impl Into<String>) -> Self {
+        self.with(|overrides| overrides.id = Some(id.into()))
+    }
+
+    /// A word by which the run can be found in lists; there may be several.
+    pub fn tag(self, tag: impl Into<String>) -> Self {
+        self.with(|overrides| overrides.tags.push(tag.into()))
+    }
+
+    /// This version of the workflow, instead of the newest that the first owner has.
+    pub fn version(self, version: u32) -> Self {
+        self.with(|overrides| overrides.version = Some(version))
+    }
+
+    /// What becomes of the child when this run ends first, however that ends. By default it is asked to cancel. It means
+    /// nothing to a client.
+    pub fn parent_close(self, parent_close: ParentClose) -> Self {
+        self.with(|overrides| overrides.parent_close = parent_close)
     }
 }
 
@@ -80,11 +162,6 @@ impl<D: ActivityDefinition> Call<D> {
     /// How it is tried, otherwise than its definition says.
     pub fn retry(self, retry: Retry) -> Self {
         self.with(|overrides| overrides.retry = Some(retry.into()))
-    }
-
-    /// How long one attempt may take, otherwise than its definition says.
-    pub fn timeout(self, timeout: Duration) -> Self {
-        self.with(|overrides| overrides.timeout = Some(timeout))
     }
 
     /// How long it may wait for a worker to begin with it, otherwise than its definition says. A worker that takes it later
@@ -112,41 +189,58 @@ impl<D: ActivityDefinition> Call<D> {
         );
         self.with(|overrides| overrides.queue = Some(queue))
     }
+}
 
-    /// Schedules it now, and gives a handle to wait with.
-    ///
-    /// # Panics
-    /// Outside a workflow.
-    pub fn start(self) -> Handle<D> {
-        let state = match self.state {
-            State::New(new) => match schedule::<D>(*new) {
-                Ok(ticket) => HandleState::Open(ticket),
-                Err(failure) => HandleState::Failed(failure),
-            },
-            State::Scheduled(ticket) => HandleState::Open(ticket),
-            State::Done => HandleState::Done,
-        };
+/// How the calls of a kind of definition are carried out in a workflow.
+pub trait CallKind<D: Definition> {
+    /// What [`Call::start`] gives.
+    type Started;
+    #[doc(hidden)]
+    #[allow(private_interfaces, reason = "no other crate has kinds of its own")]
+    fn schedule(new: New, starts: bool) -> Result<Ticket, Refusal>;
+    #[doc(hidden)]
+    #[allow(private_interfaces, reason = "no other crate has kinds of its own")]
+    fn started(state: HandleState) -> Self::Started;
+}
+
+/// Activities: tasks for workers.
+#[derive(Debug)]
+pub enum ActivityCall {}
+
+/// Workflows: children.
+#[derive(Debug)]
+pub enum ChildCall {}
+
+impl<D: ActivityDefinition> CallKind<D> for ActivityCall {
+    type Started = Handle<D>;
+
+    #[allow(private_interfaces, reason = "no other crate has kinds of its own")]
+    fn schedule(new: New, _: bool) -> Result<Ticket, Refusal> {
+        schedule::<D>(new)
+    }
+
+    #[allow(private_interfaces, reason = "no other crate has kinds of its own")]
+    fn started(state: HandleState) -> Handle<D> {
         Handle { state, definition: PhantomData }
     }
+}
 
-    /// Schedules it now, and forgets what it comes to.
-    ///
-    /// # Panics
-    /// Outside a workflow.
-    pub fn detach(self) {
-        self.start().detach();
+impl<D: WorkflowDefinition> CallKind<D> for ChildCall {
+    type Started = child::Starting<D>;
+
+    #[allow(private_interfaces, reason = "no other crate has kinds of its own")]
+    fn schedule(new: New, starts: bool) -> Result<Ticket, Refusal> {
+        child::schedule::<D>(new, starts)
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Overrides)) -> Self {
-        if let State::New(new) = &mut self.state {
-            change(&mut new.overrides);
-        }
-        self
+    #[allow(private_interfaces, reason = "no other crate has kinds of its own")]
+    fn started(state: HandleState) -> child::Starting<D> {
+        child::Starting::new(state)
     }
 }
 
 /// Why nothing was scheduled.
-enum Refusal {
+pub(crate) enum Refusal {
     Undecodable(String),
     Cancelled,
 }
@@ -191,13 +285,13 @@ pub(crate) fn typed<T: Output, E: AuthorError>(settlement: Settlement) -> Result
     }
 }
 
-impl<D: ActivityDefinition> Future for Call<D> {
+impl<D: Callable> Future for Call<D> {
     type Output = Result<D::Output, Failure<D::Error>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let State::New(_) = self.state {
             let State::New(new) = std::mem::replace(&mut self.state, State::Done) else { unreachable!("just looked") };
-            match schedule::<D>(*new) {
+            match <D::Kind as CallKind<D>>::schedule(*new, false) {
                 Ok(ticket) => self.state = State::Scheduled(ticket),
                 Err(refusal) => return Poll::Ready(Err(refusal.into())),
             }
@@ -216,7 +310,7 @@ pub struct Handle<D> {
     definition: PhantomData<fn() -> D>,
 }
 
-enum HandleState {
+pub(crate) enum HandleState {
     Open(Ticket),
     Failed(Refusal),
     Done,

@@ -36,8 +36,10 @@ pub enum Failure<E> {
     Panicked { message: String },
     /// A value could not be read or written as the type that the code names.
     Undecodable { message: String },
-    /// Nobody has code of that name.
+    /// Nobody has code of that name, or there is no such run.
     NotFound { message: String },
+    /// A child's workflow id belongs to another run, which is open or has ended not long ago.
+    Taken { message: String },
     /// A kind of failure that this release does not know.
     Unknown { kind: String, message: String },
 }
@@ -86,6 +88,7 @@ impl<E: AuthorError> Failure<E> {
             FailureKind::Panicked => Self::Panicked { message },
             FailureKind::Undecodable => Self::Undecodable { message },
             FailureKind::NotFound => Self::NotFound { message },
+            FailureKind::Taken => Self::Taken { message },
             FailureKind::Unknown(kind) => Self::Unknown { kind, message },
             kind => Self::Unknown { kind: format!("{kind:?}"), message },
         }
@@ -115,7 +118,9 @@ impl<E: fmt::Display> fmt::Display for Failure<E> {
             Self::Cancelled => f.write_str("it was cancelled"),
             Self::Terminated => f.write_str("it was terminated"),
             Self::Panicked { message } => write!(f, "it panicked: {message}"),
-            Self::Undecodable { message } | Self::NotFound { message } => f.write_str(message),
+            Self::Undecodable { message } | Self::NotFound { message } | Self::Taken { message } => {
+                f.write_str(message)
+            }
             Self::Unknown { kind, message } => write!(f, "{message} ({kind})"),
         }
     }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+pub use everpulse_protocol::family::ParentClose;
 use everpulse_protocol::task::{OnExhausted, RetryPolicy, TaskOptions};
 use everpulse_protocol::topic;
 
@@ -114,6 +115,11 @@ pub(crate) struct Overrides {
     pub schedule_to_close: Option<Duration>,
     pub queue: Option<String>,
     pub retry: Option<RetryPolicy>,
+    // Of workflows.
+    pub id: Option<String>,
+    pub tags: Vec<String>,
+    pub version: Option<u32>,
+    pub parent_close: ParentClose,
 }
 
 impl Overrides {

@@ -20,10 +20,10 @@ pub use everpulse_protocol::Payload;
 pub use everpulse_protocol::task::{OnExhausted, RetryPolicy};
 
 pub use crate::arguments::{Decoder, Encoder};
-pub use crate::call::Call;
+pub use crate::call::{ActivityCall, Call, ChildCall};
 pub use crate::definition::{
-    Activities, ActivityDefinition, ActivityEntry, Argument, AttemptError, AuthorError, Definition, FunctionActivity,
-    Never, Output, SourceLocation, WorkflowDefinition, WorkflowEntry,
+    Activities, ActivityDefinition, ActivityEntry, Argument, AttemptError, AuthorError, Callable, Definition,
+    FunctionActivity, Never, Output, SourceLocation, WorkflowDefinition, WorkflowEntry,
 };
 pub use crate::join::Branch;
 pub use crate::options::ActivityOptions;

@@ -29,7 +29,7 @@ use crate::world::World;
 pub fn judge(world: &mut World) -> Vec<String> {
     workflows::mend(true);
     let histories = histories(world);
-    let rules = Rules { ordered_workflows: vec!["chain".to_owned()] };
+    let rules = Rules { ordered_workflows: vec!["chain".to_owned()], at_rest: true };
     let mut report = check_partitions(&histories.iter().map(|entries| raw(entries)).collect::<Vec<_>>(), &rules);
     let mut faults = Vec::new();
     let names: BTreeMap<String, String> =

@@ -313,6 +313,7 @@ impl Worker {
                 match outgoing {
                     Outgoing::Task(task) => self.outbox.task(task, purpose, ctx),
                     Outgoing::Wake(wake) => self.outbox.timer(&TimerMessage::Wake(wake), purpose, ctx),
+                    Outgoing::Event(event) => self.outbox.event(*event, purpose, ctx),
                     Outgoing::DeadEvent(letter) => {
                         self.outbox.dead_letter(topic::INBOX_DEAD, &letter, purpose, ctx);
                     }

@@ -181,6 +181,31 @@ impl Environment {
         self.stub::<F::Definition>(|stub| stub.mocked = Some(stubs::mocked(mock)))
     }
 
+    /// A closure stands in for a workflow wherever it is a child: it takes its arguments and gives `Result<Output, Error>`. It
+    /// is called once for each child, which begins and ends at once, and has no history.
+    ///
+    /// ```
+    /// # use everpulse_sdk as everpulse;
+    /// # use everpulse_testing::Environment;
+    /// # #[everpulse::workflow(version = 1, crate = everpulse)]
+    /// # async fn ship(item: String) -> Result<u32, everpulse::Error> { Ok(item.len() as u32) }
+    /// # #[everpulse::workflow(version = 1, crate = everpulse)]
+    /// # async fn order(item: String) -> Result<u32, everpulse::Error> { Ok(ship(item).await?) }
+    /// let env = Environment::new().workflow(order).mock_child(ship, |item: String| {
+    ///     if item == "tea" { Ok(7) } else { Err(everpulse::Error::msg("sold out")) }
+    /// });
+    /// assert_eq!(env.start(order("tea".to_owned())).result().unwrap(), 7);
+    /// ```
+    pub fn mock_child<Arguments, F, M>(self, _: F, mock: M) -> Self
+    where
+        F: WorkflowFn<Arguments>,
+        M: Mock<F::Definition, Arguments>,
+    {
+        let name = <F::Definition as Definition>::NAME.to_owned();
+        self.stage.borrow_mut().stubs.children.insert(name, stubs::mocked_child(mock));
+        self
+    }
+
     /// The first so many attempts at an activity fail with this error, without its code being run; then it goes on as it is
     /// registered or mocked, after the waits of its own retry policy. Said again, further attempts fail.
     pub fn fail_first<Arguments, F: ActivityFn<Arguments>>(
@@ -260,15 +285,17 @@ impl Environment {
             *count += 1;
             *count
         };
-        let id = WorkflowId::new(format!("{}-{count}", D::NAME)).expect("a name is an id");
+        let id = request.id.unwrap_or_else(|| format!("{}-{count}", D::NAME));
+        let id = WorkflowId::new(id).unwrap_or_else(|error| panic!("{error}"));
+        let timeout_ms = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
         let start = Start {
             workflow: request.workflow,
             version: request.version,
             args: request.args,
             policy: IdPolicy::Attach,
-            tags: Vec::new(),
+            tags: request.tags,
             start_at: None,
-            timeout_ms: None,
+            timeout_ms: request.timeout.map(timeout_ms),
         };
         let mut world = self.stage.borrow_mut();
         let event = world.event(&id, None, &EventBody::Start(start));

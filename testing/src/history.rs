@@ -46,7 +46,7 @@ impl Command {
         self.kind
     }
 
-    /// The activity's or step's name; empty for others.
+    /// The activity's, step's, child's or signal's name; empty for others.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -84,6 +84,10 @@ impl fmt::Display for Command {
             CommandKind::Step => write!(f, "step {no} `{name}`"),
             CommandKind::Timer => write!(f, "timer {no}, {:?}", wait.unwrap_or_default()),
             CommandKind::Promise => write!(f, "promise {no}"),
+            CommandKind::Child => write!(f, "child {no} `{name}`"),
+            CommandKind::Signal => write!(f, "signal {no} `{name}` to another run"),
+            CommandKind::CancelRun => write!(f, "cancel request {no} to another run"),
+            CommandKind::Detach => write!(f, "detach {no}"),
             CommandKind::Patch => write!(f, "patch `{name}`"),
             CommandKind::DeprecatedPatch => write!(f, "deprecated patch `{name}`"),
             CommandKind::Cancel => write!(f, "cancel {no}"),
@@ -249,6 +253,20 @@ fn what(told: &Told, record: &Record, begin: Timestamp) -> String {
         RecordBody::Started { start, version, .. } => {
             format!("started `{}` version {version} {}", start.workflow, shown_payload(&start.args))
         }
+        RecordBody::Spawned { start, version, parent, .. } => {
+            let args = shown_payload(&start.args);
+            format!("begun `{}` version {version} {args} by workflow {}", start.workflow, parent.workflow_id)
+        }
+        RecordBody::NeverBegan { parent, .. } => format!("refused, or dropped by workflow {}", parent.workflow_id),
+        RecordBody::ChildBegan { step } => format!("child {step}{} has begun", name(step)),
+        RecordBody::ChildClosed { step, close, never_began } => {
+            let never = if never_began { "never began, " } else { "" };
+            format!("child {step}{} {never}{}", name(step), settled(&close.outcome))
+        }
+        RecordBody::Delivered { step, outcome } => match outcome {
+            Outcome::Done(_) => format!("what {step}{} told another run was taken", name(step)),
+            Outcome::Failed(failure) => format!("what {step}{} told another run was not taken: {failure}", name(step)),
+        },
         RecordBody::Signalled { name, value } => format!("signal `{name}` {}", shown_payload(&value)),
         RecordBody::ActivitySettled { step, outcome, .. } => {
             format!("activity {step}{} {}", name(step), settled(&outcome))

@@ -6,14 +6,15 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use everpulse_protocol::{Failure, Payload};
+use everpulse_protocol::{Failure, FailureKind, Payload};
 use everpulse_sdk::__private::{Decoder, encode_output, undecodable};
-use everpulse_sdk::ActivityDefinition;
 use everpulse_sdk::definition::{Argument, AttemptError};
+use everpulse_sdk::{ActivityDefinition, Definition, failure};
 use futures::future::BoxFuture;
 
 pub(crate) type Attempted = Result<Payload, AttemptError>;
 pub(crate) type MockedActivity = Rc<RefCell<dyn FnMut(&Payload) -> Attempted>>;
+pub(crate) type MockedChild = Rc<RefCell<dyn FnMut(&Payload) -> Result<Payload, Failure>>>;
 pub(crate) type MockedStep = Rc<RefCell<dyn FnMut(u32) -> Attempted>>;
 
 /// What waits for the author's futures.
@@ -58,19 +59,20 @@ impl Stub {
 pub(crate) struct Stubs {
     pub activities: BTreeMap<String, Stub>,
     pub steps: BTreeMap<String, MockedStep>,
+    pub children: BTreeMap<String, MockedChild>,
     pub block_on: BlockOn,
 }
 
-/// A closure that stands in for an activity: it takes the activity's arguments and gives `Result<Output, Error>`.
+/// A closure that stands in for an activity or a child: it takes its arguments and gives `Result<Output, Error>`.
 ///
-/// An activity that returns a plain value has [`Never`](everpulse_sdk::Never) for its error: its mock gives `Ok(value)`.
+/// An activity or a workflow that returns a plain value has [`Never`](everpulse_sdk::Never) for its error: its mock gives `Ok(value)`.
 #[diagnostic::on_unimplemented(
-    message = "this closure cannot stand in for activity `{D}`",
+    message = "this closure cannot stand in for `{D}`",
     label = "takes other arguments, or gives something else",
     note = "a mock takes what the activity takes, each argument with its type, and gives a `Result` of the activity's value and \
             error: `.mock(charge, |card: String, cents: u64| Ok(Receipt {{ .. }}))`"
 )]
-pub trait Mock<D: ActivityDefinition, Arguments>: 'static {
+pub trait Mock<D: Definition, Arguments>: 'static {
     /// One attempt.
     ///
     /// # Errors
@@ -83,7 +85,7 @@ macro_rules! mocks {
     ($($argument:ident $at:literal)*) => {
         impl<M, D, $($argument: Argument),*> Mock<D, ($($argument,)*)> for M
         where
-            D: ActivityDefinition,
+            D: Definition,
             M: FnMut($($argument),*) -> Result<D::Output, D::Error> + 'static,
         {
             #[allow(unused_mut, unused_variables, reason = "some activities take nothing")]
@@ -115,5 +117,15 @@ pub(crate) fn mocked<D: ActivityDefinition, Arguments, M: Mock<D, Arguments>>(mu
         Ok(Ok(value)) => encode_output::<D>(&value),
         Ok(Err(error)) => Err(D::attempt_error(&error)),
         Err(failure) => Err(undecodable(*failure)),
+    }))
+}
+
+/// The same of a child.
+pub(crate) fn mocked_child<D: Definition, Arguments, M: Mock<D, Arguments>>(mut mock: M) -> MockedChild {
+    Rc::new(RefCell::new(move |args: &Payload| match mock.attempt(args) {
+        Ok(Ok(value)) => Payload::encode(&value)
+            .map_err(|error| Failure::new(FailureKind::Undecodable, format!("the result cannot be recorded: {error}"))),
+        Ok(Err(error)) => Err(failure::recorded_alone(&error)),
+        Err(failure) => Err(*failure),
     }))
 }

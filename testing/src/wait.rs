@@ -4,7 +4,7 @@ use std::fmt;
 
 use everpulse_protocol::history::{CommandKind, CommandMark};
 use everpulse_sdk::Signal;
-use everpulse_sdk::definition::{ActivityFn, Definition};
+use everpulse_sdk::definition::{ActivityFn, Definition, WorkflowFn};
 use everpulse_sdk::replay::Wait as Waited;
 
 /// Something that a run waits for.
@@ -32,6 +32,10 @@ pub enum Wait {
     Signal(String),
     /// That the promise of this number is completed from outside.
     Promise(u32),
+    /// A child, by the name of its workflow: that it begins, or ends.
+    Child(String),
+    /// That another run, by its workflow id, takes what it was asked for.
+    Delivery(String),
     /// That the run is asked to cancel.
     Cancel,
     /// Something else, as history names it.
@@ -42,6 +46,11 @@ impl Wait {
     /// The result of an activity, whichever attempt it is at.
     pub fn activity<Arguments, F: ActivityFn<Arguments>>(_: F) -> Self {
         Self::Activity(F::Definition::NAME.to_owned())
+    }
+
+    /// A child: that it begins, or ends.
+    pub fn child<Arguments, F: WorkflowFn<Arguments>>(_: F) -> Self {
+        Self::Child(F::Definition::NAME.to_owned())
     }
 
     /// The result of a step.
@@ -64,6 +73,8 @@ impl fmt::Display for Wait {
             Self::Timer => f.write_str("a timer"),
             Self::Signal(name) => write!(f, "signal `{name}`"),
             Self::Promise(no) => write!(f, "promise {no}"),
+            Self::Child(name) => write!(f, "child `{name}`"),
+            Self::Delivery(id) => write!(f, "an answer of workflow {id}"),
             Self::Cancel => f.write_str("a request to cancel"),
             Self::Other(what) => f.write_str(what),
         }
@@ -95,7 +106,14 @@ pub(crate) fn waited<'a>(mut marks: impl Iterator<Item = &'a CommandMark>, wait:
                 CommandKind::Step => Wait::Step(mark.name.clone()),
                 CommandKind::Timer => Wait::Timer,
                 CommandKind::Promise => Wait::Promise(*no),
-                CommandKind::Patch | CommandKind::DeprecatedPatch | CommandKind::Cancel => unreachable!("no work"),
+                CommandKind::Child => Wait::Child(mark.name.clone()),
+                CommandKind::Signal | CommandKind::CancelRun => {
+                    let target = mark.target.as_ref().map(|target| target.workflow_id.to_string());
+                    Wait::Delivery(target.unwrap_or_default())
+                }
+                CommandKind::Patch | CommandKind::DeprecatedPatch | CommandKind::Cancel | CommandKind::Detach => {
+                    unreachable!("no work")
+                }
             },
             None => Wait::Other(format!("command {no}")),
         },

@@ -17,7 +17,7 @@ use everpulse_protocol::chain::Chain;
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::dead_letter::{DeadLetter, Letter};
 use everpulse_protocol::event::{Event, EventBody, InboxFrame, ReplyTo};
-use everpulse_protocol::history::ParkedKind;
+use everpulse_protocol::history::{Close, ParkedKind};
 use everpulse_protocol::reply::ReplyBody;
 use everpulse_protocol::shard;
 use everpulse_protocol::task::Task;
@@ -34,6 +34,7 @@ use crate::stubs::Stubs;
 
 mod attempts;
 mod effects;
+mod families;
 mod owners;
 mod told;
 
@@ -87,6 +88,8 @@ pub(crate) struct World {
     pub dead: Vec<DeadLetter>,
     pub replies: BTreeMap<RequestId, Vec<ReplyBody>>,
     pub runs: BTreeMap<RunId, Told>,
+    /// How mocked children ended.
+    mocked: BTreeMap<RunId, Close>,
     /// The registry when it cannot be added to any more.
     sealed: Option<Arc<Registry>>,
     partitions: Vec<Partition>,
@@ -120,6 +123,7 @@ impl World {
             dead: Vec::new(),
             replies: BTreeMap::new(),
             runs: BTreeMap::new(),
+            mocked: BTreeMap::new(),
             sealed: None,
             partitions: (0..SHARDS).map(|_| Partition::default()).collect(),
             owners: Vec::new(),

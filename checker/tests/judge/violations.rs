@@ -3,6 +3,7 @@
 use crate::hand_made::*;
 use everpulse_checker::{Kind, Report, Rules, Status, Void, check_partitions};
 use proptest::prelude::*;
+use sha2::{Digest as _, Sha256};
 
 fn judge(partition: Partition) -> Report {
     check_partitions(&[partition.entries], &Rules::default())
@@ -509,7 +510,7 @@ fn steps_of_an_ordered_workflow_settle_in_order() {
         partition
     };
     expect(history(), &[]);
-    let rules = Rules { ordered_workflows: vec!["checkout".to_owned()] };
+    let rules = Rules { ordered_workflows: vec!["checkout".to_owned()], ..Rules::default() };
     let report = check_partitions(&[history().entries], &rules);
     assert_eq!(report.violations.len(), 1);
     assert_eq!(
@@ -549,6 +550,107 @@ fn the_ledger_is_compared_with_history() {
     let kinds: Vec<Kind> = report.violations.iter().map(|violation| violation.kind).collect();
     assert_eq!(kinds, [Kind::Ledger, Kind::EffectWithoutCause, Kind::NeverExecuted]);
     assert_eq!(report.to_json(true)["runs"][0]["workflow_id"], "order-1");
+}
+
+/// The child that command 0 of run 1 begins, as the rule says.
+fn child() -> u128 {
+    let mut hash = Sha256::new();
+    hash.update(1_u128.to_be_bytes());
+    hash.update(0_u32.to_be_bytes());
+    hash.update(b"child");
+    let digest = hash.finalize();
+    u128::from_be_bytes(digest[..16].try_into().expect("16 bytes"))
+}
+
+fn parent() -> rmpv::Value {
+    map([("workflow_id", "order-1".into()), ("run_id", id(1)), ("step", 0.into())])
+}
+
+fn spawned() -> Record {
+    let start = map([("workflow", "ship".into()), ("args", payload())]);
+    let body = body("spawned", [("start", start), ("version", 1.into()), ("parent", parent())]);
+    Record::new(child(), 0, child(), body).set("workflow_id", "tea")
+}
+
+fn never_began(event: u128) -> Record {
+    let body = body("never_began", [("workflow", "ship".into()), ("parent", parent())]);
+    Record::new(child(), 0, event, body).set("workflow_id", "tea").closes("failed")
+}
+
+fn of_child(seq: u32, body: rmpv::Value) -> Record {
+    Record::new(child(), seq, 200 + u128::from(seq), body).set("workflow_id", "tea")
+}
+
+fn asks_for_child(on_close: &str) -> rmpv::Value {
+    let target = map([("workflow_id", "tea".into()), ("run_id", id(child())), ("on_close", on_close.into())]);
+    map([("no", 0.into()), ("kind", "child".into()), ("name", "ship".into()), ("target", target)])
+}
+
+fn child_closed(seq: u32, status: &str, never_began: bool) -> Record {
+    let close = map([("status", status.into()), ("outcome", done())]);
+    record(seq, body("child_closed", [("step", 0.into()), ("close", close), ("never_began", never_began.into())]))
+}
+
+#[track_caller]
+fn at_rest<const N: usize>(records: [Record; N], kinds: &[Kind]) {
+    let mut partition = Partition::default();
+    for record in records {
+        partition.write([record]);
+    }
+    let rules = Rules { at_rest: true, ..Rules::default() };
+    let report = check_partitions(&[partition.entries], &rules);
+    let found: Vec<Kind> = report.violations.iter().map(|violation| violation.kind).collect();
+    assert_eq!(found, kinds, "{report}");
+}
+
+#[test]
+fn a_parent_and_its_child_know_of_each_other_what_is_so() {
+    let asks = || start(1).asks([asks_for_child("terminate")]);
+    let ends = || of_child(1, bare("resumed")).closes("completed");
+    at_rest([asks(), spawned(), ends(), child_closed(1, "completed", false)], &[]);
+    at_rest([asks(), spawned(), ends(), child_closed(1, "failed", false)], &[Kind::Family]);
+    at_rest([asks(), spawned(), ends(), child_closed(1, "completed", true)], &[Kind::Family]);
+    at_rest([asks(), spawned(), ends()], &[Kind::Family]);
+    at_rest([asks()], &[Kind::Family]);
+    at_rest([spawned(), ends()], &[Kind::Family]);
+    at_rest([start(1), spawned(), ends()], &[Kind::Family]);
+    at_rest(
+        [asks(), spawned(), ends(), child_closed(1, "completed", false), child_closed(2, "completed", false)],
+        &[Kind::SettledTwice],
+    );
+    at_rest([asks(), never_began(300), child_closed(1, "failed", true)], &[]);
+}
+
+#[test]
+fn a_child_that_never_began_does_not_take_its_id() {
+    let asks = || start(1).asks([asks_for_child("abandon")]);
+    let other = || Record::new(9, 0, 9, started("ship")).set("workflow_id", "tea");
+    at_rest([other(), asks(), never_began(300), child_closed(1, "failed", true)], &[]);
+    at_rest([other(), asks(), spawned()], &[Kind::OpenTwice]);
+}
+
+#[test]
+fn no_child_is_left_against_what_was_agreed() {
+    let ends = || record(1, bare("terminated")).closes("terminated");
+    let asks = |on_close| start(1).asks([asks_for_child(on_close)]);
+    at_rest([asks("terminate"), spawned(), ends()], &[Kind::Family]);
+    at_rest([asks("terminate"), spawned(), ends(), of_child(1, bare("terminated")).closes("terminated")], &[]);
+    at_rest([asks("request_cancel"), spawned(), ends()], &[Kind::Family]);
+    let asked = || of_child(1, body("cancel_requested", [("reason", "".into())]));
+    at_rest([asks("request_cancel"), spawned(), ends(), asked()], &[]);
+    at_rest([asks("abandon"), spawned(), ends()], &[]);
+    let detaches = || record(1, bare("resumed")).asks([mark(0, "detach")]);
+    at_rest([asks("terminate"), spawned(), detaches(), record(2, bare("terminated")).closes("terminated")], &[]);
+    let drops = || record(1, bare("resumed")).asks([mark(0, "cancel")]);
+    at_rest([asks("abandon"), spawned(), drops()], &[Kind::Family]);
+    at_rest([asks("abandon"), spawned(), drops(), asked()], &[]);
+}
+
+#[test]
+fn what_is_asked_for_and_taken_back_by_one_record_is_not_begun() {
+    at_rest([start(1).asks([asks_for_child("terminate"), mark(0, "cancel")])], &[]);
+    at_rest([start(1).asks([asks_for_child("terminate")]).closes("completed")], &[]);
+    at_rest([start(1).asks([asks_for_child("terminate"), mark(0, "cancel")]), spawned()], &[Kind::Family]);
 }
 
 /// Two frames with every kind of record, as the first release encodes them: hexadecimal, a blank line between.

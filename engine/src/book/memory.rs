@@ -13,7 +13,7 @@ use everpulse_protocol::{EventId, RunId, Timestamp};
 
 use super::{Book, Closed};
 use crate::mutation::{self, Mutation};
-use crate::run::Run;
+use crate::run::{Pending, Run};
 
 /// An id that was recorded.
 #[derive(Debug, Clone, Copy)]
@@ -122,13 +122,15 @@ impl Book {
             for (no, frame) in commands {
                 if let Some(pending) = run.pending.get_mut(no) {
                     pending.frame = *frame;
-                    if pending.kind == CommandKind::Activity && *frame >= self.sent_below {
+                    let is_sent = pending.kind == CommandKind::Activity || pending.kind.is_of_another_run();
+                    if is_sent && *frame >= self.sent_below {
                         self.unmarked.push_back((*frame, run_id));
                     }
                 }
             }
-            // Whether it was sent back is not carried: it is sent again.
-            if run.pending.values().any(|pending| pending.returned().is_some()) {
+            // Whether it was sent back, or told that it is not wanted, is not carried: it is sent again.
+            let is_unwanted = |pending: &Pending| pending.other.as_ref().is_some_and(|other| other.unwanted.is_some());
+            if run.pending.values().any(|pending| pending.returned().is_some() || is_unwanted(pending)) {
                 self.unmarked.push_back((frame, run_id));
             }
         }
@@ -140,12 +142,18 @@ impl Book {
             Some((last, close)) => {
                 let known = self.closed.remove(&run_id);
                 self.close(run_id, close, last.at, frame);
+                let lingering = self.lingering.get(&run_id);
+                let (tells, never_began) =
+                    lingering.map_or((false, false), |run| (run.tells_others(), run.never_began.is_some()));
+                if tells {
+                    self.unmarked.push_back((frame, run_id));
+                }
                 if let Some(closed) = self.closed.get_mut(&run_id) {
                     // Nobody could read its end again where it is only carried.
                     (closed.frame, closed.position, closed.close) =
                         known.map_or((0, None, None), |known| (known.frame, known.position, known.close));
                 }
-                if !ended && self.newest_of(&first.workflow_id).is_none() {
+                if !ended && !never_began && self.newest_of(&first.workflow_id).is_none() {
                     self.newest.insert(first.workflow_id.clone(), run_id);
                 }
             }
@@ -170,6 +178,7 @@ impl Book {
             started_at: record.at,
             closed_at: record.at,
             status: close.status,
+            never_began: false,
         };
         self.insert_closed(blank, Some(close), frame, frame);
     }
@@ -193,6 +202,7 @@ impl Book {
                 position: None,
                 frame,
                 base,
+                never_began: run.never_began,
             }),
         );
     }
@@ -217,7 +227,7 @@ impl Book {
             }
             let newest = self.newest_of(&run.workflow_id);
             let newer = |id: RunId| self.closed.get(&id).is_none_or(|other| other.closed_at > run.closed_at);
-            if !newest.is_some_and(newer) {
+            if !run.never_began && !newest.is_some_and(newer) {
                 self.newest.insert(run.workflow_id.clone(), run.run_id);
             }
             // Its end stood in a frame before the window, or it would be known.
@@ -323,6 +333,7 @@ mod tests {
                 started_at: Timestamp(1),
                 closed_at: Timestamp(2),
                 status: everpulse_protocol::history::CloseStatus::Completed,
+                never_began: false,
             };
             book.absorb_remembered(&[closed], &[], None, 7);
         }

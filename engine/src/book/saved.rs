@@ -62,6 +62,7 @@ struct SavedClosed {
     position: Option<Position>,
     frame: u64,
     base: u64,
+    never_began: bool,
 }
 
 impl Book {
@@ -168,6 +169,7 @@ impl SavedClosed {
             position: closed.position,
             frame: closed.frame,
             base: closed.base,
+            never_began: closed.never_began,
         }
     }
 }
@@ -185,6 +187,7 @@ impl From<SavedClosed> for (RunId, Closed) {
             position: saved.position,
             frame: saved.frame,
             base: saved.base,
+            never_began: saved.never_began,
         };
         (saved.run_id, closed)
     }

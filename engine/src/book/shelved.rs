@@ -275,14 +275,7 @@ mod tests {
             timeout_ms: Some(9),
         };
         let body = RecordBody::Started { start, version: 1, reply_to: None, build: None };
-        let timer = CommandMark {
-            no: 0,
-            kind: CommandKind::Timer,
-            name: String::new(),
-            queue: String::new(),
-            due: Some(Timestamp(77)),
-            eager: false,
-        };
+        let timer = CommandMark { due: Some(Timestamp(77)), ..CommandMark::new(0, CommandKind::Timer) };
         let record = Record {
             workflow_id: workflow_id.clone(),
             run_id,

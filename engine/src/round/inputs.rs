@@ -19,6 +19,10 @@ impl Applier<'_> {
         self.note_time(&event, &body);
         match body {
             EventBody::Start(start) => self.start(event, start, suspect),
+            EventBody::Spawn { start, parent } => self.spawn(event, start, parent, suspect),
+            EventBody::Demanded { caller, demand } => {
+                self.demanded(token, event, (caller, demand), suspect, last_chance)
+            }
             EventBody::Wake { number, .. } => {
                 self.wake(number);
                 None
@@ -36,6 +40,9 @@ impl Applier<'_> {
             | EventBody::Resume => self.client_input(token, event, body, suspect, last_chance),
             EventBody::ActivitySettled { .. }
             | EventBody::StepSettled { .. }
+            | EventBody::ChildBegan { .. }
+            | EventBody::ChildClosed { .. }
+            | EventBody::Delivered { .. }
             | EventBody::AttemptFailed { .. }
             | EventBody::AttemptLeft { .. } => self.result(event, body, suspect),
         }
@@ -89,7 +96,7 @@ impl Applier<'_> {
         if later || suspect {
             self.receive(run_id, event, u32::from(!later));
         } else {
-            self.begin(run_id, event, start);
+            self.begin(run_id, event, start, None);
         }
         if let (Some(run), Some(reply_to)) = (self.book.runs.get_mut(&run_id), reply_to) {
             run.watch(reply_to);
@@ -161,7 +168,7 @@ impl Applier<'_> {
     }
 
     /// Inputs are not issued later than this, unless a clock is wrong.
-    fn latest(&self) -> Timestamp {
+    pub(super) fn latest(&self) -> Timestamp {
         Timestamp(self.at.0.saturating_add(self.skew_ms))
     }
 
@@ -169,6 +176,8 @@ impl Applier<'_> {
     fn note_time(&mut self, event: &Event, body: &EventBody) {
         let is_input = match body {
             EventBody::Start(_)
+            | EventBody::Spawn { .. }
+            | EventBody::Demanded { .. }
             | EventBody::Signal { .. }
             | EventBody::PromiseSettled { .. }
             | EventBody::AttemptReported { .. }
@@ -182,6 +191,9 @@ impl Applier<'_> {
             | EventBody::Query { .. }
             | EventBody::ActivitySettled { .. }
             | EventBody::StepSettled { .. }
+            | EventBody::ChildBegan { .. }
+            | EventBody::ChildClosed { .. }
+            | EventBody::Delivered { .. }
             | EventBody::AttemptFailed { .. }
             | EventBody::AttemptLeft { .. } => false,
         };
@@ -315,7 +327,11 @@ impl Applier<'_> {
     pub(super) fn result(&mut self, event: Event, body: EventBody, suspect: bool) -> Option<RunId> {
         let run_id = event.run_id?;
         let (step, attempt_failed) = match &body {
-            EventBody::ActivitySettled { step, .. } | EventBody::StepSettled { step, .. } => (*step, None),
+            EventBody::ActivitySettled { step, .. }
+            | EventBody::StepSettled { step, .. }
+            | EventBody::ChildBegan { step }
+            | EventBody::ChildClosed { step, .. }
+            | EventBody::Delivered { step, .. } => (*step, None),
             EventBody::AttemptFailed { step, attempt, .. } | EventBody::AttemptLeft { step, attempt, .. } => {
                 (*step, Some(*attempt))
             }
@@ -358,12 +374,15 @@ impl Applier<'_> {
                     self.write(&event.workflow_id, run_id, event.id, &body, Vec::new(), None);
                 }
             }
+            EventBody::ChildBegan { step } if !self.is_beginning(run_id, step, &event) => {
+                self.round.orphaned.push(run_id);
+            }
             _ => self.take(run_id, event, suspect),
         }
         Some(run_id)
     }
 }
 
-fn or(reason: String, otherwise: &str) -> String {
+pub(super) fn or(reason: String, otherwise: &str) -> String {
     if reason.is_empty() { otherwise.to_owned() } else { reason }
 }

@@ -57,7 +57,10 @@ impl Applier<'_> {
             let Some(Received { event, .. }) = run.received.front().cloned() else { return };
             let (workflow_id, id) = (event.workflow_id.clone(), event.id);
             match event.body() {
-                Ok(EventBody::Start(start)) if run.started.is_none() => self.begin(run_id, event, start),
+                Ok(EventBody::Start(start)) if run.started.is_none() => self.begin(run_id, event, start, None),
+                Ok(EventBody::Spawn { start, parent }) if run.started.is_none() => {
+                    self.begin(run_id, event, start, Some(parent));
+                }
                 // An older release took it in, which did not know it.
                 Ok(EventBody::AttemptLeft { task, until, .. }) => self.leave(run_id, task, until),
                 Ok(EventBody::AttemptReported { report, .. }) if report.outcome().is_none() => {
@@ -113,10 +116,13 @@ impl Applier<'_> {
         let verdict = match (&run.started, first) {
             (_, Some((event, Err(error)))) => Err(unreadable(event, &error.to_string())),
             (Some(_), _) => replay::replay(run, self.registry).map(|replayed| run.live = Some(replayed.live)),
-            (None, Some((_, Ok(EventBody::Start(start))))) => {
-                replay::entry(self.registry, &run.workflow_id, &start.workflow, start.version).map(|_| ())
-            }
-            (None, _) => return,
+            (None, Some((_, Ok(body)))) => match body.as_start() {
+                Some(start) => {
+                    replay::entry(self.registry, &run.workflow_id, &start.workflow, start.version).map(|_| ())
+                }
+                None => return,
+            },
+            (None, None) => return,
         };
         let workflow_id = run.workflow_id.clone();
         let id = EventId::derived(run_id, run.next_seq(), "resumed");

@@ -51,8 +51,14 @@ impl Shard {
             self.start(start);
         }
         for run in &round.ended {
-            if !self.book.lingering.contains_key(run) {
-                self.parked_unsent.remove(run);
+            // What it asked for is wanted no more, but for what goes on without it.
+            match self.first_doubtful(*run) {
+                Some(first) if self.parked_unsent.contains_key(run) => {
+                    self.parked_unsent.insert(*run, first);
+                }
+                _ => {
+                    self.parked_unsent.remove(run);
+                }
             }
         }
         for run in &round.revived {
@@ -67,7 +73,7 @@ impl Shard {
 
     pub(super) fn send(&mut self, frame: u64, outgoing: Outgoing) {
         let id = SendId(self.fresh_id());
-        let (mut task, mut wake) = (None, None);
+        let (mut task, mut wake, mut told) = (None, None, None);
         match &outgoing {
             Outgoing::Task(sent) => {
                 self.tasks_in_flight.insert(sent.id);
@@ -77,10 +83,14 @@ impl Shard {
                 self.wakes_in_flight.insert(sent.number);
                 wake = Some(sent.number);
             }
+            Outgoing::Event(event) => {
+                self.tasks_in_flight.insert(event.id);
+                told = Some(event.id);
+            }
             Outgoing::DeadEvent(_) => {}
         }
         self.unsent.add(frame);
-        self.sends.insert(id, InFlight { frame, task, wake });
+        self.sends.insert(id, InFlight { frame, task, wake, told });
         self.effects.push_back(Effect::Send { id, outgoing });
     }
 

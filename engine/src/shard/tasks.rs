@@ -20,6 +20,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use everpulse_protocol::event::Event;
 use everpulse_protocol::history::CommandKind;
 use everpulse_protocol::task::Task;
 use everpulse_protocol::{EventId, Position, RunId, Timestamp};
@@ -31,7 +32,7 @@ use crate::effect::{Effect, Outgoing};
 use crate::mutation::{self, Mutation};
 use crate::replay;
 use crate::round::task;
-use crate::run::Pending;
+use crate::run::{Pending, Run};
 
 /// Others may still be sending what their frames ask for, for so long after those were loaded.
 const STILL_SENDING: Duration = Duration::from_secs(1);
@@ -94,6 +95,7 @@ impl Shard {
         let mut by_queue: BTreeMap<String, Vec<Doubtful>> = BTreeMap::new();
         for run in runs {
             self.resend_returned_of(run);
+            self.tell_again(run);
             for (frame, task) in self.doubtful_tasks_of(run) {
                 let own = self.own_frames.contains(&frame);
                 by_queue.entry(task.queue.clone()).or_default().push(Doubtful { frame, task, own });
@@ -125,6 +127,29 @@ impl Shard {
                 self.send(frame, Outgoing::Task(task));
             }
         }
+    }
+
+    /// What a run tells others, and may not be sent, as far as that needs no code of the run. Nobody looks for it: whoever
+    /// gets it twice knows it.
+    fn tell_again(&mut self, run_id: RunId) {
+        let floor = self.floor();
+        let untold = self.book.open_or_lingering(run_id).map(|run| run.untold(floor)).unwrap_or_default();
+        for (frame, event) in untold {
+            self.tell(frame, event);
+        }
+    }
+
+    fn tell(&mut self, frame: u64, event: Box<Event>) {
+        if !self.tasks_in_flight.contains(&event.id) {
+            self.send(frame, Outgoing::Event(event));
+        }
+    }
+
+    /// The first frame with something that a run asked for, that may not be sent, and that only its code can tell.
+    pub(super) fn first_doubtful(&self, run_id: RunId) -> Option<u64> {
+        let floor = self.floor();
+        let run = self.book.open_or_lingering(run_id)?;
+        run.pending.values().filter(|pending| is_doubtful(run, pending, floor)).map(|pending| pending.frame).min()
     }
 
     fn look(&mut self, look: Look) {
@@ -185,14 +210,11 @@ impl Shard {
         }
     }
 
-    /// The tasks of a run that may not be sent, with the frames that asked for them.
+    /// The tasks of a run that may not be sent, with the frames that asked for them. What it asked of other runs is sent.
     fn doubtful_tasks_of(&mut self, run_id: RunId) -> Vec<(u64, Box<Task>)> {
         let floor = self.floor();
-        let Some(run) = self.book.runs.get(&run_id).or_else(|| self.book.lingering.get(&run_id)) else {
-            return Vec::new();
-        };
-        let is_doubtful = |pending: &Pending| is_unsent(pending) && pending.frame >= floor;
-        let first = run.pending.values().filter(|pending| is_doubtful(pending)).map(|pending| pending.frame).min();
+        let first = self.first_doubtful(run_id);
+        let Some(run) = self.book.open_or_lingering(run_id) else { return Vec::new() };
         let Some(first) = first else {
             self.parked_unsent.remove(&run_id);
             return Vec::new();
@@ -204,18 +226,31 @@ impl Shard {
             return Vec::new();
         };
         self.parked_unsent.remove(&run_id);
-        let mut tasks = Vec::new();
+        let (mut tasks, mut told) = (Vec::new(), Vec::new());
         for (no, command) in replayed.open {
-            let Command::Activity { name, queue, args, options, .. } = command else { continue };
-            let Some(pending) = run.pending.get(&no).filter(|pending| is_doubtful(pending)) else { continue };
+            let Some(pending) = run.pending.get(&no).filter(|pending| is_doubtful(run, pending, floor)) else {
+                continue;
+            };
+            let Command::Activity { name, queue, args, options, .. } = command else {
+                told.extend(run.told_by(pending, command).map(|event| (pending.frame, event)));
+                continue;
+            };
             let of = (&run.workflow_id, run_id);
             let task = task(self.shard, of, no, name, queue, args, options, pending.scheduled_at);
             if !self.tasks_in_flight.contains(&task.id) {
                 tasks.push((pending.frame, task));
             }
         }
+        for (frame, event) in told {
+            self.tell(frame, event);
+        }
         tasks
     }
+}
+
+/// Whether what a run asked for may not be sent, and only its code can tell it.
+fn is_doubtful(run: &Run, pending: &Pending, floor: u64) -> bool {
+    is_unsent(pending) && pending.frame >= floor || run.is_untold(pending, floor)
 }
 
 /// Whether the first task of an activity may be missing from its queue.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use everpulse_protocol::chain::{Chain, Offered};
 use everpulse_protocol::event::{Event, EventBody, Report};
+use everpulse_protocol::family::{ParentClose, child_run};
 use everpulse_protocol::history::{CommandKind, CommandMark, Record, RecordBody};
 use everpulse_protocol::{EventId, RunId, Timestamp};
 use everpulse_sdk::definition::Registry;
@@ -45,6 +46,9 @@ pub fn judge(world: &World) -> Repeats {
     for records in runs.values() {
         settled_once(records);
         replays(&world.registry, records);
+    }
+    if world.shards == 1 {
+        families(&runs);
     }
     let mut repeats = Repeats::default();
     let mut sent = BTreeSet::new();
@@ -157,7 +161,10 @@ fn settled_once(records: &[&Record]) {
                 let timer = open.remove(&step).unwrap_or_else(|| panic!("timer {step} was not set: {records:#?}"));
                 assert!(timer.due.expect("timers have one") <= record.at, "timer {step} is early");
             }
-            RecordBody::ActivitySettled { step, .. } | RecordBody::StepSettled { step, .. } => {
+            RecordBody::ActivitySettled { step, .. }
+            | RecordBody::StepSettled { step, .. }
+            | RecordBody::ChildClosed { step, .. }
+            | RecordBody::Delivered { step, .. } => {
                 let wanted = open.remove(&step).is_some();
                 assert!(wanted || received.contains(&record.event), "step {step} is settled once");
             }
@@ -190,10 +197,86 @@ fn settled_once(records: &[&Record]) {
             _ => {}
         }
         for mark in &record.commands {
-            if mark.kind == CommandKind::Cancel {
+            // A child tells how it ended, wanted or not.
+            let is_child = open.get(&mark.no).is_some_and(|open| open.kind == CommandKind::Child);
+            if mark.kind == CommandKind::Cancel && !is_child {
                 open.remove(&mark.no);
             } else if mark.kind.is_work() {
                 open.insert(mark.no, mark.clone());
+            }
+        }
+    }
+}
+
+/// What parents know of their children is what these did, and none goes on against what was agreed.
+///
+/// All is quiet: what was to be told was told.
+pub fn families(runs: &BTreeMap<RunId, Vec<&Record>>) {
+    for (run, records) in runs {
+        let ended = records.last().is_some_and(|last| last.close.is_some());
+        let mut children: BTreeMap<u32, Option<ParentClose>> = BTreeMap::new();
+        let (mut unwanted, mut told) = (BTreeSet::new(), BTreeSet::new());
+        for record in records {
+            for mark in &record.commands {
+                match mark.kind {
+                    CommandKind::Child => {
+                        let target = mark.target.as_ref().expect("children have one");
+                        assert_eq!(target.run_id, Some(child_run(*run, mark.no)));
+                        children.insert(mark.no, target.on_close);
+                    }
+                    CommandKind::Detach => {
+                        children.insert(mark.no, Some(ParentClose::Abandon));
+                    }
+                    CommandKind::Cancel if children.contains_key(&mark.no) => {
+                        if record.commands.iter().any(|other| other.no == mark.no && other.kind == CommandKind::Child) {
+                            children.remove(&mark.no);
+                        } else {
+                            unwanted.insert(mark.no);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            if let RecordBody::ChildClosed { step, close, never_began } = record.body().expect("known kinds") {
+                assert!(children.contains_key(&step), "child {step} was asked for");
+                assert!(told.insert(step), "child {step} ends once for its parent");
+                let child = runs.get(&child_run(*run, step)).expect("it has a history");
+                let last = child.last().expect("a record");
+                assert_eq!(last.close.as_ref(), Some(&*close), "child {step} ended as its parent knows");
+                let nothing = matches!(last.body(), Ok(RecordBody::NeverBegan { .. }));
+                assert_eq!(nothing, never_began);
+            }
+        }
+        // What the record that ends the run asks for, and would take back, is not begun.
+        if let Some(last) = records.last().filter(|_| ended) {
+            for mark in last.commands.iter().filter(|mark| mark.kind == CommandKind::Child) {
+                if children.get(&mark.no).is_some_and(|on_close| *on_close != Some(ParentClose::Abandon)) {
+                    children.remove(&mark.no);
+                    assert!(!runs.contains_key(&child_run(*run, mark.no)), "it was not to be begun");
+                }
+            }
+        }
+        for (step, on_close) in children {
+            let child =
+                runs.get(&child_run(*run, step)).unwrap_or_else(|| panic!("child {step} of {run} has no history"));
+            let last = child.last().expect("a record");
+            let asked = child.iter().any(|record| {
+                matches!(record.body(), Ok(RecordBody::CancelRequested { .. } | RecordBody::NeverBegan { .. }))
+            });
+            assert!(
+                asked || last.close.is_some() || !unwanted.contains(&step),
+                "child {step} was not told that it is unwanted"
+            );
+            if ended {
+                match on_close.unwrap_or_default() {
+                    ParentClose::Terminate => assert!(last.close.is_some(), "child {step} goes on"),
+                    ParentClose::RequestCancel => {
+                        assert!(asked || last.close.is_some(), "child {step} was not asked to cancel");
+                    }
+                    ParentClose::Abandon => {}
+                }
+            } else {
+                assert!(told.contains(&step) || last.close.is_none(), "nobody told {run} that child {step} ended");
             }
         }
     }
@@ -204,7 +287,7 @@ fn replays(registry: &Registry, records: &[&Record]) {
     let mut instance: Option<Instance> = None;
     for record in records {
         let input = match record.body().expect("known kinds") {
-            RecordBody::Started { start, version, build, .. } => {
+            RecordBody::Started { start, version, build, .. } | RecordBody::Spawned { start, version, build, .. } => {
                 let entry = registry.workflow(&start.workflow, Some(version)).expect("known code");
                 let info = RunInfo {
                     workflow_id: record.workflow_id.clone(),
@@ -220,7 +303,12 @@ fn replays(registry: &Registry, records: &[&Record]) {
             RecordBody::Signalled { name, value } => Input::Signal { name, value },
             RecordBody::ActivitySettled { step, outcome, .. }
             | RecordBody::StepSettled { step, outcome }
-            | RecordBody::PromiseSettled { step, outcome } => Input::Settled { step, outcome },
+            | RecordBody::PromiseSettled { step, outcome }
+            | RecordBody::Delivered { step, outcome } => Input::Settled { step, outcome },
+            RecordBody::ChildBegan { step } => Input::ChildBegan { step },
+            RecordBody::ChildClosed { step, close, never_began } => {
+                Input::ChildClosed { step, outcome: close.outcome, began: !never_began }
+            }
             RecordBody::AttemptReported { step, report, .. } => match report.outcome() {
                 Some(outcome) => Input::Settled { step, outcome },
                 None => continue,

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod across;
 pub mod judge;
 pub mod play;
 pub mod shelf;
@@ -20,19 +21,17 @@ use everpulse_engine::{
 };
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::event::{Event, EventBody, IdPolicy, InboxFrame, NextAttempt, Outcome, ReplyTo, Start};
-use everpulse_protocol::history::{Frame, Record, RecordBody};
+use everpulse_protocol::history::{Close, Frame, Record, RecordBody};
 use everpulse_protocol::reply::ReplyBody;
 use everpulse_protocol::shard::Config;
 use everpulse_protocol::task::Task;
 use everpulse_protocol::timer::Wake;
 use everpulse_protocol::{
-    EventId, Failure, Payload, Position, RequestId, RunId, Timestamp, WorkflowId, WriterId, chain, decode,
+    EventId, Failure, Payload, Position, RequestId, RunId, Timestamp, WorkflowId, WriterId, chain, decode, shard,
 };
 use everpulse_sdk::definition::Registry;
 use futures::FutureExt as _;
 use uuid::Uuid;
-
-pub const SHARD: u32 = 0;
 
 /// What an owner's append gets for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +74,11 @@ pub enum Answer {
 pub type Executed = (RunId, u32, usize);
 
 pub struct World {
+    /// Which shard it is, of how many.
+    pub shard: u32,
+    pub shards: u32,
+    /// What was sent to runs of the others.
+    pub outside: Vec<Event>,
     pub now: Timestamp,
     /// All that was ever appended; what comes before `start` was trimmed.
     pub log: Vec<(Position, Bytes)>,
@@ -110,6 +114,9 @@ pub struct World {
 impl World {
     pub fn new(registry: Registry) -> Self {
         Self {
+            shard: 0,
+            shards: 1,
+            outside: Vec::new(),
             now: Timestamp(1_000),
             log: Vec::new(),
             start: 0,
@@ -139,9 +146,9 @@ impl World {
     }
 
     pub fn owner_with(&mut self, registry: Arc<Registry>, eager: Rc<dyn Eager>) -> usize {
-        let writer = WriterId(Uuid::from_u128(900 + self.owners.len() as u128));
-        let config = Config::new(1, 1);
-        let mut shard = Shard::new(SHARD, writer, config, registry, eager, self.options.clone());
+        let writer = WriterId(Uuid::from_u128(900 + 1_000 * u128::from(self.shard) + self.owners.len() as u128));
+        let config = Config::new(self.shards, 1);
+        let mut shard = Shard::new(self.shard, writer, config, registry, eager, self.options.clone());
         if let Some(disk) = self.free_disk() {
             shard = shard.on_shelf(Box::new(shelf::DiskShelf::new(disk)));
         }
@@ -186,7 +193,7 @@ impl World {
 
     /// Publishes events in one frame; gives the frame's number in the inbox.
     pub fn publish(&mut self, events: Vec<Event>) -> usize {
-        let frame = InboxFrame { shard: SHARD, events };
+        let frame = InboxFrame { shard: self.shard, events };
         self.archive.push(frame.clone());
         self.inbox.push(Some(frame));
         self.inbox.len() - 1
@@ -460,6 +467,14 @@ impl World {
                 self.trace.push(format!("{owner} wake"));
                 self.timers.push(wake);
             }
+            Outgoing::Event(event) => {
+                self.trace.push(format!("{owner} tell {}", event.body.kind().unwrap_or_default()));
+                if shard::of(&event.workflow_id, self.shards) == self.shard {
+                    self.publish(vec![*event]);
+                } else {
+                    self.outside.push(*event);
+                }
+            }
             Outgoing::DeadEvent(_) => self.buried += 1,
         }
         None
@@ -563,6 +578,18 @@ pub fn done<T: serde::Serialize>(value: &T) -> Outcome {
 
 pub fn decode_frame(payload: &Bytes) -> Frame {
     decode(payload).expect("the engine writes frames")
+}
+
+/// An end in a word, with the value if it is a number or a text.
+pub fn shown(close: &Close) -> String {
+    match &close.outcome {
+        Outcome::Done(value) => match (value.decode::<u64>(), value.decode::<String>()) {
+            (Ok(number), _) => number.to_string(),
+            (_, Ok(text)) => text,
+            _ => "done".to_owned(),
+        },
+        Outcome::Failed(failure) => format!("{:?}", failure.kind).to_lowercase(),
+    }
 }
 
 /// Where a task of the queue stands in its topic.

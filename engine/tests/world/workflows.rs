@@ -7,7 +7,8 @@ use std::time::Duration;
 use everpulse_protocol::Payload;
 use everpulse_sdk::definition::Registry;
 use everpulse_sdk::{
-    Error, Failure, Never, activity, join, join_all, promise, select, signal, sleep, step, timeout, workflow,
+    Error, Failure, Never, ParentClose, activity, external, join, join_all, promise, select, shielded, signal, sleep,
+    step, timeout, workflow,
 };
 use serde::{Deserialize, Serialize};
 
@@ -170,8 +171,86 @@ pub async fn trusts(n: u64) -> Result<u64, Failure<Error>> {
     Ok(n + doubled + second.await?)
 }
 
+/// A child that is awaited, and one that fails.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn begets(n: u64) -> Result<u64, Error> {
+    let (first, second) = join!(twice(n), fails(n).id("grim"));
+    assert_eq!(second.map_err(|failure| failure.to_string()), Err(format!("{n} is too many")));
+    Ok(first?)
+}
+
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn fails(n: u64) -> Result<u64, Error> {
+    let n = double(n).await.unwrap_or(0) / 2;
+    Err(Error::msg(format!("{n} is too many")))
+}
+
+/// A child that is started, told something, and awaited. Its result is what the child was told.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn raises(n: u64) -> Result<String, Failure<Never>> {
+    let child = listens(n).id("pupil").start().await?;
+    for _ in 0..n {
+        child.signal(Word { text: "a".to_owned() }).await?;
+    }
+    child.await
+}
+
+/// Drops one child after it has begun, maybe, and one in the turn that asked for it; asks a third to cancel, and waits.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn drops(n: u64) -> u64 {
+    select! {
+        _ = listens(n).id("dropped") => 1,
+        () = sleep(Duration::from_millis(n)) => 0,
+    };
+    select! {
+        _ = listens(n).id("never") => 1,
+        () = std::future::ready(()) => 0,
+    };
+    let child = naps(3_600_000).id("napper").start().await;
+    let Ok(child) = child else { return 0 };
+    let asked = child.cancel().await.is_ok();
+    let ended = child.await;
+    u64::from(asked && ended == Err(Failure::Cancelled)) + n
+}
+
+/// Ends before its children, of which one goes on, one is asked to cancel, and one is ended.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn leaves(n: u64) -> u64 {
+    twice(n).id("left-alone").detach();
+    let _asked = listens(n).id("left-asked").start();
+    let _ended = tidies(n).id("left-ended").parent_close(ParentClose::Terminate).start();
+    let _goes_on = naps(5_000).id("left-unsaid").parent_close(ParentClose::Abandon).start().await;
+    sleep(Duration::from_millis(n)).await;
+    let _too_late = listens(n).id("left-at-the-door").start();
+    n
+}
+
+/// Does not end when it is asked to.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn tidies(n: u64) -> u64 {
+    shielded(async { signal::<Word>().recv().await }).await.text.len() as u64 + n
+}
+
+/// Asks for ids that are taken, and tells runs that are there and that are not.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn meddles(n: u64) -> String {
+    let taken = matches!(twice(n).id("ear").await, Err(Failure::Taken { .. }));
+    let not_begun = matches!(twice(n).id("ear").start().await, Err(Failure::Taken { .. }));
+    let told = external("ear").signal(Word { text: "x".to_owned() }).await.is_ok();
+    let nobody = matches!(external("nobody").cancel().await, Err(Failure::NotFound { .. }));
+    let asked = external("sleeper").cancel().await.is_ok();
+    format!("{taken} {not_begun} {told} {nobody} {asked}")
+}
+
 pub fn registry() -> Registry {
     let mut registry = Registry::new();
+    registry.workflow_fn(begets).expect("new");
+    registry.workflow_fn(fails).expect("new");
+    registry.workflow_fn(raises).expect("new");
+    registry.workflow_fn(drops).expect("new");
+    registry.workflow_fn(leaves).expect("new");
+    registry.workflow_fn(tidies).expect("new");
+    registry.workflow_fn(meddles).expect("new");
     registry.workflow_fn(waits_for_signature).expect("new");
     registry.workflow_fn(hurries).expect("new");
     registry.workflow_fn(trusts).expect("new");

@@ -37,7 +37,7 @@ const TOLD: usize = 20;
 /// The workflows whose activities must settle in the order in which they were scheduled.
 #[must_use]
 pub fn rules() -> Rules {
-    Rules { ordered_workflows: vec!["sequence".to_owned(), "toils".to_owned()] }
+    Rules { ordered_workflows: vec!["sequence".to_owned(), "toils".to_owned()], ..Rules::default() }
 }
 
 /// Judges everything that was ever written. `started` has, for each number, whether a caller was told that the run was

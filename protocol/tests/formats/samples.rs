@@ -4,6 +4,7 @@ use bytes::Bytes;
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::dead_letter::{DeadLetter, Letter};
 use everpulse_protocol::event::{Event, EventBody, IdPolicy, InboxFrame, NextAttempt, Outcome, ReplyTo, Report, Start};
+use everpulse_protocol::family::{Caller, CallerKind, Demand, Parent, ParentClose, Target};
 use everpulse_protocol::history::{
     Close, CloseStatus, ClosedRun, CommandKind, CommandMark, Frame, Hash, Parked, ParkedKind, QueueMark, Record,
     RecordBody, Verified, Window,
@@ -27,6 +28,7 @@ pub(crate) fn all() -> Vec<Sample> {
     let mut all = vec![
         message("history", &frame()),
         message("history.patches", &Frame { records: vec![patched()], ..frame() }),
+        message("history.families", &Frame { records: vec![parent_of_others()], ..frame() }),
         message(
             "inbox",
             &InboxFrame { shard: 3, events: vec![event(EventBody::Resume), event(EventBody::Start(start()))] },
@@ -148,6 +150,7 @@ fn record() -> Record {
         queue: "mail".into(),
         due: Some(Timestamp(3_000)),
         eager: true,
+        target: None,
     };
     Record {
         workflow_id: id(),
@@ -167,15 +170,44 @@ fn record() -> Record {
     }
 }
 
-fn patched() -> Record {
-    let mark = |no, kind, name: &str| CommandMark {
-        no,
-        kind,
-        name: name.into(),
-        queue: String::new(),
-        due: None,
-        eager: false,
+fn target() -> Box<Target> {
+    Box::new(Target { workflow_id: id(), run_id: Some(RUN), on_close: Some(ParentClose::Terminate) })
+}
+
+fn parent() -> Parent {
+    Parent { workflow_id: id(), run_id: RUN, step: 4, hears_begin: true }
+}
+
+fn caller() -> Caller {
+    Caller { workflow_id: id(), run_id: RUN, step: 4, kind: CallerKind::Awaits }
+}
+
+/// Commands that other runs carry out.
+fn parent_of_others() -> Record {
+    let child = |no, on_close| CommandMark {
+        name: "ship".into(),
+        target: Some(Box::new(Target { on_close: Some(on_close), ..*target() })),
+        ..CommandMark::new(no, CommandKind::Child)
     };
+    let of = |no, kind| CommandMark {
+        name: "Approved".into(),
+        target: Some(Box::new(Target { on_close: None, ..*target() })),
+        ..CommandMark::new(no, kind)
+    };
+    let commands = vec![
+        child(4, ParentClose::RequestCancel),
+        child(5, ParentClose::Terminate),
+        child(6, ParentClose::Abandon),
+        of(7, CommandKind::Signal),
+        of(8, CommandKind::CancelRun),
+        CommandMark::new(4, CommandKind::Cancel),
+        CommandMark::new(5, CommandKind::Detach),
+    ];
+    Record { commands, close: None, ..record() }
+}
+
+fn patched() -> Record {
+    let mark = |no, kind, name: &str| CommandMark { name: name.into(), ..CommandMark::new(no, kind) };
     let commands =
         vec![mark(3, CommandKind::Patch, "fraud-check"), mark(3, CommandKind::DeprecatedPatch, "two-warehouses")];
     Record { commands, close: None, ..record() }
@@ -200,6 +232,11 @@ fn frame() -> Frame {
 fn events() -> Vec<EventBody> {
     vec![
         EventBody::Start(start()),
+        EventBody::Spawn { start: start(), parent: parent() },
+        EventBody::Demanded { caller: caller(), demand: Demand::Signal { name: "Approved".into(), value: payload() } },
+        EventBody::ChildBegan { step: 4 },
+        EventBody::ChildClosed { step: 4, close: Box::new(close()), never_began: true },
+        EventBody::Delivered { step: 7, outcome: Outcome::Failed(failure()) },
         EventBody::Signal { name: "Approved".into(), value: payload() },
         EventBody::ActivitySettled { step: 4, attempt: 2, outcome: Outcome::Done(payload()) },
         EventBody::StepSettled { step: 5, outcome: Outcome::Failed(failure()) },
@@ -232,9 +269,15 @@ fn records() -> Vec<RecordBody> {
         started_at: Timestamp(1_000),
         closed_at: Timestamp(1_500),
         status: CloseStatus::TimedOut,
+        never_began: true,
     };
     vec![
         RecordBody::Started { start: start(), version: 2, reply_to: Some(reply_to()), build: Some("4f2a9c".into()) },
+        RecordBody::Spawned { start: start(), version: 2, parent: parent(), build: Some("4f2a9c".into()) },
+        RecordBody::NeverBegan { workflow: "ship".into(), parent: parent() },
+        RecordBody::ChildBegan { step: 4 },
+        RecordBody::ChildClosed { step: 4, close: Box::new(close()), never_began: true },
+        RecordBody::Delivered { step: 7, outcome: Outcome::Done(payload()) },
         RecordBody::Signalled { name: "Approved".into(), value: payload() },
         RecordBody::ActivitySettled { step: 4, attempt: 2, outcome: Outcome::Done(payload()) },
         RecordBody::AttemptFailed { step: 4, attempt: 2, failure: failure(), next: NextAttempt::Redrive },
@@ -271,6 +314,7 @@ fn replies() -> Vec<ReplyBody> {
         next_at: Some(Timestamp(1_400)),
         parked: true,
         token: Some(Token { workflow_id: id(), run_id: RUN, step: 4, attempt: Some(2) }),
+        target: Some(target()),
     };
     let view = RunView {
         workflow_id: id(),
@@ -287,6 +331,7 @@ fn replies() -> Vec<ReplyBody> {
         cancel_requested: true,
         records: 7,
         pending: vec![pending],
+        parent: Some(parent()),
     };
     vec![
         ReplyBody::Started { run_id: RUN, attached: true },

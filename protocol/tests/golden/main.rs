@@ -14,14 +14,7 @@ use uuid::Uuid;
 const AT: u64 = 1_767_225_600_000;
 
 fn record(seq: u32, body: Body) -> Record {
-    let mark = CommandMark {
-        no: seq,
-        kind: CommandKind::Timer,
-        name: String::new(),
-        queue: String::new(),
-        due: Some(Timestamp(AT + 5_000)),
-        eager: false,
-    };
+    let mark = CommandMark { due: Some(Timestamp(AT + 5_000)), ..CommandMark::new(seq, CommandKind::Timer) };
     Record {
         workflow_id: WorkflowId::new("order-42").expect("a good id"),
         run_id: RunId(Uuid::from_u128(7)),

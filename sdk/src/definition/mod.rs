@@ -18,7 +18,7 @@ pub(crate) use entry::RunFuture;
 pub use entry::{ActivityEntry, AttemptError, SourceLocation, WorkflowEntry};
 pub use registry::{Duplicate, Registry};
 
-use crate::call::Call;
+use crate::call::{ActivityCall, Call, CallKind, ChildCall};
 use crate::options::ActivityOptions;
 
 /// A workflow or an activity, as a type.
@@ -36,13 +36,19 @@ pub trait Definition: 'static {
     type Error: AuthorError;
 }
 
+/// A definition that a workflow can call.
+pub trait Callable: Definition + Sized {
+    /// How it is called: as an activity, or as a child.
+    type Kind: CallKind<Self>;
+}
+
 /// The definition of a `#[workflow]`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a workflow",
     label = "a workflow is needed here",
     note = "workflows are made by `#[workflow]`; activities are called by workflows, or plainly as `{Self}::body(..)`"
 )]
-pub trait WorkflowDefinition: Definition {
+pub trait WorkflowDefinition: Callable<Kind = ChildCall> {
     const VERSION: u32;
     /// Its code, without the author's types.
     fn entry() -> WorkflowEntry;
@@ -50,12 +56,11 @@ pub trait WorkflowDefinition: Definition {
 
 /// The definition of an `#[activity]`, which a workflow can await.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not an activity, so a workflow cannot await it",
-    label = "only activities can be awaited in a workflow",
-    note = "a workflow that starts another workflow does so in an activity, through the client: \
-            `client.start({Self}(..)).id(\"..\").await`"
+    message = "`{Self}` is not an activity",
+    label = "an activity is needed here",
+    note = "activities are made by `#[activity]` and `#[activities]`"
 )]
-pub trait ActivityDefinition: Definition {
+pub trait ActivityDefinition: Callable<Kind = ActivityCall> {
     const OPTIONS: ActivityOptions;
     /// An error of its code as it is recorded, and whether another attempt follows.
     fn attempt_error(error: &Self::Error) -> AttemptError;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use everpulse_protocol::family::Target;
 use everpulse_protocol::history::{CommandKind, CommandMark};
 use everpulse_protocol::task::{RetryPolicy, TaskOptions};
 use everpulse_protocol::{Payload, Timestamp};
@@ -35,8 +36,30 @@ pub enum Command {
     Promise {
         no: u32,
     },
+    /// Another run, which this one begins.
+    Child {
+        no: u32,
+        target: Target,
+        spawn: Box<Spawn>,
+    },
+    /// A signal to another run.
+    Signal {
+        no: u32,
+        target: Target,
+        name: String,
+        value: Payload,
+    },
+    /// A request to another run to cancel.
+    CancelRun {
+        no: u32,
+        target: Target,
+    },
     /// What was asked for under this number is wanted no more.
     Cancel {
+        no: u32,
+    },
+    /// The child of this number goes on, whatever becomes of this run.
+    Detach {
         no: u32,
     },
     /// The run took the new way at an edit of its code, before the command of this number. Nothing is to be done.
@@ -52,8 +75,12 @@ impl Command {
     /// What history keeps of it.
     #[must_use]
     pub fn mark(&self) -> CommandMark {
-        let mark =
-            |no, kind| CommandMark { no, kind, name: String::new(), queue: String::new(), due: None, eager: false };
+        let mark = CommandMark::new;
+        let of = |no, kind, target: &Target, name: &str| CommandMark {
+            name: name.to_owned(),
+            target: Some(Box::new(target.clone())),
+            ..CommandMark::new(no, kind)
+        };
         match self {
             Self::Activity { no, name, queue, .. } => {
                 CommandMark { name: name.clone(), queue: queue.clone(), ..mark(*no, CommandKind::Activity) }
@@ -61,7 +88,11 @@ impl Command {
             Self::Timer { no, due } => CommandMark { due: Some(*due), ..mark(*no, CommandKind::Timer) },
             Self::Step { no, name, .. } => CommandMark { name: name.clone(), ..mark(*no, CommandKind::Step) },
             Self::Promise { no } => mark(*no, CommandKind::Promise),
+            Self::Child { no, target, spawn } => of(*no, CommandKind::Child, target, &spawn.workflow),
+            Self::Signal { no, target, name, .. } => of(*no, CommandKind::Signal, target, name),
+            Self::CancelRun { no, target } => of(*no, CommandKind::CancelRun, target, ""),
             Self::Cancel { no } => mark(*no, CommandKind::Cancel),
+            Self::Detach { no } => mark(*no, CommandKind::Detach),
             Self::Patch { no, id, deprecated } => {
                 let kind = if *deprecated { CommandKind::DeprecatedPatch } else { CommandKind::Patch };
                 CommandMark { name: id.clone(), ..mark(*no, kind) }
@@ -77,10 +108,33 @@ impl fmt::Display for Command {
             Self::Timer { no, due } => write!(f, "command {no}, a timer due at {due}"),
             Self::Step { no, name, .. } => write!(f, "command {no}, step `{name}`"),
             Self::Promise { no } => write!(f, "command {no}, a promise"),
+            Self::Child { no, target, spawn } => {
+                write!(f, "command {no}, child `{}` with id {}", spawn.workflow, target.workflow_id)
+            }
+            Self::Signal { no, target, name, .. } => {
+                write!(f, "command {no}, signal `{name}` to workflow {}", target.workflow_id)
+            }
+            Self::CancelRun { no, target } => {
+                write!(f, "command {no}, a cancel request to workflow {}", target.workflow_id)
+            }
             Self::Cancel { no } => write!(f, "the cancellation of command {no}"),
+            Self::Detach { no } => write!(f, "the detachment of child {no}"),
             Self::Patch { no, id, .. } => write!(f, "patch `{id}` before command {no}"),
         }
     }
+}
+
+/// What a child is begun with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spawn {
+    pub workflow: String,
+    /// None: the newest that its first owner has.
+    pub version: Option<u32>,
+    pub args: Payload,
+    pub tags: Vec<String>,
+    pub timeout_ms: Option<u64>,
+    /// The run waits to hear that its child is in history.
+    pub hears_begin: bool,
 }
 
 /// How a step is tried.

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
+use everpulse_protocol::family::Target;
 use everpulse_protocol::history::{CommandKind, CommandMark};
 use everpulse_protocol::{Payload, Timestamp};
 use rand_chacha::ChaCha8Rng;
@@ -20,6 +21,7 @@ use self::handlers::Handlers;
 use super::{Command, RunInfo, Settlement, Wait};
 use crate::cancellation::CancelWait;
 
+pub(crate) mod children;
 pub(crate) mod handlers;
 
 thread_local! {
@@ -51,6 +53,8 @@ struct State {
     slots: BTreeMap<u32, Box<Slot>>,
     /// Slots whose waiter is known, so that a wait can be told from a standstill.
     commands: Vec<Command>,
+    /// Children whose calls were dropped in this turn.
+    dropped: Vec<u32>,
     last_command: Option<String>,
     published: Vec<(String, Payload)>,
     signals: HashMap<String, Inbox>,
@@ -82,7 +86,22 @@ struct State {
 struct Slot {
     kind: CommandKind,
     shielded: bool,
+    /// Of a child: it is in its history.
+    has_begun: bool,
+    /// Who waits for that.
+    begin_waker: Option<Waker>,
+    target: Option<Box<Target>>,
     state: SlotState,
+}
+
+impl Slot {
+    /// Whether the code was polled for it and waits.
+    fn is_awaited(&self) -> bool {
+        match &self.state {
+            SlotState::Waiting(waker) => waker.is_some() || self.begin_waker.is_some(),
+            SlotState::Settled(_) => false,
+        }
+    }
 }
 
 enum SlotState {
@@ -125,9 +144,14 @@ impl State {
         self.next_no += 1;
         let command = command(no);
         self.last_command = Some(command.to_string());
+        let target = match &command {
+            Command::Child { target, .. } => Some(Box::new(target.clone())),
+            _ => None,
+        };
         self.commands.push(command);
         let shielded = self.shield_depth > 0;
-        self.slots.insert(no, Box::new(Slot { kind, shielded, state: SlotState::Waiting(None) }));
+        let state = SlotState::Waiting(None);
+        self.slots.insert(no, Box::new(Slot { kind, shielded, has_begun: false, begin_waker: None, target, state }));
         no
     }
 }
@@ -140,6 +164,7 @@ impl Core {
             next_no: 0,
             slots: BTreeMap::new(),
             commands: Vec::new(),
+            dropped: Vec::new(),
             last_command: None,
             published: Vec::new(),
             signals: HashMap::new(),
@@ -198,20 +223,18 @@ impl Core {
 
     /// Takes an outcome in. One for a step that is unknown, cancelled or settled already changes nothing.
     pub(crate) fn settle(&self, no: u32, settlement: Settlement) {
-        let waker = {
+        let wakers = {
             let mut state = self.state.borrow_mut();
             let Some(slot) = state.slots.get_mut(&no) else { return };
             let SlotState::Waiting(waker) = &mut slot.state else { return };
             if (slot.kind == CommandKind::Timer) != matches!(settlement, Settlement::Fired) {
                 return;
             }
-            let waker = waker.take();
+            let wakers = [waker.take(), slot.begin_waker.take()];
             slot.state = SlotState::Settled(settlement);
-            waker
+            wakers
         };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
     pub(crate) fn signal(&self, name: String, value: Payload) {
@@ -226,7 +249,8 @@ impl Core {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// From now on every activity and step outside a shield ends as cancelled, those that wait at once.
+    /// From now on every activity, step and child outside a shield ends as cancelled, those that wait at once. What was asked
+    /// of other runs is on its way, and cannot be taken back.
     pub(crate) fn cancel(&self) {
         let mut wakers = Vec::new();
         {
@@ -236,10 +260,12 @@ impl Core {
             }
             for (&no, slot) in &mut state.slots {
                 let SlotState::Waiting(waker) = &mut slot.state else { continue };
-                if slot.shielded || slot.kind == CommandKind::Timer {
+                let goes_on = matches!(slot.kind, CommandKind::Timer | CommandKind::Signal | CommandKind::CancelRun);
+                if slot.shielded || goes_on {
                     continue;
                 }
                 wakers.extend(waker.take());
+                wakers.extend(slot.begin_waker.take());
                 slot.state = SlotState::Settled(Settlement::Cancelled);
                 state.commands.push(Command::Cancel { no });
             }
@@ -259,7 +285,7 @@ impl Core {
     /// Whether an event can come that wakes the code: something is scheduled or awaited, and polled for.
     pub(crate) fn has_waits(&self) -> bool {
         let state = self.state.borrow();
-        state.slots.values().any(|slot| matches!(slot.state, SlotState::Waiting(Some(_))))
+        state.slots.values().any(|slot| slot.is_awaited())
             || state.signals.values().any(|inbox| !inbox.waiters.is_empty())
             || state.cancel_waiters.values().any(|(kind, _)| *kind == CancelWait::Request)
     }
@@ -267,8 +293,7 @@ impl Core {
     /// The same, each by itself.
     pub(crate) fn waits(&self) -> Vec<Wait> {
         let state = self.state.borrow();
-        let awaited = |slot: &Slot| matches!(slot.state, SlotState::Waiting(Some(_)));
-        let commands = state.slots.iter().filter(|(_, slot)| awaited(slot)).map(|(no, _)| Wait::Command(*no));
+        let commands = state.slots.iter().filter(|(_, slot)| slot.is_awaited()).map(|(no, _)| Wait::Command(*no));
         let mut signals: Vec<&String> =
             state.signals.iter().filter(|(_, inbox)| !inbox.waiters.is_empty()).map(|(name, _)| name).collect();
         signals.sort_unstable();
@@ -278,7 +303,19 @@ impl Core {
     }
 
     pub(crate) fn take_commands(&self) -> Vec<Command> {
-        std::mem::take(&mut self.state.borrow_mut().commands)
+        let mut state = self.state.borrow_mut();
+        state.dropped.clear();
+        std::mem::take(&mut state.commands)
+    }
+
+    /// The same at the run's end. What the code held then is dropped when it returns, and that is no word about children: what
+    /// becomes of those was agreed with each.
+    pub(crate) fn take_last_commands(&self) -> Vec<Command> {
+        let mut state = self.state.borrow_mut();
+        let dropped = std::mem::take(&mut state.dropped);
+        let mut commands = std::mem::take(&mut state.commands);
+        commands.retain(|command| !matches!(command, Command::Cancel { no } if dropped.contains(no)));
+        commands
     }
 
     pub(crate) fn take_published(&self) -> Vec<(String, Payload)> {
@@ -372,14 +409,23 @@ impl Core {
         }
     }
 
-    /// Nobody wants what was scheduled; if `cancel`, it is said to whoever does it.
+    /// Nobody wants what was scheduled; if `cancel`, it is said to whoever does it, and if not, a child goes on by itself.
     pub(crate) fn abandon(&self, no: u32, cancel: bool) {
         self.note_act("drop a call that is under way");
         let slot = {
             let state = &mut *self.state.borrow_mut();
             let slot = state.slots.remove(&no);
-            if cancel && matches!(slot.as_deref(), Some(Slot { state: SlotState::Waiting(_), .. })) {
-                state.commands.push(Command::Cancel { no });
+            match slot.as_deref() {
+                Some(Slot { state: SlotState::Waiting(_), kind, .. }) if cancel => {
+                    if *kind == CommandKind::Child {
+                        state.dropped.push(no);
+                    }
+                    state.commands.push(Command::Cancel { no });
+                }
+                Some(Slot { kind: CommandKind::Child, state: SlotState::Waiting(_), .. }) => {
+                    state.commands.push(Command::Detach { no });
+                }
+                _ => {}
             }
             slot
         };

@@ -83,7 +83,11 @@ impl Instance {
             return Turn { commands: Vec::new(), published: Vec::new(), state: state.clone() };
         }
         let state = turn(self);
-        let (commands, published) = (self.core.take_commands(), self.core.take_published());
+        let commands = match state {
+            TurnState::Closed(_) => self.core.take_last_commands(),
+            _ => self.core.take_commands(),
+        };
+        let published = self.core.take_published();
         match state {
             TurnState::Waiting => Turn { commands, published, state },
             TurnState::Closed(_) => {
@@ -190,6 +194,13 @@ impl Instance {
             }
             Input::Signal { name, value } => self.core.signal(name, value),
             Input::Settled { step, outcome } => self.core.settle(step, Settlement::Outcome(outcome)),
+            Input::ChildBegan { step } => self.core.child_began(step),
+            Input::ChildClosed { step, outcome, began } => {
+                if began {
+                    self.core.child_began(step);
+                }
+                self.core.settle(step, Settlement::Outcome(outcome));
+            }
             Input::TimerFired { step } => self.core.settle(step, Settlement::Fired),
             Input::CancelRequested { reason } => {
                 self.cancel_reason.get_or_insert(reason);

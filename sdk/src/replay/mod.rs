@@ -23,7 +23,7 @@ use everpulse_protocol::event::Outcome;
 use everpulse_protocol::history::Close;
 use everpulse_protocol::{Failure, FailureKind, Payload, RunId, Timestamp, WorkflowId};
 
-pub use command::{Command, StepBody, StepOptions};
+pub use command::{Command, Spawn, StepBody, StepOptions};
 pub use instance::Instance;
 pub(crate) use ticket::{Settlement, Ticket};
 
@@ -56,6 +56,17 @@ pub enum Input {
     TimerFired {
         step: u32,
     },
+    /// A child is in its history.
+    ChildBegan {
+        step: u32,
+    },
+    /// A child has come to its end.
+    ChildClosed {
+        step: u32,
+        outcome: Outcome,
+        /// False: it never began.
+        began: bool,
+    },
     CancelRequested {
         reason: String,
     },
@@ -76,7 +87,7 @@ pub struct Turn {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Wait {
-    /// The command of this number: an activity, a timer or a step.
+    /// The command of this number: an activity, a timer, a step, a promise, a child, or what is asked of another run.
     Command(u32),
     /// A signal of this name.
     Signal(String),

@@ -4,15 +4,17 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use everpulse_protocol::event::Outcome;
+use everpulse_protocol::family::Target;
 use everpulse_protocol::history::CommandKind;
 
 use super::Command;
 use super::core::Core;
+use super::core::children::Beginning;
 
 /// What a command came to.
 #[derive(Debug)]
 pub(crate) enum Settlement {
-    /// Of an activity, a step or a promise.
+    /// Of an activity, a step, a promise, a child, or of what was asked of another run.
     Outcome(Outcome),
     /// Of a timer.
     Fired,
@@ -50,10 +52,26 @@ impl Ticket {
     /// # Panics
     /// Outside the run that scheduled it.
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Settlement> {
-        let core = Core::find_id(self.run).unwrap_or_else(|| {
+        self.core().take_settlement(self.no, cx.waker()).map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Whether a child has begun.
+    ///
+    /// # Panics
+    /// Outside the run that scheduled it.
+    pub(crate) fn poll_beginning(&self, cx: &mut Context<'_>) -> Beginning {
+        self.core().child_beginning(self.no, cx.waker())
+    }
+
+    fn core(&self) -> Rc<Core> {
+        Core::find_id(self.run).unwrap_or_else(|| {
             panic!("a call, step or timer of one run was awaited outside that run; await it where it was started")
-        });
-        core.take_settlement(self.no, cx.waker()).map_or(Poll::Pending, Poll::Ready)
+        })
+    }
+
+    /// Which run the child is.
+    pub(crate) fn target(&self) -> Target {
+        self.core().child_target(self.no).expect("only children that were not awaited to their end are asked for it")
     }
 
     /// Lets the command go on, and forgets what it comes to.

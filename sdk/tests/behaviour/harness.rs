@@ -37,6 +37,14 @@ pub fn run_with<D: WorkflowDefinition>(args: Payload) -> Run {
 }
 
 impl Run {
+    pub fn id(&self) -> WorkflowId {
+        WorkflowId::new("order-42").unwrap()
+    }
+
+    pub fn run_id(&self) -> RunId {
+        RunId(Uuid::from_u128(7))
+    }
+
     /// Applies an event, and shows what came of it in a line for each command and one for the state.
     pub fn apply(&mut self, input: Input) -> Vec<String> {
         show(&self.turn(input))
@@ -90,7 +98,11 @@ pub fn show(turn: &Turn) -> Vec<String> {
         Command::Timer { no, due } => format!("{no} timer {}", due.0),
         Command::Step { no, name, .. } => format!("{no} step {name}"),
         Command::Promise { no } => format!("{no} promise"),
+        Command::Child { no, spawn, .. } => format!("{no} child {}", spawn.workflow),
+        Command::Signal { no, target, name, .. } => format!("{no} signal {name} to {}", target.workflow_id),
+        Command::CancelRun { no, target } => format!("{no} cancel {}", target.workflow_id),
         Command::Cancel { no } => format!("cancel {no}"),
+        Command::Detach { no } => format!("detach {no}"),
         Command::Patch { id, deprecated: false, .. } => format!("patch {id}"),
         Command::Patch { id, deprecated: true, .. } => format!("deprecated patch {id}"),
     });

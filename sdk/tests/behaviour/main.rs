@@ -13,6 +13,7 @@ mod cancellation;
 mod concurrency;
 mod determinism;
 mod failures;
+mod families;
 mod guards;
 mod patches;
 mod promises;

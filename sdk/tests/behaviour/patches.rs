@@ -60,7 +60,7 @@ async fn clean(n: u32) -> u32 {
 }
 
 fn mark(no: u32, kind: CommandKind, name: &str) -> CommandMark {
-    CommandMark { no, kind, name: name.into(), queue: String::new(), due: None, eager: false }
+    CommandMark { name: name.into(), ..CommandMark::new(no, kind) }
 }
 
 fn marks(run: &mut Run, input: Input) -> Vec<CommandMark> {

@@ -101,7 +101,7 @@ fn replay<'a>(registry: &Registry, records: impl Iterator<Item = &'a Record>) ->
     for record in records {
         let body = record.body().map_err(|error| format!("{}: {error}", record.workflow_id))?;
         let input = match body {
-            RecordBody::Started { start, version, build, .. } => {
+            RecordBody::Started { start, version, build, .. } | RecordBody::Spawned { start, version, build, .. } => {
                 let entry = registry
                     .workflow(&start.workflow, Some(version))
                     .ok_or_else(|| format!("{} is a run of unknown code", record.workflow_id))?;
@@ -119,7 +119,12 @@ fn replay<'a>(registry: &Registry, records: impl Iterator<Item = &'a Record>) ->
             RecordBody::Signalled { name, value } => Input::Signal { name, value },
             RecordBody::ActivitySettled { step, outcome, .. }
             | RecordBody::StepSettled { step, outcome }
-            | RecordBody::PromiseSettled { step, outcome } => Input::Settled { step, outcome },
+            | RecordBody::PromiseSettled { step, outcome }
+            | RecordBody::Delivered { step, outcome } => Input::Settled { step, outcome },
+            RecordBody::ChildBegan { step } => Input::ChildBegan { step },
+            RecordBody::ChildClosed { step, close, never_began } => {
+                Input::ChildClosed { step, outcome: close.outcome, began: !never_began }
+            }
             RecordBody::AttemptReported { step, report, .. } => match report.outcome() {
                 Some(outcome) => Input::Settled { step, outcome },
                 None => continue,

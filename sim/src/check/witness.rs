@@ -13,6 +13,7 @@
 //! * What a frame calls sent is stored (rule 4).
 //! * Whoever was misled about the application writes nothing (rule 10).
 
+mod families;
 mod shard;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -20,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bytes::Bytes;
 use everpulse_broker::semantics::TopicId;
 use everpulse_protocol::chain::Offered;
+use everpulse_protocol::event::InboxFrame;
 use everpulse_protocol::history::{CommandKind, Frame, RecordBody};
 use everpulse_protocol::reply::{ReplyBody, ReplyFrame};
 use everpulse_protocol::task::TaskFrame;
@@ -47,6 +49,8 @@ pub struct Witness {
     soon_ms: u64,
     unacked: BTreeMap<(String, Position), Unacked>,
     pub misled: BTreeSet<WriterId>,
+    /// What runs are to be told by frames that stand, and is not stored: by the event's id, with shard and frame.
+    untold: BTreeMap<EventId, (usize, u64)>,
     /// Who is in each slot.
     pub writers: BTreeMap<usize, WriterId>,
     /// Acks of inputs whose run had local work open.
@@ -81,6 +85,7 @@ impl Witness {
             soon_ms: SOON_MS + 2 * skew_ms,
             unacked: BTreeMap::new(),
             misled: BTreeSet::new(),
+            untold: BTreeMap::new(),
             writers: BTreeMap::new(),
             acks_with_work: 0,
             marks: 0,
@@ -89,6 +94,11 @@ impl Witness {
             carried: 0,
             windows: 0,
         }
+    }
+
+    /// How many runs that others began are open.
+    pub fn open_children(&self) -> usize {
+        self.shards.iter().map(|shard| shard.parents.keys().filter(|run| shard.open.contains(run)).count()).sum()
     }
 
     /// Takes what the broker has to tell.
@@ -117,6 +127,9 @@ impl Witness {
         match self.topics.get(&id).copied() {
             Some(Topic::History(shard)) => self.frame(shard, position, payload, faults),
             Some(Topic::Inbox(partition)) => {
+                for event in decode::<InboxFrame>(payload).into_iter().flat_map(|frame| frame.events) {
+                    self.untold.remove(&event.id);
+                }
                 self.hold(wire::inbox(partition), position, of_inbox(payload));
             }
             Some(Topic::Timers) => self.hold(wire::stored(topic::TIMERS), position, of_timers(payload)),
@@ -214,6 +227,7 @@ impl Witness {
             _ => return,
         };
         for record in &frame.records {
+            families::note(shard, &mut self.untold, number, record, frame.number);
             let mut applied = true;
             match record.body() {
                 Ok(RecordBody::Carried { .. }) => {
@@ -271,6 +285,14 @@ impl Witness {
                 shard.open.remove(&record.run_id);
                 shard.end_work_of(record.run_id);
             }
+        }
+        let is_lost = |(_, (of, asked_by)): &(&EventId, &(usize, u64))| *of == number && *asked_by < frame.sent_below;
+        if let Some((event, (_, asked_by))) = self.untold.iter().find(is_lost) {
+            faults.push(format!(
+                "frame {} of shard {number} calls all below {} sent, and event {event} for another run, which frame {asked_by} \
+                 asks for, is not stored",
+                frame.number, frame.sent_below
+            ));
         }
         self.marks += u64::from(frame.sent_below > 0);
         let lost = shard.unsent.iter().find(|(_, asked_by)| **asked_by < frame.sent_below);

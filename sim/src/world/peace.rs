@@ -102,7 +102,8 @@ impl World {
             Some(Party::Worker(worker)) => worker.is_idle() && worker.held() == 0,
             None => slot.kind != Kind::Client,
         });
-        parties && self.server.up && self.backlogs().iter().all(|(_, backlog)| *backlog == 0)
+        let families = self.witness.open_children() == 0;
+        parties && families && self.server.up && self.backlogs().iter().all(|(_, backlog)| *backlog == 0)
     }
 
     pub(super) fn backlogs(&self) -> Vec<(String, u64)> {

@@ -92,6 +92,7 @@ impl World {
                 return Some(queue_position(place));
             }
             Outgoing::Wake(wake) => self.timers.push(TimerMessage::Wake(wake)),
+            Outgoing::Event(event) => self.told(*event),
             Outgoing::DeadEvent(letter) => self.dead.push(*letter),
         }
         None
@@ -129,6 +130,7 @@ pub(super) fn name(effect: &Effect) -> &'static str {
         Effect::Fetch { .. } => "fetch a result",
         Effect::Send { outgoing: Outgoing::Task(_), .. } => "send a task",
         Effect::Send { outgoing: Outgoing::Wake(_), .. } => "send a wake-up",
+        Effect::Send { outgoing: Outgoing::Event(_), .. } => "tell another run",
         Effect::Send { outgoing: Outgoing::DeadEvent(_), .. } => "send a dead letter",
         Effect::Reply { .. } => "reply",
         Effect::StartStep { .. } => "start a step",

@@ -3,5 +3,6 @@
 mod checks;
 mod environment;
 mod exploring;
+mod families;
 mod golden;
 mod samples;

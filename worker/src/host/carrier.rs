@@ -182,6 +182,7 @@ impl Carrier {
         match outgoing {
             Outgoing::Task(task) => self.confirm(id, self.outbox.task(*task), back),
             Outgoing::Wake(wake) => self.confirm(id, self.outbox.timer(TimerMessage::Wake(wake)), back),
+            Outgoing::Event(event) => self.confirm(id, self.outbox.event(*event), back),
             Outgoing::DeadEvent(letter) => {
                 let outbox = self.outbox.clone();
                 self.confirm(id, async move { outbox.dead_letter(topic::INBOX_DEAD, *letter).await }, back);

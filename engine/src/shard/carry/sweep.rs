@@ -120,6 +120,7 @@ impl Carrying {
                 started_at: run.started_at,
                 closed_at: run.closed_at,
                 status: run.status,
+                never_began: run.never_began,
             });
             room = room.saturating_sub(CLOSED_IDS);
         }

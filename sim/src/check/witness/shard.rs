@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 use everpulse_protocol::chain::Chain;
 use everpulse_protocol::event::{EventBody, InboxFrame};
+use everpulse_protocol::family::ParentClose;
 use everpulse_protocol::timer::TimerMessage;
 use everpulse_protocol::{EventId, RunId, WriterId, decode};
 use uuid::Uuid;
@@ -17,6 +18,10 @@ pub(super) struct Shard {
     pub chain: Chain,
     pub begun: BTreeSet<RunId>,
     pub open: BTreeSet<RunId>,
+    /// Runs that others began, by which of their commands.
+    pub parents: BTreeMap<RunId, u32>,
+    /// What becomes of the children that runs began, and still want.
+    pub children: BTreeMap<(RunId, u32), ParentClose>,
     /// Steps that frames ask for.
     pub asked: BTreeSet<(RunId, u32)>,
     /// Tasks that are not stored, with the frame that asks for them.
