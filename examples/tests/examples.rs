@@ -178,3 +178,13 @@ fn a_run_goes_through_releases_by_the_way_that_it_began() {
     ];
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().collect::<Vec<_>>(), lines);
 }
+
+#[test]
+fn a_sealed_run_goes_on_with_another_key_and_names_it_to_who_has_none() {
+    let mut sealed = Command::new(env!("CARGO_BIN_EXE_sealed"));
+    let output = sealed.env_remove("EVERPULSE_URL").env_remove("RUST_LOG").output().expect("it runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = String::from_utf8(output.stdout).expect("text");
+    assert!(said.contains("finished with the key `autumn`: Rent of a flat, signed by Ada"), "{said}");
+    assert!(said.contains("sealed by `aes256gcm` with key `autumn`, which this process does not have"), "{said}");
+}

@@ -51,6 +51,9 @@ pub struct Failure {
     /// What kind of failure the last attempt's was, when `kind` says that the attempts ran out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<FailureKind>,
+    /// Message, chain and value, where nobody without a key is to read them. Others stand in their places meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<Payload>,
 }
 
 impl Failure {
@@ -66,6 +69,7 @@ impl Failure {
             attempts: None,
             retry_after_ms: None,
             last: None,
+            sealed: None,
         }
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use everpulse_protocol::Payload;
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::history::CommandKind;
-use everpulse_protocol::payload::PayloadError;
+use everpulse_protocol::payload::{Format, PayloadError};
 
 use crate::definition::{ActivityDefinition, AuthorError, Definition, Output, WorkflowDefinition};
 use crate::failure::Failure;
@@ -43,7 +43,18 @@ enum State {
 
 struct New {
     args: Result<Payload, PayloadError>,
+    recode: Recode,
     overrides: Overrides,
+}
+
+/// Writes arguments once more, in another format.
+type Recode = fn(&Payload, Format) -> Result<Payload, PayloadError>;
+
+impl New {
+    fn args(&self, format: Format) -> Result<Payload, PayloadError> {
+        let args = self.args.as_ref().map_err(Clone::clone)?;
+        if args.format() == Some(format) { Ok(args.clone()) } else { (self.recode)(args, format) }
+    }
 }
 
 /// What a client needs to know of a call of a workflow.
@@ -58,19 +69,20 @@ pub struct Request {
 impl<D: Definition> Call<D> {
     /// For the macros.
     #[doc(hidden)]
-    pub fn new(args: Result<Payload, PayloadError>) -> Self {
-        Self { state: State::New(Box::new(New { args, overrides: Overrides::default() })), definition: PhantomData }
+    pub fn new(args: Result<Payload, PayloadError>, recode: Recode) -> Self {
+        let new = New { args, recode, overrides: Overrides::default() };
+        Self { state: State::New(Box::new(new)), definition: PhantomData }
     }
 }
 
 impl<D: WorkflowDefinition> Call<D> {
-    /// What a client sends.
+    /// What a client sends, as far as the arguments are in a format: nothing is compressed or sealed yet.
     ///
     /// # Errors
     /// When the `Serialize` of an argument failed.
-    pub fn into_request(self) -> Result<Request, PayloadError> {
+    pub fn into_request(self, format: Format) -> Result<Request, PayloadError> {
         match self.state {
-            State::New(new) => Ok(Request { workflow: D::NAME.to_owned(), version: None, args: new.args? }),
+            State::New(new) => Ok(Request { workflow: D::NAME.to_owned(), version: None, args: new.args(format)? }),
             State::Scheduled(_) | State::Done => unreachable!("only calls of activities are ever scheduled"),
         }
     }
@@ -169,7 +181,8 @@ fn schedule<D: ActivityDefinition>(new: New) -> Result<Ticket, Refusal> {
             D::NAME
         )
     });
-    let args = new.args.map_err(|error| Refusal::Undecodable(format!("activity `{}`: {error}", D::NAME)))?;
+    let args =
+        new.args(core.format).map_err(|error| Refusal::Undecodable(format!("activity `{}`: {error}", D::NAME)))?;
     let (queue, options) = new.overrides.queue_and_options(&D::OPTIONS);
     Ticket::schedule(&core, CommandKind::Activity, |no| Command::Activity {
         no,

@@ -29,10 +29,13 @@ impl Applier<'_> {
         }
     }
 
-    pub(super) fn park(&mut self, run_id: RunId, reason: Parked) {
+    pub(super) fn park(&mut self, run_id: RunId, mut reason: Parked) {
         let Some(run) = self.book.runs.get_mut(&run_id) else { return };
         run.live = None;
         let workflow_id = run.workflow_id.clone();
+        if let Err(error) = self.registry.coding().seal(&workflow_id, &mut reason) {
+            reason.message = format!("workflow {workflow_id} is parked, and why cannot be told: {error}");
+        }
         let id = EventId::derived(run_id, run.next_seq(), "parked");
         self.record(&workflow_id, run_id, id, &RecordBody::Parked { reason }, Vec::new(), None);
     }
@@ -96,7 +99,7 @@ impl Applier<'_> {
                 event.id,
                 event.body.kind().unwrap_or_default()
             );
-            self.park(run_id, Parked { kind: ParkedKind::Poisonous, message });
+            self.park(run_id, Parked::new(ParkedKind::Poisonous, message));
         } else {
             self.receive(run_id, event, attempt + 1);
         }

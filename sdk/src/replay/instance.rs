@@ -8,11 +8,11 @@ use std::task::{Context, Poll, Waker};
 
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::history::{Close, CloseStatus, CommandMark};
-use everpulse_protocol::{Failure, FailureKind, Payload, Timestamp};
+use everpulse_protocol::{Coding, CodingError, Failure, FailureKind, Payload, Timestamp};
 
 use super::core::Core;
 use super::waker::{Applying, Root};
-use super::{Input, RunInfo, Settlement, Turn, TurnState, Unanswered, Wait};
+use super::{Command, Input, RunInfo, Settlement, Turn, TurnState, Unanswered, Wait};
 use crate::definition::RunFuture;
 use crate::definition::WorkflowEntry;
 
@@ -24,6 +24,8 @@ pub struct Instance {
     core: Rc<Core>,
     root: Arc<Root>,
     waker: Waker,
+    /// Opens what goes in, seals what comes out.
+    coding: Coding,
     begin: fn(&Payload) -> Result<RunFuture, Box<Failure>>,
     args: Payload,
     cancel_reason: Option<String>,
@@ -45,13 +47,14 @@ enum Polled {
 }
 
 impl Instance {
-    /// A run to which no event was applied.
+    /// A run to which no event was applied. Values come and go as the coding writes them; the code sees them open.
     #[must_use]
-    pub fn new(entry: &WorkflowEntry, info: RunInfo, args: Payload) -> Self {
-        let core = Core::new(info);
+    pub fn new(entry: &WorkflowEntry, info: RunInfo, args: Payload, coding: &Coding) -> Self {
+        let core = Core::new(info, coding.format());
         let root = Root::new(core.id);
         let waker = Waker::from(Arc::clone(&root));
-        Self { core, root, waker, begin: entry.begin, args, cancel_reason: None, future: None, ended: None }
+        let coding = coding.clone();
+        Self { core, root, waker, coding, begin: entry.begin, args, cancel_reason: None, future: None, ended: None }
     }
 
     /// Applies one event and polls until the run comes to rest.
@@ -83,18 +86,41 @@ impl Instance {
             return Turn { commands: Vec::new(), published: Vec::new(), state: state.clone() };
         }
         let state = turn(self);
-        let (commands, published) = (self.core.take_commands(), self.core.take_published());
-        match state {
-            TurnState::Waiting => Turn { commands, published, state },
+        let mut turn = Turn { commands: self.core.take_commands(), published: self.core.take_published(), state };
+        if let Err(error) = self.sealed(&mut turn) {
+            turn.state = TurnState::Panicked { message: format!("what it asks for cannot leave: {error}") };
+        }
+        match turn.state {
+            TurnState::Waiting => turn,
             TurnState::Closed(_) => {
-                self.end(&state);
-                Turn { commands, published, state }
+                self.end(&turn.state);
+                turn
             }
-            TurnState::Panicked { .. } | TurnState::Stuck { .. } => {
-                self.end(&state);
-                Turn { commands: Vec::new(), published: Vec::new(), state }
+            TurnState::Panicked { .. } | TurnState::Stuck { .. } | TurnState::Unopened { .. } => {
+                self.end(&turn.state);
+                Turn { commands: Vec::new(), published: Vec::new(), state: turn.state }
             }
         }
+    }
+
+    /// What comes out of the run is sealed here, and nowhere else.
+    fn sealed(&self, turn: &mut Turn) -> Result<(), CodingError> {
+        let workflow_id = &self.core.info.workflow_id;
+        for command in &mut turn.commands {
+            if let Command::Step { body, .. } = command {
+                body.sealed_by(self.coding.clone(), workflow_id.clone());
+            }
+        }
+        self.coding.seal(workflow_id, turn)
+    }
+
+    /// What goes into the run is opened here, and nowhere else.
+    fn opened(&mut self, input: &mut Input) -> Result<(), CodingError> {
+        let workflow_id = &self.core.info.workflow_id;
+        if *input == Input::Start {
+            self.coding.open(workflow_id, &mut self.args)?;
+        }
+        self.coding.open(workflow_id, input)
     }
 
     /// What the code waits for: commands by number, then signals by name, then a request to cancel. Nothing after the
@@ -115,7 +141,17 @@ impl Instance {
             let known = self.core.query_names();
             return Err(Unanswered::unspoilt(FailureKind::NotFound, self.unknown("query", name, &known)));
         };
-        self.look(&format!("query `{name}`"), || handler(args))
+        let (coding, workflow_id) = (self.coding.clone(), self.core.info.workflow_id.clone());
+        let unopened = |error: CodingError| Unanswered::unspoilt(FailureKind::Undecodable, error.to_string());
+        let mut args = args.clone();
+        coding.open(&workflow_id, &mut args).map_err(unopened)?;
+        match self.look(&format!("query `{name}`"), || handler(&args)) {
+            Ok(mut value) => coding.seal(&workflow_id, &mut value).map_err(unopened).map(|()| value),
+            Err(mut unanswered) => match coding.seal(&workflow_id, &mut unanswered) {
+                Ok(()) => Err(unanswered),
+                Err(error) => Err(Unanswered { spoilt: unanswered.spoilt, ..unopened(error) }),
+            },
+        }
     }
 
     /// Lets a handler look at the run. What it does beyond that is noticed as far as it can be.
@@ -163,7 +199,10 @@ impl Instance {
         )
     }
 
-    fn turn(&mut self, input: Input, now: Timestamp) -> TurnState {
+    fn turn(&mut self, mut input: Input, now: Timestamp) -> TurnState {
+        if let Err(error) = self.opened(&mut input) {
+            return TurnState::Unopened { message: error.to_string() };
+        }
         let _applying = Applying::enter(self.core.id);
         self.core.set_now(now);
         if self.root.was_woken_from_outside() {
