@@ -6,6 +6,7 @@ use everpulse_protocol::coding::SEALED_WORDS;
 use everpulse_protocol::event::{Event, EventBody, Outcome};
 use everpulse_protocol::history::{Parked, ParkedKind};
 use everpulse_protocol::payload::Format;
+use everpulse_protocol::values::{Value, Values, Visit};
 use everpulse_protocol::{Coding, CodingError, EventId, Failure, FailureKind, Payload, RunId, Timestamp, WorkflowId};
 use proptest::prelude::*;
 
@@ -185,6 +186,29 @@ fn an_encoding_with_very_many_layers_is_refused() {
     assert!(error.to_string().contains("more than 8"), "{error}");
     data.encoding = format!("msgpack{}", "+nothing".repeat(8));
     assert_eq!(many.open(&id(), &mut data), Ok(()));
+}
+
+/// A value for another workflow, beside one for this.
+struct Sent(Payload, Payload);
+
+impl Values for Sent {
+    fn each(&mut self, visit: &mut Visit<'_>) -> Result<(), CodingError> {
+        let Self(own, other) = self;
+        own.each(visit)?;
+        visit(Value::Of(WorkflowId::new("order-43").unwrap(), other))
+    }
+}
+
+#[test]
+fn what_is_for_another_workflow_is_sealed_for_it() {
+    let coding = coding(Codec::message_pack().encrypt(keys()));
+    let mut sent = Sent(payload("tea"), payload("milk"));
+    coding.seal(&id(), &mut sent).unwrap();
+    let Sent(mut own, mut other) = sent;
+    assert!(coding.open(&id(), &mut other.clone()).is_err());
+    coding.open(&id(), &mut own).unwrap();
+    coding.open(&WorkflowId::new("order-43").unwrap(), &mut other).unwrap();
+    assert_eq!((own, other), (payload("tea"), payload("milk")));
 }
 
 /// A user's layer that does nothing.

@@ -210,6 +210,7 @@ impl Coding {
             Value::Parked(parked) => self.seal_parked(workflow_id, parked),
             // It is made of failures, which are sealed.
             Value::Pending(_) => Ok(()),
+            Value::Of(workflow_id, values) => self.seal(&workflow_id, values),
         })
     }
 
@@ -229,6 +230,7 @@ impl Coding {
                 *sealed_error = None;
                 Ok(())
             }
+            Value::Of(workflow_id, values) => self.open(&workflow_id, values),
         })
     }
 

@@ -10,10 +10,9 @@ use crate::event::{Event, EventBody, Outcome, Report, Start};
 use crate::history::{Close, Parked, Record, RecordBody};
 use crate::task::Task;
 use crate::view::{PendingStep, RunView};
-use crate::{Failure, Payload};
+use crate::{Failure, Payload, WorkflowId};
 
 /// Something of a user's.
-#[derive(Debug)]
 pub enum Value<'a> {
     Payload(&'a mut Payload),
     /// Its message, the messages of its sources, and its value.
@@ -22,6 +21,20 @@ pub enum Value<'a> {
     Parked(&'a mut Parked),
     /// How its last attempt failed.
     Pending(&'a mut PendingStep),
+    /// What belongs to another workflow id than all around it, such as what one run sends to another.
+    Of(WorkflowId, &'a mut dyn Values),
+}
+
+impl std::fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Payload(payload) => payload.fmt(f),
+            Self::Failure(failure) => write!(f, "{:?} failure", failure.kind),
+            Self::Parked(parked) => write!(f, "{:?}", parked.kind),
+            Self::Pending(pending) => write!(f, "number {}", pending.no),
+            Self::Of(workflow_id, _) => write!(f, "values of {workflow_id}"),
+        }
+    }
 }
 
 /// What is done to each value.
@@ -43,6 +56,7 @@ impl Values for Value<'_> {
             Self::Failure(failure) => Value::Failure(failure),
             Self::Parked(parked) => Value::Parked(parked),
             Self::Pending(pending) => Value::Pending(pending),
+            Self::Of(workflow_id, values) => Value::Of(workflow_id.clone(), &mut **values),
         })
     }
 }
