@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use everpulse_protocol::Coding;
-use everpulse_protocol::coding::Layer;
+use everpulse_protocol::coding::{LAYERS_MAX, Layer};
 use everpulse_protocol::payload::Format;
 
 /// How values are written: a format, then what is done to its bytes, in the order in which it is said.
@@ -14,6 +14,8 @@ use everpulse_protocol::payload::Format;
 pub struct Codec {
     format: Format,
     layers: Vec<Arc<dyn Layer>>,
+    /// They open, and change nothing that is written.
+    openers: Vec<Arc<dyn Layer>>,
     only_sealed: bool,
 }
 
@@ -24,8 +26,8 @@ impl Codec {
         Self::default()
     }
 
-    /// JSON, for readers that are not written in Rust. Bytes become lists of numbers in it, and maps need keys that are texts
-    /// or numbers.
+    /// JSON, for readers that are not written in Rust. Bytes become lists of numbers in it, and NaN, infinities and
+    /// `Some(None)` become `null`. A value with maps whose keys are neither texts nor numbers stays MessagePack.
     #[must_use]
     pub fn json() -> Self {
         Self { format: Format::Json, ..Self::default() }
@@ -48,6 +50,15 @@ impl Codec {
     #[must_use]
     pub fn encrypt(self, keys: crate::Keys) -> Self {
         self.layer(keys)
+    }
+
+    /// Opens what was sealed with these keys, and seals nothing: what every process needs before the first one may
+    /// [`encrypt`](Self::encrypt).
+    #[cfg(feature = "encryption")]
+    #[must_use]
+    pub fn open_with(mut self, keys: crate::Keys) -> Self {
+        self.openers.push(Arc::new(keys));
+        self
     }
 
     /// Takes no value that was not sealed. Without this a process with keys reads plain values too, as an application that has
@@ -75,6 +86,7 @@ impl Codec {
             !name.is_empty() && name.bytes().all(plain),
             "{name:?} cannot be a layer's name: use letters, digits, `-` and `_`"
         );
+        assert!(self.layers.len() < LAYERS_MAX, "no value goes through more than {LAYERS_MAX} layers");
         assert!(self.layers.iter().all(|other| other.name() != name), "the layer `{name}` is there already");
         self.layers.push(Arc::new(layer));
         self
@@ -82,11 +94,11 @@ impl Codec {
 }
 
 impl From<Codec> for Coding {
-    fn from(Codec { format, layers, only_sealed }: Codec) -> Self {
+    fn from(Codec { format, layers, openers, only_sealed }: Codec) -> Self {
+        #[cfg_attr(not(feature = "compression"), expect(unused_mut, reason = "nothing is added"))]
+        let mut others = openers;
         #[cfg(feature = "compression")]
-        let others: Vec<Arc<dyn Layer>> = vec![Arc::new(crate::Compression::default())];
-        #[cfg(not(feature = "compression"))]
-        let others = Vec::new();
+        others.push(Arc::new(crate::Compression::default()));
         let coding = Self::new(format, layers, others);
         if only_sealed { coding.only_sealed() } else { coding }
     }

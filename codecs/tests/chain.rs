@@ -86,8 +86,8 @@ fn of_a_failure_only_kind_and_type_are_left_to_read() {
     let Outcome::Failed(shown) = &sealed else { panic!("it is one still") };
     assert_eq!((shown.message.as_str(), shown.chain.len(), &shown.value), (SEALED_WORDS, 0, &None));
     assert_eq!((&shown.kind, shown.type_name.as_str(), shown.attempts), (&failure.kind, "PaymentError", Some(3)));
-    let written = rmp(&shown.sealed);
-    assert!(!written.windows(6).any(|window| window == b"canary"));
+    let written = shown.sealed.as_ref().expect("it is sealed");
+    assert!(!written.data.windows(6).any(|window| window == b"canary"));
     coding.open(&id(), &mut sealed).unwrap();
     assert_eq!(sealed, Outcome::Failed(failure.clone()));
 
@@ -95,10 +95,6 @@ fn of_a_failure_only_kind_and_type_are_left_to_read() {
     self::coding(Codec::message_pack().compress()).seal(&id(), &mut compressed).unwrap();
     let Outcome::Failed(shown) = compressed else { panic!("it is one still") };
     assert_eq!(shown.message, failure.message, "what does not conceal leaves words to be read");
-}
-
-fn rmp(payload: &Option<Payload>) -> Vec<u8> {
-    payload.as_ref().map(|payload| payload.data.to_vec()).unwrap()
 }
 
 #[test]
@@ -168,6 +164,41 @@ fn who_takes_only_sealed_values_takes_no_other() {
         coding.seal(&id(), &mut value).unwrap();
         coding.open(&id(), &mut value).unwrap();
         assert_eq!(value, before);
+    }
+}
+
+#[test]
+fn who_only_opens_writes_as_before() {
+    let opener = coding(Codec::message_pack().open_with(keys()));
+    let mut written = payload("tea");
+    opener.seal(&id(), &mut written).unwrap();
+    assert_eq!(written, payload("tea"));
+    let mut sealed = payload("tea");
+    coding(Codec::message_pack().encrypt(keys())).seal(&id(), &mut sealed).unwrap();
+    opener.open(&id(), &mut sealed).unwrap();
+    assert_eq!(sealed, written);
+}
+
+#[test]
+fn a_label_that_would_be_read_as_a_layer_is_refused() {
+    let coding = coding(Codec::message_pack().layer(Labelled));
+    let error = coding.seal(&id(), &mut payload("tea")).unwrap_err();
+    assert!(matches!(error, CodingError::Refused { .. }), "{error}");
+}
+
+/// A user's layer with an unfortunate label.
+#[derive(Debug)]
+struct Labelled;
+
+impl Layer for Labelled {
+    fn name(&self) -> &'static str {
+        "labelled"
+    }
+    fn wrap(&self, data: Bytes, _: Place<'_>) -> Result<Wrapped, LayerError> {
+        Ok(Wrapped::Changed { label: Some("v1+2".to_owned()), data })
+    }
+    fn unwrap(&self, data: Bytes, _: Option<&str>, _: Place<'_>) -> Result<Bytes, LayerError> {
+        Ok(data)
     }
 }
 

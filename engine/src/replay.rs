@@ -265,11 +265,14 @@ pub(crate) fn broken(workflow_id: &WorkflowId, state: &TurnState) -> Option<Park
         TurnState::Stuck { message } => {
             Some(Parked::new(ParkedKind::Stuck, format!("workflow {workflow_id} is stuck: {message}")))
         }
-        TurnState::Unopened { message } => {
-            Some(Parked::new(ParkedKind::Unopened, format!("workflow {workflow_id} cannot go on here: {message}")))
-        }
+        TurnState::Unopened { message } => Some(unopened(workflow_id, message)),
         TurnState::Waiting | TurnState::Closed(_) => None,
     }
+}
+
+/// Why a run has to wait for a worker that can open its values.
+pub(crate) fn unopened(workflow_id: &WorkflowId, why: &str) -> Parked {
+    Parked::new(ParkedKind::Unopened, format!("workflow {workflow_id} cannot go on here: {why}"))
 }
 
 /// The input that a record was applied as; none for those that do not reach the future.

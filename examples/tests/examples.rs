@@ -186,5 +186,5 @@ fn a_sealed_run_goes_on_with_another_key_and_names_it_to_who_has_none() {
     assert!(output.status.success(), "{}", stderr(&output));
     let said = String::from_utf8(output.stdout).expect("text");
     assert!(said.contains("finished with the key `autumn`: Rent of a flat, signed by Ada"), "{said}");
-    assert!(said.contains("sealed by `aes256gcm` with key `autumn`, which this process does not have"), "{said}");
+    assert!(said.contains("the layer `aes256gcm` with key `autumn`, which this process does not have"), "{said}");
 }

@@ -120,7 +120,9 @@ impl LayerError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodingError {
-    #[error("a value is sealed by `{layer}` with key `{key}`, which this process does not have: give it to its codec")]
+    #[error(
+        "a value needs the layer `{layer}` with key `{key}`, which this process does not have: give it to its codec"
+    )]
     NoKey { layer: String, key: String },
     #[error("a value went through the layer `{layer}`, which this process does not have: give it to its codec")]
     NoLayer { layer: String },
@@ -225,7 +227,7 @@ impl Coding {
             Value::Parked(Parked { message, sealed, .. }) => self.open_words(workflow_id, message, sealed),
             Value::Pending(PendingStep { last_error, sealed_error, .. }) => {
                 let Some(text) = last_error else { return Ok(()) };
-                let Some(said) = self.said(workflow_id, sealed_error)? else { return Ok(()) };
+                let Some(said) = self.said(workflow_id, sealed_error.as_ref())? else { return Ok(()) };
                 *text = said.to_string();
                 *sealed_error = None;
                 Ok(())
@@ -260,6 +262,10 @@ impl Coding {
                     encoding.push('+');
                     encoding.push_str(layer.name());
                     if let Some(label) = label {
+                        if label.contains(['+', ':']) {
+                            let reason = "its label would be read as a layer of its own".to_owned();
+                            return Err(CodingError::Refused { layer: layer.name().to_owned(), reason });
+                        }
                         encoding.push(':');
                         encoding.push_str(&label);
                     }
@@ -272,6 +278,9 @@ impl Coding {
     }
 
     fn unwrap(&self, workflow_id: &WorkflowId, payload: &mut Payload) -> Result<(), CodingError> {
+        if !self.only_sealed && !payload.encoding.contains('+') {
+            return Ok(());
+        }
         let Payload { mut encoding, mut data } = payload.clone();
         let mut was_sealed = !self.only_sealed;
         for _ in 0..LAYERS_MAX {
@@ -306,7 +315,7 @@ impl Coding {
         }
         let said =
             Said { message: failure.message.clone(), chain: failure.chain.clone(), value: failure.value.clone() };
-        failure.sealed = Some(self.concealed(workflow_id, &said)?);
+        failure.sealed = Some(Box::new(self.concealed(workflow_id, &said)?));
         SEALED_WORDS.clone_into(&mut failure.message);
         failure.chain.clear();
         failure.value = None;
@@ -314,7 +323,7 @@ impl Coding {
     }
 
     fn open_failure(&self, workflow_id: &WorkflowId, failure: &mut Failure) -> Result<(), CodingError> {
-        if let Some(Said { message, chain, value }) = self.said(workflow_id, &failure.sealed)? {
+        if let Some(Said { message, chain, value }) = self.said(workflow_id, failure.sealed.as_deref())? {
             failure.sealed = None;
             // The value was sealed with the words, and is open with them.
             (failure.message, failure.chain, failure.value) = (message, chain, value);
@@ -349,7 +358,7 @@ impl Coding {
         message: &mut String,
         sealed: &mut Option<Payload>,
     ) -> Result<(), CodingError> {
-        if let Some(said) = self.said(workflow_id, sealed)? {
+        if let Some(said) = self.said(workflow_id, sealed.as_ref())? {
             *message = said.message;
             *sealed = None;
         }
@@ -363,8 +372,8 @@ impl Coding {
         Ok(payload)
     }
 
-    fn said(&self, workflow_id: &WorkflowId, sealed: &Option<Payload>) -> Result<Option<Said>, CodingError> {
-        let Some(mut payload) = sealed.clone() else { return Ok(None) };
+    fn said(&self, workflow_id: &WorkflowId, sealed: Option<&Payload>) -> Result<Option<Said>, CodingError> {
+        let Some(mut payload) = sealed.cloned() else { return Ok(None) };
         self.unwrap(workflow_id, &mut payload)?;
         let broken = |error: crate::payload::PayloadError| CodingError::Broken {
             layer: "words".to_owned(),

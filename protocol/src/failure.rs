@@ -53,7 +53,7 @@ pub struct Failure {
     pub last: Option<FailureKind>,
     /// Message, chain and value, where nobody without a key is to read them. Others stand in their places meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sealed: Option<Payload>,
+    pub sealed: Option<Box<Payload>>,
 }
 
 impl Failure {

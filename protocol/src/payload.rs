@@ -82,17 +82,22 @@ impl Payload {
         Self::encode_as(Format::MessagePack, value)
     }
 
-    /// Encodes a value.
+    /// Encodes a value. What JSON cannot say, such as a map whose keys are neither texts nor numbers, becomes MessagePack: the
+    /// format must not decide what a run does.
     ///
     /// # Errors
-    /// When the value's `Serialize` fails, or the format cannot say it: JSON's objects have texts for keys.
+    /// When the value's `Serialize` fails.
     pub fn encode_as<T: Serialize + ?Sized>(format: Format, value: &T) -> Result<Self, PayloadError> {
-        let written = match format {
-            Format::MessagePack => rmp_serde::to_vec_named(value).map_err(|error| error.to_string()),
-            Format::Json => serde_json::to_vec(value).map_err(|error| error.to_string()),
-        };
-        let encode = |reason| PayloadError::Encode { type_name: std::any::type_name::<T>(), reason };
-        Ok(Self { encoding: format.name().to_owned(), data: written.map_err(encode)?.into() })
+        if format == Format::Json
+            && let Ok(data) = serde_json::to_vec(value)
+        {
+            return Ok(Self { encoding: JSON.to_owned(), data: data.into() });
+        }
+        let data = rmp_serde::to_vec_named(value).map_err(|error| PayloadError::Encode {
+            type_name: std::any::type_name::<T>(),
+            reason: error.to_string(),
+        })?;
+        Ok(Self { encoding: msgpack(), data: data.into() })
     }
 
     /// Decodes the value.
@@ -182,6 +187,27 @@ mod tests {
         }
         let json = Payload::encode_as(Format::Json, &value).expect("it can be written");
         assert_eq!(json.data, r#"["tea",[1,2],"00000000-0000-0000-0000-000000000007"]"#);
+    }
+
+    #[test]
+    fn what_json_cannot_say_is_message_pack() {
+        let value = std::collections::BTreeMap::from([((1_u8, 2_u8), "a".to_owned())]);
+        let payload = Payload::encode_as(Format::Json, &value).expect("it can be written");
+        assert_eq!((payload.format(), payload.decode()), (Some(Format::MessagePack), Ok(value)));
+        let keys = std::collections::BTreeMap::from([(-7_i64, u64::MAX)]);
+        let payload = Payload::encode_as(Format::Json, &keys).expect("it can be written");
+        assert_eq!((payload.format(), payload.decode()), (Some(Format::Json), Ok(keys)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn numbers_come_back_bit_by_bit(float: f64, small: f32, large: u128, negative: i128) {
+            for format in [Format::MessagePack, Format::Json] {
+                let payload = Payload::encode_as(format, &(float, small, large, negative)).expect("it can be written");
+                let (f, s, l, n): (f64, f32, u128, i128) = payload.decode().expect("it can be read");
+                assert_eq!((f.to_bits(), s.to_bits(), l, n), (float.to_bits(), small.to_bits(), large, negative));
+            }
+        }
     }
 
     #[test]

@@ -265,15 +265,13 @@ impl Values for DeadLetter {
 /// Visits what an envelope holds. One whose kind is unknown here stays closed, as does one without values.
 fn in_envelope<T>(body: &mut Body, expected: &'static str, visit: &mut Visit<'_>) -> Result<(), CodingError>
 where
-    T: Values + serde::Serialize + serde::de::DeserializeOwned,
+    T: Values + Clone + PartialEq + serde::Serialize + serde::de::DeserializeOwned,
 {
     let Ok(mut opened) = body.open::<T>(expected) else { return Ok(()) };
-    let mut any = false;
-    opened.each(&mut |value| {
-        any = true;
-        visit(value)
-    })?;
-    if any {
+    let before = opened.clone();
+    opened.each(visit)?;
+    // What a later release says in more fields stays, unless a value did not stay as it was.
+    if opened != before {
         *body = Body::of(&opened);
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Arguments on the wire: a map by parameter name, in MessagePack or JSON.
+//! Arguments on the wire: a map by parameter name, in MessagePack, or in JSON where JSON can say all of them.
 //!
 //! A parameter more than the map has is an error unless it is an `Option`, which is then `None`; an
 //! entry more than there are parameters is ignored. So an optional parameter can be added, and any
@@ -16,8 +16,9 @@ use crate::definition::{Argument, Definition};
 /// Writes the map, one entry after another, in the format of the code that calls.
 #[derive(Debug)]
 pub struct Encoder {
-    format: Format,
     bytes: Vec<u8>,
+    /// The same in JSON, as long as it can say all that came.
+    json: Option<Vec<u8>>,
     error: Option<PayloadError>,
 }
 
@@ -25,14 +26,13 @@ impl Encoder {
     /// A map that will have so many entries.
     #[must_use]
     pub fn new(entries: u8) -> Self {
-        let format = crate::format::current();
         let mut bytes = Vec::with_capacity(64);
-        match (format, entries) {
-            (Format::Json, _) => bytes.push(b'{'),
-            (_, 0..16) => bytes.push(0x80 | entries),
+        match entries {
+            0..16 => bytes.push(0x80 | entries),
             _ => bytes.extend([0xde, 0, entries]),
         }
-        Self { format, bytes, error: None }
+        let json = (crate::format::current() == Format::Json).then(|| vec![b'{']);
+        Self { bytes, json, error: None }
     }
 
     /// Writes the next entry.
@@ -40,12 +40,9 @@ impl Encoder {
         if self.error.is_some() {
             return;
         }
-        let written = match self.format {
-            Format::Json => self.json_entry(name, value).map_err(|error| error.to_string()),
-            _ => rmp_serde::encode::write_named(&mut self.bytes, name)
-                .and_then(|()| rmp_serde::encode::write_named(&mut self.bytes, value))
-                .map_err(|error| error.to_string()),
-        };
+        self.json = self.json.take().and_then(|json| json_entry(json, name, value).ok());
+        let written = rmp_serde::encode::write_named(&mut self.bytes, name)
+            .and_then(|()| rmp_serde::encode::write_named(&mut self.bytes, value));
         if let Err(error) = written {
             self.error = Some(PayloadError::Encode {
                 type_name: std::any::type_name::<T>(),
@@ -54,28 +51,33 @@ impl Encoder {
         }
     }
 
-    fn json_entry<T: Argument>(&mut self, name: &str, value: &T) -> serde_json::Result<()> {
-        if self.bytes.len() > 1 {
-            self.bytes.push(b',');
-        }
-        serde_json::to_writer(&mut self.bytes, name)?;
-        self.bytes.push(b':');
-        serde_json::to_writer(&mut self.bytes, value)
-    }
-
     /// The whole map.
     ///
     /// # Errors
     /// When the `Serialize` of a value failed.
-    pub fn finish(mut self) -> Result<Payload, PayloadError> {
+    pub fn finish(self) -> Result<Payload, PayloadError> {
         if let Some(error) = self.error {
             return Err(error);
         }
-        if self.format == Format::Json {
-            self.bytes.push(b'}');
-        }
-        Ok(Payload { encoding: self.format.name().to_owned(), data: Bytes::from(self.bytes) })
+        let (format, data) = match self.json {
+            Some(mut json) => {
+                json.push(b'}');
+                (Format::Json, json)
+            }
+            None => (Format::MessagePack, self.bytes),
+        };
+        Ok(Payload { encoding: format.name().to_owned(), data: Bytes::from(data) })
     }
+}
+
+fn json_entry<T: Argument>(mut json: Vec<u8>, name: &str, value: &T) -> serde_json::Result<Vec<u8>> {
+    if json.len() > 1 {
+        json.push(b',');
+    }
+    serde_json::to_writer(&mut json, name)?;
+    json.push(b':');
+    serde_json::to_writer(&mut json, value)?;
+    Ok(json)
 }
 
 /// Reads the map, one parameter after another.
@@ -97,7 +99,8 @@ impl<'a> Decoder<'a> {
         let Some(format) = payload.format() else { return Err(undecodable(payload.unknown().to_string())) };
         let no_map = || undecodable("they are not a map by parameter name".to_owned());
         if format == Format::Json {
-            let fields: JsonFields<'a> = serde_json::from_slice(&payload.data).map_err(|_| no_map())?;
+            let fields: JsonFields<'a> = serde_json::from_slice(&payload.data)
+                .map_err(|error| undecodable(format!("they are not a map by parameter name: {error}")))?;
             let known = |name: &String| D::PARAMETERS.contains(&name.as_str());
             let entries = fields.0.into_iter().filter(|(name, _)| known(name)).collect();
             return Ok(Self { definition: D::NAME, format, entries });
@@ -266,6 +269,15 @@ mod tests {
         assert!(error.starts_with("argument `weight` of `ship` cannot be read as u32: "), "{error}");
         let error = read(&json("{\"weight\": 7}")).unwrap_err();
         assert_eq!(error, "argument `order` of `ship` cannot be read as alloc::string::String: it is missing");
+        let mut encoder = crate::format::with(Format::Json, || Encoder::new(2));
+        encoder.entry("weight", &7_u32);
+        encoder.entry("order", &std::collections::BTreeMap::from([((1_u8, 2_u8), 3_u8)]));
+        let payload = encoder.finish().unwrap();
+        assert_eq!(
+            payload.format(),
+            Some(Format::MessagePack),
+            "JSON has no such keys, and the call is made all the same"
+        );
         assert!(read(&json("[1, 2]")).unwrap_err().contains("not a map by parameter name"));
         assert!(read(&json("{\"weight\": 7")).unwrap_err().contains("not a map by parameter name"));
     }

@@ -51,9 +51,13 @@ struct New {
 type Recode = fn(&Payload, Format) -> Result<Payload, PayloadError>;
 
 impl New {
-    fn args(&self, format: Format) -> Result<Payload, PayloadError> {
-        let args = self.args.as_ref().map_err(Clone::clone)?;
-        if args.format() == Some(format) { Ok(args.clone()) } else { (self.recode)(args, format) }
+    /// The arguments in a format, if it can say them.
+    fn args(self, format: Format) -> Result<Payload, PayloadError> {
+        let args = self.args?;
+        if args.format() == Some(format) {
+            return Ok(args);
+        }
+        Ok((self.recode)(&args, format).unwrap_or(args))
     }
 }
 
@@ -181,8 +185,7 @@ fn schedule<D: ActivityDefinition>(new: New) -> Result<Ticket, Refusal> {
             D::NAME
         )
     });
-    let args =
-        new.args(core.format).map_err(|error| Refusal::Undecodable(format!("activity `{}`: {error}", D::NAME)))?;
+    let args = new.args.map_err(|error| Refusal::Undecodable(format!("activity `{}`: {error}", D::NAME)))?;
     let (queue, options) = new.overrides.queue_and_options(&D::OPTIONS);
     Ticket::schedule(&core, CommandKind::Activity, |no| Command::Activity {
         no,

@@ -218,19 +218,16 @@ impl Shared {
             tracing::warn!(queue, activity, "this worker of the queue does not know the activity; another may");
             return End::Unknown;
         };
-        if let Some(pace) = self.paces.get(&task.queue) {
-            pace.turn().await;
-        }
         let coding = self.registry.coding();
         let mut opened = task.clone();
         if let Err(error) = open(coding, &mut opened) {
             let Task { queue, activity, workflow_id, .. } = task;
-            if error.is_missing() {
-                tracing::warn!(queue, activity, %workflow_id, %error, "this worker cannot open the task; another may");
-                return End::Unopened(error.to_string());
-            }
-            let failure = Failure::new(FailureKind::Undecodable, format!("activity `{activity}`: {error}"));
-            return sealed(coding, task, End::Failed { failure, retryable: false, heartbeat: None });
+            // Also where it looks damaged: another worker may have the right key of that name, or a later release.
+            tracing::warn!(queue, activity, %workflow_id, %error, "this worker cannot open the task; another may");
+            return End::Unopened(error.to_string());
+        }
+        if let Some(pace) = self.paces.get(&task.queue) {
+            pace.turn().await;
         }
         let pulse = Pulse::new();
         let context = ActivityContext::new(&opened, pulse.clone()).with_format(coding.format());

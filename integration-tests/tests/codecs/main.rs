@@ -25,7 +25,8 @@ fn word(text: &str) -> Word {
     Word { text: text.to_owned(), id: Uuid::from_u128(7) }
 }
 
-#[activity(retry(initial = "50ms", max = "200ms"))]
+/// It has one attempt, which a worker that cannot open it does not use up.
+#[activity(retry(max_attempts = 1))]
 async fn shout(word: String, id: Uuid) -> String {
     assert_eq!(id, Uuid::from_u128(7));
     word.to_uppercase()

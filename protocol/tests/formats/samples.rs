@@ -83,7 +83,13 @@ fn sealed() -> Payload {
 
 /// A failure whose words nobody is to read.
 fn sealed_failure() -> Failure {
-    Failure { message: SEALED_WORDS.into(), chain: Vec::new(), value: None, sealed: Some(sealed()), ..failure() }
+    Failure {
+        message: SEALED_WORDS.into(),
+        chain: Vec::new(),
+        value: None,
+        sealed: Some(Box::new(sealed())),
+        ..failure()
+    }
 }
 
 /// What is shown of a run whose values are sealed.

@@ -88,7 +88,10 @@ impl Instance {
         let state = turn(self);
         let mut turn = Turn { commands: self.core.take_commands(), published: self.core.take_published(), state };
         if let Err(error) = self.sealed(&mut turn) {
-            turn.state = TurnState::Panicked { message: format!("what it asks for cannot leave: {error}") };
+            let message = format!("what it asks for cannot leave: {error}");
+            // Elsewhere there may be what is missing here.
+            let missing = error.is_missing();
+            turn.state = if missing { TurnState::Unopened { message } } else { TurnState::Panicked { message } };
         }
         match turn.state {
             TurnState::Waiting => turn,
