@@ -156,7 +156,7 @@ pub fn judge(task: &Task, end: End, now: Timestamp) -> Option<Verdict> {
 #[must_use]
 pub fn exhausted(task: &Task, failure: Failure, now: Timestamp) -> DeadLetter {
     let counted = task.counted_attempts();
-    let last = match failure.sealed {
+    let last = match failure.sealed() {
         None => format!("the last time with: {failure}"),
         Some(_) => "and its failures are sealed".to_owned(),
     };

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::history::{Parked, ParkedKind};
-use crate::payload::Format;
+use crate::payload::{Format, MSGPACK};
 use crate::values::{Value, Values};
 use crate::view::PendingStep;
 use crate::{Failure, Payload, WorkflowId};
@@ -23,6 +23,14 @@ use crate::{Failure, Payload, WorkflowId};
 pub const LAYERS_MAX: usize = 8;
 /// What stands where the words of a failure were, once they are sealed.
 pub const SEALED_WORDS: &str = "(sealed: it is shown to whoever has the key)";
+
+/// What the encoding of sealed words begins with: they are MessagePack, and no value of the author's.
+const WORDS: &str = "words";
+
+/// Whether it is what a failure or a reason says, as one.
+pub(crate) fn is_words(payload: &Payload) -> bool {
+    payload.encoding.split('+').next() == Some(WORDS)
+}
 
 /// Where a value belongs, which stays the same for as long as the value is kept.
 #[derive(Debug, Clone, Copy)]
@@ -307,7 +315,7 @@ impl Coding {
     }
 
     fn seal_failure(&self, workflow_id: &WorkflowId, failure: &mut Failure) -> Result<(), CodingError> {
-        if failure.sealed.is_some() {
+        if failure.sealed().is_some() {
             return Ok(());
         }
         if !self.conceals() {
@@ -315,21 +323,21 @@ impl Coding {
         }
         let said =
             Said { message: failure.message.clone(), chain: failure.chain.clone(), value: failure.value.clone() };
-        failure.sealed = Some(Box::new(self.concealed(workflow_id, &said)?));
+        failure.value = Some(self.concealed(workflow_id, &said)?);
         SEALED_WORDS.clone_into(&mut failure.message);
         failure.chain.clear();
-        failure.value = None;
         Ok(())
     }
 
     fn open_failure(&self, workflow_id: &WorkflowId, failure: &mut Failure) -> Result<(), CodingError> {
-        if let Some(Said { message, chain, value }) = self.said(workflow_id, failure.sealed.as_deref())? {
-            failure.sealed = None;
+        match self.said(workflow_id, failure.sealed())? {
             // The value was sealed with the words, and is open with them.
-            (failure.message, failure.chain, failure.value) = (message, chain, value);
-            return Ok(());
+            Some(Said { message, chain, value }) => {
+                (failure.message, failure.chain, failure.value) = (message, chain, value);
+                Ok(())
+            }
+            None => failure.value.as_mut().map_or(Ok(()), |value| self.unwrap(workflow_id, value)),
         }
-        failure.value.as_mut().map_or(Ok(()), |value| self.unwrap(workflow_id, value))
     }
 
     fn seal_parked(&self, workflow_id: &WorkflowId, parked: &mut Parked) -> Result<(), CodingError> {
@@ -368,6 +376,7 @@ impl Coding {
     fn concealed(&self, workflow_id: &WorkflowId, said: &Said) -> Result<Payload, CodingError> {
         let mut payload = Payload::encode(said)
             .map_err(|error| CodingError::Refused { layer: "words".to_owned(), reason: error.to_string() })?;
+        WORDS.clone_into(&mut payload.encoding);
         self.wrap(workflow_id, &mut payload)?;
         Ok(payload)
     }
@@ -375,6 +384,7 @@ impl Coding {
     fn said(&self, workflow_id: &WorkflowId, sealed: Option<&Payload>) -> Result<Option<Said>, CodingError> {
         let Some(mut payload) = sealed.cloned() else { return Ok(None) };
         self.unwrap(workflow_id, &mut payload)?;
+        MSGPACK.clone_into(&mut payload.encoding);
         let broken = |error: crate::payload::PayloadError| CodingError::Broken {
             layer: "words".to_owned(),
             reason: error.to_string(),

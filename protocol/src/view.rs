@@ -121,7 +121,7 @@ pub struct PendingStep {
 impl PendingStep {
     fn failed(&mut self, failure: &Failure) {
         self.last_error = Some(failure.to_string());
-        self.sealed_error = failure.sealed.as_deref().cloned();
+        self.sealed_error = failure.sealed().cloned();
     }
 }
 

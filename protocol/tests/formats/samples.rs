@@ -86,8 +86,7 @@ fn sealed_failure() -> Failure {
     Failure {
         message: SEALED_WORDS.into(),
         chain: Vec::new(),
-        value: None,
-        sealed: Some(Box::new(sealed())),
+        value: Some(Payload { encoding: "words+aes256gcm:k2".into(), ..sealed() }),
         ..failure()
     }
 }
@@ -118,7 +117,6 @@ fn failure() -> Failure {
         attempts: Some(5),
         retry_after_ms: Some(1_500),
         last: Some(FailureKind::TimedOut),
-        sealed: None,
     }
 }
 

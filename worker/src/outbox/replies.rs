@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame};
-use everpulse_protocol::{Failure, Payload, encode, topic};
+use everpulse_protocol::{Failure, encode, topic};
 use everpulse_transport::{Lane, Limits, Transport};
 
 /// A client's producer is kept for so long after the last answer.
@@ -87,6 +87,5 @@ fn outcome_bytes(outcome: &Outcome) -> usize {
 
 fn failure_bytes(failure: &Failure) -> usize {
     let chain: usize = failure.chain.iter().map(String::len).sum();
-    let bytes = |payload: Option<&Payload>| payload.map_or(0, Payload::len);
-    failure.message.len() + chain + bytes(failure.value.as_ref()) + bytes(failure.sealed.as_deref())
+    failure.message.len() + chain + failure.value.as_ref().map_or(0, |value| value.len())
 }
