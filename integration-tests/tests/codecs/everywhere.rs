@@ -216,15 +216,20 @@ async fn worker(arm: &Arm, url: &str, codec: Codec) -> Result<WorkerHandle> {
     worker.spawn().await.context("starting a worker")
 }
 
-/// The files that hold a text.
+/// The files that hold a text. The broker lives on meanwhile, so files may go while they are looked for.
 fn files_with(dir: &Path, text: &str) -> Result<Vec<String>> {
+    let is_gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).with_context(|| dir.display().to_string())? {
         let path = entry?.path();
         if path.is_dir() {
             found.extend(files_with(&path, text)?);
-        } else if holds(&std::fs::read(&path)?, text) {
-            found.push(path.display().to_string());
+            continue;
+        }
+        match std::fs::read(&path) {
+            Ok(bytes) if holds(&bytes, text) => found.push(path.display().to_string()),
+            Err(error) if !is_gone(&error) => return Err(error).with_context(|| path.display().to_string()),
+            Ok(_) | Err(_) => {}
         }
     }
     Ok(found)
