@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use everpulse_protocol::{Payload, topic};
+use everpulse_protocol::{Coding, topic};
 use everpulse_sdk::definition::WorkflowFn;
 use everpulse_sdk::{Call, WorkflowDefinition};
 use everpulse_transport::{Address, SetUp, Transport};
@@ -22,11 +22,13 @@ use crate::untyped::Untyped;
 pub struct Options {
     /// How long a call waits for an answer, except for results, which are waited for without end. 60 s.
     pub timeout: Duration,
+    /// How values are written and read; see [`Client::codec`].
+    pub codec: Coding,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(60) }
+        Self { timeout: Duration::from_secs(60), codec: Coding::default() }
     }
 }
 
@@ -35,6 +37,13 @@ impl Options {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// The same, with values written so.
+    #[must_use]
+    pub fn codec(mut self, codec: impl Into<Coding>) -> Self {
+        self.codec = codec.into();
         self
     }
 }
@@ -92,8 +101,26 @@ impl Client {
     pub async fn over(transport: Transport, options: Options) -> Result<Self, Error> {
         let (shards, partitions) = (transport.address().shards(), transport.address().inbox_partitions());
         let layout = transport.set_up(&SetUp::default().shards(shards).inbox_partitions(partitions)).await?;
-        let core = Core::open(transport, layout.shards, layout.inbox_partitions, options.timeout).await?;
+        let core =
+            Core::open(transport, layout.shards, layout.inbox_partitions, options.timeout, options.codec).await?;
         Ok(Self { core })
+    }
+
+    /// The same connection, on which values are written so, and those that were written so are read. It has to be what the
+    /// workers of the application were given.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use everpulse_client::Client;
+    /// use everpulse_codecs::{Codec, Key, Keys};
+    ///
+    /// let key = Key::from_base64(&std::env::var("ORDERS_KEY")?)?;
+    /// let client = Client::connect("embedded:./data").await?.codec(Codec::json().encrypt(Keys::new("k1", key)));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn codec(self, codec: impl Into<Coding>) -> Self {
+        Self { core: self.core.with_coding(codec.into()) }
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -102,12 +129,13 @@ impl Client {
 
     /// Begins a run: `client.start(checkout(order)).id("order-42").await?`. Nothing happens before it is awaited.
     pub fn start<D: WorkflowDefinition>(&self, call: Call<D>) -> Start<D> {
-        Start::new(Arc::clone(&self.core), call.into_request().map_err(|error| Error::payload("the arguments", &error)))
+        let request = call.into_request(self.core.coding.format());
+        Start::new(Arc::clone(&self.core), request.map_err(|error| Error::payload("the arguments", &error)))
     }
 
     /// Begins a run of a workflow whose code is not here, by its name. `args` is a map by parameter name.
     pub fn start_named<A: Serialize + ?Sized>(&self, workflow: &str, args: &A) -> Start<Untyped> {
-        let args = Payload::encode(args).map_err(|error| Error::payload("the arguments", &error));
+        let args = self.core.encode(args).map_err(|error| Error::payload("the arguments", &error));
         let request = args.map(|args| everpulse_sdk::Request {
             workflow: workflow.to_owned(),
             version: None,

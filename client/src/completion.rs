@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use everpulse_protocol::Token;
 use everpulse_protocol::event::{EventBody, Outcome, Report};
 use everpulse_protocol::reply::ReplyBody;
-use everpulse_protocol::{Payload, Token};
 use everpulse_sdk::definition::{AuthorError, Output};
 use everpulse_sdk::{CompletionToken, failure};
 use serde::Serialize;
@@ -42,13 +42,13 @@ impl Client {
     /// # Cancel safety
     /// When it is dropped the completion may or may not be stored.
     pub async fn complete<T: Output, E>(&self, token: &CompletionToken<T, E>, value: T) -> Result<(), Error> {
-        let value = Payload::encode(&value).map_err(|error| Error::payload("the completion", &error))?;
+        let value = self.core().encode(&value).map_err(|error| Error::payload("the completion", &error))?;
         let parts = token.parts();
         let body = match parts.attempt {
             None => EventBody::PromiseSettled { step: parts.step, outcome: Outcome::Done(value) },
             Some(attempt) => EventBody::AttemptReported { step: parts.step, attempt, report: Report::Done(value) },
         };
-        tell(self.core(), parts, &body).await
+        tell(self.core(), parts, body).await
     }
 
     /// Says that a promise will not be kept. The run gets the error as [`Failure::Failed`](everpulse_sdk::Failure::Failed).
@@ -70,7 +70,8 @@ impl Client {
     /// # Cancel safety
     /// As [`complete`](Self::complete).
     pub async fn fail<T, E: AuthorError>(&self, token: &CompletionToken<T, E>, error: E) -> Result<(), Error> {
-        let (parts, failure) = (token.parts(), failure::recorded_alone(&error));
+        let failure = failure::recorded_alone(&error, self.core().coding.format());
+        let parts = token.parts();
         let body = match parts.attempt {
             None => EventBody::PromiseSettled { step: parts.step, outcome: Outcome::Failed(failure) },
             Some(attempt) => {
@@ -78,7 +79,7 @@ impl Client {
                 EventBody::AttemptReported { step: parts.step, attempt, report }
             }
         };
-        tell(self.core(), parts, &body).await
+        tell(self.core(), parts, body).await
     }
 
     /// An attempt at an activity that was left to be completed later, by its token.
@@ -137,8 +138,8 @@ impl<T: Output, E: AuthorError> Attempt<'_, T, E> {
     /// # Cancel safety
     /// As [`Client::complete`].
     pub async fn fail_for_good(&self, error: E) -> Result<(), Error> {
-        let report = Report::Failed { failure: failure::recorded_alone(&error), retryable: false };
-        self.report(report).await
+        let failure = failure::recorded_alone(&error, self.client.core().coding.format());
+        self.report(Report::Failed { failure, retryable: false }).await
     }
 
     /// Says that the attempt goes on, and how far it has come. Each one is an entry in the run's history: some in an hour,
@@ -150,7 +151,7 @@ impl<T: Output, E: AuthorError> Attempt<'_, T, E> {
     /// # Cancel safety
     /// As [`Client::complete`].
     pub async fn heartbeat<D: Serialize>(&self, details: D) -> Result<(), Error> {
-        let details = Payload::encode(&details).map_err(|error| Error::payload("the heartbeat", &error))?;
+        let details = self.client.core().encode(&details).map_err(|error| Error::payload("the heartbeat", &error))?;
         self.report(Report::Beat { details: Some(details) }).await
     }
 
@@ -161,15 +162,16 @@ impl<T: Output, E: AuthorError> Attempt<'_, T, E> {
             return Err(Error::new(ErrorKind::Invalid, message));
         };
         let body = EventBody::AttemptReported { step: *step, attempt, report };
-        tell(self.client.core(), self.token.parts(), &body).await
+        tell(self.client.core(), self.token.parts(), body).await
     }
 }
 
-async fn tell(core: &Arc<Core>, token: &Token, body: &EventBody) -> Result<(), Error> {
+async fn tell(core: &Arc<Core>, token: &Token, body: EventBody) -> Result<(), Error> {
     let id = &token.workflow_id;
+    let body = core.sealed(id, body)?;
     let ticket = core.requests.open();
     // One id, however often it is sent: it counts once.
-    let event = core.event(id, Some(token.run_id), Some(ticket.reply_to()), body);
+    let event = core.event(id, Some(token.run_id), Some(ticket.reply_to()), &body);
     let what = || format!("complete number {} of {id}", token.step);
     let question = Question {
         what: &what,

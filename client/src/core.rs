@@ -9,18 +9,22 @@
 //! ```
 //! What a question means, and what its answer is worth, is decided by the callers.
 
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::event::{Event, EventBody, InboxFrame, ReplyTo};
+use everpulse_protocol::payload::PayloadError;
 use everpulse_protocol::reply::ReplyFrame;
-use everpulse_protocol::{EventId, RunId, Timestamp, WorkflowId, decode, encode, shard, topic};
+use everpulse_protocol::values::Values;
+use everpulse_protocol::{Coding, EventId, Payload, RunId, Timestamp, WorkflowId, decode, encode, shard, topic};
 use everpulse_transport::{
     self as transport, Consumer, Lane, Limits, Publisher, Subscription, SubscriptionKind, Transport,
 };
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
@@ -40,6 +44,24 @@ const REPLY_QUEUE: u32 = 5_000;
 const ENVELOPE_BYTES: usize = 256;
 
 pub(crate) struct Core {
+    connection: Arc<Connection>,
+    /// How values are written.
+    pub(crate) coding: Coding,
+}
+
+impl Deref for Core {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+/// What a client asks, with its values as they leave: nothing else can be sent.
+pub(crate) struct Sealed(EventBody);
+
+/// What all clients of one connection share, however they write their values.
+pub(crate) struct Connection {
     pub(crate) transport: Transport,
     pub(crate) histories: Histories,
     pub(crate) requests: Arc<Requests>,
@@ -56,7 +78,7 @@ impl std::fmt::Debug for Core {
     }
 }
 
-impl Drop for Core {
+impl Drop for Connection {
     fn drop(&mut self) {
         self.listening.abort();
     }
@@ -96,13 +118,14 @@ impl Core {
         shards: u32,
         inbox_partitions: u32,
         limit: Duration,
+        coding: Coding,
     ) -> Result<Arc<Self>, Error> {
         let name = Uuid::now_v7().simple().to_string();
         let requests = Requests::new(name.clone());
         let replies = transport.non_persistent(&topic::replies(&name));
         let subscription = Subscription::new(replies, "client", SubscriptionKind::Exclusive).queue(REPLY_QUEUE);
         let consumer = transport.subscribe(subscription).await?;
-        Ok(Arc::new(Self {
+        let connection = Connection {
             histories: Histories::new(transport.clone(), shards, inbox_partitions),
             listening: tokio::spawn(listen(consumer, Arc::clone(&requests))),
             transport,
@@ -111,7 +134,30 @@ impl Core {
             shards,
             inbox: (0..inbox_partitions.max(1)).map(|_| OnceLock::new()).collect(),
             lanes: (0..shards.max(1)).map(|_| OnceLock::new()).collect(),
-        }))
+        };
+        Ok(Arc::new(Self { connection: Arc::new(connection), coding }))
+    }
+
+    /// The same connection, on which values are written otherwise.
+    pub(crate) fn with_coding(&self, coding: Coding) -> Arc<Self> {
+        Arc::new(Self { connection: Arc::clone(&self.connection), coding })
+    }
+
+    /// A value in the format of this client; nothing is compressed or sealed yet.
+    pub(crate) fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Payload, PayloadError> {
+        Payload::encode_as(self.coding.format(), value)
+    }
+
+    /// What leaves the client is sealed here, and nowhere else.
+    pub(crate) fn sealed(&self, workflow_id: &WorkflowId, mut body: EventBody) -> Result<Sealed, Error> {
+        self.coding.seal(workflow_id, &mut body).map_err(|error| Error::sealing(workflow_id, &error))?;
+        Ok(Sealed(body))
+    }
+
+    /// An answer as its reader sees it.
+    pub(crate) fn opened<T: Values>(&self, workflow_id: &WorkflowId, mut answer: T) -> Result<T, Error> {
+        self.coding.open(workflow_id, &mut answer).map_err(|error| Error::undecodable(workflow_id, &error))?;
+        Ok(answer)
     }
 
     /// An event of this client, with a new id.
@@ -120,7 +166,7 @@ impl Core {
         workflow_id: &WorkflowId,
         run_id: Option<RunId>,
         reply_to: Option<ReplyTo>,
-        body: &EventBody,
+        Sealed(body): &Sealed,
     ) -> Event {
         Event {
             id: EventId(Uuid::now_v7()),

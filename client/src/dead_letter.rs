@@ -83,7 +83,7 @@ impl DeadLetters {
     pub async fn list(&self) -> Result<Vec<Listed>, Error> {
         let visit = self.visit().await?;
         let letters =
-            visit.letters.iter().map(|(id, (_, letter))| Listed { id: *id, letter: letter.clone() }).collect();
+            visit.letters.iter().map(|(id, (_, letter))| Listed { id: *id, letter: self.shown(letter) }).collect();
         visit.leave().await;
         Ok(letters)
     }
@@ -99,7 +99,19 @@ impl DeadLetters {
         let visit = self.visit().await?;
         let found = self.find(&visit, id);
         visit.leave().await;
-        Ok(found?.1)
+        Ok(self.shown(&found?.1))
+    }
+
+    /// A letter for people, with all that this client can open. What goes back into a queue is the letter as it lies.
+    fn shown(&self, letter: &DeadLetter) -> DeadLetter {
+        let mut shown = letter.clone();
+        let workflow_id = match &letter.letter {
+            Letter::Task(task) => &task.workflow_id,
+            Letter::Event(event) => &event.workflow_id,
+            Letter::Unreadable { .. } => return shown,
+        };
+        self.core.coding.open_what_can_be(workflow_id, &mut shown);
+        shown
     }
 
     /// Puts a letter back where it came from: a task into its queue, with its attempts counted anew and the same

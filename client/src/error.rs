@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everpulse_protocol::payload::PayloadError;
-use everpulse_protocol::{InvalidId, RunId, WorkflowId};
+use everpulse_protocol::{CodingError, InvalidId, RunId, WorkflowId};
 use everpulse_sdk::Failure;
 use everpulse_transport as transport;
 
@@ -22,6 +22,9 @@ pub enum ErrorKind {
     /// It is older than what is kept: the end of the run, or the memory that would say whether an input was taken before.
     /// Or it is too late: nobody waits any more for what was to be completed.
     Expired,
+    /// A value is there that this client cannot open: it lacks a key ([`Error::missing_key`]) or a layer, or the value is
+    /// damaged. Give the client the codec of its application.
+    Undecodable,
     /// The workflow id is taken, and the start's policy says to refuse then.
     Taken,
     /// The run has ended before.
@@ -56,6 +59,8 @@ struct Inner {
     kind: ErrorKind,
     message: String,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    /// The key that is not here.
+    key: Option<String>,
 }
 
 impl Error {
@@ -66,7 +71,7 @@ impl Error {
     }
 
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner { kind, message: message.into(), source: None }))
+        Self(Arc::new(Inner { kind, message: message.into(), source: None, key: None }))
     }
 
     fn with_source(
@@ -74,11 +79,30 @@ impl Error {
         message: String,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self(Arc::new(Inner { kind, message, source: Some(source.into()) }))
+        Self(Arc::new(Inner { kind, message, source: Some(source.into()), key: None }))
     }
 
     pub(crate) fn invalid_id(what: &str, error: &InvalidId) -> Self {
         Self::with_source(ErrorKind::Invalid, format!("cannot use this as {what}: {error}"), error.clone())
+    }
+
+    pub(crate) fn sealing(id: &WorkflowId, error: &CodingError) -> Self {
+        Self::with_source(ErrorKind::Invalid, format!("cannot write a value for {id}: {error}"), error.clone())
+    }
+
+    pub(crate) fn undecodable(id: &WorkflowId, error: &CodingError) -> Self {
+        Self(Arc::new(Inner {
+            kind: ErrorKind::Undecodable,
+            message: format!("{id}: {error}"),
+            source: Some(Box::new(error.clone())),
+            key: error.missing_key().map(str::to_owned),
+        }))
+    }
+
+    /// The name of the key that this client lacks, of an error of the kind [`Undecodable`](ErrorKind::Undecodable).
+    #[must_use]
+    pub fn missing_key(&self) -> Option<&str> {
+        self.0.key.as_deref()
     }
 
     pub(crate) fn payload(what: &str, error: &PayloadError) -> Self {
@@ -169,6 +193,8 @@ pub enum ResultError<E> {
     Timeout(Error),
     /// The broker could not be reached in the time that was given. The run goes on; ask again.
     Unreachable(Error),
+    /// There is a result, and this client cannot open it: see [`Error::missing_key`].
+    Undecodable(Error),
     /// The question could not be asked, or not answered; [`Error::kind`] says more.
     Other(Error),
 }
@@ -189,7 +215,11 @@ impl<E> ResultError<E> {
     pub fn into_failure(self) -> Result<Failure<E>, Error> {
         match self {
             Self::Failed(failure) => Ok(failure),
-            Self::NotFound(error) | Self::Timeout(error) | Self::Unreachable(error) | Self::Other(error) => Err(error),
+            Self::NotFound(error)
+            | Self::Timeout(error)
+            | Self::Unreachable(error)
+            | Self::Undecodable(error)
+            | Self::Other(error) => Err(error),
         }
     }
 }
@@ -198,6 +228,7 @@ impl<E> From<Error> for ResultError<E> {
     fn from(error: Error) -> Self {
         match error.kind() {
             ErrorKind::NotFound => Self::NotFound(error),
+            ErrorKind::Undecodable => Self::Undecodable(error),
             ErrorKind::Timeout => Self::Timeout(error),
             ErrorKind::Unreachable => Self::Unreachable(error),
             _ => Self::Other(error),
@@ -209,9 +240,11 @@ impl<E: fmt::Display> fmt::Display for ResultError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(failure) => fmt::Display::fmt(failure, f),
-            Self::NotFound(error) | Self::Timeout(error) | Self::Unreachable(error) | Self::Other(error) => {
-                fmt::Display::fmt(error, f)
-            }
+            Self::NotFound(error)
+            | Self::Timeout(error)
+            | Self::Unreachable(error)
+            | Self::Undecodable(error)
+            | Self::Other(error) => fmt::Display::fmt(error, f),
         }
     }
 }

@@ -15,7 +15,7 @@ use everpulse_sdk::{Definition, Failure, Query, Signal};
 use futures::FutureExt as _;
 use serde::de::DeserializeOwned;
 
-use crate::core::{Core, Deadline, Question, Read};
+use crate::core::{Core, Deadline, Question, Read, Sealed};
 use crate::error::{Error, ErrorKind, ResultError};
 use crate::requests::{Heard, Ticket};
 use crate::start;
@@ -113,6 +113,7 @@ impl<D: Definition> Run<D> {
 
     async fn result_until(&self, deadline: Deadline) -> Result<D::Output, ResultError<D::Error>> {
         let close = self.close(deadline).await?;
+        let close = self.inner.core.opened(self.workflow_id()?, close)?;
         match close.outcome {
             Outcome::Done(value) => value.decode().map_err(|error| ResultError::Failed(Failure::from(error))),
             Outcome::Failed(failure) => Err(ResultError::Failed(Failure::from_recorded(failure))),
@@ -145,9 +146,10 @@ impl<D: Definition> Run<D> {
                 .boxed()
             })
         };
+        let question = self.inner.core.sealed(id, EventBody::AskResult)?;
         let question = Question {
             what: &|| format!("waiting for the result of {id}"),
-            event: &|| self.event(id, &ticket, &EventBody::AskResult),
+            event: &|| self.event(id, &ticket, &question),
             deadline,
             listen_first,
         };
@@ -185,7 +187,10 @@ impl<D: Definition> Run<D> {
             ReplyBody::Expired { message } => Some(Err(expired(id, message))),
             _ => None,
         };
-        self.ask("describing", &ticket, &EventBody::Describe, take, Some(read)).await
+        let mut view = self.ask("describing", &ticket, EventBody::Describe, take, Some(read)).await?;
+        // Without the key there is much to see all the same.
+        self.inner.core.coding.open_what_can_be(id, &mut view);
+        Ok(view)
     }
 
     /// The run's history as readable JSON, for the repository: tests replay it through later versions of the code (see
@@ -206,11 +211,15 @@ impl<D: Definition> Run<D> {
     pub async fn export(&self) -> Result<String, Error> {
         let id = self.workflow_id()?;
         let records = self.inner.core.histories.records(id, self.run_id()).await?;
-        let Some(records) = records else {
+        let Some(mut records) = records else {
             let message =
                 format!("history has no records of {id}: it has not begun, or they are older than the retention");
             return Err(Error::new(ErrorKind::NotFound, message));
         };
+        // A file that is replayed by tests, which have no keys.
+        for record in &mut records {
+            *record = self.inner.core.opened(id, record.clone())?;
+        }
         let json = Golden::of(records).and_then(|golden| golden.to_json());
         json.map_err(|error| Error::new(ErrorKind::Invalid, format!("{id} cannot be exported: {error}")))
     }
@@ -240,11 +249,12 @@ impl<D: Definition> Run<D> {
             .ask(
                 "asking for what was published by",
                 &ticket,
-                &EventBody::AskPublished { name: name.to_owned() },
+                EventBody::AskPublished { name: name.to_owned() },
                 take,
                 None,
             )
             .await?;
+        let value = self.inner.core.opened(id, value)?;
         let decoded = value.as_ref().map(Payload::decode).transpose();
         decoded.map_err(|error| Error::new(ErrorKind::Invalid, format!("what {id} published as {name}: {error}")))
     }
@@ -260,7 +270,7 @@ impl<D: Definition> Run<D> {
     /// # Cancel safety
     /// Safe: a question leaves no trace.
     pub async fn query<Q: Query>(&self, query: Q) -> Result<Q::Reply, Error> {
-        let args = Payload::encode(&query).map_err(|error| Error::payload("the query", &error))?;
+        let args = self.inner.core.encode(&query).map_err(|error| Error::payload("the query", &error))?;
         self.query_encoded(Q::NAME, args).await
     }
 
@@ -277,7 +287,7 @@ impl<D: Definition> Run<D> {
         args: &(impl serde::Serialize + ?Sized),
     ) -> Result<T, Error> {
         check_name(name).map_err(|error| Error::invalid_id("a query's name", &error))?;
-        let args = Payload::encode(args).map_err(|error| Error::payload("the query", &error))?;
+        let args = self.inner.core.encode(args).map_err(|error| Error::payload("the query", &error))?;
         self.query_encoded(name, args).await
     }
 
@@ -292,7 +302,8 @@ impl<D: Definition> Run<D> {
             _ => None,
         };
         let body = EventBody::Query { name: name.to_owned(), args };
-        match self.ask("querying", &ticket, &body, take, None).await? {
+        let answer = self.ask("querying", &ticket, body, take, None).await?;
+        match self.inner.core.opened(id, answer)? {
             Outcome::Done(value) => value.decode().map_err(|error| {
                 Error::new(ErrorKind::Invalid, format!("what {id} answers to query `{name}`: {error}"))
             }),
@@ -316,8 +327,8 @@ impl<D: Definition> Run<D> {
     /// # Cancel safety
     /// When it is dropped the signal may or may not be stored.
     pub async fn signal<S: Signal>(&self, signal: S) -> Result<(), Error> {
-        let value = Payload::encode(&signal).map_err(|error| Error::payload("the signal", &error))?;
-        self.tell("signal", &EventBody::Signal { name: S::NAME.to_owned(), value }).await
+        let value = self.inner.core.encode(&signal).map_err(|error| Error::payload("the signal", &error))?;
+        self.tell("signal", EventBody::Signal { name: S::NAME.to_owned(), value }).await
     }
 
     /// Sends a signal by its name, for those who have not its type.
@@ -329,8 +340,8 @@ impl<D: Definition> Run<D> {
     /// As [`signal`](Self::signal).
     pub async fn signal_named<V: serde::Serialize + ?Sized>(&self, name: &str, value: &V) -> Result<(), Error> {
         check_name(name).map_err(|error| Error::invalid_id("a signal's name", &error))?;
-        let value = Payload::encode(value).map_err(|error| Error::payload("the signal", &error))?;
-        self.tell("signal", &EventBody::Signal { name: name.to_owned(), value }).await
+        let value = self.inner.core.encode(value).map_err(|error| Error::payload("the signal", &error))?;
+        self.tell("signal", EventBody::Signal { name: name.to_owned(), value }).await
     }
 
     /// Asks the run to cancel: what it waits for gives `Cancelled`, and it may clean up.
@@ -341,7 +352,7 @@ impl<D: Definition> Run<D> {
     /// # Cancel safety
     /// When it is dropped the request may or may not be stored.
     pub async fn cancel(&self, reason: impl Into<String>) -> Result<(), Error> {
-        self.tell("cancel", &EventBody::Cancel { reason: reason.into() }).await
+        self.tell("cancel", EventBody::Cancel { reason: reason.into() }).await
     }
 
     /// Ends the run at once; its code is not asked.
@@ -352,7 +363,7 @@ impl<D: Definition> Run<D> {
     /// # Cancel safety
     /// When it is dropped the request may or may not be stored.
     pub async fn terminate(&self, reason: impl Into<String>) -> Result<(), Error> {
-        self.tell("terminate", &EventBody::Terminate { reason: reason.into() }).await
+        self.tell("terminate", EventBody::Terminate { reason: reason.into() }).await
     }
 
     /// Tries a parked run again; one that is not parked is left alone.
@@ -363,10 +374,10 @@ impl<D: Definition> Run<D> {
     /// # Cancel safety
     /// When it is dropped the request may or may not be stored.
     pub async fn resume(&self) -> Result<(), Error> {
-        self.tell("resume", &EventBody::Resume).await
+        self.tell("resume", EventBody::Resume).await
     }
 
-    async fn tell(&self, verb: &str, body: &EventBody) -> Result<(), Error> {
+    async fn tell(&self, verb: &str, body: EventBody) -> Result<(), Error> {
         let id = self.workflow_id()?;
         let ticket = self.inner.core.requests.open();
         let take = |heard: &Heard| {
@@ -389,11 +400,12 @@ impl<D: Definition> Run<D> {
         &self,
         verb: &str,
         ticket: &Ticket,
-        body: &EventBody,
+        body: EventBody,
         take: impl FnMut(&Heard) -> Option<Result<T, Error>>,
         read: Option<Read<Result<T, Error>>>,
     ) -> Result<T, Error> {
-        let event = self.event(self.workflow_id()?, ticket, body);
+        let id = self.workflow_id()?;
+        let event = self.event(id, ticket, &self.inner.core.sealed(id, body)?);
         let question = Question {
             what: &|| format!("{verb} {}", self.id()),
             event: &|| event.clone(),
@@ -403,7 +415,7 @@ impl<D: Definition> Run<D> {
         self.inner.core.ask(ticket, question, take, read).await?
     }
 
-    fn event(&self, id: &WorkflowId, ticket: &Ticket, body: &EventBody) -> everpulse_protocol::event::Event {
+    fn event(&self, id: &WorkflowId, ticket: &Ticket, body: &Sealed) -> everpulse_protocol::event::Event {
         self.inner.core.event(id, self.run_id(), Some(ticket.reply_to()), body)
     }
 

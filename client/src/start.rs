@@ -133,8 +133,9 @@ impl<D: Definition> Start<D> {
                 .or(request.timeout)
                 .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1)),
         };
+        let body = self.core.sealed(&id, EventBody::Start(start))?;
         let ticket = self.core.requests.open();
-        let event = self.core.event(&id, None, Some(ticket.reply_to()), &EventBody::Start(start));
+        let event = self.core.event(&id, None, Some(ticket.reply_to()), &body);
         Ok(Box::new(Prepared { core: self.core, event, ticket }))
     }
 }

@@ -5,7 +5,7 @@
 //! failed, final ────────────────────► Settled(Failed)
 //! failed, attempts left ────────────► Retry: the next attempt, when it is due
 //! failed, no attempts left ─────────► Exhausted: dead letter, then Settled(Failed) or parked
-//! not known here ───────────────────► Retry, not counted, for ever
+//! not known or opened here ─────────► Retry, not counted, for ever
 //! left to be completed later ────────► Left: the run's owner keeps the task
 //! cancelled ────────────────────────► nothing: nobody waits for it
 //! ```
@@ -16,7 +16,8 @@ use everpulse_protocol::codec::Body;
 use everpulse_protocol::dead_letter::{DeadLetter, Letter};
 use everpulse_protocol::event::{Event, EventBody, NextAttempt, Outcome};
 use everpulse_protocol::task::{OnExhausted, Task};
-use everpulse_protocol::{EventId, Failure, FailureKind, Payload, Timestamp, topic};
+use everpulse_protocol::values::{Values, Visit};
+use everpulse_protocol::{CodingError, EventId, Failure, FailureKind, Payload, Timestamp, topic};
 
 pub use self::seen::{AttemptId, Seen, Sight};
 pub use self::step::{Next, after};
@@ -41,7 +42,37 @@ pub enum End {
     },
     /// This process has no activity of that name.
     Unknown,
+    /// This process lacks a key or a layer for what the activity is given; it says which.
+    Unopened(String),
     Cancelled,
+}
+
+impl End {
+    /// The same, with no more words of a failure than are kept. To be asked before they are sealed.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        match self {
+            Self::Failed { failure, retryable, heartbeat } => {
+                Self::Failed { failure: bounded(failure), retryable, heartbeat }
+            }
+            other => other,
+        }
+    }
+}
+
+impl Values for End {
+    fn each(&mut self, visit: &mut Visit<'_>) -> Result<(), CodingError> {
+        match self {
+            Self::Done(value) => value.each(visit),
+            Self::Failed { failure, retryable: _, heartbeat } => {
+                failure.each(visit)?;
+                heartbeat.each(visit)
+            }
+            Self::Left { until: _, heartbeat } => heartbeat.each(visit),
+            // It names a key, for whoever is to bring it.
+            Self::Unopened(_) | Self::Unknown | Self::Cancelled => Ok(()),
+        }
+    }
 }
 
 /// What is to be recorded and sent after an attempt. The same for remote and eager attempts.
@@ -100,7 +131,22 @@ pub fn judge(task: &Task, end: End, now: Timestamp) -> Option<Verdict> {
             let at = now.after(Duration::from_millis(wait_ms));
             Verdict::Retry { attempt, failure, next: Box::new(next), at }
         }
-        End::Unknown => unknown(task, now),
+        End::Unknown => {
+            let message = format!(
+                "no worker of queue `{}` that took the task knows activity `{}`; deploy one that registers it with \
+                 `.activity({})`, or give it a queue of its own: until then it is tried again",
+                task.queue, task.activity, task.activity
+            );
+            elsewhere(task, message, now)
+        }
+        End::Unopened(why) => {
+            let message = format!(
+                "no worker of queue `{}` that took the task can open what activity `{}` is given: {why}; until one does it \
+                 is tried again",
+                task.queue, task.activity
+            );
+            elsewhere(task, message, now)
+        }
     };
     Some(verdict)
 }
@@ -110,8 +156,12 @@ pub fn judge(task: &Task, end: End, now: Timestamp) -> Option<Verdict> {
 #[must_use]
 pub fn exhausted(task: &Task, failure: Failure, now: Timestamp) -> DeadLetter {
     let counted = task.counted_attempts();
+    let last = match failure.sealed() {
+        None => format!("the last time with: {failure}"),
+        Some(_) => "and its failures are sealed".to_owned(),
+    };
     let reason = format!(
-        "activity `{}` of {} failed {counted} {}, the last time with: {failure}",
+        "activity `{}` of {} failed {counted} {}, {last}",
         task.activity,
         task.workflow_id,
         if counted == 1 { "time" } else { "times" },
@@ -173,21 +223,15 @@ pub fn too_late(task: &Task, now: Timestamp) -> Option<Failure> {
     Some(Failure::new(FailureKind::TimedOut, message))
 }
 
-/// A deploy that is half done, or was forgotten, fails no step: its task waits for a worker that has the activity.
-fn unknown(task: &Task, now: Timestamp) -> Verdict {
+/// A deploy that is half done, or was forgotten, fails no step: its task waits for a worker that has the activity, and the
+/// key.
+fn elsewhere(task: &Task, message: String, now: Timestamp) -> Verdict {
     let attempt = task.attempt;
     // It may have waited in its queue, or been tried where it is known, for long: only the search counts.
     let searched = task.failures.last().is_some_and(|last| last.kind == FailureKind::NotFound);
     let since = if searched { task.scheduled_at } else { now };
     let age = now.since(since);
-    let failure = Failure::new(
-        FailureKind::NotFound,
-        format!(
-            "no worker of queue `{}` that took the task knows activity `{}`; deploy one that registers it with \
-             `.activity({})`, or give it a queue of its own: until then it is tried again",
-            task.queue, task.activity, task.activity
-        ),
-    );
+    let failure = Failure::new(FailureKind::NotFound, message);
     let mut next = task.clone();
     if searched {
         // However long it lasts, it is one failure, and hides none of the others.

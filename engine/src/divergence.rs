@@ -33,7 +33,7 @@ pub(crate) fn compare(
             (Some(a), b) if a.kind == CommandKind::Patch => return Err(unpatched(workflow_id, at, a, b.copied())),
             (a, b) => {
                 let message = message(workflow_id, at, a.copied(), b.copied(), hint(recorded, replayed));
-                return Err(Parked { kind: ParkedKind::Diverged, message });
+                return Err(Parked::new(ParkedKind::Diverged, message));
             }
         }
     }
@@ -50,7 +50,7 @@ fn unpatched(workflow_id: &WorkflowId, at: Timestamp, patch: &CommandMark, repla
          patch was taken out too early; deploy the code with the patch, and the run goes on",
         patch.name
     );
-    Parked { kind: ParkedKind::NoCode, message: message(workflow_id, at, Some(patch), replayed, &hint) }
+    Parked::new(ParkedKind::NoCode, message(workflow_id, at, Some(patch), replayed, &hint))
 }
 
 /// What the author may have done.

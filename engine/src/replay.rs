@@ -39,6 +39,7 @@ pub(crate) fn replay(run: &Run, registry: &Registry) -> Result<Replayed, Parked>
     replayed.ok_or_else(|| Parked {
         kind: ParkedKind::UnknownKind,
         message: format!("workflow {}: its history has no start", run.workflow_id),
+        sealed: None,
     })
 }
 
@@ -52,6 +53,7 @@ fn step(
     let body = record.body().map_err(|error| Parked {
         kind: ParkedKind::UnknownKind,
         message: format!("workflow {}, record {}: {error}; run a release that knows it", run.workflow_id, record.seq),
+        sealed: None,
     })?;
     if let Some(Begun { start, version, build, .. }) = body.begun() {
         let entry = entry(registry, &run.workflow_id, &start.workflow, Some(version))?;
@@ -62,7 +64,7 @@ fn step(
             times_out_at: None,
             build: build.cloned(),
         };
-        let instance = Instance::new(entry, info(run, &started), start.args.clone());
+        let instance = Instance::new(entry, info(run, &started), start.args.clone(), registry.coding());
         let live = Box::new(Live { instance, used: None, published: BTreeMap::new() });
         *replayed = Some(Replayed { live, open: BTreeMap::new() });
     }
@@ -118,7 +120,9 @@ impl Replay {
         let Some(state) = step(&self.run, &mut self.replayed, record, registry)? else { return Ok(()) };
         let replayed = match state {
             TurnState::Closed(close) => Some(close),
-            TurnState::Waiting | TurnState::Panicked { .. } | TurnState::Stuck { .. } => None,
+            TurnState::Waiting | TurnState::Panicked { .. } | TurnState::Stuck { .. } | TurnState::Unopened { .. } => {
+                None
+            }
         };
         let (recorded, today) =
             (record.close.as_ref().map(|close| close.status), replayed.as_ref().map(|close| close.status));
@@ -135,7 +139,7 @@ impl Replay {
                 end(recorded),
                 end(today)
             );
-            return Err(Parked { kind: ParkedKind::Diverged, message });
+            return Err(Parked::new(ParkedKind::Diverged, message));
         }
         self.ended = replayed;
         Ok(())
@@ -191,7 +195,7 @@ fn check(run: &Run, record: &Record, turn: &Turn) -> Result<(), Parked> {
     if let Some(parked) = broken(&run.workflow_id, &turn.state) {
         return Err(parked);
     }
-    let diverged = |message| Parked { kind: ParkedKind::Diverged, message };
+    let diverged = |message| Parked::new(ParkedKind::Diverged, message);
     divergence::compare(&run.workflow_id, record.at, &record.commands, &marks)?;
     let ended = matches!(turn.state, TurnState::Closed(_));
     if ended && record.close.is_none() {
@@ -216,7 +220,7 @@ pub(crate) fn compare_twice(workflow_id: &WorkflowId, at: Timestamp, first: &Tur
     let differs = |what: &str, first: String, again: String| {
         let message =
             format!("{what}\n  first: {first}\n  again: {again}\n  does it read a clock, chance or the world?");
-        Err(unsteady(workflow_id, &Parked { kind: ParkedKind::Diverged, message }))
+        Err(unsteady(workflow_id, &Parked::new(ParkedKind::Diverged, message)))
     };
     let timers = first_marks.iter().zip(&again_marks).find(|(first, again)| first.due != again.due);
     if let Some((first, again)) = timers {
@@ -236,6 +240,7 @@ fn ending(state: &TurnState) -> String {
         TurnState::Closed(close) => format!("it is {:?}", close.status).to_lowercase(),
         TurnState::Panicked { message } => format!("it panics: {message}"),
         TurnState::Stuck { message } => format!("it is stuck: {message}"),
+        TurnState::Unopened { message } => format!("it cannot be opened: {message}"),
     }
 }
 
@@ -246,7 +251,7 @@ pub(crate) fn unsteady(workflow_id: &WorkflowId, parked: &Parked) -> Parked {
          same\n{}",
         parked.message
     );
-    Parked { kind: ParkedKind::Diverged, message }
+    Parked::new(ParkedKind::Diverged, message)
 }
 
 /// Why a turn leaves a run that cannot go on, if it does.
@@ -255,12 +260,19 @@ pub(crate) fn broken(workflow_id: &WorkflowId, state: &TurnState) -> Option<Park
         TurnState::Panicked { message } => Some(Parked {
             kind: ParkedKind::Panicked,
             message: format!("workflow {workflow_id} panicked: {message}; mend the code, deploy it and resume the run"),
+            sealed: None,
         }),
         TurnState::Stuck { message } => {
-            Some(Parked { kind: ParkedKind::Stuck, message: format!("workflow {workflow_id} is stuck: {message}") })
+            Some(Parked::new(ParkedKind::Stuck, format!("workflow {workflow_id} is stuck: {message}")))
         }
+        TurnState::Unopened { message } => Some(unopened(workflow_id, message)),
         TurnState::Waiting | TurnState::Closed(_) => None,
     }
+}
+
+/// Why a run has to wait for a worker that can open its values.
+pub(crate) fn unopened(workflow_id: &WorkflowId, why: &str) -> Parked {
+    Parked::new(ParkedKind::Unopened, format!("workflow {workflow_id} cannot go on here: {why}"))
 }
 
 /// The input that a record was applied as; none for those that do not reach the future.
@@ -316,6 +328,7 @@ pub(crate) fn entry<'a>(
         Parked {
             kind: ParkedKind::NoCode,
             message: format!("workflow {workflow_id}: this worker has no {what}; deploy a worker that registers it"),
+            sealed: None,
         }
     })
 }

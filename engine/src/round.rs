@@ -139,8 +139,9 @@ impl Applier<'_> {
         if mutation::is(Mutation::ChanceByFrame) {
             info.run_id = RunId(EventId::derived(run_id, self.frame as u32, "chance").0);
         }
-        let twin = self.check_determinism.then(|| Instance::new(entry, info.clone(), start.args.clone()));
-        let mut instance = Instance::new(entry, info, start.args.clone());
+        let coding = self.registry.coding();
+        let twin = self.check_determinism.then(|| Instance::new(entry, info.clone(), start.args.clone(), coding));
+        let mut instance = Instance::new(entry, info, start.args.clone(), coding);
         let turn = instance.apply(Input::Start, self.at);
         let refused = self.refused(&event.workflow_id, &turn.state, &turn.commands);
         let differs = || twice(twin, &event.workflow_id, Input::Start, self.at, &turn).err();
@@ -223,6 +224,7 @@ impl Applier<'_> {
                      portions",
                     commands.len()
                 ),
+                sealed: None,
             });
         }
         commands.iter().find_map(|command| {
@@ -240,6 +242,7 @@ impl Applier<'_> {
                     value.len(),
                     self.payload_bytes_max
                 ),
+                sealed: None,
             })
         })
     }
@@ -534,7 +537,7 @@ fn twice(
 
 fn unreadable(event: &Event, error: &str) -> Parked {
     let message = format!("workflow {}: {error}; run a release that knows it", event.workflow_id);
-    Parked { kind: ParkedKind::UnknownKind, message }
+    Parked::new(ParkedKind::UnknownKind, message)
 }
 
 fn attempt_failed(run_id: RunId, step: u32, attempt: u32) -> EventId {

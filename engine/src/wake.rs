@@ -62,9 +62,9 @@ pub(crate) fn is_missing(current: Option<Wake>, need: Option<Timestamp>, at: Tim
     }
 }
 
-/// Whether a parked run is tried again by itself: another worker may know the code.
+/// Whether a parked run is tried again by itself: another worker may know the code, or have the key.
 pub(crate) fn is_retried(kind: Option<ParkedKind>) -> bool {
-    matches!(kind, Some(ParkedKind::NoCode | ParkedKind::Diverged | ParkedKind::UnknownKind))
+    matches!(kind, Some(ParkedKind::NoCode | ParkedKind::Diverged | ParkedKind::UnknownKind | ParkedKind::Unopened))
 }
 
 #[cfg(test)]

@@ -210,7 +210,7 @@ fn what_an_older_release_took_in_without_knowing_it_is_taken_up() {
         taken.push(world.event("a", Some(run_id), &body));
     }
     let bodies = taken.into_iter().map(|event| (event.id, RecordBody::Received { event, attempt: 0 }));
-    let reason = Parked { kind: ParkedKind::UnknownKind, message: "an event of a kind that is not known".to_owned() };
+    let reason = Parked::new(ParkedKind::UnknownKind, "an event of a kind that is not known".to_owned());
     let parked = (EventId(uuid::Uuid::from_u128(77)), RecordBody::Parked { reason });
     let records = bodies.chain([parked]).zip(seq + 1..).map(|((event, body), seq)| Record {
         workflow_id: task.workflow_id.clone(),

@@ -84,6 +84,10 @@ pub use everpulse_worker::{self as worker, Worker, WorkerHandle};
 #[cfg(feature = "testing")]
 pub use everpulse_testing as testing;
 
+pub use everpulse_codecs::{self as codecs, Codec};
+#[cfg(feature = "encryption")]
+pub use everpulse_codecs::{Key, Keys};
+
 pub use everpulse_protocol::golden::{Golden, GoldenError};
 pub use everpulse_protocol::{RunId, WorkflowId};
 

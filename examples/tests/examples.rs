@@ -193,3 +193,13 @@ fn a_tour_has_a_child_for_each_city() {
         ["Oslo: 320 listeners", "Rome: the hall in Rome is closed", "Wien: nobody has counted", "shirts: open"]
     );
 }
+
+#[test]
+fn a_sealed_run_goes_on_with_another_key_and_names_it_to_who_has_none() {
+    let mut sealed = Command::new(env!("CARGO_BIN_EXE_sealed"));
+    let output = sealed.env_remove("EVERPULSE_URL").env_remove("RUST_LOG").output().expect("it runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = String::from_utf8(output.stdout).expect("text");
+    assert!(said.contains("finished with the key `autumn`: Rent of a flat, signed by Ada"), "{said}");
+    assert!(said.contains("the layer `aes256gcm` with key `autumn`, which this process does not have"), "{said}");
+}

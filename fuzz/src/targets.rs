@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 use everpulse_client::{Address, LetterId};
+use everpulse_codecs::{Codec, Keys};
 use everpulse_protocol::codec::Stored;
 use everpulse_protocol::dead_letter::DeadLetter;
 use everpulse_protocol::event::{EventBody, InboxFrame};
@@ -12,7 +13,7 @@ use everpulse_protocol::history::{Frame, Record};
 use everpulse_protocol::reply::ReplyFrame;
 use everpulse_protocol::task::{Control, Task, TaskFrame};
 use everpulse_protocol::timer::TimerMessage;
-use everpulse_protocol::{EventId, Payload, RunId, Timestamp, Token, WorkflowId, decode, encode};
+use everpulse_protocol::{Coding, EventId, Payload, RunId, Timestamp, Token, WorkflowId, decode, encode};
 
 use crate::damage;
 use crate::dice::Dice;
@@ -24,7 +25,7 @@ pub struct Target {
     pub make: fn(&mut Dice) -> Vec<u8>,
 }
 
-pub const ALL: [Target; 14] = [
+pub const ALL: [Target; 15] = [
     Target {
         name: "history",
         read: history,
@@ -46,6 +47,7 @@ pub const ALL: [Target; 14] = [
     },
     Target { name: "packed", read: packed, make: |dice| message(&[valid::records()[0].pack().into()], dice) },
     Target { name: "payload", read: payload, make: values },
+    Target { name: "sealed", read: sealed, make: wrapped },
     Target { name: "golden", read: golden, make: kept },
     Target { name: "words", read: words, make: typed },
     Target { name: "judge", read: partition::judge, make: |dice| partition::script(&partition::damaged(dice)) },
@@ -65,6 +67,58 @@ fn values(dice: &mut Dice) -> Vec<u8> {
     let value = serde_json::json!({"card": "4711", "cents": 4200, "items": [1, -2, 3.5, null, true, {"a": []}]});
     let valid = Payload::encode(&value).expect("it can be encoded").data;
     message(&[valid], dice)
+}
+
+/// How an application with keys writes its values.
+fn coding() -> Coding {
+    Codec::json().compress().encrypt(Keys::new("k2", [2; 32]).also("k1", [1; 32])).into()
+}
+
+/// `ENCODING\n` and the bytes of a payload: whoever writes to a topic chooses both.
+fn wrapped(dice: &mut Dice) -> Vec<u8> {
+    const ENCODINGS: [&str; 8] = [
+        "json+lz4+aes256gcm:k2",
+        "json+lz4",
+        "msgpack+lz4",
+        "json",
+        "msgpack+aes256gcm:k1",
+        "json+lz4+lz4+lz4+lz4+lz4+lz4+lz4+lz4+lz4",
+        "json+aes256gcm",
+        "json+aes256gcm:k3",
+    ];
+    let mut payload = Payload::encode(&vec!["tea and milk"; 20]).expect("it can be encoded");
+    let coding: Coding = if dice.one_in(2) { coding() } else { Codec::message_pack().compress().into() };
+    coding.seal(&workflow_id(), &mut payload).expect("it can be sealed");
+    let mut encoding = payload.encoding;
+    if dice.one_in(2) {
+        encoding = ENCODINGS[dice.below(ENCODINGS.len())].to_owned();
+    } else if dice.one_in(4) {
+        encoding = damage::text(&encoding, ENCODINGS[0], dice);
+    }
+    let mut bytes = format!("{encoding}\n").into_bytes();
+    bytes.extend(if dice.one_in(4) { payload.data.to_vec() } else { message(&[payload.data], dice) });
+    bytes
+}
+
+fn workflow_id() -> WorkflowId {
+    WorkflowId::new("order-42").expect("a good id")
+}
+
+/// Opening a value ends with a value or an error, and with no more memory than it may take.
+fn sealed(bytes: &[u8]) {
+    let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or_default();
+    let (encoding, data) = bytes.split_at(end);
+    let encoding = String::from_utf8_lossy(encoding).into_owned();
+    let mut payload = Payload { encoding, data: Bytes::copy_from_slice(data.get(1..).unwrap_or_default()) };
+    let before = payload.clone();
+    match coding().open(&workflow_id(), &mut payload) {
+        Ok(()) => assert!(!payload.encoding.contains('+'), "a layer was passed over"),
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            assert_eq!(payload, before, "what cannot be opened stays as it was");
+        }
+    }
+    let _ = payload.decode::<Vec<String>>();
 }
 
 fn kept(dice: &mut Dice) -> Vec<u8> {

@@ -228,7 +228,7 @@ pub fn records() -> Vec<Record> {
             build: Some("4f2a9c".to_owned()),
         },
         RecordBody::AttemptFailed { step: 0, attempt: 1, failure: failure(), next: NextAttempt::Redrive },
-        RecordBody::Parked { reason: Parked { kind: ParkedKind::NoCode, message: "no code".to_owned() } },
+        RecordBody::Parked { reason: Parked::new(ParkedKind::NoCode, "no code".to_owned()) },
         RecordBody::Resumed,
         RecordBody::Received { event: event(30, &EventBody::Resume), attempt: 1 },
         RecordBody::Applied { event: event_id(30) },

@@ -153,7 +153,10 @@ impl Definition {
             #(#attributes)*
             #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)]
             #visibility fn #ident(#(#idents: #types),*) -> #root::Call<#ty> {
-                #root::Call::new((#ty::__everpulse_arguments().encode)((#(#idents,)*)))
+                #root::Call::new(
+                    (#ty::__everpulse_arguments().encode)((#(#idents,)*)),
+                    |payload, format| #ty::__everpulse_arguments().recode(payload, format),
+                )
             }
         }
     }

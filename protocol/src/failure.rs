@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Payload;
+use crate::{Payload, coding};
 
 /// What kind of failure it was. Other releases may know more kinds; those are kept as they came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +41,8 @@ pub struct Failure {
     /// The `Display` of each `source()`, outermost first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<String>,
-    /// The error's own value, for a reader that has its type.
+    /// The error's own value, for a reader that has its type; or message, chain and value as one, where nobody without a key is
+    /// to read them ([`sealed`](Self::sealed)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Payload>,
     /// How many attempts there were, where that is known.
@@ -69,6 +70,12 @@ impl Failure {
             retry_after_ms: None,
             last: None,
         }
+    }
+
+    /// What it says, if that is sealed. Other words stand in the places of message and chain meanwhile.
+    #[must_use]
+    pub fn sealed(&self) -> Option<&Payload> {
+        self.value.as_ref().filter(|value| coding::is_words(value))
     }
 
     /// The same failure, said to be the last of so many attempts.

@@ -155,6 +155,9 @@ fn malformed(what: String) -> GoldenError {
 /// ```
 #[must_use]
 pub fn shown_payload(payload: &crate::Payload) -> String {
+    if let (Some(crate::payload::Format::Json), Ok(text)) = (payload.format(), str::from_utf8(&payload.data)) {
+        return text.to_owned();
+    }
     let json = (payload.encoding == crate::payload::MSGPACK).then(|| json::exact(&payload.data)).flatten();
     let text = json.and_then(|json| serde_json::to_string(&json).ok());
     text.unwrap_or_else(|| format!("({}, {} bytes)", payload.encoding, payload.data.len()))

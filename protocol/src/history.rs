@@ -330,6 +330,17 @@ pub struct Parked {
     pub kind: ParkedKind,
     /// For a person: what was attempted, on what, and what to do.
     pub message: String,
+    /// The message, where nobody without a key is to read it. Another stands in its place meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<Payload>,
+}
+
+impl Parked {
+    /// A reason that anybody may read.
+    #[must_use]
+    pub fn new(kind: ParkedKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), sealed: None }
+    }
 }
 
 /// The kinds of [`Parked`].
@@ -348,6 +359,8 @@ pub enum ParkedKind {
     UnknownKind,
     /// An input took its worker down repeatedly.
     Poisonous,
+    /// A value that no key or layer of this process opens.
+    Unopened,
 }
 
 /// One command as history keeps it: enough to compare a replay with, and to describe the run.

@@ -23,6 +23,7 @@
 
 pub mod chain;
 pub mod codec;
+pub mod coding;
 pub mod dead_letter;
 pub mod event;
 pub mod failure;
@@ -38,9 +39,11 @@ pub mod time;
 pub mod timer;
 pub mod token;
 pub mod topic;
+pub mod values;
 pub mod view;
 
 pub use codec::{DecodeError, decode, encode};
+pub use coding::{Coding, CodingError};
 pub use failure::{Failure, FailureKind};
 pub use id::{EventId, InvalidId, Position, RequestId, RunId, WorkflowId, WriterId};
 pub use payload::Payload;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{EventBody, NextAttempt, Report, Start};
 use crate::family::{Parent, Target};
 use crate::history::{Begun, Close, CloseStatus, ClosedRun, CommandKind, Parked, Record, RecordBody};
-use crate::{RunId, Timestamp, Token, WorkflowId};
+use crate::{Failure, Payload, RunId, Timestamp, Token, WorkflowId};
 
 /// A run as `describe` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +111,9 @@ pub struct PendingStep {
     /// The attempt that runs or waits, from 1.
     pub attempt: u32,
     pub last_error: Option<String>,
+    /// The same, where nobody without a key is to read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_error: Option<Payload>,
     /// When a timer fires, or the next attempt begins.
     pub next_at: Option<Timestamp>,
     /// It waits for an operator's redrive.
@@ -121,6 +124,13 @@ pub struct PendingStep {
     /// Of a child, and of what is asked of another run: which one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Box<Target>>,
+}
+
+impl PendingStep {
+    fn failed(&mut self, failure: &Failure) {
+        self.last_error = Some(failure.to_string());
+        self.sealed_error = failure.sealed().cloned();
+    }
 }
 
 /// Folds the records of one run.
@@ -178,7 +188,7 @@ impl Fold {
                 if let Some(pending) = self.pending.get_mut(&step) {
                     pending.attempt = attempt + 1;
                     pending.token = None;
-                    pending.last_error = Some(failure.to_string());
+                    pending.failed(&failure);
                     pending.parked = next == NextAttempt::Redrive;
                     pending.next_at = match next {
                         NextAttempt::At(at) => Some(at),
@@ -199,7 +209,7 @@ impl Fold {
                 | RecordBody::AttemptReported { step, report: Report::Failed { failure, .. }, .. },
             ) => {
                 if let Some(pending) = self.pending.get_mut(&step) {
-                    pending.last_error = Some(failure.to_string());
+                    pending.failed(&failure);
                     pending.token = None;
                 }
             }
@@ -224,6 +234,7 @@ impl Fold {
                     queue: mark.queue.clone(),
                     attempt: 1,
                     last_error: None,
+                    sealed_error: None,
                     // An activity's is when it has to be done.
                     next_at: mark.due.filter(|_| mark.kind == CommandKind::Timer),
                     parked: false,

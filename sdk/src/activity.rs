@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use everpulse_protocol::payload::Format;
 use everpulse_protocol::task::Task;
 use everpulse_protocol::{Payload, RunId, Token, WorkflowId};
 use futures::FutureExt;
@@ -40,6 +41,11 @@ pub fn context() -> ActivityContext {
              `activity::with(context, future)`"
         )
     })
+}
+
+/// The format of the attempt that is polled now.
+pub(crate) fn current_format() -> Option<Format> {
+    CURRENT.try_with(|current| current.borrow().as_ref().map(|context| context.task.format)).ok().flatten()
 }
 
 /// A future that runs in a context, as an activity does on a worker.
@@ -118,6 +124,8 @@ struct TaskInfo {
     attempt: u32,
     idempotency_key: String,
     last_heartbeat: Option<Payload>,
+    /// In which its values are written.
+    format: Format,
 }
 
 struct Line {
@@ -154,6 +162,7 @@ impl ActivityContext {
             attempt: task.attempt,
             idempotency_key: task.idempotency_key(),
             last_heartbeat: task.heartbeat.clone(),
+            format: Format::default(),
         };
         Self { task: Arc::new(task), line: Line::new(Some(heartbeats)) }
     }
@@ -171,8 +180,16 @@ impl ActivityContext {
             activity: TEST.to_owned(),
             attempt: 1,
             last_heartbeat: None,
+            format: Format::default(),
         };
         Self { task: Arc::new(task), line: Line::new(None) }
+    }
+
+    /// The same, whose values are written in another format.
+    #[must_use]
+    pub fn with_format(mut self, format: Format) -> Self {
+        Arc::make_mut(&mut self.task).format = format;
+        self
     }
 
     /// The same, but another attempt; for tests.
@@ -226,7 +243,7 @@ impl ActivityContext {
     /// It is cheap: what comes too often is not sent on.
     pub fn heartbeat<T: Serialize>(&self, details: T) {
         let Some(heartbeats) = &self.line.heartbeats else { return };
-        let details = Payload::encode(&details);
+        let details = Payload::encode_as(self.task.format, &details);
         if let Err(error) = &details {
             tracing::warn!(activity = self.task.activity, %error, "a heartbeat is sent without its details");
         }

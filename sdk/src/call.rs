@@ -13,7 +13,7 @@ use std::time::Duration;
 use everpulse_protocol::Payload;
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::history::CommandKind;
-use everpulse_protocol::payload::PayloadError;
+use everpulse_protocol::payload::{Format, PayloadError};
 
 use crate::child;
 use crate::definition::{ActivityDefinition, AuthorError, Callable, Definition, Output, WorkflowDefinition};
@@ -44,7 +44,22 @@ enum State {
 
 pub(crate) struct New {
     pub args: Result<Payload, PayloadError>,
+    recode: Recode,
     pub overrides: Overrides,
+}
+
+/// Writes arguments once more, in another format.
+type Recode = fn(&Payload, Format) -> Result<Payload, PayloadError>;
+
+impl New {
+    /// The arguments in a format, if it can say them.
+    fn args(self, format: Format) -> Result<Payload, PayloadError> {
+        let args = self.args?;
+        if args.format() == Some(format) {
+            return Ok(args);
+        }
+        Ok((self.recode)(&args, format).unwrap_or(args))
+    }
 }
 
 /// What a client needs to know of a call of a workflow.
@@ -63,8 +78,9 @@ pub struct Request {
 impl<D: Definition> Call<D> {
     /// For the macros.
     #[doc(hidden)]
-    pub fn new(args: Result<Payload, PayloadError>) -> Self {
-        Self { state: State::New(Box::new(New { args, overrides: Overrides::default() })), definition: PhantomData }
+    pub fn new(args: Result<Payload, PayloadError>, recode: Recode) -> Self {
+        let new = New { args, recode, overrides: Overrides::default() };
+        Self { state: State::New(Box::new(new)), definition: PhantomData }
     }
 }
 
@@ -116,18 +132,18 @@ impl<D: Callable> Call<D> {
 }
 
 impl<D: WorkflowDefinition> Call<D> {
-    /// What a client sends.
+    /// What a client sends, as far as the arguments are in a format: nothing is compressed or sealed yet.
     ///
     /// # Errors
     /// When the `Serialize` of an argument failed.
     ///
     /// # Panics
     /// When the call was awaited before.
-    pub fn into_request(self) -> Result<Request, PayloadError> {
+    pub fn into_request(self, format: Format) -> Result<Request, PayloadError> {
         match self.state {
             State::New(new) => {
-                let Overrides { id, tags, version, timeout, .. } = new.overrides;
-                Ok(Request { workflow: D::NAME.to_owned(), version, args: new.args?, id, tags, timeout })
+                let Overrides { id, tags, version, timeout, .. } = new.overrides.clone();
+                Ok(Request { workflow: D::NAME.to_owned(), version, args: new.args(format)?, id, tags, timeout })
             }
             State::Scheduled(_) | State::Done => panic!("a call that was awaited in a workflow is given to no client"),
         }

@@ -12,6 +12,7 @@ use everpulse_protocol::{Payload, RunId, WorkflowId};
 use crate::call::{Refusal, typed};
 use crate::definition::Never;
 use crate::failure::Failure;
+use crate::format;
 use crate::replay::core::Core;
 use crate::replay::{Command, Settlement, Ticket};
 use crate::signal::Signal;
@@ -105,7 +106,7 @@ enum Asked {
 
 impl Delivery {
     pub(crate) fn signal<S: Signal>(target: Target, signal: &S) -> Self {
-        match Payload::encode(signal) {
+        match Payload::encode_as(format::current(), signal) {
             Ok(value) => Self { state: State::New(Box::new((target, Asked::Signal { name: S::NAME, value }))) },
             Err(error) => Self::refused(format!("signal `{}`: {error}", S::NAME)),
         }

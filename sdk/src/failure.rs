@@ -5,7 +5,7 @@
 use std::any::Any;
 use std::fmt;
 
-use everpulse_protocol::payload::PayloadError;
+use everpulse_protocol::payload::{Format, PayloadError};
 use everpulse_protocol::{self as protocol, FailureKind, Payload};
 use serde::{Deserialize, Serialize};
 
@@ -130,20 +130,29 @@ impl<E: fmt::Display + fmt::Debug> std::error::Error for Failure<E> {}
 
 /// An author's error as it is recorded.
 pub fn recorded<E: AuthorError>(error: &E, type_name: &str, chain: Vec<String>) -> protocol::Failure {
+    recorded_as(crate::format::current(), error, type_name, chain)
+}
+
+pub(crate) fn recorded_as<E: AuthorError>(
+    format: Format,
+    error: &E,
+    type_name: &str,
+    chain: Vec<String>,
+) -> protocol::Failure {
     let mut failure = protocol::Failure::new(FailureKind::Failed, error.to_string());
     type_name.clone_into(&mut failure.type_name);
     failure.chain = chain;
     // Without its value the failure still has a message; a reader that wants the value is told.
-    failure.value = Payload::encode(error).ok();
+    failure.value = Payload::encode_as(format, error).ok();
     failure
 }
 
 /// An author's error as it is recorded by whoever has it as a value and knows no more of it than this trait.
 #[must_use]
-pub fn recorded_alone<E: AuthorError>(error: &E) -> protocol::Failure {
+pub fn recorded_alone<E: AuthorError>(error: &E, format: Format) -> protocol::Failure {
     match (error as &dyn Any).downcast_ref::<crate::Error>() {
-        Some(ours) => recorded(error, ours.type_name(), ours.chain().to_vec()),
-        None => recorded(error, std::any::type_name::<E>(), Vec::new()),
+        Some(ours) => recorded_as(format, error, ours.type_name(), ours.chain().to_vec()),
+        None => recorded_as(format, error, std::any::type_name::<E>(), Vec::new()),
     }
 }
 

@@ -19,6 +19,7 @@
 pub mod definition;
 mod error;
 pub mod failure;
+mod format;
 pub mod options;
 
 mod arguments;

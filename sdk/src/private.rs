@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::future::Future;
 
-use everpulse_protocol::payload::PayloadError;
+use everpulse_protocol::payload::{Format, PayloadError};
 use everpulse_protocol::{self as protocol, FailureKind};
 use futures::FutureExt;
 
@@ -110,6 +110,17 @@ pub struct Codec<T> {
     pub decode: fn(&Payload) -> Result<T, Box<Recorded>>,
 }
 
+impl<T> Codec<T> {
+    /// Writes arguments once more, in another format.
+    pub fn recode(&self, payload: &Payload, format: Format) -> Result<Payload, PayloadError> {
+        let args = (self.decode)(payload).map_err(|failure| PayloadError::Encode {
+            type_name: std::any::type_name::<T>(),
+            reason: failure.message,
+        })?;
+        crate::format::with(format, || (self.encode)(args))
+    }
+}
+
 pub fn assert_argument<T: Argument>() {}
 pub fn assert_output<T: Output>() {}
 pub fn assert_error<E: AuthorError>() {}
@@ -125,7 +136,11 @@ pub fn encode_output<D: Definition>(value: &D::Output) -> Result<Payload, Attemp
 }
 
 pub(crate) fn encode<T: Output>(value: &T) -> Result<Payload, Recorded> {
-    Payload::encode(value)
+    encode_as(crate::format::current(), value)
+}
+
+pub(crate) fn encode_as<T: Output>(format: Format, value: &T) -> Result<Payload, Recorded> {
+    Payload::encode_as(format, value)
         .map_err(|error| Recorded::new(FailureKind::Undecodable, format!("the result cannot be recorded: {error}")))
 }
 

@@ -8,13 +8,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use everpulse_protocol::history::CommandKind;
+use everpulse_protocol::payload::Format;
 use everpulse_protocol::{self as protocol, FailureKind, Payload};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::call::typed;
 use crate::definition::{AttemptError, AuthorError, Output};
-use crate::failure::{Failure, recorded};
+use crate::failure::{Failure, recorded_as};
 use crate::options::{Retry, STEP_TIMEOUT};
 use crate::replay::core::Core;
 use crate::replay::{Command, StepBody, StepOptions, Ticket};
@@ -118,7 +119,7 @@ where
         if let Some(New { name, body, again, timeout, retry }) = self.new.take() {
             let core = Core::current(&format!("step `{name}` was awaited"), "elsewhere simply call the closure's code");
             let options = StepOptions { timeout, retry: retry.into() };
-            let body = attempts(body, again);
+            let body = attempts(body, again, core.format);
             self.ticket = Ticket::schedule(&core, CommandKind::Step, |no| Command::Step { no, name, options, body });
             if self.ticket.is_none() {
                 return Poll::Ready(Err(Failure::Cancelled));
@@ -131,7 +132,7 @@ where
     }
 }
 
-fn attempts<F, Fut, T, E>(body: F, again: Option<fn(&F) -> F>) -> StepBody
+fn attempts<F, Fut, T, E>(body: F, again: Option<fn(&F) -> F>, format: Format) -> StepBody
 where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = Result<T, E>> + Send + 'static,
@@ -145,7 +146,7 @@ where
             _ => body.take(),
         };
         match next {
-            Some(next) => attempt(next()),
+            Some(next) => attempt(next(), format),
             None => {
                 let message = "a step without `.retry(..)` was to be tried again";
                 let failure = protocol::Failure::new(FailureKind::Failed, message);
@@ -157,12 +158,14 @@ where
 
 fn attempt<T: Output, E: AuthorError>(
     future: impl Future<Output = Result<T, E>> + Send + 'static,
+    format: Format,
 ) -> BoxFuture<'static, Result<Payload, AttemptError>> {
     async move {
         match future.await {
-            Ok(value) => crate::__private::encode(&value).map_err(|failure| AttemptError { failure, retryable: false }),
+            Ok(value) => crate::__private::encode_as(format, &value)
+                .map_err(|failure| AttemptError { failure, retryable: false }),
             Err(error) => {
-                let failure = recorded(&error, std::any::type_name::<E>(), Vec::new());
+                let failure = recorded_as(format, &error, std::any::type_name::<E>(), Vec::new());
                 Err(AttemptError { failure, retryable: true })
             }
         }

@@ -70,7 +70,7 @@ pub fn publish<T: Serialize + ?Sized>(state: &T) {
 pub fn publish_as<T: Serialize + ?Sized>(name: impl Into<String>, state: &T) {
     let core = Core::current("`publish` was called", "an activity reports with `activity::context().heartbeat(..)`");
     let name = name.into();
-    match Payload::encode(state) {
+    match Payload::encode_as(core.format, state) {
         Ok(value) => core.publish(name, value),
         Err(error) => panic!("the state `{name}` cannot be published: {error}"),
     }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use everpulse_protocol::event::{EventBody, IdPolicy, Outcome, Start};
+use everpulse_protocol::payload::Format;
 use everpulse_protocol::{Payload, Timestamp, Token, WorkflowId};
 use everpulse_sdk::definition::{
     Activities, ActivityFn, AuthorError, Definition, Duplicate, FunctionActivity, Output, Registry, WorkflowFn,
@@ -277,8 +278,9 @@ impl Environment {
     /// When the arguments cannot be encoded.
     #[track_caller]
     pub fn start<D: WorkflowDefinition>(&self, call: Call<D>) -> Run<D> {
-        let request =
-            call.into_request().unwrap_or_else(|error| panic!("workflow `{}` cannot be started: {error}", D::NAME));
+        let request = call
+            .into_request(Format::MessagePack)
+            .unwrap_or_else(|error| panic!("workflow `{}` cannot be started: {error}", D::NAME));
         let count = {
             let mut names = self.names.borrow_mut();
             let count = names.entry(D::NAME).or_default();
@@ -354,7 +356,7 @@ impl Environment {
     /// Says that a promise will not be kept, as whoever has its token does from outside.
     #[track_caller]
     pub fn fail<T, E: AuthorError>(&self, token: &CompletionToken<T, E>, error: E) {
-        self.settle_promise(token.parts(), Outcome::Failed(failure::recorded_alone(&error)));
+        self.settle_promise(token.parts(), Outcome::Failed(failure::recorded_alone(&error, Format::MessagePack)));
     }
 
     #[track_caller]

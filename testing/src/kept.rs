@@ -75,7 +75,7 @@ pub fn replay(file: impl AsRef<Path>, registry: &Registry) -> Result<(), ReplayE
                          the replay; or remove the file when no run of that version is open any more"
                     ),
                 ),
-                ParkedKind::UnknownKind => {
+                ParkedKind::UnknownKind | ParkedKind::Unopened => {
                     ReplayError::new(file, ReplayErrorKind::Malformed, format!("record {seq}: {}", parked.message))
                 }
                 ParkedKind::NoCode | ParkedKind::Diverged | ParkedKind::Panicked | ParkedKind::Stuck | ParkedKind::Poisonous => ReplayError::new(

@@ -6,6 +6,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+use everpulse_protocol::payload::Format;
 use everpulse_protocol::{Failure, FailureKind, Payload};
 use everpulse_sdk::__private::{Decoder, encode_output, undecodable};
 use everpulse_sdk::definition::{Argument, AttemptError};
@@ -125,7 +126,7 @@ pub(crate) fn mocked_child<D: Definition, Arguments, M: Mock<D, Arguments>>(mut 
     Rc::new(RefCell::new(move |args: &Payload| match mock.attempt(args) {
         Ok(Ok(value)) => Payload::encode(&value)
             .map_err(|error| Failure::new(FailureKind::Undecodable, format!("the result cannot be recorded: {error}"))),
-        Ok(Err(error)) => Err(failure::recorded_alone(&error)),
+        Ok(Err(error)) => Err(failure::recorded_alone(&error, Format::MessagePack)),
         Err(failure) => Err(*failure),
     }))
 }

@@ -26,7 +26,7 @@ use std::time::Duration;
 use everpulse_engine::attempt::{End, Seen, Verdict, judge, too_late};
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::task::{Control, Task};
-use everpulse_protocol::{EventId, Failure, FailureKind, decode, topic};
+use everpulse_protocol::{Coding, CodingError, EventId, Failure, FailureKind, decode, topic};
 use everpulse_sdk::activity::ActivityContext;
 use everpulse_sdk::definition::Registry;
 use everpulse_transport::{Consumer, Error, Subscription, SubscriptionKind, Transport};
@@ -218,18 +218,27 @@ impl Shared {
             tracing::warn!(queue, activity, "this worker of the queue does not know the activity; another may");
             return End::Unknown;
         };
+        let coding = self.registry.coding();
+        let mut opened = task.clone();
+        if let Err(error) = open(coding, &mut opened) {
+            let Task { queue, activity, workflow_id, .. } = task;
+            // Also where it looks damaged: another worker may have the right key of that name, or a later release.
+            tracing::warn!(queue, activity, %workflow_id, %error, "this worker cannot open the task; another may");
+            return End::Unopened(error.to_string());
+        }
         if let Some(pace) = self.paces.get(&task.queue) {
             pace.turn().await;
         }
         let pulse = Pulse::new();
-        let context = ActivityContext::new(task, pulse.clone());
+        let context = ActivityContext::new(&opened, pulse.clone()).with_format(coding.format());
         let _running = Running::enter(self, task, &context);
         // Asked after it can be found, so that a cancellation meets it here or there.
         if self.is_cancelled(task.id) {
             return End::Cancelled;
         }
         let Options { cancel_grace, payload_bytes_max, .. } = self.options;
-        attempt::run(entry, task, context, &pulse, Bounds { cancel_grace, payload_bytes_max }, slot).await
+        let end = attempt::run(entry, &opened, context, &pulse, Bounds { cancel_grace, payload_bytes_max }, slot).await;
+        sealed(coding, task, end)
     }
 
     fn cancel(&self, tasks: &[EventId]) {
@@ -244,6 +253,25 @@ impl Shared {
 
     fn is_cancelled(&self, task: EventId) -> bool {
         lock(&self.cancelled).contains(&task)
+    }
+}
+
+/// Opens what the author's code is given. How earlier attempts failed is for others to read.
+fn open(coding: &Coding, task: &mut Task) -> Result<(), CodingError> {
+    coding.open(&task.workflow_id, &mut task.args)?;
+    coding.open(&task.workflow_id, &mut task.heartbeat)
+}
+
+/// Seals what an attempt came to, before anything follows from it.
+fn sealed(coding: &Coding, task: &Task, end: End) -> End {
+    let mut end = end.bounded();
+    match coding.seal(&task.workflow_id, &mut end) {
+        Ok(()) => end,
+        Err(error) => {
+            let message = format!("what activity `{}` came to cannot leave: {error}", task.activity);
+            let failure = Failure::new(FailureKind::Undecodable, message);
+            End::Failed { failure, retryable: true, heartbeat: None }
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everpulse_protocol::{WriterId, topic};
+use everpulse_protocol::{Coding, WriterId, topic};
 use everpulse_sdk::definition::{Activities, ActivityFn, Duplicate, FunctionActivity, Registry, WorkflowFn};
 use everpulse_transport::{Address, SetUp, Transport};
 use uuid::Uuid;
@@ -93,6 +93,24 @@ impl Worker {
 
     fn note(mut self, result: Result<(), Duplicate>) -> Self {
         self.duplicates.extend(result.err());
+        self
+    }
+
+    /// How the values of workflows and activities are written: as MessagePack or JSON, compressed, sealed. Set it alike on
+    /// all workers and clients of an application; the book's chapter on values says how to change it while runs are open.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use everpulse_codecs::{Codec, Key, Keys};
+    /// use everpulse_worker::Worker;
+    ///
+    /// let key = Key::from_base64(&std::env::var("ORDERS_KEY")?)?;
+    /// Worker::connect("embedded:./data").await?.codec(Codec::json().compress().encrypt(Keys::new("k1", key))).run().await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn codec(mut self, codec: impl Into<Coding>) -> Self {
+        self.registry.set_coding(codec.into());
         self
     }
 

@@ -267,7 +267,7 @@ pub(super) fn close_bytes(close: &Close) -> usize {
     std::mem::size_of::<Close>()
         + match &close.outcome {
             Outcome::Done(value) => value.len(),
-            Outcome::Failed(failure) => failure.message.len() + 128,
+            Outcome::Failed(failure) => failure.message.len() + failure.sealed().map_or(0, |sealed| sealed.len()) + 128,
         }
 }
 

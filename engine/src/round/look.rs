@@ -17,10 +17,15 @@ impl Applier<'_> {
             let message = format!("workflow {} has not begun yet, so nothing can be asked of it", run.workflow_id);
             return Some(Outcome::Failed(Failure::new(FailureKind::NotFound, message)));
         }
-        let outcome = match self.look(run_id, |instance| instance.query(name, args)) {
+        let workflow_id = run.workflow_id.clone();
+        let mut outcome = match self.look(run_id, |instance| instance.query(name, args)) {
             Ok(value) => self.limited(Outcome::Done(value)),
             Err(failure) => Outcome::Failed(*failure),
         };
+        // What the run said is sealed already; why it could not be asked is not.
+        if let Err(error) = self.registry.coding().seal(&workflow_id, &mut outcome) {
+            outcome = Outcome::Failed(Failure::new(FailureKind::Undecodable, error.to_string()));
+        }
         self.round.bytes += match &outcome {
             Outcome::Done(value) => value.len(),
             Outcome::Failed(failure) => failure.message.len(),

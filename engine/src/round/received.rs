@@ -2,9 +2,9 @@
 
 use everpulse_protocol::event::{Event, EventBody};
 use everpulse_protocol::history::{Parked, ParkedKind, RecordBody};
-use everpulse_protocol::{EventId, RunId};
+use everpulse_protocol::{Coding, EventId, RunId, WorkflowId};
 
-use super::{Applier, FRAME_BYTES, unreadable};
+use super::{Applier, FRAME_BYTES, recorded, unreadable};
 use crate::mutation::{self, Mutation};
 use crate::replay;
 use crate::run::Received;
@@ -29,10 +29,13 @@ impl Applier<'_> {
         }
     }
 
-    pub(super) fn park(&mut self, run_id: RunId, reason: Parked) {
+    pub(super) fn park(&mut self, run_id: RunId, mut reason: Parked) {
         let Some(run) = self.book.runs.get_mut(&run_id) else { return };
         run.live = None;
         let workflow_id = run.workflow_id.clone();
+        if let Err(error) = self.registry.coding().seal(&workflow_id, &mut reason) {
+            reason.message = format!("workflow {workflow_id} is parked, and why cannot be told: {error}");
+        }
         let id = EventId::derived(run_id, run.next_seq(), "parked");
         self.record(&workflow_id, run_id, id, &RecordBody::Parked { reason }, Vec::new(), None);
     }
@@ -99,7 +102,7 @@ impl Applier<'_> {
                 event.id,
                 event.body.kind().unwrap_or_default()
             );
-            self.park(run_id, Parked { kind: ParkedKind::Poisonous, message });
+            self.park(run_id, Parked::new(ParkedKind::Poisonous, message));
         } else {
             self.receive(run_id, event, attempt + 1);
         }
@@ -125,6 +128,14 @@ impl Applier<'_> {
             (None, None) => return,
         };
         let workflow_id = run.workflow_id.clone();
+        // Or it would be said to go on, and be parked by this input in the next round, again and again.
+        let verdict = verdict.and_then(|()| {
+            let first = run.received.front().and_then(|received| received.event.body().ok());
+            first.map_or(Ok(()), |body| opens(self.registry.coding(), &workflow_id, body))
+        });
+        if verdict.is_err() {
+            run.live = None;
+        }
         let id = EventId::derived(run_id, run.next_seq(), "resumed");
         self.book.touch(run_id, self.frame);
         match verdict {
@@ -139,4 +150,16 @@ impl Applier<'_> {
             }
         }
     }
+}
+
+/// Whether the run's code can be given what came.
+fn opens(coding: &Coding, workflow_id: &WorkflowId, body: EventBody) -> Result<(), Parked> {
+    let opened = match body {
+        EventBody::Start(mut start) => coding.open(workflow_id, &mut start),
+        other => match recorded(other).as_ref().and_then(replay::as_input) {
+            Some(mut input) => coding.open(workflow_id, &mut input),
+            None => Ok(()),
+        },
+    };
+    opened.map_err(|error| replay::unopened(workflow_id, &error.to_string()))
 }

@@ -297,7 +297,7 @@ fn replays(registry: &Registry, records: &[&Record]) {
                     started_at: record.at,
                     build,
                 };
-                instance = Some(Instance::new(entry, info, start.args));
+                instance = Some(Instance::new(entry, info, start.args, registry.coding()));
                 Input::Start
             }
             RecordBody::Signalled { name, value } => Input::Signal { name, value },

@@ -5,6 +5,7 @@
 //! | nil, booleans, integers, 64-bit floats, texts, arrays | the same |
 //! | maps with texts for keys, none of which begins with `$` | objects, in the same order |
 //! | `{"data": bytes}` whose bytes are MessagePack | `{"$payload": value}` |
+//! | `{"encoding": "json", "data": bytes}` whose bytes are JSON without spaces | `{"$json": value}` |
 //! | the bytes of a `body` (a version byte, MessagePack) | `{"$body": value}` |
 //! | other bytes | `{"$uuid": ..}` if they are 16, else `{"$base64": ..}` |
 //!
@@ -21,8 +22,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::codec;
+use crate::payload::Format;
 
 const PAYLOAD: &str = "$payload";
+const JSON: &str = "$json";
 const BODY: &str = "$body";
 const UUID: &str = "$uuid";
 const BYTES: &str = "$base64";
@@ -99,7 +102,7 @@ fn of_value(value: &Value, envelopes: u32) -> Option<Json> {
             Json::List(values.iter().map(|value| of_value(value, envelopes)).collect::<Option<_>>()?)
         }
         Value::Map(entries) => match payload(entries, envelopes) {
-            Some(json) => Json::tagged(PAYLOAD, json),
+            Some(json) => json,
             None => Json::Map(entries.iter().map(|entry| of_entry(entry, envelopes)).collect::<Option<_>>()?),
         },
         Value::F32(_) | Value::F64(_) | Value::Ext(..) => return None,
@@ -118,12 +121,27 @@ fn of_entry((key, value): &(Value, Value), envelopes: u32) -> Option<(String, Js
     Some((key.to_owned(), body.map_or_else(|| of_value(value, envelopes), Some)?))
 }
 
-/// A value of a user in the encoding that is not named.
+/// A value of a user: in the encoding that is not named, or in JSON.
 fn payload(entries: &[(Value, Value)], envelopes: u32) -> Option<Json> {
     match entries {
-        [(key, Value::Binary(data))] if key.as_str() == Some("data") => exact_within(data, envelopes),
+        [(key, Value::Binary(data))] if key.as_str() == Some("data") => {
+            Some(Json::tagged(PAYLOAD, exact_within(data, envelopes)?))
+        }
+        [(encoding, Value::String(json)), (key, Value::Binary(data))]
+            if encoding.as_str() == Some("encoding")
+                && json.as_str() == Some(Format::Json.name())
+                && key.as_str() == Some("data") =>
+        {
+            Some(Json::tagged(JSON, exact_json(data)?))
+        }
         _ => None,
     }
+}
+
+/// JSON as a user's process wrote it, if exactly these bytes come back.
+fn exact_json(bytes: &[u8]) -> Option<Json> {
+    let json: Json = serde_json::from_slice(bytes).ok()?;
+    (depth(&json) <= LEVELS_MAX && serde_json::to_vec(&json).ok()? == bytes).then_some(json)
 }
 
 fn depth(json: &Json) -> usize {
@@ -165,6 +183,11 @@ pub(super) fn to_message(json: &Json) -> Result<Value, String> {
 fn tagged(tag: &str, value: &Json) -> Result<Value, String> {
     Ok(match (tag, value) {
         (PAYLOAD, value) => Value::Map(vec![("data".into(), Value::Binary(encode(&to_message(value)?)))]),
+        (JSON, value) => {
+            let data = serde_json::to_vec(value).map_err(|error| error.to_string())?;
+            let format = Value::from(Format::Json.name());
+            Value::Map(vec![("encoding".into(), format), ("data".into(), Value::Binary(data))])
+        }
         (BODY, value) => {
             let mut bytes = vec![codec::VERSION];
             bytes.extend(encode(&to_message(value)?));

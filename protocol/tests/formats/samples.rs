@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use everpulse_protocol::codec::Body;
+use everpulse_protocol::coding::SEALED_WORDS;
 use everpulse_protocol::dead_letter::{DeadLetter, Letter};
 use everpulse_protocol::event::{Event, EventBody, IdPolicy, InboxFrame, NextAttempt, Outcome, ReplyTo, Report, Start};
 use everpulse_protocol::family::{Caller, CallerKind, Demand, Parent, ParentClose, Target};
@@ -43,6 +44,16 @@ pub(crate) fn all() -> Vec<Sample> {
             "dead_letter.unreadable",
             &dead(Letter::Unreadable { topic: "activity.mail".into(), bytes: Bytes::from_static(b"\xff?") }),
         ),
+        message(
+            "dead_letter.sealed",
+            &dead(Letter::Task(Box::new(Task {
+                args: sealed(),
+                heartbeat: Some(sealed()),
+                failures: vec![sealed_failure()],
+                ..task()
+            }))),
+        ),
+        message("replies.sealed", &sealed_view()),
         message("replies", &ReplyFrame { replies: vec![Reply { request: request(), body: ReplyBody::Accepted }] }),
     ];
     all.extend(events().iter().map(|value| body("event", value)));
@@ -65,6 +76,37 @@ fn reply_to() -> ReplyTo {
 
 fn payload() -> Payload {
     Payload { encoding: "zstd+msgpack".into(), data: Bytes::from_static(&[0x28, 0xb5, 0x2f]) }
+}
+
+/// What a codec that compresses and seals makes of a value.
+fn sealed() -> Payload {
+    Payload { encoding: "json+lz4+aes256gcm:k2".into(), data: Bytes::from_static(&[1, 0x5e, 0xa1, 0xed]) }
+}
+
+/// A failure whose words nobody is to read.
+fn sealed_failure() -> Failure {
+    Failure {
+        message: SEALED_WORDS.into(),
+        chain: Vec::new(),
+        value: Some(Payload { encoding: "words+aes256gcm:k2".into(), ..sealed() }),
+        ..failure()
+    }
+}
+
+/// What is shown of a run whose values are sealed.
+fn sealed_view() -> ReplyFrame {
+    let Some(ReplyBody::Description(mut view)) =
+        replies().into_iter().find(|reply| matches!(reply, ReplyBody::Description(_)))
+    else {
+        unreachable!("there is a sample of each")
+    };
+    view.parked = Some(Parked { sealed: Some(sealed()), ..Parked::new(ParkedKind::Unopened, "no key `k2` here") });
+    view.close = Some(Close { status: CloseStatus::Failed, outcome: Outcome::Failed(sealed_failure()) });
+    for pending in &mut view.pending {
+        pending.last_error = Some(SEALED_WORDS.into());
+        pending.sealed_error = Some(sealed());
+    }
+    ReplyFrame { replies: vec![Reply { request: request(), body: ReplyBody::Description(view) }] }
 }
 
 fn failure() -> Failure {
@@ -260,7 +302,7 @@ fn events() -> Vec<EventBody> {
 }
 
 fn records() -> Vec<RecordBody> {
-    let parked = Parked { kind: ParkedKind::Diverged, message: "diverged at command 7".into() };
+    let parked = Parked::new(ParkedKind::Diverged, "diverged at command 7");
     let closed = ClosedRun {
         workflow_id: id(),
         run_id: RUN,
@@ -311,6 +353,7 @@ fn replies() -> Vec<ReplyBody> {
         queue: "mail".into(),
         attempt: 2,
         last_error: Some("no connection".into()),
+        sealed_error: None,
         next_at: Some(Timestamp(1_400)),
         parked: true,
         token: Some(Token { workflow_id: id(), run_id: RUN, step: 4, attempt: Some(2) }),
@@ -327,7 +370,7 @@ fn replies() -> Vec<ReplyBody> {
         started_at: Timestamp(1_000),
         closed_at: Some(Timestamp(1_500)),
         close: Some(close()),
-        parked: Some(Parked { kind: ParkedKind::Poisonous, message: "took its worker down".into() }),
+        parked: Some(Parked::new(ParkedKind::Poisonous, "took its worker down")),
         cancel_requested: true,
         records: 7,
         pending: vec![pending],

@@ -7,6 +7,7 @@ use everpulse_protocol::codec::Body;
 use everpulse_protocol::event::{IdPolicy, Start};
 use everpulse_protocol::golden::{Golden, GoldenError, shown_payload};
 use everpulse_protocol::history::{CommandKind, CommandMark, Record, RecordBody};
+use everpulse_protocol::payload::Format;
 use everpulse_protocol::{EventId, Payload, RunId, Timestamp, WorkflowId};
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -116,6 +117,19 @@ fn values_are_shown_as_json_and_what_json_cannot_say_as_base64() {
     assert!(comes_back(&golden([signalled(long)])).contains("\"$base64\": \"zQAH\""));
 }
 
+#[test]
+fn values_in_json_are_shown_as_they_are() {
+    let value = Payload::encode_as(Format::Json, &serde_value()).expect("it can be encoded");
+    let json = comes_back(&golden([signalled(value.clone())]));
+    assert!(json.contains("\"$json\": {\n                \"name\": \"Zoë\",") && !json.contains("$base64"), "{json}");
+    assert!(shown_payload(&value).starts_with("{\"name\":\"Zoë\","), "{}", shown_payload(&value));
+    // As another process may write it.
+    let spaced = Payload { data: Bytes::from_static(b"{\"$payload\": [1,  2.50]}"), ..value.clone() };
+    assert!(comes_back(&golden([signalled(spaced)])).contains("$base64"));
+    let dollars = Payload { data: Bytes::from_static(b"{\"$payload\":{\"$uuid\":\"x\"}}"), ..value };
+    assert!(!comes_back(&golden([signalled(dollars)])).contains("$base64"));
+}
+
 fn serde_value() -> impl serde::Serialize {
     #[derive(serde::Serialize)]
     struct Value {
@@ -177,7 +191,16 @@ fn a_value_is_shown_in_a_line() {
 proptest! {
     #[test]
     fn any_bytes_of_a_value_come_back(data in proptest::collection::vec(any::<u8>(), 0..60)) {
-        comes_back(&golden([signalled(Payload { data: data.into(), ..payload(&()) })]));
+        comes_back(&golden([signalled(Payload { data: data.clone().into(), ..payload(&()) })]));
+        comes_back(&golden([signalled(Payload { data: data.into(), encoding: "json".to_owned() })]));
+    }
+
+    #[test]
+    fn any_json_comes_back(values in proptest::collection::vec((any::<i64>(), any::<u64>(), ".*"), 0..5), floats: Vec<f64>) {
+        let value = Payload::encode_as(Format::Json, &values).expect("it can be encoded");
+        let json = comes_back(&golden([signalled(value)]));
+        prop_assert!(json.contains("$json") && !json.contains("$base64"), "{json}");
+        comes_back(&golden([signalled(Payload::encode_as(Format::Json, &floats).expect("it can be encoded"))]));
     }
 
     #[test]

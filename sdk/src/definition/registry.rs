@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use everpulse_protocol::Coding;
+
 use super::{
     Activities, ActivityEntry, ActivityFn, FunctionActivity, SourceLocation, WorkflowDefinition, WorkflowEntry,
     WorkflowFn,
@@ -26,12 +28,24 @@ pub struct Duplicate {
 pub struct Registry {
     workflows: BTreeMap<&'static str, BTreeMap<u32, WorkflowEntry>>,
     activities: BTreeMap<String, ActivityEntry>,
+    coding: Coding,
 }
 
 impl Registry {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// From now on the values of all of them are written so.
+    pub fn set_coding(&mut self, coding: Coding) {
+        self.coding = coding;
+    }
+
+    /// How their values are written.
+    #[must_use]
+    pub fn coding(&self) -> &Coding {
+        &self.coding
     }
 
     /// Registers a function with `#[workflow]`.

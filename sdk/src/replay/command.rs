@@ -3,10 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use everpulse_protocol::event::Outcome;
 use everpulse_protocol::family::Target;
 use everpulse_protocol::history::{CommandKind, CommandMark};
 use everpulse_protocol::task::{RetryPolicy, TaskOptions};
-use everpulse_protocol::{Payload, Timestamp};
+use everpulse_protocol::{Coding, CodingError, Payload, Timestamp, WorkflowId};
 use futures::future::BoxFuture;
 
 use crate::definition::AttemptError;
@@ -148,13 +149,26 @@ pub struct StepOptions {
 /// The code of a step. It is run by the worker that owns the run, not by the instance.
 pub struct StepBody {
     attempt: Box<dyn FnMut() -> BoxFuture<'static, Result<Payload, AttemptError>> + Send>,
+    sealing: Option<(Coding, WorkflowId)>,
 }
 
 impl StepBody {
     pub(crate) fn new(
         attempt: impl FnMut() -> BoxFuture<'static, Result<Payload, AttemptError>> + Send + 'static,
     ) -> Self {
-        Self { attempt: Box::new(attempt) }
+        Self { attempt: Box::new(attempt), sealing: None }
+    }
+
+    pub(crate) fn sealed_by(&mut self, coding: Coding, workflow_id: WorkflowId) {
+        self.sealing = Some((coding, workflow_id));
+    }
+
+    /// Seals what the step came to, as its run's values are. To be called before it is told to anybody.
+    ///
+    /// # Errors
+    /// When a layer refuses it.
+    pub fn seal(&self, outcome: &mut Outcome) -> Result<(), CodingError> {
+        self.sealing.as_ref().map_or(Ok(()), |(coding, workflow_id)| coding.seal(workflow_id, outcome))
     }
 
     /// One attempt. A panic of the author's code passes through: whoever polls catches it.

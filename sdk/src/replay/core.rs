@@ -14,6 +14,7 @@ use std::task::Waker;
 
 use everpulse_protocol::family::Target;
 use everpulse_protocol::history::{CommandKind, CommandMark};
+use everpulse_protocol::payload::Format;
 use everpulse_protocol::{Payload, Timestamp};
 use rand_chacha::ChaCha8Rng;
 
@@ -43,6 +44,8 @@ impl Drop for Entered {
 pub(crate) struct Core {
     pub id: u64,
     pub info: RunInfo,
+    /// In which its values are written.
+    pub format: Format,
     state: RefCell<State>,
 }
 
@@ -157,7 +160,7 @@ impl State {
 }
 
 impl Core {
-    pub(crate) fn new(info: RunInfo) -> Rc<Self> {
+    pub(crate) fn new(info: RunInfo, format: Format) -> Rc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let state = State {
             now: info.started_at,
@@ -182,7 +185,7 @@ impl Core {
             recorded: None,
             handlers: None,
         };
-        Rc::new(Self { id: NEXT.fetch_add(1, Ordering::Relaxed), info, state: RefCell::new(state) })
+        Rc::new(Self { id: NEXT.fetch_add(1, Ordering::Relaxed), info, format, state: RefCell::new(state) })
     }
 
     /// The core of the run that is being polled on this thread.

@@ -1,5 +1,6 @@
 //! The instance of a run: its future, and what polls it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -8,11 +9,11 @@ use std::task::{Context, Poll, Waker};
 
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::history::{Close, CloseStatus, CommandMark};
-use everpulse_protocol::{Failure, FailureKind, Payload, Timestamp};
+use everpulse_protocol::{Coding, CodingError, Failure, FailureKind, Payload, Timestamp, WorkflowId};
 
 use super::core::Core;
 use super::waker::{Applying, Root};
-use super::{Input, RunInfo, Settlement, Turn, TurnState, Unanswered, Wait};
+use super::{Command, Input, RunInfo, Settlement, Turn, TurnState, Unanswered, Wait};
 use crate::definition::RunFuture;
 use crate::definition::WorkflowEntry;
 
@@ -24,11 +25,23 @@ pub struct Instance {
     core: Rc<Core>,
     root: Arc<Root>,
     waker: Waker,
+    /// Opens what goes in, seals what comes out.
+    coding: Coding,
     begin: fn(&Payload) -> Result<RunFuture, Box<Failure>>,
     args: Payload,
     cancel_reason: Option<String>,
     future: Option<RunFuture>,
+    /// What it has asked of other runs, by the numbers of the commands.
+    asked: BTreeMap<u32, Asked>,
     ended: Option<TurnState>,
+}
+
+/// What a run has asked of another one.
+enum Asked {
+    /// To run as its child, under this id, for which what it comes to is sealed.
+    Child(WorkflowId),
+    /// To take something. The answer has nothing of an author's.
+    Message,
 }
 
 impl fmt::Debug for Instance {
@@ -45,13 +58,25 @@ enum Polled {
 }
 
 impl Instance {
-    /// A run to which no event was applied.
+    /// A run to which no event was applied. Values come and go as the coding writes them; the code sees them open.
     #[must_use]
-    pub fn new(entry: &WorkflowEntry, info: RunInfo, args: Payload) -> Self {
-        let core = Core::new(info);
+    pub fn new(entry: &WorkflowEntry, info: RunInfo, args: Payload, coding: &Coding) -> Self {
+        let core = Core::new(info, coding.format());
         let root = Root::new(core.id);
         let waker = Waker::from(Arc::clone(&root));
-        Self { core, root, waker, begin: entry.begin, args, cancel_reason: None, future: None, ended: None }
+        let coding = coding.clone();
+        Self {
+            core,
+            root,
+            waker,
+            coding,
+            begin: entry.begin,
+            args,
+            cancel_reason: None,
+            future: None,
+            asked: BTreeMap::new(),
+            ended: None,
+        }
     }
 
     /// Applies one event and polls until the run comes to rest.
@@ -87,17 +112,60 @@ impl Instance {
             TurnState::Closed(_) => self.core.take_last_commands(),
             _ => self.core.take_commands(),
         };
-        let published = self.core.take_published();
-        match state {
-            TurnState::Waiting => Turn { commands, published, state },
+        let mut turn = Turn { commands, published: self.core.take_published(), state };
+        if let Err(error) = self.sealed(&mut turn) {
+            let message = format!("what it asks for cannot leave: {error}");
+            // Elsewhere there may be what is missing here.
+            let missing = error.is_missing();
+            turn.state = if missing { TurnState::Unopened { message } } else { TurnState::Panicked { message } };
+        }
+        match turn.state {
+            TurnState::Waiting => turn,
             TurnState::Closed(_) => {
-                self.end(&state);
-                Turn { commands, published, state }
+                self.end(&turn.state);
+                turn
             }
-            TurnState::Panicked { .. } | TurnState::Stuck { .. } => {
-                self.end(&state);
-                Turn { commands: Vec::new(), published: Vec::new(), state }
+            TurnState::Panicked { .. } | TurnState::Stuck { .. } | TurnState::Unopened { .. } => {
+                self.end(&turn.state);
+                Turn { commands: Vec::new(), published: Vec::new(), state: turn.state }
             }
+        }
+    }
+
+    /// What comes out of the run is sealed here, and nowhere else.
+    fn sealed(&mut self, turn: &mut Turn) -> Result<(), CodingError> {
+        let workflow_id = &self.core.info.workflow_id;
+        for command in &mut turn.commands {
+            match command {
+                Command::Step { body, .. } => body.sealed_by(self.coding.clone(), workflow_id.clone()),
+                Command::Child { no, target, .. } => {
+                    self.asked.insert(*no, Asked::Child(target.workflow_id.clone()));
+                }
+                Command::Signal { no, .. } | Command::CancelRun { no, .. } => {
+                    self.asked.insert(*no, Asked::Message);
+                }
+                _ => {}
+            }
+        }
+        self.coding.seal(workflow_id, turn)
+    }
+
+    /// What goes into the run is opened here, and nowhere else.
+    fn opened(&mut self, input: &mut Input) -> Result<(), CodingError> {
+        let workflow_id = &self.core.info.workflow_id;
+        if *input == Input::Start {
+            self.coding.open(workflow_id, &mut self.args)?;
+        }
+        match input {
+            Input::ChildClosed { step, outcome, .. } => match self.asked.remove(step) {
+                Some(Asked::Child(child)) => self.coding.open(&child, outcome),
+                _ => Ok(()),
+            },
+            Input::Settled { step, .. } if matches!(self.asked.get(step), Some(Asked::Message)) => {
+                self.asked.remove(step);
+                Ok(())
+            }
+            _ => self.coding.open(workflow_id, input),
         }
     }
 
@@ -119,7 +187,17 @@ impl Instance {
             let known = self.core.query_names();
             return Err(Unanswered::unspoilt(FailureKind::NotFound, self.unknown("query", name, &known)));
         };
-        self.look(&format!("query `{name}`"), || handler(args))
+        let (coding, workflow_id) = (self.coding.clone(), self.core.info.workflow_id.clone());
+        let unopened = |error: CodingError| Unanswered::unspoilt(FailureKind::Undecodable, error.to_string());
+        let mut args = args.clone();
+        coding.open(&workflow_id, &mut args).map_err(unopened)?;
+        match self.look(&format!("query `{name}`"), || handler(&args)) {
+            Ok(mut value) => coding.seal(&workflow_id, &mut value).map_err(unopened).map(|()| value),
+            Err(mut unanswered) => match coding.seal(&workflow_id, &mut unanswered) {
+                Ok(()) => Err(unanswered),
+                Err(error) => Err(Unanswered { spoilt: unanswered.spoilt, ..unopened(error) }),
+            },
+        }
     }
 
     /// Lets a handler look at the run. What it does beyond that is noticed as far as it can be.
@@ -167,7 +245,10 @@ impl Instance {
         )
     }
 
-    fn turn(&mut self, input: Input, now: Timestamp) -> TurnState {
+    fn turn(&mut self, mut input: Input, now: Timestamp) -> TurnState {
+        if let Err(error) = self.opened(&mut input) {
+            return TurnState::Unopened { message: error.to_string() };
+        }
         let _applying = Applying::enter(self.core.id);
         self.core.set_now(now);
         if self.root.was_woken_from_outside() {

@@ -17,6 +17,7 @@ mod command;
 pub(crate) mod core;
 mod instance;
 mod ticket;
+mod values;
 pub(crate) mod waker;
 
 use everpulse_protocol::event::Outcome;
@@ -107,6 +108,10 @@ pub enum TurnState {
     },
     /// It waits for something that will not come by an event.
     Stuck {
+        message: String,
+    },
+    /// A value that this process has no key for, or that is damaged. Nothing was applied.
+    Unopened {
         message: String,
     },
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use everpulse::replay::{Command, Input};
 use everpulse::{Failure, Retry, activity, workflow};
 use everpulse_protocol::Payload;
+use everpulse_protocol::payload::Format;
 use everpulse_protocol::task::OnExhausted;
 
 use crate::harness::{done, run, show, value};
@@ -197,7 +198,7 @@ fn a_call_is_send_and_a_request_says_what_to_start() {
         value
     }
     drop(assert_send(double(1)));
-    let request = assert_send(sequence(5)).into_request().unwrap();
+    let request = assert_send(sequence(5)).into_request(Format::MessagePack).unwrap();
     assert_eq!((request.workflow.as_str(), request.version), ("sequence", None));
     assert_ne!(request.args, Payload::encode(&5_u32).unwrap());
 }

@@ -5,7 +5,8 @@ use everpulse::replay::{Command, Input, Instance, RunInfo, Turn, TurnState};
 use everpulse::{Call, Definition, Failure};
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::history::{Close, CloseStatus, CommandMark};
-use everpulse_protocol::{self as protocol, Payload, RunId, Timestamp, WorkflowId};
+use everpulse_protocol::payload::Format;
+use everpulse_protocol::{self as protocol, Coding, Payload, RunId, Timestamp, WorkflowId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -20,7 +21,7 @@ pub struct Run {
 
 /// The run of a call, to which nothing has happened.
 pub fn run<D: WorkflowDefinition>(call: Call<D>) -> Run {
-    let args = call.into_request().expect("the arguments can be encoded").args;
+    let args = call.into_request(Format::MessagePack).expect("the arguments can be encoded").args;
     run_with::<D>(args)
 }
 
@@ -33,7 +34,7 @@ pub fn run_with<D: WorkflowDefinition>(args: Payload) -> Run {
         started_at: Timestamp(1_000),
         build: Some("4f2a".to_owned()),
     };
-    Run { instance: Instance::new(&D::entry(), info, args), now: 1_000, replaying: None }
+    Run { instance: Instance::new(&D::entry(), info, args, &Coding::default()), now: 1_000, replaying: None }
 }
 
 impl Run {
@@ -115,6 +116,7 @@ fn state(state: &TurnState) -> String {
         TurnState::Waiting => "waiting".to_owned(),
         TurnState::Panicked { message } => format!("panicked: {message}"),
         TurnState::Stuck { message } => format!("stuck: {message}"),
+        TurnState::Unopened { message } => format!("unopened: {message}"),
         TurnState::Closed(Close { status, outcome }) => {
             let status = match status {
                 CloseStatus::Completed => "completed",

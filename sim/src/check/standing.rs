@@ -113,7 +113,7 @@ fn replay<'a>(registry: &Registry, records: impl Iterator<Item = &'a Record>) ->
                     started_at: record.at,
                     build,
                 };
-                instance = Some(Instance::new(entry, info, start.args));
+                instance = Some(Instance::new(entry, info, start.args, registry.coding()));
                 Input::Start
             }
             RecordBody::Signalled { name, value } => Input::Signal { name, value },

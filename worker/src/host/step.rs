@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use everpulse_engine::LocalResult;
 use everpulse_engine::attempt::{Next, after};
+use everpulse_protocol::event::Outcome;
 use everpulse_protocol::{Failure, FailureKind, Payload};
 use everpulse_sdk::definition::AttemptError;
 use everpulse_sdk::replay::{StepBody, StepOptions};
@@ -19,13 +20,17 @@ use crate::failpoint;
 pub(super) async fn run(name: &str, options: StepOptions, mut body: StepBody) -> LocalResult {
     failpoint::hit("step-before");
     let mut attempt = 1;
-    let outcome = loop {
+    let mut outcome = loop {
         match after(&options, attempt, try_once(name, options.timeout, &mut body).await) {
             Next::Settled(outcome) => break outcome,
             Next::Again(wait) => tokio::time::sleep(wait).await,
         }
         attempt += 1;
     };
+    if let Err(error) = body.seal(&mut outcome) {
+        let message = format!("what step `{name}` came to cannot leave: {error}");
+        outcome = Outcome::Failed(Failure::new(FailureKind::Undecodable, message));
+    }
     failpoint::hit("step-done");
     LocalResult::Settled { attempt, outcome }
 }
