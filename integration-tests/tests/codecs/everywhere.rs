@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::wiretap::{Wiretap, holds};
 
 /// Where values travel. The word of each is told from those of the others.
-const PLACES: [&str; 24] = [
+const PLACES: [&str; 28] = [
     "input",
     "result",
     "argument",
@@ -40,6 +40,10 @@ const PLACES: [&str; 24] = [
     "outside-heartbeat",
     "failed-run",
     "panicked-run",
+    "child-argument",
+    "child-signal",
+    "child-result",
+    "child-error",
 ];
 
 fn canary(place: &str) -> String {
@@ -142,7 +146,24 @@ async fn goes_everywhere(word: String) -> Result<String, everpulse::Error> {
     assert_eq!(promise.await?, canary("promise"));
     assert_eq!(broken.await.expect_err("it is broken").to_string(), canary("broken-promise"));
     assert_eq!(leaves().await?, canary("completion"));
+    // Under an id of its own, for which what it is told and what it tells is sealed.
+    let child = listens(canary("child-argument")).start().await?;
+    child.signal(Hint { word: canary("child-signal") }).await?;
+    assert_eq!(child.await?, canary("child-result"));
+    assert_eq!(fails_as_child().await.expect_err("it fails").to_string(), canary("child-error"));
     Ok(canary("result"))
+}
+
+#[workflow]
+async fn listens(word: String) -> String {
+    assert_eq!(word, canary("child-argument"));
+    assert_eq!(signal::<Hint>().recv().await.word, canary("child-signal"));
+    canary("child-result")
+}
+
+#[workflow]
+async fn fails_as_child() -> Result<(), Trouble> {
+    Err(trouble("child-error"))
 }
 
 #[workflow]
@@ -212,6 +233,7 @@ async fn worker(arm: &Arm, url: &str, codec: Codec) -> Result<WorkerHandle> {
         Worker::connect(url).await.context("connecting a worker")?.codec(codec).cache_dir(arm.dir().join("cache"));
     let worker = worker.options(|options| (options.live_runs_per_shard, options.runs_at_hand_per_shard) = (0, 0));
     let worker = worker.workflow(goes_everywhere).workflow(fails).workflow(falls_over).workflow(waits);
+    let worker = worker.workflow(listens).workflow(fails_as_child);
     let worker = worker.activity(carries).activity(refuses).activity(exhausts).activity(panics).activity(leaves);
     worker.spawn().await.context("starting a worker")
 }
