@@ -6,12 +6,18 @@
 //! ```
 //! Ids are 16 bytes, hashes 32, times milliseconds since 1970. Only what the rules speak of is taken out; how it
 //! is judged is not known here.
+//!
+//! Later versions and kinds are no garbage. In every version a frame has `number`, `previous` and `verified`, under these
+//! names: of one that cannot be read otherwise they tell where it belongs. Kinds of records, events and commands that are
+//! not known are kept by name.
 
 use std::fmt;
 
 use rmpv::ValueRef;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+
+mod place;
 
 /// Where a message stands in its partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -65,6 +71,8 @@ pub struct Frame {
     pub wake: Option<Wake>,
     pub sent_below: u64,
     pub records: Vec<Record>,
+    /// Why nothing but its place is known of it, if so.
+    pub sealed: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -169,6 +177,10 @@ pub enum Body {
     CancelRequested,
     Terminated,
     TimedOut,
+    /// Of a kind that is not known here.
+    Unknown {
+        kind: String,
+    },
     Received {
         event: Id,
         body: Box<Body>,
@@ -266,6 +278,8 @@ pub enum MarkKind {
     Detach,
     /// A way that the run took at an edit of its code. It has no number of its own.
     Patch,
+    /// Of a kind that is not known here. Whether the number is its own is not known either.
+    Unknown,
 }
 
 impl MarkKind {
@@ -280,6 +294,7 @@ impl MarkKind {
             Self::Cancel => "cancellation",
             Self::Detach => "detachment",
             Self::Patch => "patch",
+            Self::Unknown => "unknown command",
         }
     }
 }
@@ -293,18 +308,43 @@ type Reason = String;
 /// Reads one message of a history partition.
 pub fn frame(bytes: &[u8]) -> Result<Frame, Reason> {
     let (&version, mut rest) = bytes.split_first().ok_or("is empty")?;
-    if version != VERSION {
+    let is_frame = read(&mut &*rest).is_ok_and(|kind| text(&kind) == Some("history"));
+    if version < VERSION || version > VERSION && !is_frame {
         return Err(format!("has format version {version}"));
     }
     let kind = read(&mut rest)?;
-    if text(&kind) != Some("history") {
+    if !is_frame {
         return Err(format!("is of kind {kind}, not \"history\""));
     }
-    let value = read(&mut rest)?;
-    if !rest.is_empty() {
-        return Err(format!("has {} bytes behind its end", rest.len()));
-    }
-    let map = Map::of(&value, "frame")?;
+    // Where it belongs hangs on this alone. Whatever is behind it, no release minds.
+    let place = place::fields(rest)?;
+    let known = match version {
+        VERSION => read(&mut rest).and_then(|value| whole(&value)),
+        later => Err(format!("has format version {later}")),
+    };
+    known.or_else(|reason| sealed(&ValueRef::Map(place), reason))
+}
+
+/// Of a frame that cannot be read: its place.
+fn sealed(value: &ValueRef<'_>, reason: Reason) -> Result<Frame, Reason> {
+    let map = Map::of(value, "frame")?;
+    Ok(Frame {
+        shard: 0,
+        number: map.number("number")?,
+        previous: map.bytes("previous")?,
+        writer: Id::default(),
+        verified: map.optional("verified").map(verified).transpose()?,
+        at: 0,
+        config: None,
+        wake: None,
+        sent_below: 0,
+        records: Vec::new(),
+        sealed: Some(reason),
+    })
+}
+
+fn whole(value: &ValueRef<'_>) -> Result<Frame, Reason> {
+    let map = Map::of(value, "frame")?;
     Ok(Frame {
         shard: map.number("shard")?,
         number: map.number("number")?,
@@ -316,6 +356,7 @@ pub fn frame(bytes: &[u8]) -> Result<Frame, Reason> {
         wake: map.optional("wake").map(wake).transpose()?,
         sent_below: map.number("sent_below")?,
         records: map.list("records")?.iter().map(|value| record(value, body)).collect::<Result<_, _>>()?,
+        sealed: None,
     })
 }
 
@@ -372,7 +413,8 @@ fn digest(value: &ValueRef<'_>) -> Result<Hash, Reason> {
 
 fn mark(value: &ValueRef<'_>) -> Result<Mark, Reason> {
     let map = Map::of(value, "command")?;
-    let kind = match map.text("kind")? {
+    let word = map.text("kind")?;
+    let kind = match word {
         "activity" => MarkKind::Activity,
         "timer" => MarkKind::Timer,
         "step" => MarkKind::Step,
@@ -382,7 +424,7 @@ fn mark(value: &ValueRef<'_>) -> Result<Mark, Reason> {
         "cancel" => MarkKind::Cancel,
         "detach" => MarkKind::Detach,
         "patch" | "deprecated_patch" => MarkKind::Patch,
-        other => return Err(format!("has a command of unknown kind {other:?}")),
+        _ => MarkKind::Unknown,
     };
     let target = map.optional("target").map(|target| Map::of(target, "target")).transpose()?;
     let child = match (kind, target) {
@@ -398,17 +440,27 @@ fn mark(value: &ValueRef<'_>) -> Result<Mark, Reason> {
         }
         _ => None,
     };
+    let name = map.optional("name").and_then(text).unwrap_or_default();
     Ok(Mark {
         no: map.number("no")?,
         kind,
-        name: map.optional("name").and_then(text).unwrap_or_default().to_owned(),
+        name: if kind == MarkKind::Unknown { word } else { name }.to_owned(),
         due: map.optional("due").and_then(ValueRef::as_u64),
         child,
     })
 }
 
+/// A body of a later version.
+fn later(bytes: &[u8]) -> Option<Body> {
+    let version = bytes.first().filter(|version| **version > VERSION)?;
+    Some(Body::Unknown { kind: format!("of format version {version}") })
+}
+
 /// Opens an envelope: `(kind, fields)`; a kind without fields has nil.
 fn body(bytes: &[u8]) -> Result<Body, Reason> {
+    if let Some(later) = later(bytes) {
+        return Ok(later);
+    }
     envelope(bytes, |kind, fields| {
         let map = || Map::of(fields, kind);
         let step = || map()?.number("step");
@@ -483,7 +535,7 @@ fn body(bytes: &[u8]) -> Result<Body, Reason> {
                     first: window.transpose()?,
                 }
             }
-            other => return Err(format!("has a record of unknown kind {other:?}")),
+            other => Body::Unknown { kind: other.to_owned() },
         })
     })
 }
@@ -535,7 +587,8 @@ fn id(value: &ValueRef<'_>) -> Result<Id, Reason> {
 
 /// Of a record that is carried. Nesting has an end, which is decided before what is inside is read.
 fn carried_body(bytes: &[u8]) -> Result<Body, Reason> {
-    match envelope(bytes, |kind, _| Ok(matches!(kind, "carried" | "remembered")))? {
+    let is_later = bytes.first().is_some_and(|version| *version > VERSION);
+    match !is_later && envelope(bytes, |kind, _| Ok(matches!(kind, "carried" | "remembered")))? {
         true => Err("carries what is itself only carried".to_owned()),
         false => body(bytes),
     }
@@ -543,6 +596,9 @@ fn carried_body(bytes: &[u8]) -> Result<Body, Reason> {
 
 /// What a received event will be once it is applied.
 fn event_body(bytes: &[u8]) -> Result<Body, Reason> {
+    if let Some(later) = later(bytes) {
+        return Ok(later);
+    }
     envelope(bytes, |kind, fields| {
         let map = || Map::of(fields, kind);
         Ok(match kind {
@@ -576,7 +632,7 @@ fn event_body(bytes: &[u8]) -> Result<Body, Reason> {
             "cancel" => Body::CancelRequested,
             "terminate" => Body::Terminated,
             "resume" => Body::Resumed,
-            other => return Err(format!("received an event of unknown kind {other:?}")),
+            other => Body::Unknown { kind: other.to_owned() },
         })
     })
 }

@@ -63,8 +63,10 @@ pub struct Counts {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Kind {
-    /// An entry that is no frame, or one of a kind that is not known here.
+    /// An entry that is no frame.
     Unreadable,
+    /// History says what this judge does not know: a later release wrote it. What is known of it was judged, and no more.
+    Unknown,
     /// Positions that do not grow: the judge's own reading is at fault.
     Reading,
     /// A frame's number does not follow on its predecessor's.

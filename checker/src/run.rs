@@ -114,6 +114,8 @@ pub struct Judge {
     /// Attempts that ended from outside: step, attempt.
     ended_attempts: HashSet<(u32, u32)>,
     ordered: bool,
+    /// Something of it is of a kind that the judge does not know.
+    blurred: bool,
     /// What the records said that stood, by their place in the run.
     digests: BTreeMap<u32, Hash>,
 }
@@ -146,6 +148,7 @@ impl Judge {
             received: HashMap::new(),
             ended_attempts: HashSet::new(),
             ordered: false,
+            blurred: false,
             digests: BTreeMap::new(),
         }
     }
@@ -158,6 +161,7 @@ impl Judge {
             |kind, message: String| violations.push(place.fault(kind, message).of(workflow_id.clone(), run_id));
         self.check_place_in_run(record, &mut fault);
         self.digests.insert(record.seq, record.digest);
+        self.look_for_unknown(record, &mut fault);
         let (body, event) = self.effective(record, &mut fault);
         if let Some(body) = body {
             self.happened(&body, event, record, rules, &mut fault);
@@ -168,6 +172,30 @@ impl Judge {
         self.take_back(record);
         self.closed(record, &mut fault);
         self.run.records = self.run.records.saturating_add(1);
+    }
+
+    /// What it asks for or waits for is known in part only.
+    fn is_known_in_part(&self) -> bool {
+        self.run.partial || self.blurred
+    }
+
+    fn look_for_unknown(&mut self, record: &Record, fault: &mut impl FnMut(Kind, String)) {
+        let mut unknown = |what: String| {
+            fault(Kind::Unknown, format!("{what}; what the run asks for and waits for is judged in part from here on"));
+            self.blurred = true;
+        };
+        match &record.body {
+            Body::Unknown { kind } => unknown(format!("the record is of the unknown kind {kind:?}")),
+            Body::Received { body, .. } => {
+                if let Body::Unknown { kind } = &**body {
+                    unknown(format!("the event that is received is of the unknown kind {kind:?}"));
+                }
+            }
+            _ => {}
+        }
+        for mark in record.commands.iter().filter(|mark| mark.kind == MarkKind::Unknown) {
+            unknown(format!("the command of number {} is of the unknown kind {:?}", mark.no, mark.name));
+        }
     }
 
     /// Whether a carried record says what the one said that stood, as far as that was read.
@@ -182,7 +210,7 @@ impl Judge {
 
     /// Whether an input waits to be applied, as far as the run is known.
     pub fn may_have_received(&self, event: Id) -> bool {
-        self.run.partial || self.received.contains_key(&event)
+        self.is_known_in_part() || self.received.contains_key(&event)
     }
 
     /// How many records the run has.
@@ -201,8 +229,9 @@ impl Judge {
         }
         if self.next_seq.is_none() && !self.run.partial {
             match &record.body {
-                Body::Started { .. } | Body::Spawned { .. } | Body::NeverBegan { .. } => {}
-                Body::Received { body, .. } if matches!(**body, Body::Started { .. } | Body::Spawned { .. }) => {}
+                Body::Started { .. } | Body::Spawned { .. } | Body::NeverBegan { .. } | Body::Unknown { .. } => {}
+                Body::Received { body, .. }
+                    if matches!(**body, Body::Started { .. } | Body::Spawned { .. } | Body::Unknown { .. }) => {}
                 other => fault(Kind::Start, format!("the run's first record is no start but {}", word(other))),
             }
         }
@@ -227,7 +256,7 @@ impl Judge {
             Body::Applied { event } => match self.received.remove(event) {
                 Some((body, _)) => (Some(body), *event),
                 None => {
-                    if !self.run.partial {
+                    if !self.is_known_in_part() {
                         fault(Kind::Received, format!("event {event} is applied, but was never received"));
                     }
                     (None, *event)
@@ -298,7 +327,7 @@ impl Judge {
             Body::TimerFired { step } => self.settled(MarkKind::Timer, *step, true, record.at, fault),
             Body::AttemptFailed { step } => {
                 let known = self.command(*step).is_some_and(|command| command.kind == MarkKind::Activity);
-                if !known && !self.run.partial {
+                if !known && !self.is_known_in_part() {
                     let message = format!("an attempt at step {step} failed, which is no scheduled activity");
                     fault(Kind::Unscheduled, message);
                 }
@@ -333,7 +362,7 @@ impl Judge {
 
     fn is_activity(&mut self, step: u32, what: &str, fault: &mut impl FnMut(Kind, String)) {
         let known = self.command(step).is_some_and(|command| command.kind == MarkKind::Activity);
-        if !known && !self.run.partial {
+        if !known && !self.is_known_in_part() {
             fault(Kind::Unscheduled, format!("{what} at step {step}, which is no scheduled activity"));
         }
     }
@@ -356,7 +385,7 @@ impl Judge {
     }
 
     fn settled(&mut self, kind: MarkKind, no: u32, done: bool, at: u64, fault: &mut impl FnMut(Kind, String)) {
-        let (partial, ordered) = (self.run.partial, self.ordered);
+        let (partial, ordered) = (self.is_known_in_part(), self.ordered);
         let Some(command) = self.command(no) else {
             if !partial {
                 fault(Kind::Unscheduled, format!("{} {no} is settled, but was never scheduled", kind.word()));
@@ -400,7 +429,7 @@ impl Judge {
             return;
         }
         if mark.kind == MarkKind::Cancel {
-            let partial = self.run.partial;
+            let partial = self.is_known_in_part();
             match self.command(mark.no) {
                 None if partial => {}
                 None => fault(Kind::Unscheduled, format!("step {} is cancelled, but was never scheduled", mark.no)),
@@ -414,10 +443,19 @@ impl Judge {
             }
             return;
         }
-        if self.run.workflow.is_empty() && !self.run.partial {
+        if mark.kind == MarkKind::Unknown {
+            return;
+        }
+        if self.run.workflow.is_empty() && !self.is_known_in_part() {
             fault(Kind::Start, format!("step {} `{label}` is scheduled before the run is started", mark.no));
         }
-        let expected = self.next_no.unwrap_or(if self.run.partial { mark.no } else { 0 });
+        let expected = match self.next_no {
+            // Numbers between may be those of commands that are not known.
+            Some(next) if self.blurred => next.max(mark.no),
+            Some(next) => next,
+            None if self.is_known_in_part() => mark.no,
+            None => 0,
+        };
         if mark.kind == MarkKind::Patch {
             if mark.no != expected {
                 fault(
@@ -502,6 +540,7 @@ fn word(body: &Body) -> &'static str {
         Body::CancelRequested => "a request to cancel",
         Body::Terminated => "a termination",
         Body::TimedOut => "a time-out",
+        Body::Unknown { .. } => "a record of an unknown kind",
         Body::Received { .. } => "a received input",
         Body::Applied { .. } => "an applied input",
         Body::Parked { .. } => "a parking",

@@ -39,6 +39,12 @@ pub fn check(shard: u32, shards: u32, entries: &[(Position, Vec<u8>)], rules: &R
     let mut last = None;
     for &at in &judged.standing {
         if let Ok(frame) = &entries[at].frame {
+            if let Some(reason) = &frame.sealed {
+                let message = format!("the frame stands, and {reason}; what it and those behind it say is not judged");
+                let place = Place::frame(shard, frame.number, entries[at].position);
+                violations.push(place.fault(Kind::Unknown, message));
+                break;
+            }
             judge.frame(frame, entries[at].position, rules, violations);
             last = Some(frame);
         }
@@ -160,6 +166,11 @@ impl Shard {
                         violations.push(place.fault(Kind::Carried, message));
                     }
                 }
+                return;
+            }
+            Body::Unknown { kind } if record.run_id == Id::default() => {
+                let message = format!("a record of the shard is of the unknown kind {kind:?}; it is not judged");
+                violations.push(place.fault(Kind::Unknown, message));
                 return;
             }
             _ => {}

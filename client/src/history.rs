@@ -130,9 +130,17 @@ impl Histories {
 
     /// False where something was trimmed.
     fn take_opened(&self, number: u32, opened: Opened, runs: &mut Runs) -> Result<bool, Error> {
-        let Opened::Standing(frames) = opened else { return Ok(false) };
-        frames.into_iter().try_for_each(|(_, _, frame)| self.take(number, frame, runs))?;
-        Ok(true)
+        match opened {
+            Opened::Standing(frames) => {
+                frames.into_iter().try_for_each(|stood| self.take(number, stood.frame, runs))?;
+                Ok(true)
+            }
+            Opened::Hole { .. } => Ok(false),
+            Opened::Unknown(unknown) => {
+                let message = format!("history of shard {number} cannot be read on by this release: {unknown}");
+                Err(Error::new(ErrorKind::Refused, message))
+            }
+        }
     }
 
     fn take(&self, number: u32, frame: Frame, runs: &mut Runs) -> Result<(), Error> {
@@ -221,7 +229,8 @@ impl Runs {
             }
             _ => {}
         }
-        if !self.followed.contains(&record.workflow_id) {
+        // What else is of the shard, or a piece that cannot be read, tells nothing of a run.
+        if !self.followed.contains(&record.workflow_id) || !record.is_of_its_run() {
             return;
         }
         if record.seq > 0 && !self.folds.contains_key(&record.run_id) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use everpulse_protocol::event::{EventBody, Outcome};
 use everpulse_protocol::golden::Golden;
-use everpulse_protocol::history::Close;
+use everpulse_protocol::history::{Close, CloseStatus};
 use everpulse_protocol::id::check_name;
 use everpulse_protocol::reply::ReplyBody;
 use everpulse_protocol::view::RunView;
@@ -113,6 +113,13 @@ impl<D: Definition> Run<D> {
 
     async fn result_until(&self, deadline: Deadline) -> Result<D::Output, ResultError<D::Error>> {
         let close = self.close(deadline).await?;
+        if let CloseStatus::Unknown(kind) = close.status {
+            let message = format!(
+                "{} ended as `{kind}`, which is not known to this release: ask with the release of its workers, or a later one",
+                self.workflow_id()?
+            );
+            return Err(Error::new(ErrorKind::Refused, message).into());
+        }
         let close = self.inner.core.opened(self.workflow_id()?, close)?;
         match close.outcome {
             Outcome::Done(value) => value.decode().map_err(|error| ResultError::Failed(Failure::from(error))),

@@ -40,6 +40,8 @@ pub(crate) struct Book {
     pub inputs: Map<EventId, Noted>,
     /// What is still known of the past.
     pub window: Window,
+    /// Something stands in history that this release passes over, and would lose if it carried history forward.
+    pub passes_over: bool,
     /// The records of open runs, in bytes.
     pub open_bytes: usize,
     /// Runs of which some pieces were carried, and not the last.
@@ -122,10 +124,21 @@ impl Book {
             _ => {}
         }
         let run_id = record.run_id;
+        if !record.is_of_its_run() {
+            // Of the shard, and of an unknown kind; or a piece of a run that cannot be read.
+            self.passes_over = true;
+            if !run_id.is_nil() && !self.is_open(run_id) && !self.closed.contains_key(&run_id) {
+                self.headless.insert(run_id);
+            }
+            return;
+        }
         self.note_input(record, body, frame);
         self.bring(run_id);
         if !self.runs.contains_key(&run_id) {
             if self.closed.contains_key(&run_id) {
+                // A run that has ended stays so, in every release. What else is said of it would be lost with what is trimmed.
+                let is_strange = |mark: &CommandMark| matches!(mark.kind, CommandKind::Unknown(_));
+                self.passes_over |= body.is_none() || record.commands.iter().any(is_strange);
                 return;
             }
             if record.seq > 0 {
@@ -160,9 +173,10 @@ impl Book {
         let is_child = |no| run.pending.get(&no).is_some_and(|pending| pending.kind == CommandKind::Child);
         let is_sent = |mark: &CommandMark| match mark.kind {
             CommandKind::Cancel => is_child(mark.no),
+            CommandKind::Unknown(_) => true,
             kind => kind == CommandKind::Activity || kind.is_of_another_run(),
         };
-        if record.commands.iter().any(is_sent) {
+        if body.is_none() || record.commands.iter().any(is_sent) {
             self.unmarked.push_back((frame, run_id));
         }
         let at = record.at;
@@ -219,7 +233,12 @@ impl Book {
             ) => {
                 self.inputs.insert(record.event, noted);
             }
-            _ => {}
+            // Whoever knew its kind may have applied an input by it, which comes again if that was not acked. It may remember too
+            // much, and never too little.
+            None => {
+                self.inputs.insert(record.event, noted);
+            }
+            Some(_) => {}
         }
     }
 
@@ -261,7 +280,7 @@ impl Book {
         self.kept.push_back((run_id, size));
         self.kept_bytes += size;
         let is_sent = run.pending.values().any(|pending| pending.kind == CommandKind::Activity && !pending.eager);
-        if is_sent || run.tells_others() {
+        if run.unknown.is_some() || is_sent || run.tells_others() {
             run.live = None;
             self.lingering.insert(run_id, run);
         }
@@ -294,6 +313,19 @@ impl Book {
             }
         }
         self.forget_closes();
+    }
+
+    /// Whether time goes on for a run. One that stands still can only go past its own time-out, as far as all is known of it.
+    pub fn may_fire(&self, run_id: RunId, no: u32) -> bool {
+        let times_out = |run: &Run| no == RUN_TIMER && run.started.is_some() && run.unknown.is_none();
+        !self.parked.contains(&run_id) || self.runs.get(&run_id).is_some_and(|run| times_out(run))
+    }
+
+    /// Runs that have ended with what this release does not know, and could not send.
+    pub fn lingers_unknown(&self) -> bool {
+        let unsent =
+            |run: &Run| run.unknown.as_ref().is_some_and(|unknown| unknown.first_from(self.sent_below).is_some());
+        self.lingering.values().any(|run| unsent(run))
     }
 
     /// A run as `describe` shows it.

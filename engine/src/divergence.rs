@@ -96,6 +96,7 @@ fn word(kind: CommandKind) -> &'static str {
         CommandKind::Detach => "detach",
         CommandKind::Cancel => "cancel",
         CommandKind::Patch | CommandKind::DeprecatedPatch => "patch",
+        CommandKind::Unknown(_) => "unknown",
     }
 }
 
@@ -115,6 +116,7 @@ fn describe(mark: Option<&CommandMark>, at: Timestamp) -> String {
         CommandKind::Detach => format!("leave child {} alone", mark.no),
         CommandKind::Cancel => format!("cancel command {}", mark.no),
         CommandKind::Patch | CommandKind::DeprecatedPatch => format!("go the new way at patch `{}`", mark.name),
+        CommandKind::Unknown(kind) => format!("ask for a `{kind}`, which this release does not know"),
     }
 }
 

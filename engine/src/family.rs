@@ -140,6 +140,10 @@ impl Run {
     /// `floor`: the commands of all frames below it are sent.
     pub fn untold(&self, floor: u64) -> Vec<(u64, Box<Event>)> {
         let mut untold: Vec<(u64, Box<Event>)> = Vec::new();
+        if self.unknown.is_some() {
+            // What it asked of others, or what its end tells them, is not known here.
+            return untold;
+        }
         for (no, pending) in &self.pending {
             let Some(other) = &pending.other else { continue };
             if let Some((frame, at)) = other.unwanted.filter(|(frame, _)| *frame >= floor) {

@@ -10,7 +10,7 @@ use everpulse_sdk::replay::{Command, Input, Instance, RunInfo, Turn, TurnState, 
 
 use crate::divergence;
 use crate::mutation::{self, Mutation};
-use crate::run::{Live, Run, Started};
+use crate::run::{Live, Run, Started, why_unknown};
 
 /// A run brought back to where its history ends.
 #[derive(Debug)]
@@ -50,11 +50,10 @@ fn step(
     record: &Record,
     registry: &Registry,
 ) -> Result<Option<TurnState>, Parked> {
-    let body = record.body().map_err(|error| Parked {
-        kind: ParkedKind::UnknownKind,
-        message: format!("workflow {}, record {}: {error}; run a release that knows it", run.workflow_id, record.seq),
-        sealed: None,
-    })?;
+    if let Some(what) = record.unknown() {
+        return Err(why_unknown(&what));
+    }
+    let body = record.body().map_err(|error| why_unknown(&error.to_string()))?;
     if let Some(Begun { start, version, build, .. }) = body.begun() {
         let entry = entry(registry, &run.workflow_id, &start.workflow, Some(version))?;
         let started = Started {

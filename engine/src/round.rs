@@ -36,6 +36,7 @@ mod family;
 mod inputs;
 mod look;
 mod received;
+mod unknown;
 
 /// What a round gathered.
 #[derive(Debug, Default)]
@@ -69,6 +70,8 @@ pub(crate) struct Round {
     pub touched: Vec<RunId>,
     /// Parked runs that go on: their tasks may not be sent yet.
     pub revived: Vec<RunId>,
+    /// Runs that did not do the same twice.
+    pub unsteady: Vec<RunId>,
     /// Tasks for which an eager slot was reserved.
     pub reserved: Vec<EventId>,
     /// So late it is by the clocks of others.
@@ -144,8 +147,12 @@ impl Applier<'_> {
         let mut instance = Instance::new(entry, info, start.args.clone(), coding);
         let turn = instance.apply(Input::Start, self.at);
         let refused = self.refused(&event.workflow_id, &turn.state, &turn.commands);
-        let differs = || twice(twin, &event.workflow_id, Input::Start, self.at, &turn).err();
-        if let Some(parked) = refused.or_else(differs) {
+        let differs = match refused {
+            Some(_) => None,
+            None => twice(twin, &event.workflow_id, Input::Start, self.at, &turn).err(),
+        };
+        self.round.unsteady.extend(differs.is_some().then_some(run_id));
+        if let Some(parked) = refused.or(differs) {
             self.receive_once(run_id, event, 0);
             self.park(run_id, parked);
             return;
@@ -189,6 +196,7 @@ impl Applier<'_> {
         let differs = again.and_then(|again| twice(twin, &workflow_id, again, at, &turn).err());
         live.published.extend(turn.published);
         let refused = self.refused(&workflow_id, &turn.state, &turn.commands);
+        self.round.unsteady.extend((refused.is_none() && differs.is_some()).then_some(run_id));
         if let Some(parked) = refused.or(differs) {
             if let Some(run) = self.book.runs.get_mut(&run_id) {
                 run.live = None;
@@ -200,7 +208,7 @@ impl Applier<'_> {
     }
 
     /// The run once more, from its beginning, if that is asked for.
-    fn twin(&self, run_id: RunId) -> Result<Option<Instance>, Parked> {
+    fn twin(&mut self, run_id: RunId) -> Result<Option<Instance>, Parked> {
         let run = self.book.runs.get(&run_id).map(|run| &**run).filter(|_| self.check_determinism);
         let twin = |run: &Run| {
             let replayed = replay::replay(run, self.registry);
@@ -208,7 +216,9 @@ impl Applier<'_> {
                 .map(|replayed| replayed.live.instance)
                 .map_err(|parked| replay::unsteady(&run.workflow_id, &parked))
         };
-        run.map(twin).transpose()
+        let twin = run.map(twin).transpose();
+        self.round.unsteady.extend(twin.is_err().then_some(run_id));
+        twin
     }
 
     /// Why what a turn left cannot be recorded.
@@ -261,6 +271,9 @@ impl Applier<'_> {
     pub fn fire(&mut self, run_id: RunId, no: u32) {
         self.book.bring(run_id);
         let Some(run) = self.book.runs.get(&run_id) else { return };
+        if run.unknown.is_some() {
+            return self.park_unknown(run_id);
+        }
         if no == crate::run::RUN_TIMER {
             if run.started.is_none() {
                 self.book.begin_later(run_id);
@@ -305,6 +318,10 @@ impl Applier<'_> {
             reply_to: None,
             body: Body::of(body),
         };
+        if run.unknown.is_some() {
+            let (what, body) = unknown::told(step, kind, result);
+            return self.keep(run_id, event(&what, &body));
+        }
         match result {
             LocalResult::Settled { attempt, outcome } => {
                 let outcome = self.limited(outcome);
@@ -535,13 +552,12 @@ fn twice(
     replay::compare_twice(workflow_id, at, first, &again)
 }
 
-fn unreadable(event: &Event, error: &str) -> Parked {
-    let message = format!("workflow {}: {error}; run a release that knows it", event.workflow_id);
-    Parked::new(ParkedKind::UnknownKind, message)
+fn failed(attempt: u32) -> String {
+    format!("attempt {attempt} failed")
 }
 
 fn attempt_failed(run_id: RunId, step: u32, attempt: u32) -> EventId {
-    EventId::derived(run_id, step, &format!("attempt {attempt} failed"))
+    EventId::derived(run_id, step, &failed(attempt))
 }
 
 fn cancel_mark(no: u32) -> CommandMark {

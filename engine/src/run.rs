@@ -10,10 +10,13 @@ use everpulse_sdk::replay::Instance;
 
 pub(crate) use self::left::Left;
 use self::records::Records;
+use self::unknown::Unknown;
+pub(crate) use self::unknown::why_unknown;
 
 mod frozen;
 mod left;
 mod records;
+mod unknown;
 
 /// A run that has not ended.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub(crate) struct Run {
     pub last_frame: u64,
     /// The number that the run's next command will have.
     pub next_no: u32,
+    /// What of it this release does not know.
+    pub unknown: Option<Box<Unknown>>,
     /// The live future, if it is cached.
     pub live: Option<Box<Live>>,
 }
@@ -118,7 +123,8 @@ impl Pending {
             | CommandKind::Cancel
             | CommandKind::Detach
             | CommandKind::Patch
-            | CommandKind::DeprecatedPatch => None,
+            | CommandKind::DeprecatedPatch
+            | CommandKind::Unknown(_) => None,
         }
     }
 
@@ -135,7 +141,8 @@ impl Pending {
             | CommandKind::Cancel
             | CommandKind::Detach
             | CommandKind::Patch
-            | CommandKind::DeprecatedPatch => false,
+            | CommandKind::DeprecatedPatch
+            | CommandKind::Unknown(_) => false,
         }
     }
 
@@ -182,6 +189,7 @@ impl Run {
             base: 0,
             last_frame: 0,
             next_no: 0,
+            unknown: None,
             live: None,
         }
     }
@@ -234,6 +242,8 @@ impl Run {
                 start_at = start.start_at;
                 self.parent = Some(Box::new(parent));
             }
+            // Its step waits on: it was told of, and is not done.
+            Ok(EventBody::AttemptReported { report, .. }) if report.outcome().is_none() => {}
             Ok(
                 EventBody::ActivitySettled { step, .. }
                 | EventBody::AttemptReported { step, .. }
@@ -269,6 +279,7 @@ impl Run {
     /// Folds a record into what is known of the run.
     fn fold(&mut self, record: &Record, body: Option<&RecordBody>, frame: u64) {
         self.last_frame = frame;
+        self.note_unknown(record, body.is_some(), frame);
         match body {
             Some(body @ (RecordBody::Started { .. } | RecordBody::Spawned { .. })) => {
                 if let Some(begun) = body.begun() {

@@ -42,6 +42,7 @@ mod fetch;
 mod gather;
 mod local;
 mod marks;
+mod parked;
 mod recover;
 mod release;
 mod tasks;
@@ -51,6 +52,7 @@ use carry::{Carry, Heard};
 use early::EarlySignals;
 use fate::ReadOn;
 use marks::Marks;
+use parked::Revival;
 use tasks::Search;
 
 /// Whether this process can run an activity at once instead of through its queue.
@@ -136,6 +138,10 @@ pub struct Status {
     pub voids: u64,
     /// Runs that ended in frames of ours.
     pub runs_closed: u64,
+    /// Runs that stand still.
+    pub parked_runs: usize,
+    /// How often parked runs were tried again, and how often one went on.
+    pub revivals: (u64, u64),
     /// The next frame's number.
     pub next_number: u64,
     /// The first frame that is needed, as far as that was carried.
@@ -191,14 +197,12 @@ pub struct Shard {
     trials: VecDeque<RunId>,
     /// Inputs that this process took in and that did not take it down.
     survived: Set<EventId>,
-    /// Runs that panic or are stuck in this process.
-    given_up: BTreeSet<RunId>,
     /// The number after the last frame that was loaded or proven here.
     proven_next: u64,
     /// Runs whose tasks may be unsent and cannot be rebuilt now, with the first such frame.
     parked_unsent: BTreeMap<RunId, u64>,
     wakes_in_flight: BTreeSet<u64>,
-    parked_tried: Timestamp,
+    revival: Revival,
     draining: bool,
     voids: u64,
     runs_closed: u64,
@@ -316,11 +320,10 @@ impl Shard {
             recovering: VecDeque::new(),
             trials: VecDeque::new(),
             survived: Set::default(),
-            given_up: BTreeSet::new(),
             proven_next: 0,
             parked_unsent: BTreeMap::new(),
             wakes_in_flight: BTreeSet::new(),
-            parked_tried: Timestamp(0),
+            revival: Revival::default(),
             draining: false,
             voids: 0,
             runs_closed: 0,
@@ -357,12 +360,12 @@ impl Shard {
             .min();
         let unseen =
             self.locals.iter().filter(|(key, _)| !self.running.contains(key)).map(|(_, local)| local.deadline).min();
-        [search, timer, early, hold, unseen, self.carrying_due()].into_iter().flatten().min()
+        let revival = self.revival.deadline();
+        [search, timer, early, hold, unseen, revival, self.carrying_due()].into_iter().flatten().min()
     }
 
     fn can_fire(&self, run: RunId, no: u32) -> bool {
-        !self.book.parked.contains(&run) && (no == RUN_TIMER || !self.book.ready.contains(&run))
-            || no == RUN_TIMER && self.book.runs.get(&run).is_some_and(|run| run.started.is_some())
+        self.book.may_fire(run, no) && (no == RUN_TIMER || !self.book.ready.contains(&run))
     }
 
     /// What the shard is about.
@@ -383,6 +386,8 @@ impl Shard {
             held: self.deliveries.len(),
             voids: self.voids,
             runs_closed: self.runs_closed,
+            parked_runs: self.book.parked.len(),
+            revivals: (self.revival.tries, self.revival.successes),
             next_number: self.chain.next_number(),
             first_needed: self.book.window.first,
         }
@@ -456,6 +461,7 @@ impl Shard {
             Phase::CheckRead { id: asked, to, round } if asked == id => match self.read_on(&entries, None) {
                 ReadOn::Foreign if mutation::is(Mutation::ForeignIsNothing) => self.current(*round, now),
                 ReadOn::Foreign | ReadOn::Hole => self.throw_away(*round, Vec::new()),
+                ReadOn::Unknown(unknown) => self.give_up(*round, Vec::new(), &unknown),
                 // What lay between may have been trimmed: the tail is asked for again.
                 ReadOn::Nothing | ReadOn::Ours(_) if done => {
                     let id = self.ask_tail();
@@ -469,6 +475,7 @@ impl Shard {
                 match self.read_on(&entries, ours) {
                     ReadOn::Foreign if found.is_some() => self.overtaken(*flight),
                     ReadOn::Foreign | ReadOn::Hole => self.void(*flight),
+                    ReadOn::Unknown(unknown) => self.give_up(flight.round, flight.locals, &unknown),
                     // It is believed when the tail is reached: a rival before it may have been trimmed.
                     ReadOn::Ours(position) => {
                         let id = self.ask_tail();

@@ -5,9 +5,9 @@
 //! protects, inputs that were taken in and can be applied, a parked run that may go on. Carrying waits for the hour:
 //! whoever is woken has the shard, and carries when it is time.
 
-use everpulse_protocol::Timestamp;
 use everpulse_protocol::history::ParkedKind;
 use everpulse_protocol::timer::{WAKE_AHEAD_MS_MAX, Wake};
+use everpulse_protocol::{RunId, Timestamp};
 
 use crate::book::Book;
 use crate::holds::Locals;
@@ -28,11 +28,12 @@ const OVERDUE_MS: u64 = 10_000;
 /// `all`: not only for the local work that asked for cover, but for whatever is open. The successor of a wake-up is for
 /// all of it, and for what its own frame begins: what is held here may be acked by another worker, whose book is older.
 pub(crate) fn need(book: &Book, locals: &Locals, all: bool, carries: bool, at: Timestamp) -> Option<Timestamp> {
-    if book.open_runs() == 0 && !carries {
+    let lingers = book.lingers_unknown();
+    if book.open_runs() == 0 && !carries && !lingers {
         return None;
     }
     let mut due = Timestamp(at.0 + WAKE_AHEAD_MS_MAX);
-    if let Some((timer, ..)) = book.timers.iter().find(|(_, run, _)| !book.parked.contains(run)) {
+    if let Some((timer, ..)) = book.timers.iter().find(|(_, run, no)| book.may_fire(*run, *no)) {
         due = due.min(*timer);
     }
     for local in locals.values().filter(|local| all || local.wants_cover) {
@@ -41,11 +42,10 @@ pub(crate) fn need(book: &Book, locals: &Locals, all: bool, carries: bool, at: T
     if !book.ready.is_empty() {
         due = due.min(Timestamp(at.0 + READY_MS));
     }
-    if book
-        .parked
-        .iter()
-        .any(|run| book.runs.get(run).is_some_and(|run| is_retried(run.parked.as_ref().map(|p| p.kind))))
-    {
+    // Somebody else may know what this release does not.
+    let may_go_on =
+        |run: &RunId| book.runs.get(run).is_some_and(|run| is_retried(run.parked.as_ref().map(|parked| parked.kind)));
+    if lingers || book.parked.iter().any(may_go_on) {
         due = due.min(Timestamp(at.0 + PARKED_MS));
     }
     Some(due.max(at))
@@ -69,7 +69,7 @@ pub(crate) fn is_retried(kind: Option<ParkedKind>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use everpulse_protocol::{RunId, WorkflowId};
+    use everpulse_protocol::WorkflowId;
 
     use super::*;
     use crate::holds::Local;

@@ -131,3 +131,31 @@ fn nobody_looks_unless_that_is_asked_for() {
         assert_eq!(play(&mut world(false), workflow), None, "{workflow}");
     }
 }
+
+#[test]
+fn a_run_that_does_not_do_the_same_twice_is_tried_once_by_each_process() {
+    let mut world = world(true);
+    assert!(play(&mut world, "chooses_by_chance").is_some());
+    let look = |world: &mut World, owner: usize| {
+        for _ in 0..5 {
+            world.now = world.now.after(Duration::from_secs(60));
+            let wake = *world.timers.last().expect("a parked run has one");
+            let event = world.wake(wake);
+            world.say(owner, vec![event]);
+            let now = world.now;
+            world.run_until(now);
+        }
+        world.records().len()
+    };
+    let records = world.records().len();
+    assert_eq!(look(&mut world, 0), records, "a replay without the twin proves nothing");
+    world.crash(0);
+    let next = world.owner();
+    assert_eq!(look(&mut world, next), records + 2, "it goes on, and is parked again");
+    assert_eq!(world.owners[next].shard.status().revivals, (1, 1));
+    // Who knows better says so.
+    let resume = world.event("a", None, &everpulse_protocol::event::EventBody::Resume);
+    world.say(next, vec![resume]);
+    assert_eq!(world.records().len(), records + 4);
+    assert!(world.queue.is_empty(), "nothing of it leaves");
+}

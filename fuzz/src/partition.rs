@@ -111,9 +111,9 @@ pub fn open(script: &[u8]) {
     let mut fold = Fold::default();
     let mut fold_all = |opened: Opened| match opened {
         Opened::Standing(frames) => {
-            frames.iter().flat_map(|(_, _, frame)| &frame.records).for_each(|record| fold.apply(record));
+            frames.iter().flat_map(|stood| &stood.frame.records).for_each(|record| fold.apply(record));
         }
-        Opened::Hole { .. } => {}
+        Opened::Hole { .. } | Opened::Unknown(_) => {}
     };
     for (position, payload) in entries(script) {
         fold_all(opening.offer(position, payload));

@@ -7,7 +7,10 @@ use everpulse::WorkerHandle;
 use everpulse::prelude::*;
 use everpulse_integration_tests::Arm;
 use everpulse_integration_tests::arm::eventually;
-use everpulse_protocol::history::{Parked, ParkedKind};
+use everpulse_protocol::event::InboxFrame;
+use everpulse_protocol::history::{Frame, Hash, Parked, ParkedKind};
+use everpulse_protocol::{Timestamp, WorkflowId, WriterId, decode, encode, shard, topic};
+use everpulse_transport::{Address, Message, Options, PublisherOptions, Subscription, SubscriptionKind, Transport};
 use serde::{Deserialize, Serialize};
 
 #[signal]
@@ -272,5 +275,114 @@ async fn what_is_not_deterministic_is_found_and_named() -> Result<()> {
     run.signal(Go).await?;
     assert_eq!(run.result().await?, "first");
     worker.stop().await;
+    Ok(())
+}
+
+/// A format version that nobody reads here.
+const LATER: u8 = 9;
+
+/// A message of that version.
+fn of_a_later_version(kind: &str) -> Vec<u8> {
+    [&[LATER, 0xa0 | kind.len() as u8], kind.as_bytes(), &[0xc0]].concat()
+}
+
+/// A frame of that version that is the first of its shard.
+fn first_frame_of_a_later_version() -> Vec<u8> {
+    let frame = Frame {
+        shard: 0,
+        number: 0,
+        previous: Hash::GENESIS,
+        writer: WriterId(uuid::Uuid::new_v4()),
+        verified: None,
+        at: Timestamp(1),
+        config: None,
+        wake: None,
+        sent_below: 0,
+        queues: Vec::new(),
+        records: Vec::new(),
+    };
+    [&[LATER], &encode(&frame)[1..]].concat()
+}
+
+/// Receives what is left for others, until nothing comes any more.
+async fn left(transport: &Transport, topic: &str, subscription: &str, kind: SubscriptionKind) -> Result<Vec<Vec<u8>>> {
+    let mut consumer = transport.subscribe(Subscription::new(topic, subscription, kind)).await?;
+    let mut left = Vec::new();
+    while let Ok(delivery) = tokio::time::timeout(Duration::from_secs(3), consumer.recv()).await {
+        left.push(delivery.payload.to_vec());
+    }
+    consumer.close().await;
+    Ok(left)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_a_later_release_can_read_is_left_to_it_and_all_else_goes_on() -> Result<()> {
+    const SHARDS: u32 = 4;
+    const LEFT: usize = 40;
+    let arm = Arm::with_shards(SHARDS)?;
+    let client = Client::connect(arm.url()).await?;
+    let transport = Transport::connect(&arm.url().parse::<Address>()?, Options::default()).await?;
+    let publish = async |topic: &str, bytes: Vec<u8>| {
+        let publisher = transport.publisher(topic, PublisherOptions::default());
+        publisher.publish(Message::new(Some("shard-0".to_owned()), bytes)).await
+    };
+    publish("history-partition-0", first_frame_of_a_later_version()).await?;
+    // It says to be one, and is none: its shard is served.
+    publish("history-partition-1", of_a_later_version("history")).await?;
+    let end = transport.last_position("history-partition-0").await?;
+    // The last one is garbage, and comes behind the others.
+    publish("inbox-partition-0", of_a_later_version("inbox")).await?;
+    publish(topic::TIMERS, of_a_later_version("timer")).await?;
+    publish("inbox-partition-0", b"not a frame".to_vec()).await?;
+    // The shard that cannot be served has more than enough waiting for it.
+    let of = |id: &str| Ok::<_, anyhow::Error>(shard::of(&WorkflowId::new(id)?, SHARDS));
+    let mut busy = Vec::new();
+    for n in 0.. {
+        let id = format!("busy-{n}");
+        if of(&id)? == 0 {
+            let client = client.clone();
+            busy.push(tokio::spawn(async move { client.start(releases::first()).id(&id).await.is_ok() }));
+        }
+        if busy.len() == LEFT {
+            break;
+        }
+    }
+    let worker = worker(&arm, |worker| worker.workflow(releases::first)).await?;
+    let mut shards = vec![0; SHARDS as usize];
+    let begun = tokio::time::Instant::now();
+    // As long as what is held here goes back and comes again, more than once.
+    while begun.elapsed() < Duration::from_secs(6) || shards[1..].contains(&0) {
+        let id = format!("order-{}", shards.iter().sum::<u32>());
+        let of = of(&id)?;
+        shards[of as usize] += 1;
+        if of == 0 {
+            continue;
+        }
+        let run = client.start(releases::first()).id(&id).await?;
+        run.signal(Go).await?;
+        let result = tokio::time::timeout(Duration::from_secs(5), run.result());
+        assert_eq!(result.await.context("the others' messages do not wait")??, "first");
+    }
+    eventually("the garbage is a dead letter", || async {
+        Ok((client.inbox_dead_letters().list().await?.len() == 1).then_some(()))
+    })
+    .await?;
+    worker.stop().await;
+    for start in busy {
+        start.abort();
+        assert!(!start.await.unwrap_or(false), "nobody here can say that it began");
+    }
+    assert_eq!(client.inbox_dead_letters().list().await?.len(), 1, "only the garbage is one");
+    assert_eq!(transport.last_position("history-partition-0").await?, end, "nothing was written behind it");
+    let inbox = left(&transport, topic::INBOX, topic::OWNERS, SubscriptionKind::KeyShared).await?;
+    assert!(inbox.contains(&of_a_later_version("inbox")), "it is left to whoever can read it");
+    let starts = inbox.iter().filter_map(|bytes| decode::<InboxFrame>(bytes).ok()).filter(|frame| frame.shard == 0);
+    let mut starts: Vec<_> = starts.flat_map(|frame| frame.events).map(|event| event.workflow_id).collect();
+    starts.retain(|id| id.as_str().starts_with("busy-"));
+    starts.sort_unstable();
+    starts.dedup();
+    assert_eq!(starts.len(), LEFT, "each is left to whoever can read its history");
+    let timers = left(&transport, topic::TIMERS, topic::RELAY, SubscriptionKind::Shared).await?;
+    assert!(timers.contains(&of_a_later_version("timer")), "somebody may be woken by it");
     Ok(())
 }

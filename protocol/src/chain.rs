@@ -4,6 +4,10 @@
 //! reader that applies this to the same partition comes to the same answer, so an append is a
 //! compare-and-swap.
 //!
+//! That holds for releases, too: what a release cannot read of a frame changes nothing in whether it stands. Where a frame
+//! stands that this release does not know, reading ends with [`Unknown`], by name; whoever went on would write in a place
+//! that is taken.
+//!
 //! ```text
 //!   0 ◄── 1 ◄── 2 ◄── 3          stands
 //!               ▲
@@ -12,11 +16,15 @@
 //!                     └── 4'     void: its predecessor is
 //! ```
 
+use self::entry::Entry;
+use self::envelope::Envelope;
 use crate::history::{Frame, Hash, Verified};
-use crate::{DecodeError, Position, decode};
+use crate::{DecodeError, Position};
 
-pub use self::opening::{Opened, Opening};
+pub use self::opening::{Opened, Opening, Stood};
 
+mod entry;
+mod envelope;
 mod opening;
 
 /// The end of a chain, as far as it was read.
@@ -41,10 +49,34 @@ pub enum Offered {
     Stands(Frame),
     /// The frame is not on the chain, for any reader.
     Void(Frame),
-    /// Not a frame: damaged or foreign bytes, which are on no chain.
+    /// Damaged or foreign bytes, which are on no chain; or a frame that this release cannot read, and that is void.
     Unreadable(DecodeError),
+    /// A frame of another release stands here: this release cannot go on. What is behind it is not to be read.
+    Unknown(Unknown),
     /// Something before this entry was not read: start again from the earliest entry.
     Hole { number: u64, expected: u64 },
+}
+
+/// Where a frame belongs.
+enum Place {
+    /// It is the next one of the chain.
+    Next,
+    /// Behind frames that were not read.
+    Behind,
+    /// On no chain.
+    Off,
+}
+
+/// The chain goes on with a frame that this release does not know.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "frame {number} at {position} stands, and is one that this release does not know ({reason}): run the release that wrote \
+     it, or a later one"
+)]
+pub struct Unknown {
+    pub position: Position,
+    pub number: u64,
+    pub reason: DecodeError,
 }
 
 impl Chain {
@@ -92,23 +124,43 @@ impl Chain {
 
     /// Reads the next entry of the partition.
     pub fn offer(&mut self, position: Position, payload: &[u8]) -> Offered {
-        let frame: Frame = match decode(payload) {
-            Ok(frame) => frame,
-            Err(error) => {
+        match Entry::read(payload) {
+            Entry::Frame { envelope, frame } => match self.place(envelope) {
+                Place::Next => {
+                    self.advance(frame.number, Hash::of(payload), position);
+                    Offered::Stands(frame)
+                }
+                Place::Behind => Offered::Hole { number: frame.number, expected: self.next_number() },
+                Place::Off => {
+                    self.read_to = Some(position);
+                    Offered::Void(frame)
+                }
+            },
+            Entry::Sealed { envelope, reason } => match self.place(envelope) {
+                Place::Next => Offered::Unknown(Unknown { position, number: envelope.number, reason }),
+                Place::Behind => Offered::Hole { number: envelope.number, expected: self.next_number() },
+                Place::Off => {
+                    self.read_to = Some(position);
+                    Offered::Unreadable(reason)
+                }
+            },
+            Entry::Foreign(reason) => {
                 self.read_to = Some(position);
-                return Offered::Unreadable(error);
+                Offered::Unreadable(reason)
             }
-        };
+        }
+    }
+
+    /// Where a frame belongs, by its envelope alone.
+    fn place(&self, frame: Envelope) -> Place {
         if frame.number == self.next_number() && frame.previous == self.next_previous() {
-            self.advance(frame.number, Hash::of(payload), position);
-            return Offered::Stands(frame);
+            return Place::Next;
         }
         // Somebody has seen a frame stand that we have not: entries before this one were trimmed or lost to us.
         if frame.verified.is_some_and(|verified| verified.number >= self.next_number()) {
-            return Offered::Hole { number: frame.number, expected: self.next_number() };
+            return Place::Behind;
         }
-        self.read_to = Some(position);
-        Offered::Void(frame)
+        Place::Off
     }
 
     /// Takes the receipt of a frame that was appended on the tail.

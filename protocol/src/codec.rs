@@ -33,6 +33,8 @@ pub enum DecodeError {
     Version { expected: &'static str, found: u8 },
     #[error("a {found:?} where a {expected} was expected")]
     Kind { expected: &'static str, found: String },
+    #[error("{expected} kind `{kind}` is not known to this release")]
+    Unknown { expected: &'static str, kind: String },
     #[error("a {expected} that cannot be read: {reason}")]
     Malformed { expected: &'static str, reason: String },
 }
@@ -67,6 +69,61 @@ pub fn decode<T: Stored>(bytes: &[u8]) -> Result<T, DecodeError> {
         return Err(DecodeError::Kind { expected, found: kind });
     }
     T::deserialize(&mut reader).map_err(malformed)
+}
+
+/// The format version of bytes that say that they are such a value, of a later version than this release reads. What they
+/// are stands behind the version byte in every version; without it they are foreign.
+#[must_use]
+pub fn later_version<T: Stored>(bytes: &[u8]) -> Option<u8> {
+    let (&version, rest) = bytes.split_first()?;
+    (version > VERSION && is_kind(rest, T::KIND)).then_some(version)
+}
+
+fn is_kind(bytes: &[u8], kind: &str) -> bool {
+    <&str>::deserialize(&mut reader(bytes)).is_ok_and(|found| found == kind)
+}
+
+/// Whether bytes say something that is not said by what was made of them: a later release's fields, which were passed over.
+/// Both have a version byte, and values behind it.
+#[must_use]
+pub(crate) fn says_more(read: &[u8], kept: &[u8]) -> bool {
+    if read == kept {
+        return false;
+    }
+    let (mut read, mut kept) = (read.get(1..).unwrap_or_default(), kept.get(1..).unwrap_or_default());
+    let next = |bytes: &mut &[u8]| rmpv::decode::read_value_with_max_depth(bytes, DEPTH_MAX);
+    while !read.is_empty() {
+        let (Ok(said), Ok(kept)) = (next(&mut read), next(&mut kept)) else { return true };
+        if !has_all(&kept, &said) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether all fields of a value are fields of another. What an earlier release wrote in another form is no field more.
+fn has_all(kept: &rmpv::Value, said: &rmpv::Value) -> bool {
+    use rmpv::Value::{Array, Map};
+    match (kept, said) {
+        (Map(kept), Map(said)) => said.iter().all(|(name, said)| {
+            let found = kept.iter().find(|(key, _)| key == name).map(|(_, kept)| kept);
+            found.map_or(is_blank(said), |kept| has_all(kept, said))
+        }),
+        (Array(kept), Array(said)) => {
+            kept.len() == said.len() && kept.iter().zip(said).all(|(kept, said)| has_all(kept, said))
+        }
+        _ => true,
+    }
+}
+
+/// What is written today by leaving it out.
+fn is_blank(value: &rmpv::Value) -> bool {
+    match value {
+        rmpv::Value::Nil | rmpv::Value::Boolean(false) => true,
+        rmpv::Value::Array(values) => values.is_empty(),
+        rmpv::Value::String(text) => text.as_bytes().is_empty(),
+        _ => false,
+    }
 }
 
 /// Reads MessagePack that may come from anywhere. What is nested deeper than [`DEPTH_MAX`] is an error, where it would
@@ -112,8 +169,24 @@ impl Body {
         if version != VERSION {
             return Err(DecodeError::Version { expected, found: version });
         }
-        T::deserialize(&mut reader(rest))
-            .map_err(|error| DecodeError::Malformed { expected, reason: error.to_string() })
+        T::deserialize(&mut reader(rest)).map_err(|error| {
+            let reason = error.to_string();
+            match self.kind() {
+                // As serde words it; in other words it would be told as what cannot be read, which harms nobody.
+                Some(kind) if reason.starts_with(&format!("unknown variant `{kind}`")) => {
+                    DecodeError::Unknown { expected, kind }
+                }
+                _ => DecodeError::Malformed { expected, reason },
+            }
+        })
+    }
+
+    /// Whether it is of a kind, in whatever version.
+    #[must_use]
+    pub fn is_of_kind(&self, kind: &str) -> bool {
+        let Some(rest) = self.0.get(1..) else { return false };
+        let rest = rest.strip_prefix(&[0x81]).unwrap_or(rest);
+        is_kind(rest, kind)
     }
 
     /// The name of the kind, if the bytes have one.

@@ -52,7 +52,18 @@ impl Event {
     pub fn body(&self) -> Result<EventBody, DecodeError> {
         self.body.open("event")
     }
+
+    /// Whether it only asks, so that whoever does not know it may refuse it, and nothing is lost: its kind begins with
+    /// [`QUESTION`].
+    #[must_use]
+    pub fn only_asks(&self) -> bool {
+        self.body.kind().is_some_and(|kind| kind.starts_with(QUESTION))
+    }
 }
+
+/// How the name of a kind begins that leaves no trace in the run's history, of all that came after `query`. It tells those
+/// who do not know the kind: what may be an input has to be taken in, and stops the run until somebody does.
+pub const QUESTION: &str = "ask_";
 
 /// What happened, or what is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

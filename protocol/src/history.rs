@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use crate::codec::{self, Body, Stored};
 use crate::event::{Event, NextAttempt, Outcome, ReplyTo, Report, Start};
 use crate::family::{Parent, Target};
+use crate::kind::KindName;
 use crate::shard::Config;
 use crate::task::Task;
 use crate::timer::Wake;
@@ -69,6 +70,16 @@ impl Stored for Frame {
     const KIND: &'static str = "history";
 }
 
+impl Frame {
+    /// Whether the bytes that it was read from say more than it does, of what an owner writes again when it carries history
+    /// forward: fields that a later release added, or something of the shard that is of an unknown kind. Where that
+    /// stands, it must be let stand.
+    #[must_use]
+    pub fn passes_over(&self, payload: &[u8]) -> bool {
+        codec::says_more(payload, &codec::encode(self)) || self.records.iter().any(Record::passes_over)
+    }
+}
+
 /// A frame that is known to stand, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verified {
@@ -108,6 +119,36 @@ impl Record {
     /// When this release does not know the kind, or the bytes are damaged.
     pub fn body(&self) -> Result<RecordBody, DecodeError> {
         self.body.open("record")
+    }
+
+    /// Whether it is of its run: takes a number there and tells what happened to it. Others are of the shard, or repeat what
+    /// stands. An unknown kind of record with a run is taken for the run's.
+    #[must_use]
+    pub fn is_of_its_run(&self) -> bool {
+        !self.run_id.is_nil() && !self.body.is_of_kind("carried") && !self.body.is_of_kind("remembered")
+    }
+
+    /// Whether it is of no run, or repeats what stands, and says what this release does not know.
+    fn passes_over(&self) -> bool {
+        if self.is_of_its_run() {
+            return false;
+        }
+        self.body().map_or(true, |body| codec::says_more(&self.body.0, &Body::of(&body).0))
+    }
+
+    /// What of it this release does not know; none if it knows all.
+    #[must_use]
+    pub fn unknown(&self) -> Option<String> {
+        let place = format!("record {} of workflow {}", self.seq, self.workflow_id);
+        if let Err(error) = self.body() {
+            return Some(format!("{place}: {error}"));
+        }
+        self.commands.iter().find_map(|mark| match mark.kind {
+            CommandKind::Unknown(kind) => {
+                Some(format!("{place}: command kind `{kind}`, of number {}, is not known to this release", mark.no))
+            }
+            _ => None,
+        })
     }
 
     /// The record as bytes, for memory; in topics records stand in frames.
@@ -418,6 +459,9 @@ pub enum CommandKind {
     Patch,
     /// The same where the old way is gone from the code: a replay may pass it over.
     DeprecatedPatch,
+    /// What a later release asks for. Whether it is work, whether it was sent and how it ends is not known here.
+    #[serde(untagged)]
+    Unknown(KindName),
 }
 
 impl CommandKind {
@@ -432,7 +476,7 @@ impl CommandKind {
             | Self::Child
             | Self::Signal
             | Self::CancelRun => true,
-            Self::Cancel | Self::Detach | Self::Patch | Self::DeprecatedPatch => false,
+            Self::Cancel | Self::Detach | Self::Patch | Self::DeprecatedPatch | Self::Unknown(_) => false,
         }
     }
 }
@@ -461,4 +505,7 @@ pub enum CloseStatus {
     Cancelled,
     Terminated,
     TimedOut,
+    /// A way in which runs of a later release end. It has ended; what its outcome means is not known here.
+    #[serde(untagged)]
+    Unknown(KindName),
 }

@@ -140,6 +140,12 @@ uuid_id! {
 impl RunId {
     /// What stands where a run's id is asked for, in what is of no run.
     pub const NIL: Self = Self(Uuid::nil());
+
+    /// Whether it is of no run.
+    #[must_use]
+    pub fn is_nil(self) -> bool {
+        self == Self::NIL
+    }
 }
 
 impl EventId {

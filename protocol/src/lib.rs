@@ -31,6 +31,7 @@ pub mod family;
 pub mod golden;
 pub mod history;
 pub mod id;
+pub mod kind;
 pub mod payload;
 pub mod reply;
 pub mod shard;

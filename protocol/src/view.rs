@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{EventBody, NextAttempt, Report, Start};
 use crate::family::{Parent, Target};
 use crate::history::{Begun, Close, CloseStatus, ClosedRun, CommandKind, Parked, Record, RecordBody};
+use crate::kind::KindName;
 use crate::{Failure, Payload, RunId, Timestamp, Token, WorkflowId};
 
 /// A run as `describe` shows it.
@@ -73,6 +74,9 @@ pub enum RunStatus {
     Cancelled,
     Terminated,
     TimedOut,
+    /// It ended in a way that only a later release knows.
+    #[serde(untagged)]
+    Unknown(KindName),
 }
 
 impl From<CloseStatus> for RunStatus {
@@ -83,6 +87,7 @@ impl From<CloseStatus> for RunStatus {
             CloseStatus::Cancelled => Self::Cancelled,
             CloseStatus::Terminated => Self::Terminated,
             CloseStatus::TimedOut => Self::TimedOut,
+            CloseStatus::Unknown(kind) => Self::Unknown(kind),
         }
     }
 }
@@ -97,6 +102,7 @@ impl std::fmt::Display for RunStatus {
             Self::Cancelled => "cancelled",
             Self::Terminated => "terminated",
             Self::TimedOut => "timed out",
+            Self::Unknown(kind) => kind.as_str(),
         })
     }
 }

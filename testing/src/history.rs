@@ -91,6 +91,7 @@ impl fmt::Display for Command {
             CommandKind::Patch => write!(f, "patch `{name}`"),
             CommandKind::DeprecatedPatch => write!(f, "deprecated patch `{name}`"),
             CommandKind::Cancel => write!(f, "cancel {no}"),
+            CommandKind::Unknown(kind) => write!(f, "{kind} {no}, which this release does not know"),
         }
     }
 }

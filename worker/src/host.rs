@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use everpulse_engine::{Delivery, DeliveryToken, Eager, Options, Status};
+use everpulse_protocol::codec::later_version;
 use everpulse_protocol::dead_letter::{DeadLetter, Letter};
 use everpulse_protocol::event::InboxFrame;
 use everpulse_protocol::shard::Config;
@@ -29,18 +30,24 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use self::carrier::{Carrier, Unacked};
 use self::eager::HostEager;
+use self::returning::Returning;
 use self::thread::{Arrival, Message, Shared};
 use crate::activity::ActivityRunner;
 use crate::cache::Cache;
 use crate::outbox::Outbox;
+use crate::seldom::Seldom;
 use crate::{clock, failpoint};
 
 mod broken;
 mod carrier;
 mod eager;
 mod pieces;
+mod returning;
 pub(crate) mod step;
 mod thread;
+
+/// What a message that is not read counts for beside its bytes: many small ones are many, too.
+const UNREAD_BYTES: usize = 1024;
 
 /// What a stop waits for beside the work itself.
 const LEAVING: Duration = Duration::from_secs(5);
@@ -87,6 +94,7 @@ impl Host {
         let ends = try_join_all(ends).await?;
         let consumer = setting.transport.subscribe(subscription).await?;
         let unacked = Arc::new(Unacked::default());
+        let returning = Returning::new(consumer.acker(), unacked.clone());
         let shared = Arc::new(Shared {
             writer: setting.writer,
             config: Config::new(setting.layout.shards, setting.layout.inbox_partitions),
@@ -100,14 +108,14 @@ impl Host {
             let (shared, mine) = (shared.clone(), mailbox.clone());
             let (transport, outbox, runner) =
                 (setting.transport.clone(), setting.outbox.clone(), setting.runner.clone());
-            let (acker, unacked, runtime) = (consumer.acker(), unacked.clone(), Handle::current());
+            let (returning, runtime) = (returning.clone(), Handle::current());
             let enabled = setting.eager;
             let thread = std::thread::Builder::new()
                 .name(format!("everpulse-engine-{number}"))
                 .spawn(move || {
                     let host_eager = Rc::new(HostEager::new(runner.clone(), enabled));
                     let eager: Rc<dyn Eager> = host_eager.clone();
-                    let carrier = Carrier::new(runtime, transport, outbox, runner, host_eager, acker, unacked);
+                    let carrier = Carrier::new(runtime, transport, outbox, runner, host_eager, returning);
                     thread::run(&messages, &mine, &shared, &carrier, &eager);
                 })
                 .map_err(crate::Error::thread)?;
@@ -121,6 +129,8 @@ impl Host {
             consumer,
             mailboxes: mailboxes.clone(),
             unacked,
+            returning,
+            unread: Seldom::default(),
             outbox: setting.outbox,
             layout: setting.layout,
             ends,
@@ -229,6 +239,8 @@ struct Intake {
     consumer: Consumer,
     mailboxes: Vec<Sender<Message>>,
     unacked: Arc<Unacked>,
+    returning: Arc<Returning>,
+    unread: Seldom,
     outbox: Outbox,
     layout: Layout,
     /// Where each partition ended before this worker subscribed.
@@ -260,7 +272,10 @@ impl Intake {
                     continue;
                 }
                 Err(error) => {
-                    self.bury(error.to_string(), &delivery).await;
+                    match later_version::<InboxFrame>(&delivery.payload) {
+                        Some(version) => self.leave(version, &delivery),
+                        None => self.bury(error.to_string(), &delivery).await,
+                    }
                     continue;
                 }
             };
@@ -276,6 +291,21 @@ impl Intake {
             // The thread is gone only when the worker stops; the message is not acked and comes again.
             let _ = mailbox.send(Message::Arrived { shard, life: 0, arrival });
         }
+    }
+
+    /// A message of a later release is left to workers that can read it: it goes back in a moment, by then perhaps to one of them.
+    fn leave(&mut self, version: u8, delivery: &everpulse_transport::Delivery) {
+        if let Some(times) = self.unread.count() {
+            tracing::error!(
+                topic = %delivery.topic, position = %delivery.position, version, times,
+                "a message is of a later format version than this release reads; it waits for a worker of that release"
+            );
+        }
+        self.next += 1;
+        let token = DeliveryToken(self.next);
+        // Of no shard that there is: which one it is for, only others can read.
+        self.unacked.insert(token, u32::MAX, delivery.token, delivery.payload.len() + UNREAD_BYTES);
+        self.returning.unread(token, &Handle::current());
     }
 
     /// Bytes that are no frame of ours go to the dead letters, and are acked when they are there.

@@ -8,9 +8,11 @@
 //! The delay is the broker's, rounded to its tick, and an hour at most; the last fraction is waited for here. Timers of workflows are not
 //! here: the owner of a shard fires them itself; a wake-up only makes sure that there is one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use everpulse_engine::delayed::{HOLD_MAX, Onward, onward};
+use everpulse_protocol::codec::later_version;
 use everpulse_protocol::timer::TimerMessage;
 use everpulse_protocol::{decode, topic};
 use everpulse_transport::{Acker, Consumer, Delivery, Error, Subscription, SubscriptionKind, Transport};
@@ -18,12 +20,15 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::outbox::Outbox;
+use crate::seldom::Seldom;
 use crate::{clock, dead_letter};
 
 /// Messages that wait in this process for their turn.
 const PREFETCH: u32 = 256;
 /// So many are held or being sent on at a time.
 const HELD_MAX: usize = 4_096;
+/// A message that only a later release can read is held for so long before it goes back.
+const LATER: Duration = Duration::from_secs(10);
 /// How long a relay that stops waits for the confirmation of what it is sending on.
 const SENDING: Duration = Duration::from_secs(5);
 
@@ -57,7 +62,7 @@ impl Relay {
 }
 
 async fn run(outbox: Outbox, mut consumer: Consumer, mut stop: watch::Receiver<bool>) {
-    let (mut held, stopping) = (JoinSet::new(), stop.clone());
+    let (mut held, stopping, unread) = (JoinSet::new(), stop.clone(), Arc::new(Seldom::default()));
     loop {
         tokio::select! {
             biased;
@@ -65,7 +70,7 @@ async fn run(outbox: Outbox, mut consumer: Consumer, mut stop: watch::Receiver<b
             _ = stop.wait_for(|stop| *stop) => break,
             Some(_) = held.join_next(), if !held.is_empty() => {}
             delivery = consumer.recv(), if held.len() < HELD_MAX => {
-                held.spawn(relay(outbox.clone(), consumer.acker(), delivery, stopping.clone()));
+                held.spawn(relay(outbox.clone(), consumer.acker(), delivery, stopping.clone(), unread.clone()));
             }
         }
     }
@@ -77,7 +82,22 @@ async fn run(outbox: Outbox, mut consumer: Consumer, mut stop: watch::Receiver<b
     consumer.close().await;
 }
 
-async fn relay(outbox: Outbox, acker: Acker, delivery: Delivery, mut stop: watch::Receiver<bool>) {
+async fn relay(outbox: Outbox, acker: Acker, delivery: Delivery, mut stop: watch::Receiver<bool>, unread: Arc<Seldom>) {
+    if let Some(version) = later_version::<TimerMessage>(&delivery.payload) {
+        // A shard's wake-up, say: as a dead letter nobody would be woken by it.
+        if let Some(times) = unread.count() {
+            tracing::error!(
+                position = %delivery.position, version, times,
+                "a delayed message is of a later format version than this release reads; it waits for a relay of that release"
+            );
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LATER) => acker.nack(delivery.token),
+            // An error: the relay's handle is gone. What is not acked goes to others.
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+        return;
+    }
     match send_on(&outbox, &delivery, &mut stop).await {
         Ok(true) => acker.ack(delivery.token),
         Ok(false) => {}

@@ -2,4 +2,5 @@
 
 mod broker;
 mod hand_made;
+mod later;
 mod violations;

@@ -120,6 +120,9 @@ impl Book {
         self.unmarked.truncate(unmarked);
         if let Some(run) = self.runs.get_mut(&run_id) {
             for (no, frame) in commands {
+                if let Some(unknown) = &mut run.unknown {
+                    unknown.place(*no, *frame);
+                }
                 if let Some(pending) = run.pending.get_mut(no) {
                     pending.frame = *frame;
                     let is_sent = pending.kind == CommandKind::Activity || pending.kind.is_of_another_run();
@@ -130,7 +133,8 @@ impl Book {
             }
             // Whether it was sent back, or told that it is not wanted, is not carried: it is sent again.
             let is_unwanted = |pending: &Pending| pending.other.as_ref().is_some_and(|other| other.unwanted.is_some());
-            if run.pending.values().any(|pending| pending.returned().is_some() || is_unwanted(pending)) {
+            let is_sent_again = |pending: &Pending| pending.returned().is_some() || is_unwanted(pending);
+            if run.unknown.is_some() || run.pending.values().any(|pending| is_sent_again(pending)) {
                 self.unmarked.push_back((frame, run_id));
             }
         }

@@ -28,6 +28,7 @@ pub(crate) struct Saved {
     newest: Vec<(WorkflowId, RunId)>,
     inputs: Vec<(EventId, u64, Timestamp)>,
     window: Window,
+    passes_over: bool,
     open_bytes: usize,
     /// Run, first frame, next piece, records: all of them are of runs that are known.
     pieces: Vec<(RunId, u64, u32, u32)>,
@@ -90,6 +91,7 @@ impl Book {
                 .collect(),
             inputs: self.inputs.iter().map(|(id, noted)| (*id, noted.base, noted.at)).collect(),
             window: self.window,
+            passes_over: self.passes_over,
             open_bytes: self.open_bytes,
             pieces: pieces?,
             timers: self.timers.iter().copied().collect(),
@@ -133,6 +135,7 @@ impl Book {
         }
         self.inputs = saved.inputs.into_iter().map(|(id, base, at)| (id, Noted { base, at })).collect();
         self.window = saved.window;
+        self.passes_over = saved.passes_over;
         self.open_bytes = saved.open_bytes;
         let begun = |(run, first, next, count)| (run, Pieces::begun(first, next, count));
         self.pieces = saved.pieces.into_iter().map(begun).collect();

@@ -114,6 +114,9 @@ fn attempt_refused(run: &Run, step: u32, attempt: u32) -> Option<ReplyBody> {
         Some(pending) if pending.answered => return Some(ReplyBody::AlreadyCompleted),
         Some(pending) => {
             let has_ended = |left: &crate::run::Left| left.attempt == attempt && left.failure.is_some();
+            if run.unknown.is_some() && is_kept_as_ended(run, step, attempt) {
+                return Some(ReplyBody::AlreadyCompleted);
+            }
             if attempt >= pending.attempt && !pending.left.as_ref().is_some_and(|left| has_ended(left)) {
                 return None;
             }
@@ -127,6 +130,16 @@ fn attempt_refused(run: &Run, step: u32, attempt: u32) -> Option<ReplyBody> {
         _ => false,
     };
     Some(found(run, step, CommandKind::Activity, reported))
+}
+
+/// Whether it was told of an attempt that it is over, and this is kept for whoever knows the run.
+fn is_kept_as_ended(run: &Run, step: u32, attempt: u32) -> bool {
+    run.received.iter().any(|received| match received.event.body() {
+        Ok(EventBody::AttemptReported { step: of, attempt: told, report }) => {
+            of == step && told == attempt && !matches!(report, Report::Beat { .. })
+        }
+        _ => false,
+    })
 }
 
 /// What became of something that waits no more.

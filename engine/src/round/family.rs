@@ -147,6 +147,7 @@ impl Applier<'_> {
         let idle = self.book.runs.get(&run_id).is_some_and(|run| run.started.is_none());
         match demand {
             _ if has_it => {}
+            _ if self.is_unknown(run_id) => self.keep(run_id, event),
             Demand::Terminate { reason } => {
                 let failure = Failure::new(FailureKind::Terminated, or(reason.clone(), "terminated"));
                 self.end(run_id, event.id, &RecordBody::Terminated { reason }, CloseStatus::Terminated, failure);

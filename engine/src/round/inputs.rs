@@ -5,7 +5,8 @@ use everpulse_protocol::history::{CloseStatus, RecordBody};
 use everpulse_protocol::reply::ReplyBody;
 use everpulse_protocol::{EventId, Failure, FailureKind, Payload, RunId, Timestamp};
 
-use super::{Applier, unreadable};
+use super::Applier;
+use super::unknown::may_count;
 use crate::effect::DeliveryToken;
 use crate::mutation::{self, Mutation};
 
@@ -46,23 +47,6 @@ impl Applier<'_> {
             | EventBody::AttemptFailed { .. }
             | EventBody::AttemptLeft { .. } => self.result(event, body, suspect),
         }
-    }
-
-    pub(super) fn unknown(&mut self, event: Event, error: &str) -> Option<RunId> {
-        let run_id = self.book.addressed(&event.workflow_id, event.run_id);
-        if let Some(run_id) = run_id.filter(|run_id| self.book.runs.contains_key(run_id)) {
-            let has_it = self.book.runs.get(&run_id).is_some_and(|run| run.has_received(event.id));
-            if !has_it && !self.book.inputs.contains_key(&event.id) {
-                let Some(event) = self.timely(event, "the input") else { return Some(run_id) };
-                let parked = unreadable(&event, error);
-                self.receive(run_id, event, 0);
-                self.park(run_id, parked);
-            }
-            return Some(run_id);
-        }
-        self.reply(event.reply_to.as_ref(), ReplyBody::Invalid { message: error.to_owned() });
-        self.bury(event, format!("an event for no open run that cannot be read: {error}"));
-        None
     }
 
     pub(super) fn start(&mut self, event: Event, start: Start, suspect: bool) -> Option<RunId> {
@@ -138,7 +122,7 @@ impl Applier<'_> {
     /// before, since recorded time never goes back. So for all that is taken: it was issued no later than the time of its
     /// record and the skew; what is forgotten was recorded before `since`; `expired` is `since` and the skew; and what
     /// comes again after it was forgotten is refused. Refused inputs lie in the dead letters, and can be redriven.
-    fn timely(&mut self, event: Event, what: &str) -> Option<Event> {
+    pub(super) fn timely(&mut self, event: Event, what: &str) -> Option<Event> {
         let Event { id, workflow_id, sent_at, .. } = &event;
         let (expired, latest) = (self.book.window.expired, self.latest());
         let (body, message) = if *sent_at < expired && !mutation::is(Mutation::TakesTheExpired) {
@@ -225,6 +209,9 @@ impl Applier<'_> {
                     self.reply(Some(&reply_to), ReplyBody::Open { run_id });
                 }
             }
+            EventBody::AskPublished { .. } | EventBody::Query { .. } if self.is_unknown(run_id) => {
+                self.reply_unknown(run_id, &reply_to);
+            }
             EventBody::AskPublished { name } => {
                 let value = self.published(run_id, name);
                 self.reply(Some(&reply_to), ReplyBody::Published { value });
@@ -236,13 +223,11 @@ impl Applier<'_> {
                 };
                 self.reply(Some(&reply_to), answer);
             }
-            _ => {
-                let answer = match self.book.view(run_id) {
-                    Some(view) => ReplyBody::Description(Box::new(view)),
-                    None => ReplyBody::NotFound,
-                };
-                self.reply(Some(&reply_to), answer);
-            }
+            _ => match self.book.view(run_id) {
+                Some(view) => self.reply(Some(&reply_to), ReplyBody::Description(Box::new(view))),
+                None if self.is_unknown(run_id) => self.reply_unknown(run_id, &reply_to),
+                None => self.reply(Some(&reply_to), ReplyBody::NotFound),
+            },
         }
         None
     }
@@ -287,20 +272,20 @@ impl Applier<'_> {
             }
             return Some(run_id);
         }
-        if self.refuse_completion(run_id, &body, event.reply_to.as_ref()) {
+        let may_count = self.book.runs.get(&run_id).is_some_and(|run| may_count(run, &body));
+        if !may_count && self.refuse_completion(run_id, &body, event.reply_to.as_ref()) {
             return Some(run_id);
         }
         let Some(run) = self.book.runs.get(&run_id) else { return Some(run_id) };
         let reply_to = event.reply_to.clone();
         let idle = run.started.is_none();
+        if run.unknown.is_some() && !matches!(body, EventBody::Resume) {
+            self.keep(run_id, event);
+            self.reply(reply_to.as_ref(), ReplyBody::Accepted);
+            return Some(run_id);
+        }
         match body {
-            EventBody::Terminate { reason } => self.end(
-                run_id,
-                event.id,
-                &RecordBody::Terminated { reason: reason.clone() },
-                CloseStatus::Terminated,
-                Failure::new(FailureKind::Terminated, or(reason, "terminated")),
-            ),
+            EventBody::Terminate { reason } => self.terminate(run_id, event.id, reason),
             EventBody::Cancel { reason } if idle => self.end(
                 run_id,
                 event.id,
@@ -322,6 +307,12 @@ impl Applier<'_> {
         }
         self.reply(reply_to.as_ref(), ReplyBody::Accepted);
         Some(run_id)
+    }
+
+    pub(super) fn terminate(&mut self, run_id: RunId, event: EventId, reason: String) {
+        let body = RecordBody::Terminated { reason: reason.clone() };
+        let failure = Failure::new(FailureKind::Terminated, or(reason, "terminated"));
+        self.end(run_id, event, &body, CloseStatus::Terminated, failure);
     }
 
     pub(super) fn result(&mut self, event: Event, body: EventBody, suspect: bool) -> Option<RunId> {
@@ -348,6 +339,17 @@ impl Applier<'_> {
             }
             return None;
         };
+        if run.unknown.is_some() {
+            let waits = match run.pending.get(&step) {
+                Some(_) if matches!(body, EventBody::ChildBegan { .. }) => self.is_beginning(run_id, step, &event),
+                Some(pending) => attempt_failed.map_or(!pending.answered, |attempt| attempt >= pending.attempt),
+                None => run.may_have_asked(step),
+            };
+            if waits {
+                self.keep(run_id, event);
+            }
+            return Some(run_id);
+        }
         let Some(pending) = run.pending.get(&step) else {
             if run.next_no <= step {
                 self.round.decides |= !mutation::is(Mutation::DropsUnexpected);

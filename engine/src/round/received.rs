@@ -1,10 +1,12 @@
 //! Inputs that are taken in and not applied: for parked runs, for later, or on trial; and how they are taken up.
 
 use everpulse_protocol::event::{Event, EventBody};
+use everpulse_protocol::family::Demand;
 use everpulse_protocol::history::{Parked, ParkedKind, RecordBody};
 use everpulse_protocol::{Coding, EventId, RunId, WorkflowId};
 
-use super::{Applier, FRAME_BYTES, recorded, unreadable};
+use super::unknown::unreadable;
+use super::{Applier, FRAME_BYTES, recorded};
 use crate::mutation::{self, Mutation};
 use crate::replay;
 use crate::run::Received;
@@ -18,6 +20,9 @@ impl Applier<'_> {
         let Some(run) = self.book.runs.get(&run_id) else { return };
         if run.parked.is_some() && mutation::is(Mutation::DropsForParked) {
             return;
+        }
+        if run.unknown.is_some() {
+            return self.keep(run_id, event);
         }
         let waits = run.parked.is_some() || run.started.is_none() || !run.received.is_empty();
         if waits {
@@ -57,6 +62,9 @@ impl Applier<'_> {
     pub fn apply_received(&mut self, run_id: RunId, only_first: bool) {
         while self.round.bytes < FRAME_BYTES {
             let Some(run) = self.book.runs.get(&run_id).filter(|_| self.book.ready.contains(&run_id)) else { return };
+            if run.unknown.is_some() {
+                return self.park_unknown(run_id);
+            }
             let Some(Received { event, .. }) = run.received.front().cloned() else { return };
             let (workflow_id, id) = (event.workflow_id.clone(), event.id);
             match event.body() {
@@ -64,8 +72,19 @@ impl Applier<'_> {
                 Ok(EventBody::Spawn { start, parent }) if run.started.is_none() => {
                     self.begin(run_id, event, start, Some(parent));
                 }
-                // An older release took it in, which did not know it.
+                // An older release took these in, which did not know all of the run.
+                Ok(EventBody::Demanded { demand: Demand::Terminate { reason }, .. }) => {
+                    self.terminate(run_id, id, reason);
+                }
                 Ok(EventBody::AttemptLeft { task, until, .. }) => self.leave(run_id, task, until),
+                Ok(EventBody::AttemptFailed { step, attempt, failure, next }) => {
+                    let pending = self.book.runs.get(&run_id).and_then(|run| run.pending.get(&step));
+                    if pending.is_some_and(|pending| attempt >= pending.attempt) {
+                        let body = RecordBody::AttemptFailed { step, attempt, failure, next };
+                        self.write(&workflow_id, run_id, id, &body, Vec::new(), None);
+                    }
+                }
+                Ok(EventBody::Terminate { reason }) => self.terminate(run_id, id, reason),
                 Ok(EventBody::AttemptReported { report, .. }) if report.outcome().is_none() => {
                     self.report(run_id, event, false);
                 }
@@ -116,7 +135,9 @@ impl Applier<'_> {
         run.live = None;
         let was = run.parked.clone();
         let first = run.received.front().map(|received| (&received.event, received.event.body()));
+        let unknown = run.why_unknown();
         let verdict = match (&run.started, first) {
+            _ if unknown.is_some() => unknown.map_or(Ok(()), Err),
             (_, Some((event, Err(error)))) => Err(unreadable(event, &error.to_string())),
             (Some(_), _) => replay::replay(run, self.registry).map(|replayed| run.live = Some(replayed.live)),
             (None, Some((_, Ok(body)))) => match body.as_start() {

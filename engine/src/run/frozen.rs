@@ -15,6 +15,8 @@ struct Frozen<'a> {
     last_frame: u64,
     /// The frames that asked for the commands that are open.
     commands: Vec<(u32, u64)>,
+    /// Those in which stands what this release does not know.
+    unknown: Vec<u64>,
     watchers: Vec<ReplyTo>,
     #[serde(borrow, with = "serde_bytes")]
     records: &'a [u8],
@@ -27,16 +29,25 @@ impl Run {
     pub fn only_waits(&self, sent_below: u64) -> bool {
         self.started.is_some()
             && self.parked.is_none()
+            && self.unknown.is_none()
             && self.received.is_empty()
             && self.last_frame < sent_below
             && !self.pending.values().any(|pending| pending.is_local())
+    }
+
+    /// The commands that may not have come to their end, with the frames that asked for them.
+    pub fn open_commands(&self) -> Vec<(u32, u64)> {
+        let known = self.pending.iter().map(|(no, pending)| (*no, pending.frame));
+        let unknown = self.unknown.iter().flat_map(|unknown| &unknown.commands).map(|(no, frame)| (*no, *frame));
+        known.chain(unknown).collect()
     }
 
     pub fn freeze(&self) -> Vec<u8> {
         let frozen = Frozen {
             workflow_id: self.workflow_id.clone(),
             last_frame: self.last_frame,
-            commands: self.pending.iter().map(|(no, pending)| (*no, pending.frame)).collect(),
+            commands: self.open_commands(),
+            unknown: self.unknown.iter().flat_map(|unknown| unknown.frames()).collect(),
             watchers: self.watchers.clone(),
             records: self.records.as_bytes(),
         };
@@ -45,7 +56,8 @@ impl Run {
 
     /// The run again; none if the bytes are another's, or none at all.
     pub fn thaw(bytes: &[u8], run_id: RunId, base: u64) -> Option<Self> {
-        let Frozen { workflow_id, last_frame, commands, watchers, records } = rmp_serde::from_slice(bytes).ok()?;
+        let Frozen { workflow_id, last_frame, commands, unknown, watchers, records } =
+            rmp_serde::from_slice(bytes).ok()?;
         let mut run = Self::new(workflow_id, run_id);
         let mut rest = records;
         let mut count = 0;
@@ -58,8 +70,15 @@ impl Run {
             count += 1;
         }
         run.records = Records::of(records.to_vec(), count);
+        if let Some(known) = &mut run.unknown {
+            known.place_all(unknown);
+        }
         for (no, frame) in commands {
-            run.pending.get_mut(&no)?.frame = frame;
+            match (run.pending.get_mut(&no), &mut run.unknown) {
+                (Some(pending), _) => pending.frame = frame,
+                (None, Some(unknown)) => unknown.place(no, frame),
+                (None, None) => return None,
+            }
         }
         run.watchers = watchers;
         run.base = base;

@@ -80,8 +80,13 @@ impl Shard {
 
     /// All of history is read: what is on the shelf is of no use.
     pub(super) fn begin_without_cache(&mut self) {
-        self.book.reset();
+        self.forget_history();
         self.book.shelved.shelf().clear();
+    }
+
+    /// What was read is forgotten; what is on the shelf is as true as it was.
+    pub(super) fn forget_history(&mut self) {
+        self.book.reset();
         self.carry = Carry::default();
         self.opening = Opening::new();
         self.pace.at = 0;

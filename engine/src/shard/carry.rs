@@ -18,6 +18,9 @@
 //! The frame that ends it says what can go. It has verified the frame before it, and the border is at or before that one:
 //! so whoever loads finds an anchor, and a trim that comes late repeats one that was safe.
 //!
+//! Who finds something in history that it passes over (a later release's fields, say) carries nothing and trims nothing: what
+//! it wrote again would lack that. It stands where it stands, until somebody has the shard who knows it.
+//!
 //! Ids are forgotten in the same frame, or by a record in any other that lets nothing go: for that nothing has to be
 //! carried.
 
@@ -163,13 +166,16 @@ impl Shard {
 
     /// Whether some of history can go, now or once it is old enough, so that somebody has to come.
     pub(super) fn has_to_carry(&self) -> bool {
+        if self.book.passes_over {
+            return false;
+        }
         let left = self.carry.bytes - self.carry.gone;
         self.carry.carrying.is_some() || left >= self.worth_trimming().max(LEFT_BYTES)
     }
 
     /// When the next piece is to be carried, or the next carrying begins.
     pub(super) fn carrying_due(&self) -> Option<Timestamp> {
-        if self.draining {
+        if self.draining || self.book.passes_over {
             return None;
         }
         if self.carry.carrying.is_some() || self.carry.looked {
@@ -230,7 +236,7 @@ impl Shard {
     /// Adds a piece of what has to be carried to the round, when it is time.
     pub(super) fn carry_forward(&mut self, round: &mut Round, number: u64, at: Timestamp) {
         let caught_up = self.has_caught_up(at);
-        if self.draining || round.bytes >= FULL_BYTES {
+        if self.draining || self.book.passes_over || round.bytes >= FULL_BYTES {
             return;
         }
         if self.carry.carrying.is_none() && !self.begin_carrying(round, at, caught_up) {
@@ -316,6 +322,9 @@ impl Shard {
 
     /// What history calls not needed any more can go.
     pub(super) fn trim(&mut self) {
+        if self.book.passes_over {
+            return;
+        }
         let first = self.book.window.first;
         let last = self.carry.marks.iter().take_while(|mark| mark.number < first).last();
         let Some(last) = last.copied() else { return };

@@ -1,7 +1,7 @@
 //! What became of a frame or a check: it stands, it is void, or somebody else wrote.
 
 use bytes::Bytes;
-use everpulse_protocol::chain::{Chain, Offered, Opening};
+use everpulse_protocol::chain::{Chain, Offered, Opening, Unknown};
 use everpulse_protocol::history::Hash;
 use everpulse_protocol::{Position, RunId, Timestamp};
 
@@ -17,6 +17,8 @@ pub(super) enum ReadOn {
     Ours(Option<Position>),
     Foreign,
     Hole,
+    /// A frame that this release does not know stands there, or may.
+    Unknown(Unknown),
 }
 
 impl Shard {
@@ -29,6 +31,7 @@ impl Shard {
                 Offered::Stands(_) if ours == Some(Hash::of(payload)) => return ReadOn::Ours(Some(*position)),
                 Offered::Stands(_) => return ReadOn::Foreign,
                 Offered::Hole { .. } => return ReadOn::Hole,
+                Offered::Unknown(unknown) => return ReadOn::Unknown(unknown),
                 Offered::Void(_) | Offered::Unreadable(_) => {}
             }
         }
@@ -55,6 +58,7 @@ impl Shard {
             self.own_frames.insert(flight.number);
         }
         self.runs_closed += flight.round.ended.len() as u64;
+        self.revival.stands(&flight.round.revived, &flight.round.unsteady);
         if flight.round.ends_carrying {
             self.trim();
         }
@@ -77,6 +81,13 @@ impl Shard {
         tracing::debug!(shard = self.shard, number = flight.number, "another one wrote behind a frame that stands");
         self.throw_away(flight.round, flight.locals);
         self.begin_loading();
+    }
+
+    /// What lies behind what was read cannot be told here: nothing of what was decided takes effect, and nothing is
+    /// acknowledged. A frame of ours may stand; then whoever can read on does what it asks for.
+    pub(super) fn give_up(&mut self, round: Round, locals: Vec<(RunId, u32, LocalResult)>, unknown: &Unknown) {
+        self.throw_away(round, locals);
+        self.refuse_unknown(unknown);
     }
 
     /// Throws the book away; what is held is applied again to what history says.
@@ -106,6 +117,7 @@ impl Shard {
         self.recovering.clear();
         self.trials.clear();
         self.survived.clear();
+        self.revival.forget();
         if mutation::is(Mutation::VoidLosesInputs) {
             for (token, _) in &round.taken {
                 self.deliveries.remove(token);

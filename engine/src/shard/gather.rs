@@ -9,9 +9,6 @@ use crate::effect::{DeliveryToken, LocalResult};
 use crate::mutation::{self, Mutation};
 use crate::round::{Applier, FRAME_BYTES, Round};
 
-/// Parked runs are tried again no more often than this.
-const PARKED_MS: u64 = 30_000;
-
 /// While so many commands are not confirmed, no messages are taken: what is on its way out takes more room than what
 /// waits. A confirmation needs no input, so this always ends.
 const UNCONFIRMED_MAX: usize = 1_024;
@@ -54,10 +51,7 @@ impl Shard {
             locals.push((run, step, result.clone()));
             self.applier(round, number, at).local(run, step, result);
         }
-        if !self.book.parked.is_empty() && self.parked_tried.0 + PARKED_MS <= at.0 {
-            self.parked_tried = at;
-            self.revive_parked(round, number, at);
-        }
+        self.revive_parked(round, number, at);
         let until = if mutation::is(Mutation::TimersEarly) { Timestamp(at.0 + 20) } else { at };
         let due: Vec<(Timestamp, RunId, u32)> =
             self.book.timers.iter().take_while(|(due, ..)| *due <= until).copied().collect();

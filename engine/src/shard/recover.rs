@@ -1,17 +1,18 @@
 //! Reading a shard's history, and what has to be done once after that: sends that may be missing, inputs on
 //! trial, parked runs, local work that nobody is known to do.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
-use everpulse_protocol::chain::Opened;
-use everpulse_protocol::history::{CommandKind, CommandMark, Frame, ParkedKind, RecordBody};
+use everpulse_protocol::chain::{Opened, Stood, Unknown};
+use everpulse_protocol::history::{CommandKind, CommandMark, RecordBody};
 use everpulse_protocol::{EventId, Position, RunId, Timestamp};
 
 use super::{Phase, Shard};
 use crate::effect::{Effect, Outgoing};
 use crate::mutation::{self, Mutation};
 use crate::round::{FRAME_BYTES, Round};
-use crate::run::RUN_TIMER;
-use crate::wake;
+use crate::run::{RUN_TIMER, Run};
 
 /// A history that cannot be read without holes so often is refused.
 const HOLES_MAX: u32 = 5;
@@ -41,10 +42,14 @@ impl Shard {
     fn absorb_opened(&mut self, opened: Opened) -> bool {
         match opened {
             Opened::Standing(frames) => {
-                for (position, bytes, frame) in frames {
-                    self.absorb(frame, position, bytes);
+                for stood in frames {
+                    self.absorb(stood);
                 }
                 true
+            }
+            Opened::Unknown(unknown) => {
+                self.refuse_unknown(&unknown);
+                false
             }
             Opened::Hole { number, expected } => {
                 self.hole(&format!("goes on with frame {number} where frame {expected} was expected"));
@@ -53,7 +58,16 @@ impl Shard {
         }
     }
 
-    fn absorb(&mut self, frame: Frame, position: Position, bytes: usize) {
+    fn absorb(&mut self, stood: Stood) {
+        let Stood { position, bytes, frame, passes_over } = stood;
+        if passes_over && !self.book.passes_over {
+            tracing::warn!(
+                shard = self.shard,
+                number = frame.number,
+                "history has what only a later release knows; it is neither carried forward nor trimmed here"
+            );
+        }
+        self.book.passes_over |= passes_over;
         self.book.absorb_header(&frame);
         let number = frame.number;
         self.carry.note(number, position, frame.at, bytes, self.options.retention_ms);
@@ -88,6 +102,12 @@ impl Shard {
             let id = self.ask_tail();
             self.phase = Phase::LoadTail { id };
         }
+    }
+
+    /// Somebody else has the say here: whoever wrote it, and those who can read it.
+    pub(super) fn refuse_unknown(&mut self, unknown: &Unknown) {
+        self.forget_history();
+        self.refuse(format!("shard {}: {unknown}", self.shard));
     }
 
     fn refuse(&mut self, reason: String) {
@@ -144,8 +164,8 @@ impl Shard {
             self.forget_own_frames(self.floor());
             self.begin_due(at);
             self.recovering = self.book.ready.iter().copied().collect();
-            let parked = self.parked_runs(|kind| kind != ParkedKind::Poisonous);
-            self.recovering.extend(parked);
+            self.recovering.extend(self.unknown_and_unsent());
+            self.begin_revival(at);
         }
         while round.bytes < FRAME_BYTES
             && let Some(run) = self.recovering.pop_front()
@@ -157,10 +177,7 @@ impl Shard {
     fn recover_run(&mut self, run_id: RunId, round: &mut Round, number: u64, at: Timestamp) {
         let Some(run) = self.book.runs.get(&run_id) else { return };
         match (&run.parked, run.received.front()) {
-            // The same code in the same process comes to the same end.
-            (Some(parked), _) if wake::is_retried(Some(parked.kind)) || self.given_up.insert(run_id) => {
-                self.applier(round, number, at).revive(run_id, false);
-            }
+            (None, _) if run.unknown.is_some() => self.applier(round, number, at).park_unknown(run_id),
             (None, Some(received)) => {
                 let survived = self.survived.contains(&received.event.id);
                 match received.attempt {
@@ -220,18 +237,16 @@ impl Shard {
         }
     }
 
-    /// Parked runs whose reason may be gone.
-    pub(super) fn parked_runs(&self, tried: impl Fn(ParkedKind) -> bool) -> Vec<RunId> {
-        let reason =
-            |run: &RunId| self.book.runs.get(run).and_then(|run| run.parked.as_ref()).map(|parked| parked.kind);
-        self.book.parked.iter().filter(|run| reason(run).is_some_and(&tried)).copied().collect()
-    }
-
-    /// Parked runs that are tried again on every wake-up.
-    pub(super) fn revive_parked(&mut self, round: &mut Round, number: u64, at: Timestamp) {
-        for run in self.parked_runs(|kind| wake::is_retried(Some(kind))) {
-            self.applier(round, number, at).revive(run, false);
-        }
+    /// Open runs of which something may be missing that this release cannot send. They stand still from now on, whether something
+    /// comes for them or not: so that they can be seen to, and somebody is woken who may know them.
+    fn unknown_and_unsent(&self) -> BTreeSet<RunId> {
+        let floor = self.floor();
+        let may_be_unsent = |run: &Run| {
+            run.parked.is_none() && run.unknown.as_ref().is_some_and(|unknown| unknown.first_from(floor).is_some())
+        };
+        let unsent =
+            self.book.runs.iter().filter(|(run_id, run)| may_be_unsent(run) && !self.book.ready.contains(run_id));
+        unsent.map(|(run_id, _)| *run_id).collect()
     }
 
     pub(super) fn floor(&self) -> u64 {

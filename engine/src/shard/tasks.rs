@@ -215,6 +215,9 @@ impl Shard {
         let floor = self.floor();
         let first = self.first_doubtful(run_id);
         let Some(run) = self.book.open_or_lingering(run_id) else { return Vec::new() };
+        // What cannot be read may have asked for something that was not sent. Nobody here can send it.
+        let unknown = run.unknown.as_ref().and_then(|unknown| unknown.first_from(floor));
+        let first = first.into_iter().chain(unknown).min();
         let Some(first) = first else {
             self.parked_unsent.remove(&run_id);
             return Vec::new();

@@ -5,6 +5,7 @@
 
 pub mod across;
 pub mod judge;
+pub mod later;
 pub mod play;
 pub mod shelf;
 pub mod workflows;
@@ -104,6 +105,8 @@ pub struct World {
     pub options: Options,
     /// One line for each thing that left an owner.
     pub trace: Vec<String>,
+    /// Who refused the shard, and what was said; none: nobody does.
+    pub refusals: Option<Vec<(usize, String)>>,
     /// Behind what owners asked to read history.
     pub reads: Vec<Option<Position>>,
     /// Disks for owners, with who has them; none: owners have no disks.
@@ -135,6 +138,7 @@ impl World {
             registry: Arc::new(registry),
             options: Options { live_runs_max: 64, runs_at_hand_max: 2, ..Options::default() },
             trace: Vec::new(),
+            refusals: None,
             reads: Vec::new(),
             disks: None,
             next_id: 1 << 64,
@@ -436,7 +440,11 @@ impl World {
                 }
                 None
             }
-            Effect::Refuse { reason } => panic!("refused: {reason}"),
+            Effect::Refuse { reason } => {
+                let refusals = self.refusals.as_mut().unwrap_or_else(|| panic!("refused: {reason}"));
+                refusals.push((owner, reason));
+                None
+            }
         }
     }
 
@@ -532,7 +540,9 @@ impl World {
         for (position, payload) in &self.log {
             match chain.offer(*position, payload) {
                 chain::Offered::Stands(frame) => standing.push(frame),
-                chain::Offered::Void(_) => void += 1,
+                chain::Offered::Void(_) | chain::Offered::Unreadable(_) => void += 1,
+                // Who knows no more reads no further.
+                chain::Offered::Unknown(_) if self.refusals.is_some() => break,
                 other => panic!("{other:?}"),
             }
         }

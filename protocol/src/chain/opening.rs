@@ -17,9 +17,10 @@
 
 use bytes::Bytes;
 
-use super::{Chain, Offered, Tail};
+use super::entry::Entry;
+use super::{Chain, Offered, Tail, Unknown};
+use crate::Position;
 use crate::history::{Frame, Hash};
-use crate::{Position, decode};
 
 /// A chain that is read from its earliest entry.
 #[derive(Debug)]
@@ -34,17 +35,36 @@ struct Kept {
     position: Position,
     hash: Hash,
     payload: Bytes,
-    /// None for bytes that are no frame.
-    frame: Option<Frame>,
+    entry: Entry,
+}
+
+/// A frame that stands.
+#[derive(Debug)]
+pub struct Stood {
+    pub position: Position,
+    /// The size of its payload.
+    pub bytes: usize,
+    pub frame: Frame,
+    /// It says more than this release knows, as [`Frame::passes_over`] has it.
+    pub passes_over: bool,
+}
+
+impl Stood {
+    fn new(position: Position, payload: &[u8], frame: Frame) -> Self {
+        let passes_over = frame.passes_over(payload);
+        Self { position, bytes: payload.len(), frame, passes_over }
+    }
 }
 
 /// What an entry, or the end, showed.
 #[derive(Debug)]
 pub enum Opened {
-    /// Frames that are now known to stand, in their order, with the sizes of their payloads.
-    Standing(Vec<(Position, usize, Frame)>),
+    /// Frames that are now known to stand, in their order.
+    Standing(Vec<Stood>),
     /// Something before this was not read: start again from the earliest entry.
     Hole { number: u64, expected: u64 },
+    /// A frame of another release stands: see [`Offered::Unknown`].
+    Unknown(Unknown),
 }
 
 impl Default for Opening {
@@ -76,23 +96,23 @@ impl Opening {
     /// Reads the next entry of the partition.
     pub fn offer(&mut self, position: Position, payload: Bytes) -> Opened {
         let Some(kept) = &mut self.kept else {
-            let bytes = payload.len();
             return match self.chain.offer(position, &payload) {
-                Offered::Stands(frame) => Opened::Standing(vec![(position, bytes, frame)]),
+                Offered::Stands(frame) => Opened::Standing(vec![Stood::new(position, &payload, frame)]),
                 Offered::Void(_) | Offered::Unreadable(_) => Opened::Standing(Vec::new()),
                 Offered::Hole { number, expected } => Opened::Hole { number, expected },
+                Offered::Unknown(unknown) => Opened::Unknown(unknown),
             };
         };
-        let frame: Option<Frame> = decode(&payload).ok();
-        let verified = frame.as_ref().and_then(|frame| frame.verified);
+        let entry = Entry::read(&payload);
+        let verified = entry.envelope().and_then(|envelope| envelope.verified);
         let anchor = verified.and_then(|verified| {
             let is_it = |kept: &Kept| {
                 kept.position == verified.position
-                    && kept.frame.as_ref().is_some_and(|frame| frame.number == verified.number)
+                    && kept.entry.envelope().is_some_and(|envelope| envelope.number == verified.number)
             };
             kept.iter().position(is_it)
         });
-        kept.push(Kept { position, hash: Hash::of(&payload), payload, frame });
+        kept.push(Kept { position, hash: Hash::of(&payload), payload, entry });
         match anchor {
             Some(anchor) => self.anchor(anchor),
             None => Opened::Standing(Vec::new()),
@@ -107,7 +127,7 @@ impl Opening {
     pub fn end(&mut self) -> Opened {
         match &self.kept {
             None => Opened::Standing(Vec::new()),
-            Some(kept) => match kept.iter().find_map(|kept| kept.frame.as_ref()) {
+            Some(kept) => match kept.iter().find_map(|kept| kept.entry.envelope()) {
                 Some(first) if first.number != 0 => Opened::Hole { number: first.number, expected: 0 },
                 _ => {
                     let kept = self.kept.take().unwrap_or_default();
@@ -126,32 +146,37 @@ impl Opening {
     fn anchor(&mut self, anchor: usize) -> Opened {
         let mut kept = self.kept.take().unwrap_or_default();
         let behind = kept.split_off(anchor + 1);
-        let mut standing: Vec<Kept> = Vec::new();
-        // Backwards: the frame before is the one with the hash that is named.
-        while let Some(entry) = kept.pop() {
-            let stands = match (&entry.frame, standing.last().and_then(|after| after.frame.as_ref())) {
-                (Some(_), None) => true,
-                (Some(frame), Some(after)) => after.previous == entry.hash && frame.number + 1 == after.number,
-                (None, _) => false,
-            };
-            if stands {
-                standing.push(entry);
+        let mut standing: Vec<(Hash, Stood)> = Vec::new();
+        // Backwards: the frame before is the one with the hash that is named; the last one is the anchor itself.
+        while let Some(Kept { position, hash, payload, entry }) = kept.pop() {
+            let after = standing.last().map(|(_, after)| (after.frame.number, after.frame.previous));
+            let is_named = after.is_none_or(|(_, previous)| previous == hash);
+            let follows = |number: u64| after.is_none_or(|(after, _)| number.checked_add(1) == Some(after));
+            match entry {
+                Entry::Frame { frame, .. } if is_named && follows(frame.number) => {
+                    standing.push((hash, Stood::new(position, &payload, frame)));
+                }
+                Entry::Sealed { envelope, reason } if is_named && follows(envelope.number) => {
+                    let number = envelope.number;
+                    return Opened::Unknown(Unknown { position, number, reason });
+                }
+                _ => {}
             }
         }
         standing.reverse();
-        if let Some((last, number)) = standing.last().and_then(|last| Some((last, last.frame.as_ref()?.number))) {
-            self.chain = Chain::after(Tail { number, hash: last.hash, position: last.position });
+        if let Some((hash, last)) = standing.last() {
+            self.chain = Chain::after(Tail { number: last.frame.number, hash: *hash, position: last.position });
         }
-        let standing = standing.into_iter().filter_map(|kept| Some((kept.position, kept.payload.len(), kept.frame?)));
-        self.forwards(standing.collect(), behind)
+        self.forwards(standing.into_iter().map(|(_, stood)| stood).collect(), behind)
     }
 
-    fn forwards(&mut self, mut standing: Vec<(Position, usize, Frame)>, entries: Vec<Kept>) -> Opened {
+    fn forwards(&mut self, mut standing: Vec<Stood>, entries: Vec<Kept>) -> Opened {
         for kept in entries {
             match self.chain.offer(kept.position, &kept.payload) {
-                Offered::Stands(frame) => standing.push((kept.position, kept.payload.len(), frame)),
+                Offered::Stands(frame) => standing.push(Stood::new(kept.position, &kept.payload, frame)),
                 Offered::Void(_) | Offered::Unreadable(_) => {}
                 Offered::Hole { number, expected } => return Opened::Hole { number, expected },
+                Offered::Unknown(unknown) => return Opened::Unknown(unknown),
             }
         }
         Opened::Standing(standing)
@@ -182,13 +207,14 @@ mod tests {
         let mut numbers = Vec::new();
         let mut take = |opened| match opened {
             Opened::Standing(frames) => {
-                for (position, _, frame) in frames {
+                for Stood { position, frame, .. } in frames {
                     assert_eq!(position, at(frame.number * 2), "the first of its number stands");
                     numbers.push(frame.number);
                 }
                 Ok(())
             }
             Opened::Hole { number, expected } => Err((number, expected)),
+            Opened::Unknown(unknown) => panic!("{unknown}"),
         };
         for (position, payload) in entries {
             take(opening.offer(*position, payload.clone()))?;

@@ -1,5 +1,7 @@
 //! A value of each kind that is stored or sent, with all of its fields.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::coding::SEALED_WORDS;
@@ -10,6 +12,7 @@ use everpulse_protocol::history::{
     Close, CloseStatus, ClosedRun, CommandKind, CommandMark, Frame, Hash, Parked, ParkedKind, QueueMark, Record,
     RecordBody, Verified, Window,
 };
+use everpulse_protocol::kind::KindName;
 use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame};
 use everpulse_protocol::shard::Config;
 use everpulse_protocol::task::{Control, OnExhausted, RetryPolicy, Task, TaskFrame, TaskOptions};
@@ -30,6 +33,7 @@ pub(crate) fn all() -> Vec<Sample> {
         message("history", &frame()),
         message("history.patches", &Frame { records: vec![patched()], ..frame() }),
         message("history.families", &Frame { records: vec![parent_of_others()], ..frame() }),
+        message("history.unknown_kinds", &Frame { records: vec![unknown()], ..frame() }),
         message(
             "inbox",
             &InboxFrame { shard: 3, events: vec![event(EventBody::Resume), event(EventBody::Start(start()))] },
@@ -255,7 +259,17 @@ fn patched() -> Record {
     Record { commands, close: None, ..record() }
 }
 
-fn frame() -> Frame {
+/// What an owner carries on of a later release.
+fn unknown() -> Record {
+    let name = |name: &str| KindName::new(name).expect("it is short");
+    let mut record = patched();
+    record.body = Body::of(&BTreeMap::from([("of_a_later_release", BTreeMap::from([("step", 3)]))]));
+    record.commands[0].kind = CommandKind::Unknown(name("lease"));
+    record.close = Some(Close { status: CloseStatus::Unknown(name("continued")), ..close() });
+    record
+}
+
+pub(crate) fn frame() -> Frame {
     Frame {
         shard: 3,
         number: 18,

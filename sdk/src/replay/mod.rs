@@ -97,6 +97,7 @@ pub enum Wait {
 }
 
 /// How a run stands after an event.
+#[allow(clippy::large_enum_variant, reason = "a run ends once, and its end is moved on at once")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TurnState {
     /// It waits for an activity, a step, a timer or a signal.

@@ -107,6 +107,7 @@ impl World {
             Offered::Stands(frame) => frame,
             Offered::Void(_) => return,
             Offered::Unreadable(error) => panic!("the engine wrote what nobody can read: {error}"),
+            Offered::Unknown(unknown) => panic!("the engine wrote what it does not know: {unknown}"),
             Offered::Hole { number, expected } => {
                 panic!("the engine wrote frame {number} where {expected} was expected")
             }

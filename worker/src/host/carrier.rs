@@ -21,6 +21,7 @@ use tokio::task::AbortHandle;
 
 use super::eager::HostEager;
 use super::pieces::Pieces;
+use super::returning::Returning;
 use super::step;
 use super::thread::{Arrival, Life, Message};
 use crate::activity::ActivityRunner;
@@ -75,7 +76,7 @@ impl Unacked {
         }
     }
 
-    fn take(&self, token: DeliveryToken) -> Option<AckToken> {
+    pub fn take(&self, token: DeliveryToken) -> Option<AckToken> {
         let mut held = lock(&self.held);
         let message = held.tokens.remove(&token)?;
         held.bytes -= message.bytes;
@@ -106,6 +107,7 @@ pub(super) struct Carrier {
     pub eager: Rc<HostEager>,
     pub acker: Acker,
     pub unacked: Arc<Unacked>,
+    returning: Arc<Returning>,
     history: Mutex<BTreeMap<u32, Publisher>>,
     running: Running,
 }
@@ -117,8 +119,7 @@ impl Carrier {
         outbox: Outbox,
         runner: Option<ActivityRunner>,
         eager: Rc<HostEager>,
-        acker: Acker,
-        unacked: Arc<Unacked>,
+        returning: Arc<Returning>,
     ) -> Self {
         Self {
             runtime,
@@ -126,8 +127,9 @@ impl Carrier {
             outbox,
             runner,
             eager,
-            acker,
-            unacked,
+            acker: returning.acker.clone(),
+            unacked: returning.unacked.clone(),
+            returning,
             history: Mutex::default(),
             running: Running::default(),
         }
@@ -175,6 +177,11 @@ impl Carrier {
         for ack in self.unacked.take_all(shard) {
             self.acker.nack(ack);
         }
+    }
+
+    /// Gives a message back that came for a shard which rests.
+    pub fn give_back(&self, token: DeliveryToken) {
+        self.returning.of_shard(token, &self.runtime);
     }
 
     fn send(&self, id: SendId, outgoing: Outgoing, back: Back) {

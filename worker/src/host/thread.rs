@@ -10,13 +10,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use bytes::Bytes;
-use everpulse_engine::{Delivery, Eager, LocalResult, Options, SendId, Shard, Shelf as _, Status};
+use everpulse_engine::{Delivery, Eager, Effect, LocalResult, Options, SendId, Shard, Shelf as _, Status};
 use everpulse_protocol::shard::Config;
 use everpulse_protocol::{EventId, Position, RunId, Timestamp, WriterId};
 use everpulse_sdk::definition::Registry;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::broken::Broken;
+use super::broken::{Broken, Turn};
 use super::carrier::Carrier;
 use crate::cache::Cache;
 use crate::clock;
@@ -122,9 +122,7 @@ pub(super) fn run(
                             if life != thread.broken.life(shard) && !arrival.is_for_any_life() {
                                 continue;
                             }
-                            if let Some(arrival) = thread.broken.keep(shard, arrival, clock::now())
-                                && thread.handle(shard, arrival)
-                            {
+                            if thread.take(shard, arrival, clock::now()) {
                                 touched.insert(shard);
                             }
                         }
@@ -155,9 +153,7 @@ pub(super) fn run(
         let now = clock::now();
         for (shard, arrival) in thread.broken.rested(now) {
             // It may have broken again by one that was kept before this.
-            if let Some(arrival) = thread.broken.keep(shard, arrival, now)
-                && thread.handle(shard, arrival)
-            {
+            if thread.take(shard, arrival, now) {
                 touched.insert(shard);
             }
         }
@@ -165,8 +161,13 @@ pub(super) fn run(
         for number in touched {
             let life = thread.broken.life(number);
             let Some(shard) = thread.shards.get_mut(&number) else { continue };
+            let mut refused = false;
             while let Some(effect) = shard.poll_effect() {
+                refused |= matches!(effect, Effect::Refuse { .. });
                 carrier.carry_out(number, life, effect, mailbox);
+            }
+            if refused {
+                thread.leave(number);
             }
         }
     }
@@ -184,6 +185,18 @@ struct Thread<'a> {
 impl Thread<'_> {
     fn deadline(&self) -> Option<Timestamp> {
         self.shards.values().filter_map(Shard::poll_deadline).chain(self.broken.deadline()).min()
+    }
+
+    /// Hands a shard what arrived, unless it rests. True if it has it, and is well.
+    fn take(&mut self, number: u32, arrival: Arrival, now: Timestamp) -> bool {
+        match self.broken.turn(number, arrival, now) {
+            Turn::Now(arrival) => self.handle(number, arrival),
+            Turn::Kept => false,
+            Turn::Back(token) => {
+                self.carrier.give_back(token);
+                false
+            }
+        }
     }
 
     /// Hands a shard what arrived; false if it broke.
@@ -214,6 +227,18 @@ impl Thread<'_> {
             self.give_up(*number);
         }
         ticked.into_iter().filter(|(_, well)| *well).map(|(number, _)| number).collect()
+    }
+
+    /// Leaves a shard to others that cannot be served here. What it held is theirs if the broker gives it to them; what
+    /// comes here again after a while lets history be looked at anew.
+    fn leave(&mut self, shard: u32) {
+        let rest = self.broken.fell(shard, clock::now());
+        tracing::warn!(
+            shard,
+            "a shard is left to other workers; it is looked at again in {rest:?} if something comes for it"
+        );
+        self.shards.remove(&shard);
+        self.carrier.hand_back(shard);
     }
 
     /// Throws a broken shard away: what it held comes again, and history is read anew after a while.

@@ -92,7 +92,7 @@ impl Carrying {
         let (mut pieces, mut commands) = (0, Vec::new());
         if is_last {
             pieces = piece + 1;
-            commands = run.pending.iter().map(|(no, pending)| (*no, pending.frame)).collect();
+            commands = run.open_commands();
         } else {
             self.begun = Some((run_id, piece + 1, next));
         }
