@@ -11,6 +11,7 @@ use everpulse_protocol::history::{Close, CommandKind};
 use everpulse_protocol::{EventId, Failure, Payload, RunId, Timestamp, WorkflowId};
 use everpulse_sdk::replay::{Command, Spawn};
 
+use crate::mutation::{self, Mutation};
 use crate::run::{Pending, Run};
 
 /// What a command of a run needs of the run.
@@ -132,6 +133,7 @@ impl Run {
             CommandKind::Child => self.asking(*no, at).closed(pending.target()?),
             _ => None,
         });
+        let children = children.filter(|_| !mutation::is(Mutation::LeavesOrphans));
         parent.into_iter().chain(children).map(|event| *event).collect()
     }
 
@@ -151,7 +153,10 @@ impl Run {
             && let Some(last) = self.records.iter().last()
             && let Some(close) = last.close
         {
-            let ending = self.ending(close, last.at).into_iter();
+            let forgotten = |event: &Event| {
+                mutation::is(Mutation::ForgetsOutcomes) && event.body.kind().as_deref() == Some("child_closed")
+            };
+            let ending = self.ending(close, last.at).into_iter().filter(|event| !forgotten(event));
             untold.extend(ending.map(|event| (self.last_frame, Box::new(event))));
         }
         untold
