@@ -20,7 +20,8 @@ pub(crate) struct Asking<'a> {
     pub workflow_id: &'a WorkflowId,
     pub run_id: RunId,
     pub no: u32,
-    /// When it was recorded: it stays the same, however often it is sent.
+    /// When the command was recorded: it stays the same, however often it is sent. What is said of a child later bears it
+    /// too, so that it is too old to be taken for a child that never came as soon as the child's start is.
     pub at: Timestamp,
 }
 
@@ -129,23 +130,26 @@ impl Run {
     pub fn ending(&self, close: Close, at: Timestamp) -> Vec<Event> {
         let parent = self.parent.as_deref();
         let parent = parent.map(|parent| ended(self.run_id, parent, close, self.never_began.is_some(), at));
-        let children = self.pending.iter().filter_map(|(no, pending)| match pending.kind {
-            CommandKind::Child => self.asking(*no, at).closed(pending.target()?),
+        // A child whose end was taken in, and only waits to be applied, may be forgotten where it ran.
+        let children = self.pending.iter().filter(|(_, pending)| !pending.answered);
+        let children = children.filter_map(|(no, pending)| match pending.kind {
+            CommandKind::Child => self.asking(*no, pending.scheduled_at).closed(pending.target()?),
             _ => None,
         });
         let children = children.filter(|_| !mutation::is(Mutation::LeavesOrphans));
         parent.into_iter().chain(children).map(|event| *event).collect()
     }
 
-    /// What may not be sent of what the run tells others, and can be told without its code: with the frame that asked for it.
+    /// What may not be sent of what the run tells others, and can be told without its code.
     ///
-    /// `floor`: the commands of all frames below it are sent.
-    pub fn untold(&self, floor: u64) -> Vec<(u64, Box<Event>)> {
-        let mut untold: Vec<(u64, Box<Event>)> = Vec::new();
-        for (no, pending) in &self.pending {
+    /// `floor`: the commands of all frames below it are sent. Of a run that was carried, or comes from a cache, the frames
+    /// are later than those that asked: more may be told than has to be, and never less.
+    pub fn untold(&self, floor: u64) -> Vec<Box<Event>> {
+        let mut untold: Vec<Box<Event>> = Vec::new();
+        for (no, pending) in self.pending.iter().filter(|(_, pending)| !pending.answered) {
             let Some(other) = &pending.other else { continue };
-            if let Some((frame, at)) = other.unwanted.filter(|(frame, _)| *frame >= floor) {
-                untold.push((frame, self.asking(*no, at).unwanted(&other.target)));
+            if other.unwanted.is_some_and(|frame| frame >= floor) {
+                untold.push(self.asking(*no, pending.scheduled_at).unwanted(&other.target));
             }
         }
         if self.ended
@@ -157,7 +161,7 @@ impl Run {
                 mutation::is(Mutation::ForgetsOutcomes) && event.body.kind().as_deref() == Some("child_closed")
             };
             let ending = self.ending(close, last.at).into_iter().filter(|event| !forgotten(event));
-            untold.extend(ending.map(|event| (self.last_frame, Box::new(event))));
+            untold.extend(ending.map(Box::new));
         }
         untold
     }
