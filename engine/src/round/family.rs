@@ -58,7 +58,7 @@ impl Applier<'_> {
         if event.sent_at > self.latest() {
             let message = format!(
                 "a child of workflow {} was asked for at {} ms, which is {} s ahead of the time that its shard records; set \
-                 the clocks of the workers",
+                 the clocks of the workers: children are refused until the shard's time has caught up with what was asked",
                 parent.workflow_id,
                 event.sent_at.0,
                 (event.sent_at.0 - self.at.0) / 1_000
