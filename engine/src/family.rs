@@ -144,12 +144,12 @@ impl Run {
     ///
     /// `floor`: the commands of all frames below it are sent. Of a run that was carried, or comes from a cache, the frames
     /// are later than those that asked: more may be told than has to be, and never less.
-    pub fn untold(&self, floor: u64) -> Vec<Box<Event>> {
-        let mut untold: Vec<Box<Event>> = Vec::new();
+    pub fn untold(&self, floor: u64) -> Vec<Event> {
+        let mut untold = Vec::new();
         for (no, pending) in self.pending.iter().filter(|(_, pending)| !pending.answered) {
             let Some(other) = &pending.other else { continue };
             if other.unwanted.is_some_and(|frame| frame >= floor) {
-                untold.push(self.asking(*no, pending.scheduled_at).unwanted(&other.target));
+                untold.push(*self.asking(*no, pending.scheduled_at).unwanted(&other.target));
             }
         }
         if self.ended
@@ -160,8 +160,7 @@ impl Run {
             let forgotten = |event: &Event| {
                 mutation::is(Mutation::ForgetsOutcomes) && event.body.kind().as_deref() == Some("child_closed")
             };
-            let ending = self.ending(close, last.at).into_iter().filter(|event| !forgotten(event));
-            untold.extend(ending.map(Box::new));
+            untold.extend(self.ending(close, last.at).into_iter().filter(|event| !forgotten(event)));
         }
         untold
     }

@@ -137,7 +137,7 @@ impl Shard {
         let floor = self.floor();
         let untold = self.book.open_or_lingering(run_id).map(|run| run.untold(floor)).unwrap_or_default();
         for event in untold {
-            self.tell(floor, event);
+            self.tell(floor, Box::new(event));
         }
     }
 
