@@ -306,6 +306,7 @@ async fn thinks_too_long() -> String {
     sleep(Duration::from_secs(1)).await;
     match call.start().await {
         Ok(child) => format!("{:?}", child.await),
+        Err(Failure::Taken { message }) => format!("taken: {message}"),
         Err(failure) => format!("{failure}"),
     }
 }
