@@ -3,7 +3,7 @@
 //! | rule | how it is seen |
 //! |---|---|
 //! | a command begins one run at most | no run id stands in two shards; each child names the command that asked for it |
-//! | a parent knows how its child ended | the end in the parent's history is, byte for byte, that in the child's |
+//! | a parent knows how its child ended | the end in the parent's history is, byte for byte, that in the child's; at rest: the child has ended |
 //! | no child goes on against what was agreed | at rest: a child of a run that ended has ended, or was asked to |
 //! | nobody waits for nothing | at rest: an open run was told of each child that ended |
 //!
@@ -60,7 +60,7 @@ pub fn check(rules: &Rules, report: &mut Report) {
                 continue;
             };
             if !known.partial && !trimmed(known.shard) {
-                violations.extend(told(run, command, known));
+                violations.extend(told(run, command, known, rules.at_rest));
             }
             if rules.at_rest {
                 violations.extend(left(run, command, known));
@@ -71,9 +71,14 @@ pub fn check(rules: &Rules, report: &mut Report) {
 }
 
 /// What a parent heard of a child's end is what it was.
-fn told(run: &Run, command: &Command, known: &Run) -> Option<Violation> {
+fn told(run: &Run, command: &Command, known: &Run, at_rest: bool) -> Option<Violation> {
     let child = command.child.as_ref()?;
-    let heard = child.end.filter(|_| known.end.is_some())?;
+    let heard = child.end?;
+    if known.end.is_none() {
+        // The child's shard may have been read before it ended.
+        let message = format!("it was told that child {} has ended, which is open", command.no);
+        return at_rest.then(|| fault(run, Kind::Family, message));
+    }
     if known.end != Some(heard) || known.never_began != child.never_began {
         return Some(fault(
             run,

@@ -11,6 +11,7 @@ use everpulse_protocol::history::{Close, CommandKind};
 use everpulse_protocol::{EventId, Failure, Payload, RunId, Timestamp, WorkflowId};
 use everpulse_sdk::replay::{Command, Spawn};
 
+use crate::mutation::{self, Mutation};
 use crate::run::{Pending, Run};
 
 /// What a command of a run needs of the run.
@@ -19,7 +20,8 @@ pub(crate) struct Asking<'a> {
     pub workflow_id: &'a WorkflowId,
     pub run_id: RunId,
     pub no: u32,
-    /// When it was recorded: it stays the same, however often it is sent.
+    /// When the command was recorded: it stays the same, however often it is sent. What is said of a child later bears it
+    /// too, so that it is too old to be taken for a child that never came as soon as the child's start is.
     pub at: Timestamp,
 }
 
@@ -128,26 +130,30 @@ impl Run {
     pub fn ending(&self, close: Close, at: Timestamp) -> Vec<Event> {
         let parent = self.parent.as_deref();
         let parent = parent.map(|parent| ended(self.run_id, parent, close, self.never_began.is_some(), at));
-        let children = self.pending.iter().filter_map(|(no, pending)| match pending.kind {
-            CommandKind::Child => self.asking(*no, at).closed(pending.target()?),
+        // A child whose end was taken in, and only waits to be applied, may be forgotten where it ran.
+        let children = self.pending.iter().filter(|(_, pending)| !pending.answered);
+        let children = children.filter_map(|(no, pending)| match pending.kind {
+            CommandKind::Child => self.asking(*no, pending.scheduled_at).closed(pending.target()?),
             _ => None,
         });
+        let children = children.filter(|_| !mutation::is(Mutation::LeavesOrphans));
         parent.into_iter().chain(children).map(|event| *event).collect()
     }
 
-    /// What may not be sent of what the run tells others, and can be told without its code: with the frame that asked for it.
+    /// What may not be sent of what the run tells others, and can be told without its code.
     ///
-    /// `floor`: the commands of all frames below it are sent.
-    pub fn untold(&self, floor: u64) -> Vec<(u64, Box<Event>)> {
-        let mut untold: Vec<(u64, Box<Event>)> = Vec::new();
+    /// `floor`: the commands of all frames below it are sent. Of a run that was carried, or comes from a cache, the frames
+    /// are later than those that asked: more may be told than has to be, and never less.
+    pub fn untold(&self, floor: u64) -> Vec<Event> {
+        let mut untold = Vec::new();
         if self.unknown.is_some() {
             // What it asked of others, or what its end tells them, is not known here.
             return untold;
         }
-        for (no, pending) in &self.pending {
+        for (no, pending) in self.pending.iter().filter(|(_, pending)| !pending.answered) {
             let Some(other) = &pending.other else { continue };
-            if let Some((frame, at)) = other.unwanted.filter(|(frame, _)| *frame >= floor) {
-                untold.push((frame, self.asking(*no, at).unwanted(&other.target)));
+            if other.unwanted.is_some_and(|frame| frame >= floor) {
+                untold.push(*self.asking(*no, pending.scheduled_at).unwanted(&other.target));
             }
         }
         if self.ended
@@ -155,8 +161,10 @@ impl Run {
             && let Some(last) = self.records.iter().last()
             && let Some(close) = last.close
         {
-            let ending = self.ending(close, last.at).into_iter();
-            untold.extend(ending.map(|event| (self.last_frame, Box::new(event))));
+            let forgotten = |event: &Event| {
+                mutation::is(Mutation::ForgetsOutcomes) && event.body.kind().as_deref() == Some("child_closed")
+            };
+            untold.extend(self.ending(close, last.at).into_iter().filter(|event| !forgotten(event)));
         }
         untold
     }

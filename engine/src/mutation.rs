@@ -66,6 +66,10 @@ mutations! {
     4 JudgesInFlight "judges-in-flight",
     /// Whoever wrote what is loaded is taken for dead.
     4 TakesForDead "takes-for-dead",
+    /// Who takes over does not tell parents again how their children ended.
+    4 ForgetsOutcomes "forgets-outcomes",
+    /// A run that ends leaves its children as they are, whatever was agreed.
+    4 LeavesOrphans "leaves-orphans",
     // Key_Shared gives affinity, not safety.
     /// A result that the book does not expect is dropped without a look at the tail.
     5 DropsUnexpected "drops-unexpected",

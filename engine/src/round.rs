@@ -238,18 +238,20 @@ impl Applier<'_> {
             });
         }
         commands.iter().find_map(|command| {
-            let (what, name, value) = match command {
-                Command::Activity { name, args, .. } => ("the arguments of activity", name, args),
-                Command::Child { spawn, .. } => ("the arguments of child", &spawn.workflow, &spawn.args),
-                Command::Signal { name, value, .. } => ("the value of signal", name, value),
+            let (what, name, bytes) = match command {
+                Command::Activity { name, args, .. } => ("the arguments of activity", name, args.len()),
+                Command::Child { spawn, .. } => {
+                    let tags: usize = spawn.tags.iter().map(String::len).sum();
+                    ("the arguments and tags of child", &spawn.workflow, spawn.args.len() + tags)
+                }
+                Command::Signal { name, value, .. } => ("the value of signal", name, value.len()),
                 _ => return None,
             };
-            (value.len() > self.payload_bytes_max).then(|| Parked {
+            (bytes > self.payload_bytes_max).then(|| Parked {
                 kind: ParkedKind::Panicked,
                 message: format!(
-                    "workflow {workflow_id}: {what} `{name}` has {} bytes, the limit is {}; pass a reference to the data \
-                     instead",
-                    value.len(),
+                    "workflow {workflow_id}: {what} `{name}` has {bytes} bytes, the limit is {}; pass a reference to the \
+                     data instead",
                     self.payload_bytes_max
                 ),
                 sealed: None,

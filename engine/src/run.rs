@@ -81,8 +81,8 @@ pub(crate) struct Other {
     pub target: Target,
     /// A child that is in its history.
     pub has_begun: bool,
-    /// A child that is asked to cancel since nobody waits for it any more: the frame that said so, and when.
-    pub unwanted: Option<(u64, Timestamp)>,
+    /// A child that is asked to cancel since nobody waits for it any more: the frame that said so, or a later one.
+    pub unwanted: Option<u64>,
 }
 
 /// A command that has not come to its end.
@@ -410,7 +410,7 @@ impl Run {
         match self.pending.get_mut(&no) {
             Some(pending) if pending.kind == CommandKind::Child && !is_new() => {
                 if let Some(other) = &mut pending.other {
-                    other.unwanted = Some((frame, record.at));
+                    other.unwanted = Some(frame);
                 }
             }
             _ => {

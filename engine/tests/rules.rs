@@ -197,3 +197,27 @@ fn a_parked_run_takes_in_very_many_inputs_and_applies_them_in_frames_that_fit() 
     let scheduled = world.queue.len();
     assert_eq!((scheduled, world.unacked()), (1, 0));
 }
+
+#[test]
+fn a_child_with_more_tags_than_a_message_takes_is_not_asked_for() {
+    let mut world = World::new(registry());
+    world.options.payload_bytes_max = 1_000;
+    let owner = world.owner();
+    let few = world.start("few", "labels", number(120));
+    world.say(owner, vec![few]);
+    let many = world.start("many", "labels", number(126));
+    world.say(owner, vec![many]);
+    let records = world.records();
+    let begun = |id: &str| records.iter().filter(|record| record.workflow_id.as_str() == id).count();
+    let asked =
+        |id: &str| records.iter().any(|record| record.workflow_id.as_str() == id && !record.commands.is_empty());
+    assert!(asked("few") && !asked("many"));
+    assert!(begun("many") > 0, "it is there");
+    let parked = records.iter().find_map(|record| match record.body() {
+        Ok(RecordBody::Parked { reason }) => Some(reason),
+        _ => None,
+    });
+    let reason = parked.expect("it cannot go on");
+    assert_eq!(reason.kind, ParkedKind::Panicked);
+    assert!(reason.message.contains("the arguments and tags of child `naps` has"), "{}", reason.message);
+}

@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 
 use everpulse_protocol::family::{Target, child_id, child_run};
 use everpulse_protocol::history::CommandKind;
+use everpulse_protocol::id::check_name;
 use everpulse_protocol::{RunId, WorkflowId};
 
 use crate::call::{HandleState, New, Refusal, typed};
@@ -38,6 +39,9 @@ pub(crate) fn schedule<D: WorkflowDefinition>(new: New, hears_begin: bool) -> Re
     let unusable = |error: &dyn fmt::Display| Refusal::Undecodable(format!("workflow `{}`: {error}", D::NAME));
     let args = new.args.map_err(|error| unusable(&error))?;
     let overrides = new.overrides;
+    for tag in &overrides.tags {
+        check_name(tag).map_err(|error| unusable(&format_args!("a tag: {error}")))?;
+    }
     let id = overrides.id.map(|id| WorkflowId::new(id).map_err(|error| unusable(&error))).transpose()?;
     let spawn = Box::new(Spawn {
         workflow: D::NAME.to_owned(),
@@ -57,6 +61,10 @@ pub(crate) fn schedule<D: WorkflowDefinition>(new: New, hears_begin: bool) -> Re
 }
 
 /// A child that was asked for: a future of its [`Child`], once it is in its history.
+///
+/// Of a call that was awaited before it was started, nobody hears of the beginning: the child is there at once. Signals that
+/// come before its start wait for it; a request to cancel that does is [`Failure::NotFound`], and dropping the child is
+/// sure to reach it.
 ///
 /// # Errors
 /// [`Failure::Taken`] when another run has its id, [`Failure::TimedOut`] when the child was asked for so long ago that

@@ -1,7 +1,7 @@
 //! The workflows and activities that a simulated application has, and the sequential model of what they come to.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use everpulse_protocol::Payload;
 use everpulse_protocol::event::Outcome;
 use everpulse_sdk::definition::Registry;
 use everpulse_sdk::{
-    Error, Failure, Never, Retry, activity, join_all, now, promise, random_range, select, signal, sleep, step, workflow,
+    Error, Failure, Never, ParentClose, Retry, activity, join_all, now, promise, random_range, select, signal, sleep,
+    step, workflow,
 };
 use serde::{Deserialize, Serialize};
 
@@ -261,6 +262,66 @@ pub async fn long(n: u64) -> Result<u64, Failure<Error>> {
     Ok(sum)
 }
 
+/// Children at once, each in a shard of its own. One that was asked for too long ago is asked for again.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn begets(n: u64) -> u64 {
+    let child = |each| async move {
+        loop {
+            match chain(each).await {
+                Ok(sum) => break sum,
+                Err(Failure::TimedOut) => {}
+                Err(_) => break 1_000_000,
+            }
+        }
+    };
+    join_all((2..n).map(child)).await.into_iter().sum()
+}
+
+/// A child that hears its parent's words, in any order, and those that are said again once.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn hears(n: u64) -> u64 {
+    let mut heard = BTreeSet::new();
+    while (heard.len() as u64) < n {
+        heard.insert(signal::<Word>().recv().await.n);
+    }
+    heard.into_iter().sum()
+}
+
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn tells(n: u64) -> u64 {
+    let child = loop {
+        match hears(n).start().await {
+            Ok(child) => break child,
+            Err(Failure::TimedOut) => {}
+            Err(_) => return 0,
+        }
+    };
+    for each in 1..=n {
+        while let Err(Failure::TimedOut) = child.signal(Word { n: each }).await {}
+    }
+    child.await.unwrap_or(0)
+}
+
+/// Drops a child that may have begun, and one that has; leaves others behind, as it was agreed.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn forsakes(n: u64) -> u64 {
+    select! {
+        _ = hears(n) => {}
+        _ = sleep(Duration::from_millis(n * 10)) => {}
+    }
+    if let Ok(child) = hears(n).start().await {
+        let asked = child.cancel().await;
+        if asked.is_ok() {
+            let _ = child.await;
+        }
+    }
+    chain(n).detach();
+    let _ended = hears(n).parent_close(ParentClose::Terminate).start();
+    let _asked = naps(n).start().await;
+    sleep(Duration::from_millis(n * 10)).await;
+    n
+}
+
 /// What a worker serves.
 pub fn registry() -> Registry {
     let mut registry = registry_before();
@@ -288,6 +349,10 @@ pub fn registry_mistaken() -> Registry {
 fn registry_of_all_times() -> Registry {
     let mut registry = Registry::new();
     registry.workflow_fn(poison).expect("once");
+    registry.workflow_fn(begets).expect("once");
+    registry.workflow_fn(hears).expect("once");
+    registry.workflow_fn(tells).expect("once");
+    registry.workflow_fn(forsakes).expect("once");
     registry.workflow_fn(trusts).expect("once");
     registry.workflow_fn(signs).expect("once");
     registry.activity_fn(sign).expect("once");
@@ -353,7 +418,10 @@ pub const PLAIN: Kind = Kind {
 };
 
 /// Without timers: a shard with nothing else is left alone until its hourly wake-up, unless somebody sees to it.
-pub const QUIET: [Kind; 4] = [PLAIN, LISTENS, WORKS, STEPS];
+pub const QUIET: [Kind; 5] = [PLAIN, LISTENS, WORKS, STEPS, BEGETS];
+
+const BEGETS: Kind =
+    Kind { name: "begets", args: (3, 6), result: |n, _| vec![(2..n).map(|each| each * (each - 1)).sum()], ..PLAIN };
 
 const LISTENS: Kind = Kind { name: "listens", args: (4, 12), signals: |n| n, result: |_, sum| vec![sum], ..PLAIN };
 const WORKS: Kind = Kind { name: "works", args: (4, 12), signals: |n| n, result: |_, sum| vec![sum], ..PLAIN };
@@ -370,7 +438,7 @@ const TAKES_DOWN: Kind = Kind {
 };
 
 /// All of them.
-pub const KINDS: [Kind; 16] = [
+pub const KINDS: [Kind; 19] = [
     PLAIN,
     Kind { name: "fans", args: (5, 16), result: |n, _| vec![n * (n - 1) + 1], ..PLAIN },
     Kind { name: "naps", args: (4, 10), result: |n, _| vec![n], ..PLAIN },
@@ -405,6 +473,9 @@ pub const KINDS: [Kind; 16] = [
     TAKES_DOWN,
     Kind { name: "fickle", args: (1, 9), signals: |_| 1, result: |n, sum| vec![(n + sum) * 2], ..PLAIN },
     Kind { name: LATE, args: (1, 9), signals: |_| 1, result: |n, sum| vec![(n + sum) * 2], ..PLAIN },
+    BEGETS,
+    Kind { name: "tells", args: (1, 4), result: |n, _| vec![n * (n + 1) / 2], ..PLAIN },
+    Kind { name: "forsakes", args: (2, 6), result: |n, _| vec![n], ..PLAIN },
     LONG,
     LONG,
 ];

@@ -611,6 +611,7 @@ fn a_parent_and_its_child_know_of_each_other_what_is_so() {
     at_rest([asks(), spawned(), ends(), child_closed(1, "failed", false)], &[Kind::Family]);
     at_rest([asks(), spawned(), ends(), child_closed(1, "completed", true)], &[Kind::Family]);
     at_rest([asks(), spawned(), ends()], &[Kind::Family]);
+    at_rest([asks(), spawned(), child_closed(1, "completed", false)], &[Kind::Family]);
     at_rest([asks()], &[Kind::Family]);
     at_rest([spawned(), ends()], &[Kind::Family]);
     at_rest([start(1), spawned(), ends()], &[Kind::Family]);

@@ -31,9 +31,9 @@ impl Applier<'_> {
     /// Nobody waits for a child any more.
     pub(super) fn unwant(&mut self, run_id: RunId, no: u32) {
         let Some(run) = self.book.runs.get(&run_id) else { return };
-        let other = run.pending.get(&no).and_then(|pending| pending.other.as_ref());
-        if let Some(other) = other.filter(|other| other.unwanted.is_none()) {
-            let asking = family::Asking { workflow_id: &run.workflow_id, run_id, no, at: self.at };
+        let Some(pending) = run.pending.get(&no).filter(|pending| !pending.answered) else { return };
+        if let Some(other) = pending.other.as_ref().filter(|other| other.unwanted.is_none()) {
+            let asking = family::Asking { workflow_id: &run.workflow_id, run_id, no, at: pending.scheduled_at };
             self.round.sends.push(Outgoing::Event(asking.unwanted(&other.target)));
         }
     }
@@ -58,7 +58,7 @@ impl Applier<'_> {
         if event.sent_at > self.latest() {
             let message = format!(
                 "a child of workflow {} was asked for at {} ms, which is {} s ahead of the time that its shard records; set \
-                 the clocks of the workers",
+                 the clocks of the workers: children are refused until the shard's time has caught up with what was asked",
                 parent.workflow_id,
                 event.sent_at.0,
                 (event.sent_at.0 - self.at.0) / 1_000

@@ -115,27 +115,29 @@ impl Shard {
 
     /// Tasks that go back to their queues to be judged, and may not be sent. Nobody looks for them there, where the first
     /// task of the same id lies: what comes twice is judged twice.
+    ///
+    /// The frame that left one is not known of a run that was carried, or comes from a cache: all that is known is that no
+    /// mark has passed it. So no mark passes the first of the frames that may be it.
     fn resend_returned_of(&mut self, run_id: RunId) {
         let floor = self.floor();
         let Some(run) = self.book.runs.get(&run_id) else { return };
         let ended = run.pending.values().filter_map(|pending| Some((pending.left.as_ref()?.frame?, pending)));
         let doubtful = ended.filter(|(frame, _)| *frame >= floor);
-        let tasks: Vec<(u64, Box<Task>)> =
-            doubtful.filter_map(|(frame, pending)| Some((frame, pending.returned()?))).collect();
-        for (frame, task) in tasks {
+        let tasks: Vec<Box<Task>> = doubtful.filter_map(|(_, pending)| pending.returned()).collect();
+        for task in tasks {
             if !self.tasks_in_flight.contains(&task.id) {
-                self.send(frame, Outgoing::Task(task));
+                self.send(floor, Outgoing::Task(task));
             }
         }
     }
 
     /// What a run tells others, and may not be sent, as far as that needs no code of the run. Nobody looks for it: whoever
-    /// gets it twice knows it.
+    /// gets it twice knows it. Nor does any mark pass the first frame that may have asked for it, as for tasks that went back.
     fn tell_again(&mut self, run_id: RunId) {
         let floor = self.floor();
         let untold = self.book.open_or_lingering(run_id).map(|run| run.untold(floor)).unwrap_or_default();
-        for (frame, event) in untold {
-            self.tell(frame, event);
+        for event in untold {
+            self.tell(floor, Box::new(event));
         }
     }
 

@@ -225,6 +225,13 @@ pub async fn leaves(n: u64) -> u64 {
     n
 }
 
+/// Asks for a child with so many tags of eight bytes.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn labels(n: u64) -> u64 {
+    let child = (0..n).fold(naps(1).id("labelled"), |child, tag| child.tag(format!("tag-{tag:04}")));
+    child.await.unwrap_or(0)
+}
+
 /// Does not end when it is asked to.
 #[workflow(version = 1, crate = everpulse_sdk)]
 pub async fn tidies(n: u64) -> u64 {
@@ -248,6 +255,7 @@ pub fn registry() -> Registry {
     registry.workflow_fn(fails).expect("new");
     registry.workflow_fn(raises).expect("new");
     registry.workflow_fn(drops).expect("new");
+    registry.workflow_fn(labels).expect("new");
     registry.workflow_fn(leaves).expect("new");
     registry.workflow_fn(tidies).expect("new");
     registry.workflow_fn(meddles).expect("new");

@@ -91,6 +91,8 @@ struct Slot {
     shielded: bool,
     /// Of a child: it is in its history.
     has_begun: bool,
+    /// Of a child: it tells when it is.
+    hears_begin: bool,
     /// Who waits for that.
     begin_waker: Option<Waker>,
     target: Option<Box<Target>>,
@@ -147,14 +149,15 @@ impl State {
         self.next_no += 1;
         let command = command(no);
         self.last_command = Some(command.to_string());
-        let target = match &command {
-            Command::Child { target, .. } => Some(Box::new(target.clone())),
-            _ => None,
+        let (target, hears_begin) = match &command {
+            Command::Child { target, spawn, .. } => (Some(Box::new(target.clone())), spawn.hears_begin),
+            _ => (None, false),
         };
         self.commands.push(command);
         let shielded = self.shield_depth > 0;
         let state = SlotState::Waiting(None);
-        self.slots.insert(no, Box::new(Slot { kind, shielded, has_begun: false, begin_waker: None, target, state }));
+        let slot = Slot { kind, shielded, has_begun: false, hears_begin, begin_waker: None, target, state };
+        self.slots.insert(no, Box::new(slot));
         no
     }
 }

@@ -255,3 +255,70 @@ fn an_id_that_is_none_is_a_failure_of_the_call() {
     let turn = run(refused()).apply(Input::Start);
     assert!(turn[0].contains("an id must not be empty"), "{turn:?}");
 }
+
+#[workflow]
+async fn tags_badly() -> Result<u32, Failure<Sold>> {
+    ship("tea".to_owned()).tag("hot").tag("\n").await
+}
+
+#[test]
+fn a_tag_that_no_client_could_send_is_a_failure_of_the_call() {
+    let turn = run(tags_badly()).turn(Input::Start);
+    assert!(turn.commands.is_empty(), "{turn:?}");
+    let state = format!("{:?}", turn.state);
+    assert!(state.contains("workflow `ship`: a tag: ") && state.contains("control character"), "{state}");
+}
+
+/// Awaits a call for a while, and starts it then.
+#[workflow]
+async fn thinks_again() -> String {
+    let mut call = ship("tea".to_owned()).id("tea-1");
+    select! {
+        ended = &mut call => return format!("{ended:?}"),
+        () = sleep(Duration::from_secs(1)) => {}
+    }
+    let child = match call.start().await {
+        Ok(child) => child,
+        Err(failure) => return format!("{failure}"),
+    };
+    let told = child.signal(Faster { by: 2 }).await;
+    format!("{} {told:?} {:?}", child.workflow_id(), child.run_id().is_some())
+}
+
+#[test]
+fn a_call_that_was_awaited_before_it_is_started_is_a_child_at_once() {
+    let mut parent = run(thinks_again());
+    let turn = parent.turn(Input::Start);
+    let [Command::Child { spawn, .. }, _] = &turn.commands[..] else { panic!("{turn:?}") };
+    assert!(!spawn.hears_begin, "nobody will tell");
+    assert_eq!(parent.fired(1), ["2 signal Faster to tea-1", "waiting"]);
+    let turn = parent.turn(Input::Settled { step: 2, outcome: Outcome::Done(Payload::encode(&()).unwrap()) });
+    assert_eq!(value::<String>(&turn), "tea-1 Ok(()) true");
+}
+
+#[workflow]
+async fn thinks_too_long() -> String {
+    let mut call = ship("tea".to_owned()).id("tea-1");
+    select! {
+        ended = &mut call => return format!("{ended:?}"),
+        () = sleep(Duration::from_secs(1)) => {}
+    }
+    sleep(Duration::from_secs(1)).await;
+    match call.start().await {
+        Ok(child) => format!("{:?}", child.await),
+        Err(Failure::Taken { message }) => format!("taken: {message}"),
+        Err(failure) => format!("{failure}"),
+    }
+}
+
+#[test]
+fn a_call_that_is_started_after_its_end_gives_what_it_came_to() {
+    for (end, text) in [(closed(0, 7), "Ok(7)"), (ended(0, FailureKind::Taken, false), "taken: so it ended")] {
+        let mut parent = run(thinks_too_long());
+        parent.start();
+        assert_eq!(parent.fired(1), ["2 timer 2000", "waiting"]);
+        assert_eq!(parent.apply(end), ["waiting"]);
+        let told = value::<String>(&parent.turn(Input::TimerFired { step: 2 }));
+        assert_eq!(told, text);
+    }
+}

@@ -11,6 +11,7 @@ use super::{Core, SlotState};
 pub(crate) enum Beginning {
     /// Nothing: the waker is kept.
     Awaited,
+    /// It has begun; or it was asked for, and its parent did not ask to hear of its beginning.
     Began,
     /// It came to its end without.
     Ended,
@@ -47,6 +48,10 @@ impl Core {
             let state = &mut *self.state.borrow_mut();
             match state.slots.get_mut(&no) {
                 Some(slot) if slot.has_begun => return Beginning::Began,
+                // Nobody will tell: the child was awaited by its call when it was asked for.
+                Some(slot) if !slot.hears_begin && matches!(slot.state, SlotState::Waiting(_)) => {
+                    return Beginning::Began;
+                }
                 Some(slot) if matches!(slot.state, SlotState::Waiting(_)) => {
                     forgotten = slot.begin_waker.replace(waker.clone());
                     Beginning::Awaited
