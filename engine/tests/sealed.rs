@@ -69,10 +69,12 @@ fn said(text: &str) -> Payload {
 fn describe(world: &mut World, owner: usize) -> RunView {
     let ask = world.event("a", None, &EventBody::Describe);
     world.say(owner, vec![ask]);
-    match world.replies.last() {
-        Some((_, ReplyBody::Description(view))) => (**view).clone(),
-        other => panic!("{other:?}"),
-    }
+    // What was asked before may be answered meanwhile, too.
+    let view = world.replies.iter().rev().find_map(|(_, reply)| match reply {
+        ReplyBody::Description(view) => Some((**view).clone()),
+        _ => None,
+    });
+    view.expect("an owner describes a run")
 }
 
 /// Parked runs are tried again every half minute, as long as somebody looks at the shard.

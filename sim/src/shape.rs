@@ -54,8 +54,9 @@ impl Shape {
         Self { layout, workers, clients, runs, eager_percent, options, segment_entries, calm, quiet, kinds }
     }
 
-    /// Clocks differ by no more than this; the application promises nothing beyond it.
+    /// Clocks differ from the world's by no more than this. Then any two of them, one ahead and one behind, differ by no more
+    /// than the application puts up with: runs ask each other for things by the clocks of their workers.
     pub fn skew_ms_max(&self) -> i64 {
-        (self.options.id_memory_ms / 4).min(300_000) as i64 - 100
+        (self.options.id_memory_ms / 4).min(300_000) as i64 / 2 - 100
     }
 }
