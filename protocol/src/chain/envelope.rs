@@ -177,8 +177,9 @@ mod tests {
             let mut rest = &bytes[..];
             let mut theirs = &bytes[..];
             let taken = take(&mut rest).map(<[u8]>::len);
-            // Where another reader finds a value, the same one is found here.
-            if rmpv::decode::read_value(&mut theirs).is_ok() {
+            // Where another reader finds a value, the same one is found here. That one takes the byte with which no value begins
+            // for nil.
+            if !bytes.contains(&0xc1) && rmpv::decode::read_value(&mut theirs).is_ok() {
                 prop_assert_eq!(taken, Some(bytes.len() - theirs.len()));
             }
             let _ = Envelope::read(&[&[1], &b"\xa7history"[..], &bytes].concat());
