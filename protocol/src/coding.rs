@@ -5,7 +5,7 @@
 //! ```
 //! A payload names what was done to it, so it can be opened whatever is done to new ones. The layers themselves are
 //! another crate's, or the user's: here is only the order in which they are asked, and what is asked of them. What holds
-//! values says so by [`Values`](crate::values::Values), in one place.
+//! values says so by [`Values`], in one place.
 
 use std::fmt;
 use std::sync::Arc;

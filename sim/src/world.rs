@@ -111,6 +111,8 @@ pub struct World {
     jobs: BTreeMap<usize, Jobs>,
     /// How often each poisonous run took a worker down.
     aborts: BTreeMap<u64, u32>,
+    /// Who was asked to leave: from when on, and when it had left.
+    leavings: Vec<(usize, u64, Option<u64>)>,
     witness: Witness,
 
     /// What is published to topics of this name is long on its way.
@@ -166,6 +168,7 @@ impl World {
             seed: plan.seed,
             jobs,
             aborts: BTreeMap::new(),
+            leavings: Vec::new(),
             slow_topic: None,
             disk_slow_until: 0,
             disk_full_until: 0,
