@@ -32,7 +32,10 @@ pub fn description(view: &Description, now: SystemTime) -> String {
         line("parked", &parked.message);
     }
     for step in &view.pending {
-        let mut of = format!("#{} {} `{}`", step.no, kind(step), step.name);
+        let mut of = format!("#{} {}", step.no, kind(step));
+        if !step.name.is_empty() {
+            let _ = write!(of, " `{}`", step.name);
+        }
         if step.attempt > 1 {
             let _ = write!(of, ", attempt {}", step.attempt);
         }
