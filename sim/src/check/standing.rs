@@ -78,19 +78,30 @@ impl Standing {
 
 /// Workflow ids of runs that are open, and that no person has to mend.
 pub fn standing_still(standing: &Standing) -> Vec<String> {
-    let goes_on = |records: &&Vec<(Record, usize)>| {
-        let mut waits_for_a_person = false;
-        for (record, _) in *records {
-            match record.body() {
-                Ok(RecordBody::Parked { reason }) => {
-                    let tried_again = [ParkedKind::NoCode, ParkedKind::Diverged, ParkedKind::UnknownKind];
-                    waits_for_a_person = !tried_again.contains(&reason.kind);
-                }
-                Ok(RecordBody::Resumed) => waits_for_a_person = false,
-                _ => {}
+    let waits = |records: &[(Record, usize)]| {
+        records.iter().fold(false, |waits, (record, _)| match record.body() {
+            Ok(RecordBody::Parked { reason }) => {
+                ![ParkedKind::NoCode, ParkedKind::Diverged, ParkedKind::UnknownKind].contains(&reason.kind)
             }
+            Ok(RecordBody::Resumed) => false,
+            _ => waits,
+        })
+    };
+    let parent = |records: &[(Record, usize)]| match records.first()?.0.body() {
+        Ok(RecordBody::Spawned { parent, .. }) => Some(parent.run_id),
+        _ => None,
+    };
+    // A child may wait for its parent, and so for whom that one waits for.
+    let goes_on = |records: &&Vec<(Record, usize)>| {
+        let is_open = |records: &[(Record, usize)]| records.iter().all(|(record, _)| record.close.is_none());
+        let mut next = Some(records.as_slice());
+        while let Some(records) = next.filter(|records| is_open(records)) {
+            if waits(records) {
+                return false;
+            }
+            next = parent(records).and_then(|run| standing.runs.get(&run)).map(Vec::as_slice);
         }
-        !waits_for_a_person && records.iter().all(|(record, _)| record.close.is_none())
+        is_open(records)
     };
     let open = standing.runs.values().filter(goes_on);
     open.filter_map(|records| records.first().map(|(record, _)| record.workflow_id.to_string())).collect()
