@@ -50,6 +50,8 @@ pub(crate) struct Round {
     pub cancel_locals: Vec<(RunId, u32)>,
     /// Messages that were taken, with the runs that their acknowledgement waits for.
     pub taken: Vec<(DeliveryToken, Vec<RunId>)>,
+    /// Messages of which it has events.
+    pub touches: Vec<DeliveryToken>,
     /// Runs that ended in this round.
     pub ended: Vec<RunId>,
     /// Answers rest on the book being current: without an append the tail has to be asked for.

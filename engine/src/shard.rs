@@ -50,7 +50,7 @@ mod tasks;
 use cache::{Cached, Pace};
 use carry::{Carry, Heard};
 use early::EarlySignals;
-use fate::ReadOn;
+use fate::{Doubt, ReadOn};
 use marks::Marks;
 use parked::Revival;
 use tasks::Search;
@@ -189,6 +189,8 @@ pub struct Shard {
     fetching: BTreeMap<u64, fetch::Fetching>,
     /// What has to be done once after loading.
     loaded: bool,
+    /// Frames of ours that were taken for void and may stand.
+    doubts: Vec<Doubt>,
     /// Frames of this writer that asked for local work, which nobody else does, or, if they were read, for tasks.
     own_frames: BTreeSet<u64>,
     /// Runs that are still to be looked at after loading.
@@ -221,6 +223,8 @@ struct Kept {
     taken: bool,
     runs: Vec<RunId>,
     since: Timestamp,
+    /// What events before this one say took effect here: that they are known when they are applied again is no news.
+    heeded: usize,
 }
 
 impl Kept {
@@ -316,6 +320,7 @@ impl Shard {
             search: Search::default(),
             fetching: BTreeMap::new(),
             loaded: false,
+            doubts: Vec::new(),
             own_frames: BTreeSet::new(),
             recovering: VecDeque::new(),
             trials: VecDeque::new(),
@@ -398,8 +403,16 @@ impl Shard {
         let Delivery { token, frame, suspect } = delivery;
         let newest = frame.events.iter().map(|event| event.sent_at).max();
         (self.heard.last, self.heard.newest) = (now, newest.unwrap_or_default().max(self.heard.newest));
-        let kept =
-            Kept { events: frame.events, suspect, next: 0, early: 0, taken: false, runs: Vec::new(), since: now };
+        let kept = Kept {
+            events: frame.events,
+            suspect,
+            next: 0,
+            early: 0,
+            taken: false,
+            runs: Vec::new(),
+            since: now,
+            heeded: 0,
+        };
         self.deliveries.insert(token, kept);
         self.arrived.push_back(token);
         self.advance(now);

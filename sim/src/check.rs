@@ -20,7 +20,6 @@ use everpulse_protocol::{EventId, RunId, decode, topic};
 pub use self::standing::{Placed, Standing, standing_still};
 pub use self::witness::Witness;
 use crate::client::Job;
-use crate::ledger::Effect;
 use crate::party::Place;
 use crate::wire;
 use crate::workflows::{self, QUEUE};
@@ -209,16 +208,12 @@ fn dead_letters(world: &mut World, standing: &Standing, faults: &mut Vec<String>
     }
 }
 
-/// Where nothing goes wrong nothing is done twice, but for local work of a worker that is about to leave: it goes on with what
-/// its shards have, and the next owner may take an input that it applies once more for one that came again.
+/// Where nothing goes wrong nothing is done twice.
 fn calm(world: &World, report: &Report, faults: &mut Vec<String>) {
     let mut seen = BTreeSet::new();
     for effect in &world.ledger.effects {
         let what = (effect.run_id, effect.step, effect.attempt);
-        let is_it = |other: &&Effect| (other.run_id, other.step, other.attempt) == what;
-        let is_handed_over =
-            || effect.local && world.ledger.effects.iter().filter(is_it).any(|effect| world.was_leaving(effect.place));
-        if !seen.insert(what) && !is_handed_over() {
+        if !seen.insert(what) {
             let id = &effect.workflow_id;
             faults.push(format!(
                 "attempt {} of step {} of {id} was made twice, and nothing had gone wrong",

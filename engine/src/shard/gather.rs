@@ -110,6 +110,7 @@ impl Shard {
         number: u64,
         at: Timestamp,
     ) -> bool {
+        round.touches.push(token);
         loop {
             let Some(kept) = self.deliveries.get_mut(&token) else { return true };
             let Some(event) = kept.events.get(kept.next).cloned() else {
@@ -119,10 +120,16 @@ impl Shard {
             if round.bytes >= FRAME_BYTES || self.sends.len() + round.sends.len() >= UNCONFIRMED_MAX {
                 return false;
             }
+            let is_news = kept.next >= kept.heeded;
             kept.next += 1;
             let suspect = kept.suspect;
             let id = event.workflow_id.clone();
+            let orphaned = round.orphaned.len();
             let run = self.applier(round, number, at).deliver(token, event, suspect, false);
+            if !is_news {
+                // It was here all along: whoever does what it led to may well be there.
+                round.orphaned.truncate(orphaned);
+            }
             let early: Vec<(DeliveryToken, Event)> = std::mem::take(&mut round.early);
             if let Some(kept) = self.deliveries.get_mut(&token) {
                 kept.early += early.len();

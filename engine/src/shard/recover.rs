@@ -24,6 +24,7 @@ impl Shard {
             if self.opening.read_to().is_some_and(|read_to| position <= read_to) {
                 continue;
             }
+            self.meet_doubt(position, &payload);
             let opened = self.opening.offer(position, payload);
             if !self.absorb_opened(opened) {
                 return;
@@ -70,6 +71,7 @@ impl Shard {
         self.book.passes_over |= passes_over;
         self.book.absorb_header(&frame);
         let number = frame.number;
+        self.dispel_doubt(position);
         self.carry.note(number, position, frame.at, bytes, self.options.retention_ms);
         let is_work = |mark: &CommandMark| matches!(mark.kind, CommandKind::Step | CommandKind::Activity);
         if frame.writer == self.writer && frame.records.iter().flat_map(|r| &r.commands).any(is_work) {
@@ -147,6 +149,7 @@ impl Shard {
             return self.refuse(mismatch.to_string());
         }
         self.proven_next = self.chain.next_number();
+        self.doubts.retain(|doubt| doubt.number >= self.proven_next);
         self.phase = Phase::Ready;
         self.loaded = true;
         // Whoever carried may have been stopped before it trimmed.

@@ -14,6 +14,7 @@ impl Shard {
     /// Sends, starts, answers and holds what a round caused.
     pub(super) fn release(&mut self, round: Round, frame: Option<u64>, now: Timestamp) {
         let frame = frame.unwrap_or_else(|| self.chain.next_number().saturating_sub(1));
+        self.heed(&round);
         for outgoing in round.sends {
             self.send(frame, outgoing);
         }

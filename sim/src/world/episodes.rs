@@ -78,7 +78,8 @@ impl World {
             }),
             Fault::StaleReplay => self.replay(),
             Fault::SlowTopic => {
-                let name = *self.faults.dice(fault).pick(&["activity", "timers", "inbox"]).expect("there are some");
+                let names: &[_] = if self.shape.calm { &["activity"] } else { &["activity", "timers", "inbox"] };
+                let name = *self.faults.dice(fault).pick(names).expect("there are some");
                 self.slow_topic = Some((name, self.schedule_ms + 2 * moment));
                 Some(())
             }

@@ -111,20 +111,10 @@ impl World {
             held.push(heard);
             return;
         }
-        if matches!(heard, Heard::Leave) {
-            self.leavings.push((slot, self.schedule_ms, None));
-        }
         self.with(slot, |party, ctx| match party {
             Party::Worker(worker) => worker.handle(heard, ctx),
             Party::Client(client) => client.handle(heard, ctx),
         });
-    }
-
-    /// Whether something was done by a worker that had been asked to leave.
-    pub fn was_leaving(&self, place: Place) -> bool {
-        let is_then =
-            |since: u64, left: Option<u64>| since <= place.world_ms && left.is_none_or(|left| place.world_ms <= left);
-        self.leavings.iter().any(|(slot, since, left)| *slot == place.party && is_then(*since, *left))
     }
 
     /// Lets a party do something, and what it wants done.
@@ -181,10 +171,6 @@ impl World {
                 self.schedule.after(wait, Event::Trim(shard, upto));
             }
             Act::Exit => {
-                let left = self.leavings.iter_mut().rev().find(|(leaving, ..)| *leaving == slot);
-                if let Some((.., left)) = left {
-                    *left = Some(self.schedule_ms);
-                }
                 self.slots[slot].party = None;
                 self.slots[slot].life += 1;
                 self.drop_connection(slot, 5);
