@@ -210,13 +210,13 @@ fn dead_letters(world: &mut World, standing: &Standing, faults: &mut Vec<String>
 
 /// Where nothing goes wrong nothing is done twice.
 fn calm(world: &World, report: &Report, faults: &mut Vec<String>) {
-    let mut seen = BTreeSet::new();
+    let mut seen = BTreeMap::new();
     for effect in &world.ledger.effects {
         let what = (effect.run_id, effect.step, effect.attempt);
-        if !seen.insert(what) {
+        if let Some(first) = seen.insert(what, effect) {
             let id = &effect.workflow_id;
             faults.push(format!(
-                "attempt {} of step {} of {id} was made twice, and nothing had gone wrong",
+                "attempt {} of step {} of {id} was made twice, {first} and {effect}, and nothing had gone wrong",
                 what.2, what.1
             ));
         }

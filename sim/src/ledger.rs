@@ -1,7 +1,7 @@
 //! The effects in the world: what attempts did, when and where. Kept by the world, so that no crash loses a line.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use everpulse_protocol::RunId;
 
@@ -17,6 +17,13 @@ pub struct Effect {
     /// A step or an eager activity, done by the run's owner.
     pub local: bool,
     pub place: Place,
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = if self.local { "locally" } else { "from its queue" };
+        write!(f, "by {} at {} ms {how}", self.place.party, self.place.world_ms)
+    }
 }
 
 #[derive(Debug, Default)]

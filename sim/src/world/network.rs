@@ -57,8 +57,9 @@ impl World {
         let is_slow =
             self.schedule_ms <= until && wire.producers.get(&producer).is_some_and(|topic| topic.contains(name));
         let is_behind = wire.slow.get(&producer).is_some_and(|at| *at > self.schedule_ms);
-        // Where it is calm, sooner than a worker that takes over sends it in another's place.
-        let most = if self.shape.calm { 800 } else { 3_000 };
+        // Where it is calm, sooner than a worker that takes over sends it in another's place, also if it waits for what is on
+        // its way before it leaves.
+        let most = if self.shape.calm { 400 } else { 3_000 };
         let late = if is_slow { self.faults.dice(Fault::SlowTopic).within(200, most) } else { 0 };
         (is_slow || is_behind).then_some((producer, late))
     }
