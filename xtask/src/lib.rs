@@ -14,10 +14,15 @@ pub mod purity;
 pub mod sim;
 pub mod soak;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The root of the checkout.
 pub fn root() -> PathBuf {
     let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     manifest.parent().map(PathBuf::from).expect("the package is a folder of the checkout")
+}
+
+/// Where cargo puts what it builds of a checkout, unless it is told otherwise by its argument.
+pub fn target_of(source: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| source.join("target"), |target| source.join(target))
 }

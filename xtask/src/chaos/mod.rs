@@ -15,7 +15,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use crate::root;
+use crate::{root, target_of};
 
 #[derive(Debug, Clone, Args)]
 pub struct Options {
@@ -148,6 +148,6 @@ fn build_in(source: &Path, target: Option<&Path>, debug: bool) -> anyhow::Result
     if !status.success() {
         bail!("the programs of {} cannot be built ({status})", source.display());
     }
-    let target = target.map(Path::to_owned).or_else(|| std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from));
-    Ok(target.unwrap_or_else(|| source.join("target")).join(if debug { "debug" } else { "release" }))
+    let target = target.map_or_else(|| target_of(source), Path::to_owned);
+    Ok(target.join(if debug { "debug" } else { "release" }))
 }

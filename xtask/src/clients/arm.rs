@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-use crate::{pulsar, root};
+use crate::{pulsar, root, target_of};
 
 /// Which broker.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
@@ -86,7 +86,8 @@ fn start_ours() -> anyhow::Result<Broker> {
     let data = root().join(format!("target/clients/broker-{}", std::process::id()));
     fs::create_dir_all(root().join("target/clients")).context("cannot create target/clients")?;
     let log = fs::File::create(root().join("target/clients/broker.log")).context("cannot create broker.log")?;
-    let mut child = Command::new(root().join("target/debug/everpulse-broker"))
+    let program = target_of(&root()).join("debug/everpulse-broker");
+    let mut child = Command::new(&program)
         .arg("--data")
         .arg(&data)
         .args(["--port", "0", "--admin-port", "0"])
@@ -94,7 +95,7 @@ fn start_ours() -> anyhow::Result<Broker> {
         .stdout(Stdio::piped())
         .stderr(log)
         .spawn()
-        .context("cannot start target/debug/everpulse-broker")?;
+        .with_context(|| format!("cannot start {}", program.display()))?;
     let stdout = child.stdout.take().expect("it is piped");
     let mut broker = Broker { service_url: String::new(), admin_url: String::new(), kind: Kind::Ours { child, data } };
     let mut line = String::new();
