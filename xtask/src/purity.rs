@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::root;
 
 /// Folders of the crates that are functions of their input only.
-const PURE: [&str; 3] = ["protocol", "sdk", "engine"];
+const PURE: [&str; 4] = ["protocol", "sdk", "schedule", "engine"];
 /// Pure but for the salts of what is sealed, which the operating system's randomness gives: no runtime, no clock.
 const SALTED: [&str; 1] = ["codecs"];
 /// What would bring them a runtime or sockets.
