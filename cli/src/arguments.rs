@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use everpulse::client::IdPolicy;
-use everpulse::client::LetterId;
+use everpulse::client::{IdPolicy, LetterId};
+use everpulse::codecs::InvalidKeys;
+use everpulse::{Codec, Keys};
 use serde_json::Value;
 
 /// Durable workflows from a terminal.
@@ -15,7 +16,7 @@ use serde_json::Value;
 /// Values are JSON: a text on the command line, `@FILE`, or `-` for standard input.
 ///
 /// Exit code 0: done. 1: the answer is no (the run failed, there is none, it was completed before). 2: the command or a
-/// value is wrong. 3: nobody could be asked, or nobody answered in time.
+/// value is wrong, or a key is missing. 3: nobody could be asked, or nobody answered in time.
 #[derive(Debug, Parser)]
 #[command(name = "everpulse", version)]
 pub struct Arguments {
@@ -25,11 +26,28 @@ pub struct Arguments {
     /// How long an answer is waited for, in seconds; results are waited for without end
     #[arg(long, global = true, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout_seconds: u64,
+    /// The keys of an application whose values are sealed: a line `NAME BASE64` for each, the first one seals; the file that
+    /// EVERPULSE_KEYS_FILE names without it
+    #[arg(long, global = true, env = "EVERPULSE_KEYS_FILE", value_name = "FILE")]
+    pub keys_file: Option<PathBuf>,
+    /// Write values as JSON instead of MessagePack; both are read
+    #[arg(long, global = true)]
+    pub json_values: bool,
     #[command(subcommand)]
     pub command: Command,
 }
 
 impl Arguments {
+    /// How values are written and opened.
+    pub fn codec(&self) -> Result<Codec, BadInput> {
+        let codec = if self.json_values { Codec::json() } else { Codec::message_pack() };
+        let Some(file) = &self.keys_file else { return Ok(codec) };
+        let bad = |what: String| BadInput(format!("the keys of {}: {what}", file.display()));
+        let keys = std::fs::read_to_string(file).map_err(|error| bad(error.to_string()))?;
+        let keys: Keys = keys.parse().map_err(|error: InvalidKeys| bad(error.to_string()))?;
+        Ok(codec.encrypt(keys))
+    }
+
     /// How long an answer is waited for.
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout_seconds)

@@ -49,15 +49,15 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
 
 async fn connect(arguments: &Arguments) -> anyhow::Result<Client> {
     let address = client::Address::from_env_or(arguments.url.as_deref()).map_err(client::Error::from)?;
-    let options = client::Options::default().timeout(arguments.timeout());
+    let options = client::Options::default().timeout(arguments.timeout()).codec(arguments.codec()?);
     Ok(Client::connect_to(&address, options).await?)
 }
 
-/// 1: the answer is no. 2: the command is wrong, as clap says it too. 3: nothing is known, since nobody could be asked.
+/// 1: the answer is no. 2: the command is wrong, as clap says it too, or lacks a key. 3: nothing is known, since nobody could be asked.
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     let kind = error.downcast_ref::<client::Error>().map(client::Error::kind);
     ExitCode::from(match kind {
-        Some(ErrorKind::Invalid | ErrorKind::TooLarge) => 2,
+        Some(ErrorKind::Invalid | ErrorKind::TooLarge | ErrorKind::Undecodable) => 2,
         Some(
             ErrorKind::Timeout
             | ErrorKind::Unreachable

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use everpulse::prelude::*;
-use everpulse::{CompletionToken, WorkerHandle};
+use everpulse::{Codec, CompletionToken, WorkerHandle};
 use everpulse_integration_tests::Arm;
 use everpulse_integration_tests::workflows::Trouble;
 use reqwest::StatusCode;
@@ -143,6 +143,39 @@ async fn a_run_is_started_looked_at_told_and_ended() -> Result<()> {
     say(&arm, &["cancel", "e-2"]).await?.well()?;
     say(&arm, &["terminate", "nobody"]).await?.badly(1, "there is no run of workflow id nobody")?;
     assert_eq!(say(&arm, &["dead-letters", "list"]).await?.well()?, "there are none\n");
+    worker.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_whose_values_are_sealed_is_looked_at_with_its_keys() -> Result<()> {
+    let arm = Arm::new()?;
+    // 32 bytes each; the application seals with the first one, and the terminal has both.
+    let (new, old) = ("AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=");
+    let file = arm.dir().join("keys");
+    std::fs::write(&file, format!("# of November\nnew {new}\nold {old}\n"))?;
+    let keys = ["--keys-file", file.to_str().context("a path of text")?];
+    let with_keys =
+        |arguments: &[&'static str]| -> Vec<&str> { keys.iter().copied().chain(arguments.iter().copied()).collect() };
+    let codec = Codec::message_pack().encrypt(format!("old {old}\nnew {new}\n").parse()?).only_sealed();
+    let worker = Worker::connect(arm.url()).await?.codec(codec).workflow(entrusts).spawn().await?;
+
+    say(&arm, &with_keys(&["start", "entrusts", r#"{"amount": 5}"#, "--id", "e-1"])).await?.well()?;
+    assert_eq!(say(&arm, &with_keys(&["query", "e-1", "Add", r#"{"to": 2}"#])).await?.well()?, "7\n");
+    let described: Value = serde_json::from_str(&say(&arm, &with_keys(&["describe", "e-1", "--json"])).await?.well()?)?;
+    for step in described["pending"].as_array().context("what it waits for")? {
+        let token = step["token"].as_str().context("a token")?;
+        let complete = ["complete", token, "7", "--json-values"];
+        say(&arm, &[keys.as_slice(), &complete].concat()).await?.well()?;
+    }
+    say(&arm, &with_keys(&["signal", "e-1", "Go", r#"{"on": 3}"#])).await?.well()?;
+    assert_eq!(say(&arm, &with_keys(&["result", "e-1"])).await?.well()?, "\"5, 7, 7, 3\"\n");
+
+    say(&arm, &["result", "e-1"]).await?.badly(2, "with key `old`, which this process does not have")?;
+    std::fs::write(&file, "new c2VjcmV0")?;
+    let refused = say(&arm, &with_keys(&["result", "e-1"])).await?;
+    assert!(!refused.error.contains("c2V"), "{}", refused.error);
+    refused.badly(2, "line 1: a key has 32 bytes")?;
     worker.stop().await;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,6 +17,21 @@ pub struct Key([u8; 32]);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidKey(&'static str);
+
+/// A text is no list of keys: which line says so, from 1, and what is wrong with it. What the line was is not said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidKeys {
+    #[error("line {line}: {error}")]
+    Key { line: usize, error: InvalidKey },
+    #[error("line {line}: a line has a name and a key, with a space between them")]
+    Line { line: usize },
+    #[error("line {line}: a name of a key is made of letters, digits, `-`, `_` and `.`, at most 64")]
+    Name { line: usize },
+    #[error("line {line}: there is a key of this name already; a name stands for one key, for ever")]
+    Twice { line: usize },
+    #[error("there is no key in it")]
+    Empty,
+}
 
 impl Key {
     /// Reads 32 bytes that are written in Base64, as `openssl rand -base64 32` gives them.
@@ -107,12 +123,39 @@ impl Keys {
     }
 }
 
-fn checked(name: String) -> String {
+/// Reads a line for each key: its name, a space, and the key in Base64. The first one seals. Empty lines and those that
+/// begin with `#` are passed over.
+impl FromStr for Keys {
+    type Err = InvalidKeys;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKeys> {
+        let mut keys: Option<Self> = None;
+        for (line, words) in (1..).zip(text.lines().map(str::trim)) {
+            if words.is_empty() || words.starts_with('#') {
+                continue;
+            }
+            let (name, key) = words.split_once(char::is_whitespace).ok_or(InvalidKeys::Line { line })?;
+            let key = Key::from_base64(key).map_err(|error| InvalidKeys::Key { line, error })?;
+            if !is_name(name) {
+                return Err(InvalidKeys::Name { line });
+            }
+            keys = Some(match keys {
+                Some(keys) if keys.keys.contains_key(name) => return Err(InvalidKeys::Twice { line }),
+                Some(keys) => keys.also(name, key),
+                None => Self::new(name, key),
+            });
+        }
+        keys.ok_or(InvalidKeys::Empty)
+    }
+}
+
+fn is_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    assert!(
-        (1..=64).contains(&name.len()) && name.bytes().all(plain),
-        "{name:?} cannot be a key's name: use letters, digits, `-`, `_` and `.`, at most 64"
-    );
+    (1..=64).contains(&name.len()) && name.bytes().all(plain)
+}
+
+fn checked(name: String) -> String {
+    assert!(is_name(&name), "{name:?} cannot be a key's name: use letters, digits, `-`, `_` and `.`, at most 64");
     name
 }
 
@@ -146,6 +189,21 @@ mod tests {
         assert!(error.to_string().contains("a key has 32 bytes"), "{error}");
         assert!(Key::from_base64("c2VjcmV0!").unwrap_err().to_string().contains("this is none"));
         assert_ne!(Key::generate().unwrap().0, Key::generate().unwrap().0);
+    }
+
+    #[test]
+    fn keys_are_read_line_by_line_and_the_first_one_seals() {
+        let (first, second) = (STANDARD.encode([1; 32]), STANDARD.encode([2; 32]));
+        let keys: Keys = format!("# of November\n\nnew  {first}\r\n old\t{second}\n").parse().unwrap();
+        assert_eq!((keys.newest().0, keys.newest().1.0), ("new", [1; 32]));
+        assert_eq!(keys.get("old").unwrap().0, [2; 32]);
+        let error = |text: &str| text.parse::<Keys>().unwrap_err().to_string();
+        assert!(error("# none\n").contains("no key"));
+        assert!(error(&format!("\n{first}")).starts_with("line 2: a line has a name and a key"));
+        assert!(error(&format!("a+b {first}")).starts_with("line 1: a name"));
+        assert!(error(&format!("a {first}\na {second}")).starts_with("line 2: there is a key of this name"));
+        let secret = error("a c2VjcmV0");
+        assert!(secret.contains("a key has 32 bytes") && !secret.contains("c2V"), "{secret}");
     }
 
     #[test]

@@ -33,4 +33,4 @@ pub use codec::Codec;
 pub use compress::Compression;
 pub use everpulse_protocol::coding::{Layer, LayerError, Place, Wrapped};
 #[cfg(feature = "encryption")]
-pub use keys::{InvalidKey, Key, Keys};
+pub use keys::{InvalidKey, InvalidKeys, Key, Keys};
