@@ -174,6 +174,7 @@ impl Core {
             run_id,
             sent_at: now(),
             reply_to,
+            again: false,
             body: Body::of(body),
         }
     }

@@ -320,6 +320,7 @@ mod tests {
             run_id: None,
             sent_at: Timestamp(1),
             reply_to: None,
+            again: false,
             body: Body::of(&EventBody::Resume),
         };
         let before = core::now();

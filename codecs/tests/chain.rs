@@ -128,6 +128,7 @@ fn a_value_in_an_envelope_is_opened_where_it_can_be_and_else_left() {
         run_id: None,
         sent_at: Timestamp(1),
         reply_to: None,
+        again: false,
         body: Body::of(body),
     };
     let plain = event(&body(payload("canary")));

@@ -199,6 +199,7 @@ fn event(task: &Task, what: &str, body: &EventBody, now: Timestamp) -> Event {
         run_id: Some(task.run_id),
         sent_at: now,
         reply_to: None,
+        again: false,
         body: Body::of(body),
     }
 }

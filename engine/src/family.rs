@@ -113,7 +113,7 @@ fn event(
     body: &EventBody,
 ) -> Box<Event> {
     let (workflow_id, body) = (workflow_id.clone(), Body::of(body));
-    Box::new(Event { id, workflow_id, run_id, sent_at, reply_to: None, body })
+    Box::new(Event { id, workflow_id, run_id, sent_at, reply_to: None, again: false, body })
 }
 
 impl Run {

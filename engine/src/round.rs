@@ -320,6 +320,7 @@ impl Applier<'_> {
             run_id: Some(run_id),
             sent_at: self.at,
             reply_to: None,
+            again: false,
             body: Body::of(body),
         };
         if run.unknown.is_some() {

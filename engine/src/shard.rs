@@ -42,6 +42,7 @@ mod fetch;
 mod gather;
 mod local;
 mod marks;
+mod news;
 mod parked;
 mod recover;
 mod release;
@@ -50,8 +51,9 @@ mod tasks;
 use cache::{Cached, Pace};
 use carry::{Carry, Heard};
 use early::EarlySignals;
-use fate::{Doubt, ReadOn};
+use fate::ReadOn;
 use marks::Marks;
+use news::Doubt;
 use parked::Revival;
 use tasks::Search;
 
@@ -191,6 +193,8 @@ pub struct Shard {
     loaded: bool,
     /// Frames of ours that were taken for void and may stand.
     doubts: Vec<Doubt>,
+    /// Runs for which known inputs came again, in rounds that came to nothing.
+    news: BTreeSet<RunId>,
     /// Frames of this writer that asked for local work, which nobody else does, or, if they were read, for tasks.
     own_frames: BTreeSet<u64>,
     /// Runs that are still to be looked at after loading.
@@ -321,6 +325,7 @@ impl Shard {
             fetching: BTreeMap::new(),
             loaded: false,
             doubts: Vec::new(),
+            news: BTreeSet::new(),
             own_frames: BTreeSet::new(),
             recovering: VecDeque::new(),
             trials: VecDeque::new(),
@@ -608,6 +613,7 @@ impl Shard {
         }
         self.heard.witnessed = self.heard.witnessed.max(round.witnessed);
         self.carry_forward(&mut round, number, at);
+        round.orphaned.extend(std::mem::take(&mut self.news));
         round.unseen = self.unseen(&round, at);
         // Neither is work started twice, nor a hold given up, on the word of a book that may be old.
         round.decides |= !round.unseen.is_empty() || asked;

@@ -69,6 +69,7 @@ fn event(n: u128, body: &EventBody) -> Event {
         run_id: Some(RUN),
         sent_at: Timestamp(1_000),
         reply_to: Some(reply_to()),
+        again: false,
         body: Body::of(body),
     }
 }

@@ -33,7 +33,15 @@ pub struct Event {
     /// Who wants to hear what became of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<ReplyTo>,
+    /// It was sent before, and is sent once more by a run's owner, which cannot know whether it arrived. That it is known where it
+    /// comes says nothing of who has it.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub again: bool,
     pub body: Body,
+}
+
+fn is_not(flag: &bool) -> bool {
+    !flag
 }
 
 /// Where an answer goes.

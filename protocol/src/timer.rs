@@ -58,6 +58,7 @@ impl Wake {
             run_id: None,
             sent_at,
             reply_to: None,
+            again: false,
             body: Body::of(&EventBody::Wake { shard: self.shard, number: self.number }),
         }
     }

@@ -202,7 +202,7 @@ impl Values for Demand {
 
 impl Values for Event {
     fn each(&mut self, visit: &mut Visit<'_>) -> Result<(), CodingError> {
-        let Self { id: _, workflow_id: _, run_id: _, sent_at: _, reply_to: _, body } = self;
+        let Self { id: _, workflow_id: _, run_id: _, sent_at: _, reply_to: _, again: _, body } = self;
         in_envelope::<EventBody>(body, "event", visit)
     }
 }

@@ -77,6 +77,7 @@ impl Client {
                 run_id: None,
                 sent_at: ctx.now,
                 reply_to: None,
+                again: false,
                 body: Body::of(&EventBody::Resume),
             };
             self.outbox.event(event, Purpose::Other, ctx);
@@ -113,6 +114,7 @@ impl Client {
             run_id,
             sent_at: Timestamp(asked.issue(ctx.now.0)),
             reply_to: Some(ReplyTo { client: client.clone(), request: asked.request }),
+            again: false,
             body: Body::of(body),
         };
         let mut events = Vec::new();
@@ -175,6 +177,7 @@ impl Client {
             run_id: None,
             sent_at: Timestamp(blind.asked.issue(ctx.now.0)),
             reply_to: Some(ReplyTo { client, request: blind.asked.request }),
+            again: false,
             body: Body::of(&word(blind.n)),
         };
         self.outbox.event(event, Purpose::Other, ctx);

@@ -164,6 +164,7 @@ impl World {
             run_id,
             sent_at: self.now,
             reply_to: Some(ReplyTo { client: "test".to_owned(), request: RequestId(id) }),
+            again: false,
             body: Body::of(body),
         }
     }

@@ -476,6 +476,7 @@ mod tests {
             run_id: None,
             sent_at: crate::clock::now(),
             reply_to: None,
+            again: false,
             body: Body::of(&EventBody::Start(start)),
         };
         trial.outbox.event(event).await.expect("sent");

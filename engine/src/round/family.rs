@@ -44,7 +44,7 @@ impl Applier<'_> {
         self.book.bring(run_id);
         if self.book.runs.contains_key(&run_id) || self.book.closed.contains_key(&run_id) {
             self.round.orphaned.push(run_id);
-            self.tell_begun(run_id, &parent);
+            self.tell_begun(run_id, &parent, true);
             return Some(run_id);
         }
         if let Some(failure) = self.untimely(&event, "the start") {
@@ -82,15 +82,18 @@ impl Applier<'_> {
         } else {
             self.begin(run_id, event, start, Some(parent.clone()));
         }
-        self.tell_begun(run_id, &parent);
+        self.tell_begun(run_id, &parent, false);
         Some(run_id)
     }
 
     /// Tells a parent that its child is in history, if it waits for that.
-    fn tell_begun(&mut self, run_id: RunId, parent: &Parent) {
+    ///
+    /// `again`: it was told before.
+    fn tell_begun(&mut self, run_id: RunId, parent: &Parent, again: bool) {
         let never_began = self.book.closed.get(&run_id).is_some_and(|closed| closed.never_began);
         if parent.hears_begin && !never_began {
-            self.round.sends.push(Outgoing::Event(family::began(run_id, parent, self.at)));
+            let told = Event { again, ..*family::began(run_id, parent, self.at) };
+            self.round.sends.push(Outgoing::Event(Box::new(told)));
         }
     }
 
@@ -120,7 +123,7 @@ impl Applier<'_> {
     ) -> Option<RunId> {
         let addressed = self.book.addressed(&event.workflow_id, event.run_id);
         if self.book.inputs.contains_key(&event.id) {
-            self.tell_delivered(&caller, Ok(()));
+            self.tell_delivered(&caller, Ok(()), true);
             self.round.orphaned.extend(addressed);
             return addressed;
         }
@@ -136,7 +139,7 @@ impl Applier<'_> {
                     let told = family::ended(run_id, &parent_of(caller), close, true, self.at);
                     self.round.sends.push(Outgoing::Event(told));
                 }
-                _ => self.tell_delivered(&caller, Err(failure)),
+                _ => self.tell_delivered(&caller, Err(failure), false),
             }
             return addressed;
         }
@@ -158,7 +161,7 @@ impl Applier<'_> {
             }
             Demand::Cancel { .. } | Demand::Signal { .. } => self.take(run_id, event, suspect),
         }
-        self.tell_delivered(&caller, Ok(()));
+        self.tell_delivered(&caller, Ok(()), has_it);
         Some(run_id)
     }
 
@@ -194,12 +197,14 @@ impl Applier<'_> {
         self.round.decides = true;
         let what = if addressed.is_some() { "has ended" } else { "has no run" };
         let message = format!("workflow {} {what}, so nothing can be asked of it", event.workflow_id);
-        self.tell_delivered(&caller, Err(Failure::new(FailureKind::NotFound, message)));
+        self.tell_delivered(&caller, Err(Failure::new(FailureKind::NotFound, message)), false);
         addressed
     }
 
-    fn tell_delivered(&mut self, caller: &Caller, result: Result<(), Failure>) {
-        self.round.sends.extend(family::delivered(caller, result, self.at).map(Outgoing::Event));
+    fn tell_delivered(&mut self, caller: &Caller, result: Result<(), Failure>, again: bool) {
+        if let Some(told) = family::delivered(caller, result, self.at) {
+            self.round.sends.push(Outgoing::Event(Box::new(Event { again, ..*told })));
+        }
     }
 
     /// Why something that was asked long ago is not taken: whether it was, is forgotten.

@@ -7,7 +7,7 @@ use everpulse_protocol::{Position, RunId, Timestamp};
 
 use super::carry::Carry;
 use super::{Flight, Phase, Shard};
-use crate::effect::{DeliveryToken, Effect, LocalResult};
+use crate::effect::{Effect, LocalResult};
 use crate::mutation::{self, Mutation};
 use crate::round::Round;
 
@@ -19,56 +19,6 @@ pub(super) enum ReadOn {
     Hole,
     /// A frame that this release does not know stands there, or may.
     Unknown(Unknown),
-}
-
-/// A frame of ours that was taken for void. If it stands after all, what it took took effect.
-#[derive(Debug)]
-pub(super) struct Doubt {
-    pub number: u64,
-    hash: Hash,
-    /// Where it lies, if it was met.
-    position: Option<Position>,
-    /// Of these messages the events before these.
-    took: Vec<(DeliveryToken, usize)>,
-}
-
-/// An input that is known tells something when it comes: whoever had it is gone, and local work of its run may be nobody's. It
-/// tells that once. When the book is thrown away all that is held is applied again, and known where it took effect; the owner
-/// before this one may be about to leave, and do its local work to the end. So what took effect is heeded: what a round took
-/// that was released, or that is found in a frame of ours whose fate was open.
-impl Shard {
-    /// How far a round took which messages.
-    fn took(&self, round: &Round) -> Vec<(DeliveryToken, usize)> {
-        round.touches.iter().filter_map(|token| Some((*token, self.deliveries.get(token)?.next))).collect()
-    }
-
-    /// A round took effect.
-    pub(super) fn heed(&mut self, round: &Round) {
-        for token in &round.touches {
-            if let Some(kept) = self.deliveries.get_mut(token) {
-                kept.heeded = kept.heeded.max(kept.next);
-            }
-        }
-    }
-
-    /// An entry is read: it may be a frame of ours that is in doubt.
-    pub(super) fn meet_doubt(&mut self, position: Position, payload: &[u8]) {
-        if !self.doubts.is_empty() {
-            let hash = Hash::of(payload);
-            self.doubts.iter_mut().filter(|doubt| doubt.hash == hash).for_each(|doubt| doubt.position = Some(position));
-        }
-    }
-
-    /// The frame at a position stands.
-    pub(super) fn dispel_doubt(&mut self, position: Position) {
-        for doubt in self.doubts.extract_if(.., |doubt| doubt.position == Some(position)) {
-            for (token, next) in doubt.took {
-                if let Some(kept) = self.deliveries.get_mut(&token) {
-                    kept.heeded = kept.heeded.max(next);
-                }
-            }
-        }
-    }
 }
 
 impl Shard {
@@ -123,8 +73,7 @@ impl Shard {
     pub(super) fn void(&mut self, flight: Flight) {
         self.voids += 1;
         tracing::debug!(shard = self.shard, number = flight.number, "frame is void; the shard is read anew");
-        let took = self.took(&flight.round);
-        self.doubts.push(Doubt { number: flight.number, hash: flight.hash, position: None, took });
+        self.doubt(&flight);
         self.throw_away(flight.round, flight.locals);
     }
 
@@ -146,6 +95,7 @@ impl Shard {
 
     /// Throws the book away; what is held is applied again to what history says.
     pub(super) fn throw_away(&mut self, round: Round, locals: Vec<(RunId, u32, LocalResult)>) {
+        self.news.extend(&round.orphaned);
         for task in &round.reserved {
             self.eager.release(*task);
         }

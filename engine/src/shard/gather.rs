@@ -93,6 +93,7 @@ impl Shard {
     /// Takes a signal whose run has come, or will not come.
     pub(super) fn take_early(&mut self, early: Early, round: &mut Round, number: u64, at: Timestamp) {
         let Early { token, event, .. } = early;
+        round.touches.push(token);
         let suspect = self.deliveries.get(&token).is_some_and(|kept| kept.suspect);
         let run = self.applier(round, number, at).deliver(token, event, suspect, true);
         if let Some(kept) = self.deliveries.get_mut(&token) {
@@ -120,14 +121,14 @@ impl Shard {
             if round.bytes >= FRAME_BYTES || self.sends.len() + round.sends.len() >= UNCONFIRMED_MAX {
                 return false;
             }
-            let is_news = kept.next >= kept.heeded;
+            let is_news = kept.next >= kept.heeded && !event.again;
             kept.next += 1;
             let suspect = kept.suspect;
             let id = event.workflow_id.clone();
             let orphaned = round.orphaned.len();
             let run = self.applier(round, number, at).deliver(token, event, suspect, false);
             if !is_news {
-                // It was here all along: whoever does what it led to may well be there.
+                // It was here all along, or is said once more: whoever does what it led to may well be there.
                 round.orphaned.truncate(orphaned);
             }
             let early: Vec<(DeliveryToken, Event)> = std::mem::take(&mut round.early);

@@ -13,8 +13,12 @@ use crate::wake;
 impl Shard {
     /// Sends, starts, answers and holds what a round caused.
     pub(super) fn release(&mut self, round: Round, frame: Option<u64>, now: Timestamp) {
+        let appended = frame.is_some();
         let frame = frame.unwrap_or_else(|| self.chain.next_number().saturating_sub(1));
-        self.heed(&round);
+        // What was neither appended nor asked for says nothing of what is: the book may be old.
+        if appended || round.decides {
+            self.heed(&round);
+        }
         for outgoing in round.sends {
             self.send(frame, outgoing);
         }

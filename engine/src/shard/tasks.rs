@@ -141,7 +141,8 @@ impl Shard {
         }
     }
 
-    fn tell(&mut self, frame: u64, event: Box<Event>) {
+    fn tell(&mut self, frame: u64, mut event: Box<Event>) {
+        event.again = true;
         if !self.tasks_in_flight.contains(&event.id) {
             self.send(frame, Outgoing::Event(event));
         }

@@ -211,6 +211,7 @@ impl World {
             run_id: run,
             sent_at: self.now,
             reply_to: Some(ReplyTo { client: "c".to_owned(), request: RequestId(Uuid::from_u128(id)) }),
+            again: false,
             body: Body::of(body),
         }
     }
@@ -496,6 +497,7 @@ impl World {
             run_id: Some(task.run_id),
             sent_at: self.now,
             reply_to: None,
+            again: false,
             body: Body::of(&EventBody::ActivitySettled { step: task.step, attempt: 1, outcome }),
         }
     }
@@ -526,6 +528,7 @@ impl World {
             run_id: Some(task.run_id),
             sent_at: self.now,
             reply_to: None,
+            again: false,
             body: Body::of(body),
         }
     }

@@ -388,6 +388,7 @@ fn an_event_of_an_unknown_kind_is_named_and_its_name_says_whether_it_only_asks()
         run_id: None,
         sent_at: Timestamp(1),
         reply_to: None,
+        again: false,
         body: Body::of(&kind),
     };
     for (kind, only_asks) in [("ask_leases", true), ("update", false), ("asked", false)] {

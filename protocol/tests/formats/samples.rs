@@ -38,6 +38,10 @@ pub(crate) fn all() -> Vec<Sample> {
             "inbox",
             &InboxFrame { shard: 3, events: vec![event(EventBody::Resume), event(EventBody::Start(start()))] },
         ),
+        message(
+            "inbox.again",
+            &InboxFrame { shard: 3, events: vec![Event { again: true, ..event(EventBody::Resume) }] },
+        ),
         message("tasks", &TaskFrame { tasks: vec![task(), task()] }),
         message("control", &Control { cancelled: vec![task().id] }),
         message("timer.wake", &TimerMessage::Wake(wake())),
@@ -145,6 +149,7 @@ fn event(what: EventBody) -> Event {
         run_id: Some(RUN),
         sent_at: Timestamp(1_000),
         reply_to: Some(reply_to()),
+        again: false,
         body: Body::of(&what),
     }
 }

@@ -47,6 +47,7 @@ impl World {
             run_id: Some(parent.run_id),
             sent_at: self.now,
             reply_to: None,
+            again: false,
             body: Body::of(body),
         };
         self.publish(event, false);
