@@ -603,6 +603,9 @@ fn event_body(bytes: &[u8]) -> Result<Body, Reason> {
         let map = || Map::of(fields, kind);
         Ok(match kind {
             "start" => Body::Started { workflow: map()?.text("workflow")?.to_owned() },
+            "signal_with_start" => {
+                Body::Started { workflow: Map::of(map()?.required("start")?, "start")?.text("workflow")?.to_owned() }
+            }
             "spawn" => spawned(&map()?)?,
             "demanded" => {
                 let map = map()?;

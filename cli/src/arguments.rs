@@ -91,9 +91,15 @@ pub enum RunCommand {
         /// The run fails with a time-out so many seconds after its start
         #[arg(long)]
         run_timeout_seconds: Option<u64>,
-        /// What happens when the id is known already
-        #[arg(long, value_enum, default_value = "attach")]
-        if_known: IfKnown,
+        /// Send it this signal first, or the run of this id that is open already
+        #[arg(long, value_name = "NAME")]
+        signal: Option<String>,
+        /// The value of that signal
+        #[arg(long, requires = "signal", default_value = "null")]
+        signal_value: String,
+        /// What happens when the id is known already: `attach`, or `restart` with a signal, if nothing is said
+        #[arg(long, value_enum)]
+        if_known: Option<IfKnown>,
         /// Wait for the result, and print it
         #[arg(long)]
         wait: bool,

@@ -15,12 +15,29 @@ use crate::output;
 /// A value that is none, a run that failed, and those of the client.
 pub async fn run(client: &Client, command: RunCommand) -> anyhow::Result<()> {
     match command {
-        RunCommand::Start { workflow, args, id, tags, version, run_timeout_seconds, if_known, wait } => {
+        RunCommand::Start {
+            workflow,
+            args,
+            id,
+            tags,
+            version,
+            run_timeout_seconds,
+            signal,
+            signal_value,
+            if_known,
+            wait,
+        } => {
             let args = json("the arguments", &args)?;
             if !args.is_object() {
                 bail!(BadInput::new("the arguments are an object by parameter name: '{\"order\": ..}'"));
             }
-            let mut start = client.start_named(&workflow, &args).policy(if_known.into());
+            let mut start = client.start_named(&workflow, &args);
+            if let Some(if_known) = if_known {
+                start = start.policy(if_known.into());
+            }
+            if let Some(name) = signal {
+                start = start.signal_named(&name, &json("the signal", &signal_value)?);
+            }
             for tag in tags {
                 start = start.tag(tag);
             }

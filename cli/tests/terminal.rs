@@ -81,6 +81,13 @@ async fn entrusts(amount: u64) -> String {
     format!("{amount}, {first}, {second}, {third}")
 }
 
+/// Two signals.
+#[workflow(version = 1)]
+async fn hears() -> u64 {
+    let first = signal::<Go>().recv().await.on;
+    first * 10 + signal::<Go>().recv().await.on
+}
+
 #[activity(timeout = "60s", retry(initial = "50ms", max_attempts = 3))]
 async fn sign(contract: String) -> Result<String, everpulse::Error> {
     let _ = contract;
@@ -97,7 +104,7 @@ async fn signs() -> String {
 
 async fn worker(arm: &Arm) -> Result<WorkerHandle> {
     let worker = Worker::connect(arm.url()).await.context("connecting a worker")?;
-    worker.workflow(entrusts).workflow(signs).activity(sign).spawn().await.context("starting a worker")
+    worker.workflow(entrusts).workflow(hears).workflow(signs).activity(sign).spawn().await.context("starting a worker")
 }
 
 /// The tokens that a description shows, when there are so many.
@@ -135,6 +142,12 @@ async fn a_run_is_started_looked_at_told_and_ended() -> Result<()> {
     assert_eq!(say(&arm, &["result", "e-1"]).await?.well()?, "\"5, 7, Failed(Final), 3\"\n");
     assert!(say(&arm, &["export", "e-1"]).await?.well()?.contains("promise_settled"));
     assert!(say(&arm, &["describe", "e-1"]).await?.well()?.contains("completed"));
+
+    // A signal goes along with a start, to the run that begins and to the one that is open.
+    for value in ["{\"on\": 4}", "{\"on\": 5}"] {
+        say(&arm, &["start", "hears", "--id", "h-1", "--signal", "Go", "--signal-value", value]).await?.well()?;
+    }
+    assert_eq!(say(&arm, &["result", "h-1"]).await?.well()?, "45\n");
 
     say(&arm, &["start", "entrusts", r#"{"amount": 1}"#, "--id", "e-1", "--if-known", "refuse"])
         .await?

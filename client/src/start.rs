@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use everpulse_protocol::event::{self, EventBody, IdPolicy};
 use everpulse_protocol::id::check_name;
 use everpulse_protocol::reply::ReplyBody;
-use everpulse_protocol::{RunId, Timestamp, WorkflowId};
-use everpulse_sdk::{Definition, Request};
+use everpulse_protocol::{Payload, RunId, Timestamp, WorkflowId};
+use everpulse_sdk::{Definition, Request, Signal};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use uuid::Uuid;
@@ -29,7 +29,8 @@ pub struct Start<D> {
     start_at: Option<SystemTime>,
     timeout: Option<Duration>,
     version: Option<u32>,
-    policy: IdPolicy,
+    policy: Option<IdPolicy>,
+    signal: Option<Result<(String, Payload), Error>>,
     definition: PhantomData<fn() -> D>,
 }
 
@@ -49,7 +50,8 @@ impl<D: Definition> Start<D> {
             start_at: None,
             timeout: None,
             version: None,
-            policy: IdPolicy::default(),
+            policy: None,
+            signal: None,
             definition: PhantomData,
         }
     }
@@ -84,9 +86,48 @@ impl<D: Definition> Start<D> {
         self
     }
 
-    /// What happens when the id is known already; by default the existing run is handed out.
+    /// What happens when the id is known already; by default the existing run is handed out, open or closed. Of a start
+    /// [with a signal](Start::signal) that is an open run, and after a closed one a new run begins.
     pub fn policy(mut self, policy: IdPolicy) -> Self {
-        self.policy = policy;
+        self.policy = Some(policy);
+        self
+    }
+
+    /// Sends a signal along: to the run that begins, before anything else, or to the one of this id that is open already.
+    /// It is one event, so nothing comes between the start and the signal, and it counts once.
+    ///
+    /// ```no_run
+    /// # use everpulse_sdk as everpulse;
+    /// # use serde::{Deserialize, Serialize};
+    /// #[everpulse::signal(crate = everpulse)]
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Added { item: String }
+    ///
+    /// # #[everpulse::workflow(crate = everpulse)]
+    /// # async fn basket() -> Result<(), everpulse::Error> { Ok(()) }
+    /// # async fn example(client: everpulse_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// // The first item begins the basket of this user, the others go into it.
+    /// client.start(basket()).id("basket-ada").signal(Added { item: "tea".into() }).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// With [`IdPolicy::Reject`] the signal is sent only to a run that this start begins; with [`IdPolicy::Attach`] to that, or
+    /// to an open one, and never is there a second run of the id. Otherwise it is [`ErrorKind::Taken`].
+    pub fn signal<S: Signal>(self, signal: S) -> Self {
+        let value = self.core.encode(&signal).map_err(|error| Error::payload("the signal", &error));
+        self.with_signal(value.map(|value| (S::NAME.to_owned(), value)))
+    }
+
+    /// The same by the signal's name, for those who have not its type.
+    pub fn signal_named<V: serde::Serialize + ?Sized>(self, name: &str, value: &V) -> Self {
+        let value = self.core.encode(value).map_err(|error| Error::payload("the signal", &error));
+        let checked = check_name(name).map_err(|error| Error::invalid_id("a signal's name", &error));
+        self.with_signal(checked.and_then(|()| Ok((name.to_owned(), value?))))
+    }
+
+    fn with_signal(mut self, signal: Result<(String, Payload), Error>) -> Self {
+        let second = || Error::new(ErrorKind::Invalid, "a start bears one signal; send the others to its run");
+        self.signal = Some(if self.signal.is_some() { Err(second()) } else { signal });
         self
     }
 
@@ -121,11 +162,13 @@ impl<D: Definition> Start<D> {
         for tag in &tags {
             check_name(tag).map_err(|error| Error::invalid_id("a tag", &error))?;
         }
+        let signal = self.signal.transpose()?;
+        let by_itself = if signal.is_some() { IdPolicy::RestartWhenClosed } else { IdPolicy::default() };
         let start = event::Start {
             workflow: request.workflow,
             version: self.version.or(request.version),
             args: request.args,
-            policy: self.policy,
+            policy: self.policy.unwrap_or(by_itself),
             tags,
             start_at: self.start_at.map(|at| Timestamp(0).after(at.duration_since(UNIX_EPOCH).unwrap_or_default())),
             timeout_ms: self
@@ -133,7 +176,11 @@ impl<D: Definition> Start<D> {
                 .or(request.timeout)
                 .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1)),
         };
-        let body = self.core.sealed(&id, EventBody::Start(start))?;
+        let body = match signal {
+            Some((name, value)) => EventBody::SignalWithStart { start, name, value },
+            None => EventBody::Start(start),
+        };
+        let body = self.core.sealed(&id, body)?;
         let ticket = self.core.requests.open();
         let event = self.core.event(&id, None, Some(ticket.reply_to()), &body);
         Ok(Box::new(Prepared { core: self.core, event, ticket }))
@@ -149,9 +196,9 @@ struct Prepared {
 
 impl Prepared {
     fn what(&self) -> String {
-        match self.event.body() {
-            Ok(EventBody::Start(start)) => format!("starting {} as {}", start.workflow, self.event.workflow_id),
-            _ => format!("starting {}", self.event.workflow_id),
+        match self.event.body().as_ref().ok().and_then(EventBody::as_start) {
+            Some(start) => format!("starting {} as {}", start.workflow, self.event.workflow_id),
+            None => format!("starting {}", self.event.workflow_id),
         }
     }
 
@@ -161,7 +208,9 @@ impl Prepared {
 }
 
 /// What the answers to a start say, once they say something.
-pub(crate) fn begun(id: &WorkflowId, heard: &Heard) -> Option<Result<RunId, Error>> {
+///
+/// Of one that was taken before by a run that was open it is not remembered which run that was.
+pub(crate) fn begun(id: &WorkflowId, heard: &Heard) -> Option<Result<Option<RunId>, Error>> {
     match (heard.answer.as_deref(), &heard.closed) {
         (Some(ReplyBody::Taken { run_id, open }), _) => {
             let state = if *open { "an open" } else { "a closed" };
@@ -178,8 +227,9 @@ pub(crate) fn begun(id: &WorkflowId, heard: &Heard) -> Option<Result<RunId, Erro
             Some(Err(Error::new(ErrorKind::Expired, format!("{id}: {message}"))))
         }
         (Some(ReplyBody::Started { run_id, .. } | ReplyBody::Open { run_id }), _) | (_, Some((run_id, _))) => {
-            Some(Ok(*run_id))
+            Some(Ok(Some(*run_id)))
         }
+        (Some(ReplyBody::Accepted), _) => Some(Ok(None)),
         _ => None,
     }
 }
@@ -210,7 +260,7 @@ impl<D: Definition> IntoFuture for Start<D> {
             };
             let take = |heard: &Heard| begun(&start.event.workflow_id, heard);
             let run_id = start.core.ask(&start.ticket, question, take, None).await??;
-            Ok(start.run(Some(run_id)))
+            Ok(start.run(run_id))
         }
         .boxed()
     }

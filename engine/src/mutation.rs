@@ -66,6 +66,8 @@ mutations! {
     4 JudgesInFlight "judges-in-flight",
     /// Whoever wrote what is loaded is taken for dead.
     4 TakesForDead "takes-for-dead",
+    /// Of a start with a signal the start counts.
+    4 StartForgetsSignal "start-forgets-signal",
     /// Who takes over does not tell parents again how their children ended.
     4 ForgetsOutcomes "forgets-outcomes",
     /// A run that ends leaves its children as they are, whatever was agreed.

@@ -36,6 +36,7 @@ mod family;
 mod inputs;
 mod look;
 mod received;
+mod signals;
 mod unknown;
 
 /// What a round gathered.

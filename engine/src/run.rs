@@ -237,7 +237,7 @@ impl Run {
         }
         let mut start_at = None;
         match event.body() {
-            Ok(EventBody::Start(start)) => start_at = start.start_at,
+            Ok(EventBody::Start(start) | EventBody::SignalWithStart { start, .. }) => start_at = start.start_at,
             Ok(EventBody::Spawn { start, parent }) => {
                 start_at = start.start_at;
                 self.parent = Some(Box::new(parent));

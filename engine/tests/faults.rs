@@ -71,6 +71,22 @@ const SCENARIOS: &[Scenario] = &[
         results: || vec![("a", done(&"xyz"))],
     },
     Scenario {
+        name: "signals that come with starts",
+        eager: false,
+        acts: &[
+            |play| {
+                let event = play.world.start_with("a", "x");
+                play.say(vec![event]);
+            },
+            |play| {
+                let events = ["b", "a"].map(|id| play.world.start_with(id, "y"));
+                play.say(events.into());
+            },
+            |play| play.signal("b", "z"),
+        ],
+        results: || vec![("a", done(&"xy")), ("b", done(&"yz"))],
+    },
+    Scenario {
         name: "branches that lose",
         eager: false,
         acts: &[|play| play.start("a", "chooses", 3)],

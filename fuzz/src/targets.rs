@@ -153,6 +153,10 @@ fn inbox(bytes: &[u8]) {
         match event.body() {
             Ok(EventBody::Signal { value, .. } | EventBody::Query { args: value, .. }) => payload(&value.data),
             Ok(EventBody::Start(start) | EventBody::Spawn { start, .. }) => payload(&start.args.data),
+            Ok(EventBody::SignalWithStart { start, value, .. }) => {
+                payload(&start.args.data);
+                payload(&value.data);
+            }
             _ => {}
         }
         assert!(!format!("{event:?}").is_empty());

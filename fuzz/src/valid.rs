@@ -77,6 +77,7 @@ fn event(n: u128, body: &EventBody) -> Event {
 fn event_bodies() -> Vec<EventBody> {
     vec![
         EventBody::Start(start()),
+        EventBody::SignalWithStart { start: start(), name: "word".to_owned(), value: payload(&"hello") },
         EventBody::Spawn { start: start(), parent: parent() },
         EventBody::Demanded {
             caller: Caller { workflow_id: workflow_id(), run_id: RUN, step: 5, kind: CallerKind::Awaits },

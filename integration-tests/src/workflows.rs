@@ -260,6 +260,16 @@ pub async fn listens() -> u64 {
     signal::<Heard>().recv().await.n
 }
 
+/// Adds up so many signals.
+#[workflow(version = 1)]
+pub async fn adds_up(n: u64) -> u64 {
+    let mut sum = 0;
+    for _ in 0..n {
+        sum += signal::<Heard>().recv().await.n;
+    }
+    sum
+}
+
 /// Ends before its children, as soon as it is told to.
 #[workflow(version = 1)]
 pub async fn leaves(name: String) -> Result<u64, everpulse::Error> {
@@ -298,6 +308,7 @@ pub fn serve_workflows(worker: Worker) -> Worker {
         .workflow(persists)
         .workflow(waits_for_operator)
         .workflow(naps)
+        .workflow(adds_up)
         .workflow(gathers)
         .workflow(endless_run)
         .workflow(races)

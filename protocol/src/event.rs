@@ -79,6 +79,12 @@ pub const QUESTION: &str = "ask_";
 pub enum EventBody {
     // Facts that become records.
     Start(Start),
+    /// Begins a run that gets this signal first; where a run of the id is open, only the signal is meant for that one.
+    SignalWithStart {
+        start: Start,
+        name: String,
+        value: Payload,
+    },
     /// A run's command begins another run. Its event's id becomes that one's id.
     Spawn {
         start: Start,
@@ -178,7 +184,15 @@ impl EventBody {
     #[must_use]
     pub fn as_start(&self) -> Option<&Start> {
         match self {
-            Self::Start(start) | Self::Spawn { start, .. } => Some(start),
+            Self::Start(start) | Self::SignalWithStart { start, .. } | Self::Spawn { start, .. } => Some(start),
+            _ => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn as_start_mut(&mut self) -> Option<&mut Start> {
+        match self {
+            Self::Start(start) | Self::SignalWithStart { start, .. } | Self::Spawn { start, .. } => Some(start),
             _ => None,
         }
     }

@@ -167,6 +167,10 @@ impl Values for EventBody {
     fn each(&mut self, visit: &mut Visit<'_>) -> Result<(), CodingError> {
         match self {
             Self::Start(start) | Self::Spawn { start, parent: _ } => start.each(visit),
+            Self::SignalWithStart { start, name: _, value } => {
+                start.each(visit)?;
+                value.each(visit)
+            }
             Self::Signal { name: _, value } => value.each(visit),
             Self::Demanded { caller: _, demand } => demand.each(visit),
             // Sealed for the child, whose id its parent knows by the command.

@@ -53,7 +53,7 @@ impl Client {
             };
             if let Some(job) = job {
                 job.asked = 0;
-                if job.run.is_none() && job.accepted && ctx.dice.percent(50) {
+                if job.run.is_none() && job.accepted && !job.by_signals && ctx.dice.percent(50) {
                     // Whoever starts again under the same workflow id is attached.
                     job.start = Asked::new(ctx.dice);
                     ctx.counts.starts_again += 1;
@@ -129,10 +129,22 @@ impl Client {
                     start_at: job.later_ms.map(|later| Timestamp(job.at_ms + later)),
                     timeout_ms: job.timeout_ms,
                 };
-                events.push((asking(&mut job.start, None, &EventBody::Start(start)), Purpose::Start(at)));
+                if job.by_signals {
+                    for signal in job.signals.iter_mut().filter(|signal| !signal.asked.answered) {
+                        let body = with_start(start.clone(), signal.n);
+                        events.push((asking(&mut signal.asked, None, &body), Purpose::Start(at)));
+                    }
+                } else {
+                    events.push((asking(&mut job.start, None, &EventBody::Start(start)), Purpose::Start(at)));
+                }
             }
             Some(run) => {
                 for (step, signal) in (0..).zip(&mut job.signals).filter(|(_, signal)| !signal.asked.answered) {
+                    // That one began the run.
+                    if signal.asked.id.0 == run.0 {
+                        signal.asked.answered = true;
+                        continue;
+                    }
                     // Its token comes from the attempt itself.
                     if job.kind.to == To::Attempt && !ctx.ledger.was_executed(run, step) {
                         continue;
@@ -190,6 +202,9 @@ impl Client {
             for (at, job) in self.jobs.jobs.iter_mut().enumerate() {
                 if reply.request == job.start.request || reply.request == job.result {
                     hear_of_run(job, at, reply, ctx);
+                }
+                if job.by_signals && hear_of_beginning(job, at, reply, ctx) {
+                    continue;
                 }
                 let signals = job.signals.iter_mut().map(|signal| &mut signal.asked);
                 let asked = signals.chain(job.stop.as_mut().map(|stop| &mut stop.asked));
@@ -255,6 +270,36 @@ fn hear_of_run(job: &mut Job, at: usize, reply: &Reply, ctx: &mut Ctx<'_>) {
     }
 }
 
+/// What a signal that came with a start is answered. True if that is all that it says.
+fn hear_of_beginning(job: &mut Job, at: usize, reply: &Reply, ctx: &mut Ctx<'_>) -> bool {
+    let Some(signal) = job.signals.iter_mut().find(|signal| signal.asked.request == reply.request) else {
+        return false;
+    };
+    match &reply.body {
+        ReplyBody::Started { .. } | ReplyBody::Closed { .. } => {
+            signal.asked.answered = true;
+            hear_of_run(job, at, reply, ctx);
+        }
+        // The run has ended without it; a second one is not wanted.
+        ReplyBody::Taken { run_id, open: false } => {
+            signal.asked.answered = true;
+            job.told.insert(*run_id);
+            if job.run.is_none() {
+                (job.run, job.asked) = (Some(*run_id), 0);
+                ctx.remind(0, Timer::Ask(at));
+            }
+        }
+        // Whether it had begun is not known: if it is forgotten, another one begins, and gets them all.
+        ReplyBody::Expired { .. } if job.run.is_none() => {
+            job.signals.iter_mut().for_each(|signal| signal.asked = Asked::new(ctx.dice));
+            job.unsure = true;
+            ctx.counts.refused += 1;
+        }
+        _ => return false,
+    }
+    true
+}
+
 /// What a signal or a request to stop is answered. True if nobody knows whether it has counted.
 fn hear_of_input(asked: &mut Asked, reply: &Reply, ctx: &mut Ctx<'_>) -> bool {
     match &reply.body {
@@ -285,6 +330,12 @@ fn kept(step: u32, n: u64) -> EventBody {
 fn signed(n: u64) -> EventBody {
     let value = Payload::encode(&n).expect("numbers can be written");
     EventBody::AttemptReported { step: 0, attempt: 1, report: Report::Done(value) }
+}
+
+/// A signal that begins a run, if none is open.
+fn with_start(start: Start, n: u64) -> EventBody {
+    let value = Payload::encode(&Word { n }).expect("numbers can be written");
+    EventBody::SignalWithStart { start, name: "Word".to_owned(), value }
 }
 
 fn word(n: u64) -> EventBody {

@@ -113,15 +113,37 @@ impl<D: Definition> Run<D> {
 
     #[track_caller]
     fn change(&self, what: &str, change: impl FnOnce(&mut Event, &mut Start)) {
+        self.change_body(what, |event, body| change(event, body.as_start_mut().expect("it is a start")));
+    }
+
+    #[track_caller]
+    fn change_body(&self, what: &str, change: impl FnOnce(&mut Event, &mut EventBody)) {
         let mut world = self.stage.borrow_mut();
         let event = match &self.address {
             Address::Started { event, .. } => world.planned.iter_mut().find(|planned| planned.id == *event),
             Address::Newest { .. } => None,
         };
         let Some(event) = event else { panic!("say the {what} of a run before anything else is done in its test") };
-        let Ok(EventBody::Start(mut start)) = event.body() else { unreachable!("it is a start") };
-        change(event, &mut start);
-        event.body = Body::of(&EventBody::Start(start));
+        let mut body = event.body().expect("it was written here");
+        change(event, &mut body);
+        event.body = Body::of(&body);
+    }
+
+    /// It is started with a signal, as by `client.start(..).signal(..)`: the run that begins gets it before anything else, or
+    /// the one of its id that is open already.
+    ///
+    /// # Panics
+    /// When the run has begun, and when the signal cannot be encoded.
+    #[must_use]
+    #[track_caller]
+    pub fn started_with<S: Signal>(self, signal: S) -> Self {
+        let EventBody::Signal { name, value } = signalled(S::NAME, &signal) else { return self };
+        self.change_body("signal", |_, body| {
+            let mut start = body.as_start().expect("it is a start").clone();
+            start.policy = IdPolicy::RestartWhenClosed;
+            *body = EventBody::SignalWithStart { start, name, value };
+        });
+        self
     }
 
     /// Sends it a signal.

@@ -6,6 +6,7 @@ use everpulse_protocol::reply::ReplyBody;
 use everpulse_protocol::{EventId, Failure, FailureKind, Payload, RunId, Timestamp};
 
 use super::Applier;
+use super::signals::Signal;
 use super::unknown::may_count;
 use crate::effect::DeliveryToken;
 use crate::mutation::{self, Mutation};
@@ -19,7 +20,8 @@ impl Applier<'_> {
         };
         self.note_time(&event, &body);
         match body {
-            EventBody::Start(start) => self.start(event, start, suspect),
+            EventBody::Start(start) => self.start(event, start, None, suspect),
+            EventBody::SignalWithStart { start, name, value } => self.start(event, start, Some((name, value)), suspect),
             EventBody::Spawn { start, parent } => self.spawn(event, start, parent, suspect),
             EventBody::Demanded { caller, demand } => {
                 self.demanded(token, event, (caller, demand), suspect, last_chance)
@@ -49,7 +51,8 @@ impl Applier<'_> {
         }
     }
 
-    pub(super) fn start(&mut self, event: Event, start: Start, suspect: bool) -> Option<RunId> {
+    /// Begins a run, or hands out the one that there is, which gets the signal that came along.
+    pub(super) fn start(&mut self, event: Event, start: Start, signal: Option<Signal>, suspect: bool) -> Option<RunId> {
         let run_id = RunId(event.id.0);
         self.book.bring(run_id);
         if self.book.runs.contains_key(&run_id) || self.book.closed.contains_key(&run_id) {
@@ -57,21 +60,24 @@ impl Applier<'_> {
             self.attach(run_id, event.reply_to, false);
             return Some(run_id);
         }
+        if signal.is_some() && self.signalled_before(&event) {
+            return self.book.newest_of(&event.workflow_id);
+        }
         let event = self.timely(event, "the start")?;
         if let Some(existing) = self.book.newest_of(&event.workflow_id) {
             let open = self.book.runs.contains_key(&existing);
-            match start.policy {
-                IdPolicy::RestartWhenClosed if !open => {}
-                IdPolicy::Attach | IdPolicy::RestartWhenClosed => {
-                    self.round.decides = true;
-                    self.attach(existing, event.reply_to, true);
-                    return Some(existing);
+            if open || start.policy != IdPolicy::RestartWhenClosed {
+                self.round.decides = true;
+                let reply_to = event.reply_to.clone();
+                match (start.policy, signal) {
+                    (IdPolicy::Attach | IdPolicy::RestartWhenClosed, None) => self.attach(existing, reply_to, true),
+                    (IdPolicy::Attach | IdPolicy::RestartWhenClosed, Some(signal)) if open => {
+                        self.signal_open(existing, event, signal, suspect);
+                        self.attach(existing, reply_to, true);
+                    }
+                    _ => self.reply(reply_to.as_ref(), ReplyBody::Taken { run_id: existing, open }),
                 }
-                _ => {
-                    self.round.decides = true;
-                    self.reply(event.reply_to.as_ref(), ReplyBody::Taken { run_id: existing, open });
-                    return Some(existing);
-                }
+                return Some(existing);
             }
         }
         let reply_to = event.reply_to.clone();
@@ -80,7 +86,7 @@ impl Applier<'_> {
         if later || suspect {
             self.receive(run_id, event, u32::from(!later));
         } else {
-            self.begin(run_id, event, start, None);
+            self.begin_signalled(run_id, event, start, signal);
         }
         if let (Some(run), Some(reply_to)) = (self.book.runs.get_mut(&run_id), reply_to) {
             run.watch(reply_to);
@@ -160,6 +166,7 @@ impl Applier<'_> {
     fn note_time(&mut self, event: &Event, body: &EventBody) {
         let is_input = match body {
             EventBody::Start(_)
+            | EventBody::SignalWithStart { .. }
             | EventBody::Spawn { .. }
             | EventBody::Demanded { .. }
             | EventBody::Signal { .. }

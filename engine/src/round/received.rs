@@ -69,6 +69,9 @@ impl Applier<'_> {
             let (workflow_id, id) = (event.workflow_id.clone(), event.id);
             match event.body() {
                 Ok(EventBody::Start(start)) if run.started.is_none() => self.begin(run_id, event, start, None),
+                Ok(EventBody::SignalWithStart { start, name, value }) if run.started.is_none() => {
+                    self.begin_signalled(run_id, event, start, Some((name, value)));
+                }
                 Ok(EventBody::Spawn { start, parent }) if run.started.is_none() => {
                     self.begin(run_id, event, start, Some(parent));
                 }
@@ -176,7 +179,7 @@ impl Applier<'_> {
 /// Whether the run's code can be given what came.
 fn opens(coding: &Coding, workflow_id: &WorkflowId, body: EventBody) -> Result<(), Parked> {
     let opened = match body {
-        EventBody::Start(mut start) => coding.open(workflow_id, &mut start),
+        mut body @ (EventBody::Start(_) | EventBody::SignalWithStart { .. }) => coding.open(workflow_id, &mut body),
         other => match recorded(other).as_ref().and_then(replay::as_input) {
             Some(mut input) => coding.open(workflow_id, &mut input),
             None => Ok(()),

@@ -229,6 +229,21 @@ impl World {
         self.event(id, None, &EventBody::Start(start))
     }
 
+    /// A start of `listens` for two words with the first of them, after a closed run too.
+    pub fn start_with(&mut self, id: &str, text: &str) -> Event {
+        let start = Start {
+            workflow: "listens".to_owned(),
+            version: None,
+            args: workflows::number(2),
+            policy: IdPolicy::RestartWhenClosed,
+            tags: Vec::new(),
+            start_at: None,
+            timeout_ms: None,
+        };
+        let value = payload(&workflows::Word { text: text.to_owned() });
+        self.event(id, None, &EventBody::SignalWithStart { start, name: "Word".to_owned(), value })
+    }
+
     /// Gives an inbox frame to an owner.
     pub fn deliver(&mut self, owner: usize, frame: usize, suspect: bool) {
         if self.inbox[frame].is_some() {

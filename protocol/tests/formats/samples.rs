@@ -293,6 +293,7 @@ pub(crate) fn frame() -> Frame {
 fn events() -> Vec<EventBody> {
     vec![
         EventBody::Start(start()),
+        EventBody::SignalWithStart { start: start(), name: "Approved".into(), value: payload() },
         EventBody::Spawn { start: start(), parent: parent() },
         EventBody::Demanded { caller: caller(), demand: Demand::Signal { name: "Approved".into(), value: payload() } },
         EventBody::ChildBegan { step: 4 },

@@ -8,7 +8,7 @@ use everpulse_protocol::{EventId, FailureKind, RequestId, RunId, WorkflowId};
 
 use crate::dice::Dice;
 use crate::shape::Shape;
-use crate::workflows::{Kind, POISON};
+use crate::workflows::{Kind, POISON, To};
 
 /// One run that a client is to start, signal and wait for.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct Job {
     /// Its run is to begin so much later than it is first asked for.
     pub later_ms: Option<u64>,
     pub timeout_ms: Option<u64>,
+    /// Each of its signals is sent with a start: the first begins the run.
+    pub by_signals: bool,
     /// Its start is stored.
     pub accepted: bool,
     pub run: Option<RunId>,
@@ -110,6 +112,7 @@ impl Jobs {
             });
             let later_ms = dice.percent(10).then(|| dice.within(200, 4_000)).filter(|_| !shape.quiet);
             let timeout_ms = dice.percent(10).then(|| dice.within(300, 20_000)).filter(|_| !shape.quiet);
+            let by_signals = kind.to == To::Signals && (kind.signals)(n) > 0 && dice.percent(30);
             jobs.jobs.push(Job {
                 kind,
                 n,
@@ -119,6 +122,7 @@ impl Jobs {
                 result: RequestId(dice.id()),
                 later_ms,
                 timeout_ms,
+                by_signals,
                 accepted: false,
                 run: None,
                 told: BTreeSet::new(),

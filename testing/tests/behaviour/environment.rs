@@ -25,6 +25,19 @@ fn a_signal_ends_a_wait_of_a_day_and_no_time_passes() {
 }
 
 #[test]
+fn a_start_with_a_signal_begins_the_run_or_finds_it_open() {
+    let env = shop();
+    let run = env.start(checkout("4711".to_owned(), 42)).id("order-42").started_with(Approved { ok: true });
+    assert_eq!(run.result(), Ok(Receipt { cents: 42 }));
+
+    let first = env.start(checkout("4711".to_owned(), 42)).id("order-43");
+    assert!(first.is_waiting_for(Wait::signal::<Approved>()));
+    let second = env.start(checkout("4711".to_owned(), 42)).id("order-43").started_with(Approved { ok: true });
+    assert_eq!((first.result(), second.result()), (Ok(Receipt { cents: 42 }), Ok(Receipt { cents: 42 })));
+    assert_eq!(env.executions().len(), 2, "each order was charged once");
+}
+
+#[test]
 fn time_is_skipped_to_the_timer() {
     let env = shop();
     let run = env.start(checkout("4711".to_owned(), 42));
