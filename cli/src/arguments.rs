@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use everpulse::client::{IdPolicy, LetterId};
 use everpulse::codecs::InvalidKeys;
-use everpulse::{Codec, Keys};
+use everpulse::{Blobs, Codec, Keys};
 use serde_json::Value;
 
 /// Durable workflows from a terminal.
@@ -33,8 +33,34 @@ pub struct Arguments {
     /// Write values as JSON instead of MessagePack; both are read
     #[arg(long, global = true)]
     pub json_values: bool,
+    /// Where large values lie: `NAME=DIR` for a directory, `NAME` for the broker itself
+    #[arg(long, global = true, env = "EVERPULSE_BLOBS", value_parser = blobs)]
+    pub blobs: Option<Blobs>,
     #[command(subcommand)]
     pub command: Command,
+}
+
+fn blobs(text: &str) -> Result<Blobs, String> {
+    let (name, dir) = text.split_once('=').map_or((text, None), |(name, dir)| (name, Some(dir)));
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if !(1..=64).contains(&name.len()) || !name.bytes().all(good) {
+        return Err(format!("{name:?} is no name of a store: use letters, digits, `-` and `_`"));
+    }
+    Ok(match dir {
+        Some(dir) => Blobs::in_directory(name, dir),
+        None => Blobs::on_broker(name),
+    })
+}
+
+/// Large values that lie in the store of `--blobs`.
+#[derive(Debug, Subcommand)]
+pub enum BlobCommand {
+    /// Forget what was put for the last time so long ago. Nothing may name it any more: take longer than your longest run
+    /// lives, and the retention, and what a dead letter waits for an operator, together
+    Collect {
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        older_than_days: u32,
+    },
 }
 
 impl Arguments {
@@ -64,6 +90,11 @@ pub enum Command {
     DeadLetters {
         #[command(subcommand)]
         command: LetterCommand,
+    },
+    /// Values that lie out of line
+    Blobs {
+        #[command(subcommand)]
+        command: BlobCommand,
     },
     /// Completions by HTTP: POST /v1/completions/TOKEN
     Serve(ServeOptions),

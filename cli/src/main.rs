@@ -4,10 +4,12 @@
 //! arguments ─► runs ────────► start, result, describe, signal, query, cancel, terminate, resume, export
 //!           ├► completions ─► complete, fail, heartbeat
 //!           ├► letters ─────► dead-letters list, show, redrive, drop
+//!           ├► blobs ───────► blobs collect
 //!           └► gateway ─────► serve: completions by HTTP
 //! ```
 
 mod arguments;
+mod blobs;
 mod completions;
 mod gateway;
 mod letters;
@@ -43,6 +45,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Run(command) => runs::run(&client, command).await,
         Command::Completion(command) => completions::run(&client, command).await,
         Command::DeadLetters { command } => letters::run(&client, command).await,
+        Command::Blobs { command } => blobs::run(&client, command).await,
         Command::Serve(options) => gateway::serve(client, options).await,
     }
 }
@@ -50,7 +53,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
 async fn connect(arguments: &Arguments) -> anyhow::Result<Client> {
     let address = client::Address::from_env_or(arguments.url.as_deref()).map_err(client::Error::from)?;
     let options = client::Options::default().timeout(arguments.timeout()).codec(arguments.codec()?);
-    Ok(Client::connect_to(&address, options).await?)
+    let client = Client::connect_to(&address, options).await?;
+    Ok(match &arguments.blobs {
+        Some(blobs) => client.blobs(blobs.clone()),
+        None => client,
+    })
 }
 
 /// 1: the answer is no. 2: the command is wrong, as clap says it too, or lacks a key. 3: nothing is known, since nobody could be asked.

@@ -1,8 +1,9 @@
 //! The handle to an application, from any process: it starts runs, addresses them, and tends dead letters.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use everpulse_blobs::{Blobs, Collected};
 use everpulse_protocol::{Coding, topic};
 use everpulse_sdk::definition::WorkflowFn;
 use everpulse_sdk::{Call, WorkflowDefinition};
@@ -121,6 +122,44 @@ impl Client {
     #[must_use]
     pub fn codec(self, codec: impl Into<Coding>) -> Self {
         Self { core: self.core.with_coding(codec.into()) }
+    }
+
+    /// The same connection, on which values that are large are put into a store, and those that lie in one are fetched. It has
+    /// to be what the workers of the application were given.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use everpulse_blobs::{Blobs, Collected};
+    /// use everpulse_client::Client;
+    ///
+    /// let client = Client::connect("embedded:./data").await?.blobs(Blobs::in_directory("documents", "/mnt/documents"));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn blobs(self, blobs: Blobs) -> Self {
+        Self { core: self.core.with_blobs(&blobs) }
+    }
+
+    /// Forgets all that was put into this client's [`blobs`](Self::blobs) for the last time before then. Nothing may name it any
+    /// more: the time has to be longer ago than your longest run lives, the retention, and what a dead letter waits for an
+    /// operator, together.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when this client has none, [`ErrorKind::Unreachable`] when the store is.
+    ///
+    /// # Cancel safety
+    /// What is forgotten is forgotten; the rest is forgotten next time.
+    pub async fn collect_blobs(&self, before: SystemTime) -> Result<Collected, Error> {
+        let Some(stores) = &self.core.stores else {
+            return Err(Error::new(ErrorKind::Invalid, "this client has no store for blobs: give it one".to_owned()));
+        };
+        stores
+            .collect(before)
+            .await
+            .map_err(|error| Error::new(ErrorKind::Unreachable, format!("the blobs could not be collected: {error}")))
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {

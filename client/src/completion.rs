@@ -168,7 +168,7 @@ impl<T: Output, E: AuthorError> Attempt<'_, T, E> {
 
 async fn tell(core: &Arc<Core>, token: &Token, body: EventBody) -> Result<(), Error> {
     let id = &token.workflow_id;
-    let body = core.sealed(id, body)?;
+    let body = core.sealed(id, body).await?;
     let ticket = core.requests.open();
     // One id, however often it is sent: it counts once.
     let event = core.event(id, Some(token.run_id), Some(ticket.reply_to()), &body);

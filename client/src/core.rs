@@ -13,12 +13,16 @@ use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use everpulse_blobs::{Blobs, Stores};
+use everpulse_protocol::blob;
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::event::{Event, EventBody, InboxFrame, ReplyTo};
 use everpulse_protocol::payload::PayloadError;
 use everpulse_protocol::reply::ReplyFrame;
 use everpulse_protocol::values::Values;
-use everpulse_protocol::{Coding, EventId, Payload, RunId, Timestamp, WorkflowId, decode, encode, shard, topic};
+use everpulse_protocol::{
+    Coding, CodingError, EventId, Payload, RunId, Timestamp, WorkflowId, decode, encode, shard, topic,
+};
 use everpulse_transport::{
     self as transport, Consumer, Lane, Limits, Publisher, Subscription, SubscriptionKind, Transport,
 };
@@ -47,6 +51,8 @@ pub(crate) struct Core {
     connection: Arc<Connection>,
     /// How values are written.
     pub(crate) coding: Coding,
+    /// Where those that are large lie.
+    pub(crate) stores: Option<Stores>,
 }
 
 impl Deref for Core {
@@ -135,12 +141,25 @@ impl Core {
             inbox: (0..inbox_partitions.max(1)).map(|_| OnceLock::new()).collect(),
             lanes: (0..shards.max(1)).map(|_| OnceLock::new()).collect(),
         };
-        Ok(Arc::new(Self { connection: Arc::new(connection), coding }))
+        Ok(Arc::new(Self { connection: Arc::new(connection), coding, stores: None }))
     }
 
     /// The same connection, on which values are written otherwise.
     pub(crate) fn with_coding(&self, coding: Coding) -> Arc<Self> {
-        Arc::new(Self { connection: Arc::clone(&self.connection), coding })
+        self.written(coding, self.stores.clone())
+    }
+
+    /// The same connection, on which large values lie elsewhere.
+    pub(crate) fn with_blobs(&self, blobs: &Blobs) -> Arc<Self> {
+        self.written(self.coding.clone(), Some(blobs.open(&self.transport)))
+    }
+
+    fn written(&self, coding: Coding, stores: Option<Stores>) -> Arc<Self> {
+        let coding = match &stores {
+            Some(stores) => coding.with_blobs(Arc::new(stores.clone())),
+            None => coding,
+        };
+        Arc::new(Self { connection: Arc::clone(&self.connection), coding, stores })
     }
 
     /// A value in the format of this client; nothing is compressed or sealed yet.
@@ -148,16 +167,44 @@ impl Core {
         Payload::encode_as(self.coding.format(), value)
     }
 
-    /// What leaves the client is sealed here, and nowhere else.
-    pub(crate) fn sealed(&self, workflow_id: &WorkflowId, mut body: EventBody) -> Result<Sealed, Error> {
+    /// What leaves the client is sealed here, and nowhere else. Before it is sent it is to be [put out](Self::put_out).
+    pub(crate) fn seal(&self, workflow_id: &WorkflowId, mut body: EventBody) -> Result<Sealed, Error> {
         self.coding.seal(workflow_id, &mut body).map_err(|error| Error::sealing(workflow_id, &error))?;
         Ok(Sealed(body))
     }
 
+    /// What is large in it is in its store when this returns.
+    pub(crate) async fn put_out<T: Values + Send>(&self, id: &WorkflowId, values: &mut T) -> Result<(), Error> {
+        match self.stores.as_ref().filter(|stores| stores.has_large(values)) {
+            // Boxed: most have nothing that is large, and very many may wait for their answers.
+            Some(stores) => stores.put_out(values).boxed().await.map_err(|error| Error::sealing(id, &error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Both.
+    pub(crate) async fn sealed(&self, workflow_id: &WorkflowId, body: EventBody) -> Result<Sealed, Error> {
+        let Sealed(mut body) = self.seal(workflow_id, body)?;
+        self.put_out(workflow_id, &mut body).await?;
+        Ok(Sealed(body))
+    }
+
     /// An answer as its reader sees it.
-    pub(crate) fn opened<T: Values>(&self, workflow_id: &WorkflowId, mut answer: T) -> Result<T, Error> {
-        self.coding.open(workflow_id, &mut answer).map_err(|error| Error::undecodable(workflow_id, &error))?;
+    pub(crate) async fn opened<T: Values + Send>(&self, workflow_id: &WorkflowId, mut answer: T) -> Result<T, Error> {
+        let undecodable = |error: CodingError| Error::undecodable(workflow_id, &error);
+        if let Some(stores) = self.stores.as_ref().filter(|_| blob::refers(&mut answer)) {
+            stores.fetch(&mut answer).boxed().await.map_err(undecodable)?;
+        }
+        self.coding.open(workflow_id, &mut answer).map_err(undecodable)?;
         Ok(answer)
+    }
+
+    /// As much of an answer as its reader can see.
+    pub(crate) async fn open_what_can_be<T: Values + Send>(&self, workflow_id: &WorkflowId, answer: &mut T) {
+        if let Some(stores) = &self.stores {
+            stores.fetch_what_can_be(answer).boxed().await;
+        }
+        self.coding.open_what_can_be(workflow_id, answer);
     }
 
     /// An event of this client, with a new id.

@@ -82,8 +82,10 @@ impl DeadLetters {
     /// Safe: nothing is changed.
     pub async fn list(&self) -> Result<Vec<Listed>, Error> {
         let visit = self.visit().await?;
-        let letters =
-            visit.letters.iter().map(|(id, (_, letter))| Listed { id: *id, letter: self.shown(letter) }).collect();
+        let mut letters = Vec::with_capacity(visit.letters.len());
+        for (id, (_, letter)) in &visit.letters {
+            letters.push(Listed { id: *id, letter: self.shown(letter).await });
+        }
         visit.leave().await;
         Ok(letters)
     }
@@ -99,18 +101,18 @@ impl DeadLetters {
         let visit = self.visit().await?;
         let found = self.find(&visit, id);
         visit.leave().await;
-        Ok(self.shown(&found?.1))
+        Ok(self.shown(&found?.1).await)
     }
 
     /// A letter for people, with all that this client can open. What goes back into a queue is the letter as it lies.
-    fn shown(&self, letter: &DeadLetter) -> DeadLetter {
+    async fn shown(&self, letter: &DeadLetter) -> DeadLetter {
         let mut shown = letter.clone();
         let workflow_id = match &letter.letter {
             Letter::Task(task) => &task.workflow_id,
             Letter::Event(event) => &event.workflow_id,
             Letter::Unreadable { .. } => return shown,
         };
-        self.core.coding.open_what_can_be(workflow_id, &mut shown);
+        self.core.open_what_can_be(workflow_id, &mut shown).await;
         shown
     }
 

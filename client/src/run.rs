@@ -120,7 +120,7 @@ impl<D: Definition> Run<D> {
             );
             return Err(Error::new(ErrorKind::Refused, message).into());
         }
-        let close = self.inner.core.opened(self.workflow_id()?, close)?;
+        let close = self.inner.core.opened(self.workflow_id()?, close).await?;
         match close.outcome {
             Outcome::Done(value) => value.decode().map_err(|error| ResultError::Failed(Failure::from(error))),
             Outcome::Failed(failure) => Err(ResultError::Failed(Failure::from_recorded(failure))),
@@ -153,7 +153,7 @@ impl<D: Definition> Run<D> {
                 .boxed()
             })
         };
-        let question = self.inner.core.sealed(id, EventBody::AskResult)?;
+        let question = self.inner.core.sealed(id, EventBody::AskResult).await?;
         let question = Question {
             what: &|| format!("waiting for the result of {id}"),
             event: &|| self.event(id, &ticket, &question),
@@ -196,7 +196,7 @@ impl<D: Definition> Run<D> {
         };
         let mut view = self.ask("describing", &ticket, EventBody::Describe, take, Some(read)).await?;
         // Without the key there is much to see all the same.
-        self.inner.core.coding.open_what_can_be(id, &mut view);
+        self.inner.core.open_what_can_be(id, &mut view).await;
         Ok(view)
     }
 
@@ -225,7 +225,7 @@ impl<D: Definition> Run<D> {
         };
         // A file that is replayed by tests, which have no keys.
         for record in &mut records {
-            *record = self.inner.core.opened(id, record.clone())?;
+            *record = self.inner.core.opened(id, record.clone()).await?;
         }
         let json = Golden::of(records).and_then(|golden| golden.to_json());
         json.map_err(|error| Error::new(ErrorKind::Invalid, format!("{id} cannot be exported: {error}")))
@@ -261,7 +261,7 @@ impl<D: Definition> Run<D> {
                 None,
             )
             .await?;
-        let value = self.inner.core.opened(id, value)?;
+        let value = self.inner.core.opened(id, value).await?;
         let decoded = value.as_ref().map(Payload::decode).transpose();
         decoded.map_err(|error| Error::new(ErrorKind::Invalid, format!("what {id} published as {name}: {error}")))
     }
@@ -310,7 +310,7 @@ impl<D: Definition> Run<D> {
         };
         let body = EventBody::Query { name: name.to_owned(), args };
         let answer = self.ask("querying", &ticket, body, take, None).await?;
-        match self.inner.core.opened(id, answer)? {
+        match self.inner.core.opened(id, answer).await? {
             Outcome::Done(value) => value.decode().map_err(|error| {
                 Error::new(ErrorKind::Invalid, format!("what {id} answers to query `{name}`: {error}"))
             }),
@@ -412,7 +412,7 @@ impl<D: Definition> Run<D> {
         read: Option<Read<Result<T, Error>>>,
     ) -> Result<T, Error> {
         let id = self.workflow_id()?;
-        let event = self.event(id, ticket, &self.inner.core.sealed(id, body)?);
+        let event = self.event(id, ticket, &self.inner.core.sealed(id, body).await?);
         let question = Question {
             what: &|| format!("{verb} {}", self.id()),
             event: &|| event.clone(),

@@ -142,7 +142,8 @@ impl<D: Definition> Start<D> {
     /// When it is dropped the start may or may not be stored. Under an id of your own it can be sent again: one id is
     /// one run.
     pub async fn enqueue(self) -> Result<Run<D>, Error> {
-        let start = self.prepare()?;
+        let mut start = self.prepare()?;
+        start.put_out().await?;
         match tokio::time::timeout(start.core.limit, start.core.send(start.event.clone())).await {
             Ok(Ok(())) => Ok(start.run(None)),
             Ok(Err(error)) => Err(Error::sending(&start.what(), &error)),
@@ -180,7 +181,7 @@ impl<D: Definition> Start<D> {
             Some((name, value)) => EventBody::SignalWithStart { start, name, value },
             None => EventBody::Start(start),
         };
-        let body = self.core.sealed(&id, body)?;
+        let body = self.core.seal(&id, body)?;
         let ticket = self.core.requests.open();
         let event = self.core.event(&id, None, Some(ticket.reply_to()), &body);
         Ok(Box::new(Prepared { core: self.core, event, ticket }))
@@ -195,6 +196,10 @@ struct Prepared {
 }
 
 impl Prepared {
+    async fn put_out(&mut self) -> Result<(), Error> {
+        self.core.put_out(&self.event.workflow_id.clone(), &mut self.event).await
+    }
+
     fn what(&self) -> String {
         match self.event.body().as_ref().ok().and_then(EventBody::as_start) {
             Some(start) => format!("starting {} as {}", start.workflow, self.event.workflow_id),
@@ -251,7 +256,8 @@ impl<D: Definition> IntoFuture for Start<D> {
         // Before the future, which would have room for all that a start can say until it is answered.
         let prepared = self.prepare();
         async move {
-            let start = prepared?;
+            let mut start = prepared?;
+            start.put_out().await?;
             let question = Question {
                 what: &|| start.what(),
                 event: &|| start.event.clone(),

@@ -84,6 +84,8 @@ pub use everpulse_worker::{self as worker, Worker, WorkerHandle};
 #[cfg(feature = "testing")]
 pub use everpulse_testing as testing;
 
+#[cfg(any(feature = "client", feature = "worker"))]
+pub use everpulse_blobs::{self as blobs, Blobs};
 pub use everpulse_codecs::{self as codecs, Codec};
 #[cfg(feature = "encryption")]
 pub use everpulse_codecs::{Key, Keys};

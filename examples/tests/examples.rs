@@ -203,3 +203,16 @@ fn a_sealed_run_goes_on_with_another_key_and_names_it_to_who_has_none() {
     assert!(said.contains("finished with the key `autumn`: Rent of a flat, signed by Ada"), "{said}");
     assert!(said.contains("the layer `aes256gcm` with key `autumn`, which this process does not have"), "{said}");
 }
+
+#[test]
+fn a_document_of_20_megabytes_passes_by_a_directory_and_by_the_broker() {
+    for arguments in [&[][..], &["--on-broker"]] {
+        let mut documents = Command::new(env!("CARGO_BIN_EXE_documents"));
+        let documents = documents.args(arguments).env_remove("EVERPULSE_URL").env_remove("RUST_LOG");
+        let output = documents.output().expect("it runs");
+        assert!(output.status.success(), "{}", stderr(&output));
+        let said = String::from_utf8(output.stdout).expect("text");
+        assert!(said.contains("Proverbs: "), "{said}");
+        assert_eq!(said.contains("in the store: "), arguments.is_empty(), "{said}");
+    }
+}

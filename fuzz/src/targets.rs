@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use bytes::Bytes;
 use everpulse_client::{Address, LetterId};
 use everpulse_codecs::{Codec, Keys};
+use everpulse_protocol::blob::{Piece, Reference};
 use everpulse_protocol::codec::Stored;
 use everpulse_protocol::dead_letter::DeadLetter;
 use everpulse_protocol::event::{EventBody, InboxFrame};
@@ -25,7 +26,7 @@ pub struct Target {
     pub make: fn(&mut Dice) -> Vec<u8>,
 }
 
-pub const ALL: [Target; 15] = [
+pub const ALL: [Target; 16] = [
     Target {
         name: "history",
         read: history,
@@ -46,6 +47,7 @@ pub const ALL: [Target; 15] = [
         make: |dice| message(&valid::replies(), dice),
     },
     Target { name: "packed", read: packed, make: |dice| message(&[valid::records()[0].pack().into()], dice) },
+    Target { name: "blobs", read: blobs, make: |dice| message(&valid::blobs(), dice) },
     Target { name: "payload", read: payload, make: values },
     Target { name: "sealed", read: sealed, make: wrapped },
     Target { name: "golden", read: golden, make: kept },
@@ -186,6 +188,15 @@ fn timers(bytes: &[u8]) {
 fn dead_letters(bytes: &[u8]) {
     if let Some(letter) = again::<DeadLetter>(bytes) {
         assert!(!format!("{letter:?}").is_empty());
+    }
+}
+
+fn blobs(bytes: &[u8]) {
+    if let Some(piece) = again::<Piece>(bytes) {
+        assert!(!format!("{piece:?}").is_empty());
+    }
+    if let Some(reference) = again::<Reference>(bytes) {
+        assert_eq!(reference.name().len(), 64);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the project writes, one of each kind: damage begins with it.
 
 use bytes::Bytes;
+use everpulse_protocol::blob::{Piece, Reference};
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::dead_letter::{DeadLetter, Letter};
 use everpulse_protocol::event::{Event, EventBody, IdPolicy, InboxFrame, NextAttempt, Outcome, ReplyTo, Report, Start};
@@ -44,6 +45,13 @@ fn failure() -> Failure {
     failure.chain = vec!["no money".to_owned()];
     failure.value = Some(payload(&"value"));
     failure
+}
+
+pub fn blobs() -> Vec<Bytes> {
+    let data = Bytes::from_static(b"tea");
+    let reference = Reference { at: Some("7:41/8:2".to_owned()), ..Reference::to(&data) };
+    let piece = Piece { hash: reference.hash, no: 2, of: 3, at: Timestamp(1_000), data };
+    vec![reference.to_bytes(), encode(&piece)]
 }
 
 fn start() -> Start {

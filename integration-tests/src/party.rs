@@ -48,6 +48,9 @@ pub struct Failpoint {
 /// The variable that tells a party how long it keeps history, and remembers ids.
 pub const RETENTION_MS: &str = "EVERPULSE_TEST_RETENTION_MS";
 
+/// The variable that tells a party in which directory large values lie.
+pub const BLOBS: &str = "EVERPULSE_TEST_BLOBS";
+
 /// A worker process. Dropping it kills it.
 #[derive(Debug)]
 pub struct Party {
@@ -76,12 +79,25 @@ impl Party {
         failpoint: Option<&Failpoint>,
         retention: Option<Duration>,
     ) -> Result<Self> {
+        let variables = retention.map(|retention| (RETENTION_MS, retention.as_millis().to_string()));
+        Self::start_with(url, role, ledger, failpoint, variables.as_slice())
+    }
+
+    /// The same for one that is told more.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(
+        url: &str,
+        role: Role,
+        ledger: &Path,
+        failpoint: Option<&Failpoint>,
+        variables: &[(&str, String)],
+    ) -> Result<Self> {
         let mut command = Command::new(binary()?);
         command.args([url, role.name()]).arg(ledger).stdout(Stdio::piped()).stdin(Stdio::null());
         command.env_remove("EVERPULSE_FAILPOINT");
-        if let Some(retention) = retention {
-            command.env(RETENTION_MS, retention.as_millis().to_string());
-        }
+        command.envs(variables.iter().map(|(name, value)| (*name, value)));
         if let Some(failpoint) = failpoint {
             command.env("EVERPULSE_FAILPOINT", format!("{}:{}", failpoint.name, failpoint.hit));
             command.env("EVERPULSE_FAILPOINT_FILE", &failpoint.file);

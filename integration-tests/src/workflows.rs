@@ -51,6 +51,32 @@ pub async fn count(n: u64) -> u64 {
     n
 }
 
+#[activity]
+pub async fn stamp(document: String) -> String {
+    note("stamp");
+    document + "stamped,"
+}
+
+#[activity]
+pub async fn file_away(document: String) -> String {
+    note("file_away");
+    document + "filed,"
+}
+
+/// A document that goes through an activity, a step, a child and another activity.
+#[workflow(version = 1)]
+pub async fn paperwork(document: String) -> Result<String, Failure<Never>> {
+    let stamped = stamp(document).await?;
+    let signed = step("sign", move || async move { Ok::<_, Never>(stamped + "signed,") }).await?;
+    let copied = copies(signed).await?;
+    file_away(copied).await
+}
+
+#[workflow(version = 1)]
+pub async fn copies(document: String) -> String {
+    document + "copied,"
+}
+
 /// Ten activities, one after another.
 #[workflow(version = 1)]
 pub async fn sequence() -> Result<Vec<u64>, Failure<Never>> {
@@ -305,6 +331,8 @@ pub fn serve_workflows(worker: Worker) -> Worker {
         .workflow(fan_out)
         .workflow(trip)
         .workflow(ten_steps)
+        .workflow(paperwork)
+        .workflow(copies)
         .workflow(persists)
         .workflow(waits_for_operator)
         .workflow(naps)
@@ -324,5 +352,13 @@ pub fn serve_workflows(worker: Worker) -> Worker {
 /// The activities alone.
 #[must_use]
 pub fn serve_activities(worker: Worker) -> Worker {
-    worker.activity(greet).activity(count).activity(undo).activity(flaky).activity(guarded).activity(endless)
+    worker
+        .activity(greet)
+        .activity(stamp)
+        .activity(file_away)
+        .activity(count)
+        .activity(undo)
+        .activity(flaky)
+        .activity(guarded)
+        .activity(endless)
 }

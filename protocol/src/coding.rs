@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::history::{Parked, ParkedKind};
 use crate::payload::{Format, MSGPACK};
-use crate::values::{Value, Values};
+use crate::values::{Value, Values, each_payload};
 use crate::view::PendingStep;
 use crate::{Failure, Payload, WorkflowId};
 
@@ -113,11 +113,19 @@ pub enum LayerError {
     /// It needs the key of that name, which is not here; elsewhere it may be.
     #[error("the key `{key}` is not here")]
     NoKey { key: String },
+    /// What it needs is not to be had now, or not from here; later or elsewhere it may be.
+    #[error("{reason}")]
+    Away { reason: String },
     #[error("{reason}")]
     Failed { reason: String },
 }
 
 impl LayerError {
+    /// For what may be had later, or elsewhere.
+    pub fn away(reason: impl Into<String>) -> Self {
+        Self::Away { reason: reason.into() }
+    }
+
     /// For whatever is no missing key.
     pub fn failed(reason: impl Into<String>) -> Self {
         Self::Failed { reason: reason.into() }
@@ -134,6 +142,8 @@ pub enum CodingError {
     NoKey { layer: String, key: String },
     #[error("a value went through the layer `{layer}`, which this process does not have: give it to its codec")]
     NoLayer { layer: String },
+    #[error("a value is not to be had by `{layer}` now: {reason}")]
+    Away { layer: String, reason: String },
     #[error("a value cannot be opened by `{layer}`: {reason}")]
     Broken { layer: String, reason: String },
     #[error("a value is not sealed, and only sealed ones are taken here: was it written by somebody without a key?")]
@@ -164,7 +174,7 @@ impl CodingError {
     /// Whether another process may be able to do it.
     #[must_use]
     pub fn is_missing(&self) -> bool {
-        matches!(self, Self::NoKey { .. } | Self::NoLayer { .. })
+        matches!(self, Self::NoKey { .. } | Self::NoLayer { .. } | Self::Away { .. })
     }
 }
 
@@ -178,6 +188,8 @@ pub struct Coding {
     layers: Arc<[Arc<dyn Layer>]>,
     /// Those that only open what was wrapped elsewhere or before.
     others: Arc<[Arc<dyn Layer>]>,
+    /// Keeps what is large elsewhere.
+    blobs: Option<Arc<dyn Layer>>,
     only_sealed: bool,
 }
 
@@ -185,13 +197,19 @@ impl Coding {
     /// Values go through `layers` in their order; `others` open what they are asked to.
     #[must_use]
     pub fn new(format: Format, layers: Vec<Arc<dyn Layer>>, others: Vec<Arc<dyn Layer>>) -> Self {
-        Self { format, layers: layers.into(), others: others.into(), only_sealed: false }
+        Self { format, layers: layers.into(), others: others.into(), blobs: None, only_sealed: false }
     }
 
     /// The same, which opens no value that went through no layer that conceals.
     #[must_use]
     pub fn only_sealed(self) -> Self {
         Self { only_sealed: true, ..self }
+    }
+
+    /// The same, which finds values that lie in a store, and [puts](Self::put_away) there what is large.
+    #[must_use]
+    pub fn with_blobs(self, blobs: Arc<dyn Layer>) -> Self {
+        Self { blobs: Some(blobs), ..self }
     }
 
     /// What new values are written as.
@@ -221,6 +239,20 @@ impl Coding {
             // It is made of failures, which are sealed.
             Value::Pending(_) => Ok(()),
             Value::Of(workflow_id, values) => self.seal(&workflow_id, values),
+        })
+    }
+
+    /// Puts what is large in it into the store, if there is one. To be called when it is sealed and about to leave, and not
+    /// for what a replay seals anew: the store would keep each time's bytes.
+    ///
+    /// # Errors
+    /// When the store does not take it.
+    pub fn put_away<T: Values + ?Sized>(&self, workflow_id: &WorkflowId, values: &mut T) -> Result<(), CodingError> {
+        let Some(blobs) = &self.blobs else { return Ok(()) };
+        each_payload(values, &mut |payload| match payload.store() {
+            Some(_) => Ok(()),
+            None => wrap_by(&**blobs, workflow_id, &mut payload.encoding, payload.data.clone())
+                .map(|data| payload.data = data),
         })
     }
 
@@ -260,26 +292,7 @@ impl Coding {
         }
         let Payload { mut encoding, mut data } = payload.clone();
         for layer in self.layers.iter() {
-            let wrapped = layer.wrap(data, Place::new(workflow_id, &encoding)).map_err(|error| match error {
-                LayerError::NoKey { key } => CodingError::NoKey { layer: layer.name().to_owned(), key },
-                LayerError::Failed { reason } => CodingError::Refused { layer: layer.name().to_owned(), reason },
-            })?;
-            data = match wrapped {
-                Wrapped::Unchanged(data) => data,
-                Wrapped::Changed { label, data } => {
-                    encoding.push('+');
-                    encoding.push_str(layer.name());
-                    if let Some(label) = label {
-                        if label.contains(['+', ':']) {
-                            let reason = "its label would be read as a layer of its own".to_owned();
-                            return Err(CodingError::Refused { layer: layer.name().to_owned(), reason });
-                        }
-                        encoding.push(':');
-                        encoding.push_str(&label);
-                    }
-                    data
-                }
-            };
+            data = wrap_by(&**layer, workflow_id, &mut encoding, data)?;
         }
         *payload = Payload { encoding, data };
         Ok(())
@@ -291,14 +304,17 @@ impl Coding {
         }
         let Payload { mut encoding, mut data } = payload.clone();
         let mut was_sealed = !self.only_sealed;
-        for _ in 0..LAYERS_MAX {
+        // One more, by which it may lie elsewhere.
+        for _ in 0..=LAYERS_MAX {
             let Some((beneath, named)) = encoding.rsplit_once('+') else { break };
             let (name, label) = named.split_once(':').map_or((named, None), |(name, label)| (name, Some(label)));
-            let layer = self.layers.iter().chain(self.others.iter()).find(|layer| layer.name() == name);
+            let layer =
+                self.layers.iter().chain(self.others.iter()).chain(&self.blobs).find(|layer| layer.name() == name);
             let layer = layer.ok_or_else(|| CodingError::missing(named))?;
             was_sealed |= layer.conceals();
             data = layer.unwrap(data, label, Place::new(workflow_id, beneath)).map_err(|error| match error {
                 LayerError::NoKey { key } => CodingError::NoKey { layer: name.to_owned(), key },
+                LayerError::Away { reason } => CodingError::Away { layer: name.to_owned(), reason },
                 LayerError::Failed { reason } => CodingError::Broken { layer: name.to_owned(), reason },
             })?;
             encoding.truncate(beneath.len());
@@ -390,6 +406,37 @@ impl Coding {
             reason: error.to_string(),
         };
         payload.decode().map(Some).map_err(broken)
+    }
+}
+
+/// Takes bytes through one layer, and says so in their encoding if they were changed.
+fn wrap_by(
+    layer: &dyn Layer,
+    workflow_id: &WorkflowId,
+    encoding: &mut String,
+    data: Bytes,
+) -> Result<Bytes, CodingError> {
+    let name = layer.name();
+    let wrapped = layer.wrap(data, Place::new(workflow_id, encoding)).map_err(|error| match error {
+        LayerError::NoKey { key } => CodingError::NoKey { layer: name.to_owned(), key },
+        LayerError::Away { reason } => CodingError::Away { layer: name.to_owned(), reason },
+        LayerError::Failed { reason } => CodingError::Refused { layer: name.to_owned(), reason },
+    })?;
+    match wrapped {
+        Wrapped::Unchanged(data) => Ok(data),
+        Wrapped::Changed { label: Some(label), .. } if label.contains(['+', ':']) => {
+            let reason = "its label would be read as a layer of its own".to_owned();
+            Err(CodingError::Refused { layer: name.to_owned(), reason })
+        }
+        Wrapped::Changed { label, data } => {
+            encoding.push('+');
+            encoding.push_str(name);
+            if let Some(label) = label {
+                encoding.push(':');
+                encoding.push_str(&label);
+            }
+            Ok(data)
+        }
     }
 }
 

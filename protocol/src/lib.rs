@@ -21,6 +21,7 @@
 //! | parent, child | a run whose command began another one, and that one ([`family`]) |
 //! | promise | what a run waits for, to be completed from outside by whoever has its *token* ([`token`]) |
 
+pub mod blob;
 pub mod chain;
 pub mod codec;
 pub mod coding;

@@ -41,6 +41,15 @@ pub fn replies(client: &str) -> String {
     format!("replies.{client}")
 }
 
+/// The topic in which the broker keeps the blobs of a store.
+#[must_use]
+pub fn blobs(store: &str) -> String {
+    format!("blobs.{store}")
+}
+
+/// The subscription on the topic of a store that keeps its blobs from being trimmed.
+pub const KEEPER: &str = "keeper";
+
 /// The non-persistent topic on which every activity worker hears of cancelled tasks.
 pub const CONTROL: &str = "control";
 

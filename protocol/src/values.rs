@@ -9,6 +9,7 @@ use crate::dead_letter::{DeadLetter, Letter};
 use crate::event::{Event, EventBody, Outcome, Report, Start};
 use crate::family::Demand;
 use crate::history::{Close, Parked, Record, RecordBody};
+use crate::reply::ReplyBody;
 use crate::task::Task;
 use crate::view::{PendingStep, RunView};
 use crate::{Failure, Payload, WorkflowId};
@@ -276,6 +277,26 @@ impl Values for RunView {
     }
 }
 
+impl Values for ReplyBody {
+    fn each(&mut self, visit: &mut Visit<'_>) -> Result<(), CodingError> {
+        match self {
+            Self::Closed { run_id: _, close } => close.each(visit),
+            Self::Description(view) => view.each(visit),
+            Self::Published { value } => value.each(visit),
+            Self::Answered { outcome } => outcome.each(visit),
+            Self::Started { run_id: _, attached: _ }
+            | Self::Taken { run_id: _, open: _ }
+            | Self::Open { run_id: _ }
+            | Self::Accepted
+            | Self::AlreadyClosed { run_id: _ }
+            | Self::AlreadyCompleted
+            | Self::NotFound
+            | Self::Expired { message: _ }
+            | Self::Invalid { message: _ } => Ok(()),
+        }
+    }
+}
+
 impl Values for DeadLetter {
     fn each(&mut self, visit: &mut Visit<'_>) -> Result<(), CodingError> {
         // The reason is made of a failure's words as they are: sealed, if they are.
@@ -286,6 +307,23 @@ impl Values for DeadLetter {
             Letter::Unreadable { topic: _, bytes: _ } => Ok(()),
         }
     }
+}
+
+/// Visits all bytes of values, also those that the words of failures were sealed into.
+///
+/// # Errors
+/// The first one that a visit ends with.
+pub fn each_payload<T: Values + ?Sized>(
+    values: &mut T,
+    visit: &mut dyn FnMut(&mut Payload) -> Result<(), CodingError>,
+) -> Result<(), CodingError> {
+    values.each(&mut |value| match value {
+        Value::Payload(payload) => visit(payload),
+        Value::Failure(Failure { value, .. }) => value.as_mut().map_or(Ok(()), &mut *visit),
+        Value::Parked(Parked { sealed, .. }) => sealed.as_mut().map_or(Ok(()), &mut *visit),
+        Value::Pending(PendingStep { sealed_error, .. }) => sealed_error.as_mut().map_or(Ok(()), &mut *visit),
+        Value::Of(_, values) => each_payload(values, visit),
+    })
 }
 
 /// Visits what an envelope holds. One whose kind is unknown here stays closed, as does one without values.

@@ -271,6 +271,13 @@ impl Environment {
         self
     }
 
+    /// The application has a store for large values, which takes those up to so many bytes (`Blobs::up_to`, 64 MiB if it does
+    /// not say otherwise). Here they lie in memory.
+    pub fn large_values(self, up_to: usize) -> Self {
+        self.stage.borrow_mut().payload_bytes_max = up_to;
+        self
+    }
+
     /// Starts a run. Its id, tags and so on are said of the handle, before anything else is done:
     /// `env.start(checkout(order)).id("order-42")`.
     ///

@@ -77,6 +77,8 @@ pub(crate) enum Acted {
 pub(crate) struct World {
     pub now: Timestamp,
     pub begin: Timestamp,
+    /// The largest value that a run may be given or give.
+    pub payload_bytes_max: usize,
     pub registry: Registry,
     pub stubs: Stubs,
     pub storm: Option<Storm>,
@@ -114,6 +116,7 @@ impl World {
         Self {
             now: BEGIN,
             begin: BEGIN,
+            payload_bytes_max: everpulse_engine::Options::default().payload_bytes_max,
             registry: Registry::new(),
             stubs: Stubs::default(),
             storm,

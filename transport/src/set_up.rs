@@ -97,6 +97,12 @@ impl Site<'_> {
         self.ensure_subscription(&dead, topic::OPERATORS).await
     }
 
+    pub async fn set_up_blobs(&self, store: &str) -> Result<(), Error> {
+        let name = topic::blobs(store);
+        self.ensure_topic(&name).await?;
+        self.ensure_subscription(&name, topic::KEEPER).await
+    }
+
     async fn ensure_namespace(&self) -> Result<(), Error> {
         let (tenant, namespace) = (self.tenant, self.namespace);
         let path = format!("namespaces/{tenant}/{namespace}");

@@ -191,6 +191,18 @@ impl Transport {
         self.patiently(|| async { self.site().set_up_queue(queue).await }).await
     }
 
+    /// Makes the topic in which the broker keeps the blobs of a store, and what keeps them there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when the name is none for a topic; [`ErrorKind::Unreachable`].
+    pub async fn set_up_blobs(&self, store: &str) -> Result<(), Error> {
+        if !topic::is_queue_name(store) {
+            let message = format!("the store {store:?}: a name has 1 to 64 letters, digits, - and _");
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        self.patiently(|| async { self.site().set_up_blobs(store).await }).await
+    }
+
     /// What the application was set up with, asked without the admin API; none when it was not set up.
     ///
     /// # Errors

@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use everpulse_blobs::Stores;
 use everpulse_engine::attempt::{End, Seen, Verdict, judge, too_late};
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::task::{Control, Task};
@@ -34,9 +35,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::clock;
 use crate::options::Options;
 use crate::outbox::Outbox;
+use crate::{clock, failpoint};
 use attempt::{Bounds, Pulse};
 use cancelled::Cancelled;
 use pace::Pace;
@@ -220,7 +221,7 @@ impl Shared {
         };
         let coding = self.registry.coding();
         let mut opened = task.clone();
-        if let Err(error) = open(coding, &mut opened) {
+        if let Err(error) = open(coding, self.outbox.stores(), &mut opened).await {
             let Task { queue, activity, workflow_id, .. } = task;
             // Also where it looks damaged: another worker may have the right key of that name, or a later release.
             tracing::warn!(queue, activity, %workflow_id, %error, "this worker cannot open the task; another may");
@@ -238,7 +239,7 @@ impl Shared {
         }
         let Options { cancel_grace, payload_bytes_max, .. } = self.options;
         let end = attempt::run(entry, &opened, context, &pulse, Bounds { cancel_grace, payload_bytes_max }, slot).await;
-        sealed(coding, task, end)
+        sealed(coding, self.outbox.stores(), task, end).await
     }
 
     fn cancel(&self, tasks: &[EventId]) {
@@ -257,15 +258,27 @@ impl Shared {
 }
 
 /// Opens what the author's code is given. How earlier attempts failed is for others to read.
-fn open(coding: &Coding, task: &mut Task) -> Result<(), CodingError> {
+async fn open(coding: &Coding, stores: Option<&Stores>, task: &mut Task) -> Result<(), CodingError> {
+    if let Some(stores) = stores {
+        stores.fetch(&mut task.args).await?;
+        stores.fetch(&mut task.heartbeat).await?;
+    }
     coding.open(&task.workflow_id, &mut task.args)?;
     coding.open(&task.workflow_id, &mut task.heartbeat)
 }
 
-/// Seals what an attempt came to, before anything follows from it.
-fn sealed(coding: &Coding, task: &Task, end: End) -> End {
+/// Seals what an attempt came to, before anything follows from it, and puts out what is large.
+async fn sealed(coding: &Coding, stores: Option<&Stores>, task: &Task, end: End) -> End {
     let mut end = end.bounded();
-    match coding.seal(&task.workflow_id, &mut end) {
+    let sealed = match (coding.seal(&task.workflow_id, &mut end), stores) {
+        (Ok(()), Some(stores)) if stores.has_large(&mut end) => {
+            let put = stores.put_out(&mut end).await;
+            failpoint::hit("blob-put");
+            put
+        }
+        (sealed, _) => sealed,
+    };
+    match sealed {
         Ok(()) => end,
         Err(error) => {
             let message = format!("what activity `{}` came to cannot leave: {error}", task.activity);

@@ -6,11 +6,12 @@
 //! nothing happens. With `EVERPULSE_FAILPOINT_SIGNAL=stop` it is SIGSTOP, after which somebody may let it go on from there.
 
 /// The places, in the order of a run's way through the worker.
-pub const NAMES: [&str; 13] = [
+pub const NAMES: [&str; 14] = [
     "inbox-received",
     "append-before",
     "append-sent",
     "append-receipt",
+    "blob-put",
     "command-sent",
     "ack-before",
     "ack-sent",

@@ -7,6 +7,7 @@
 //!                                        └──────────── receipts, results ◄────────────┘
 //! ```
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +15,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use everpulse_blobs::Stores;
 use everpulse_engine::{Delivery, DeliveryToken, Eager, Options, Status};
 use everpulse_protocol::codec::later_version;
 use everpulse_protocol::dead_letter::{DeadLetter, Letter};
@@ -26,6 +28,7 @@ use everpulse_transport::{Consumer, Layout, Subscription, SubscriptionKind, Tran
 use futures::future::{join_all, try_join_all};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle as Task;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::carrier::{Carrier, Unacked};
@@ -135,6 +138,7 @@ impl Host {
             layout: setting.layout,
             ends,
             next: 0,
+            fetching: HashMap::new(),
             closing: closing.clone(),
         };
         let intake = tokio::spawn(intake.run(stopped));
@@ -234,6 +238,39 @@ impl Drop for Host {
     }
 }
 
+/// A frame waits so long for the blobs that it names, before it goes to the thread of its shard.
+const PREFETCH: Duration = Duration::from_secs(10);
+
+/// Gives a frame to the thread of its shard when what it names is at hand, and those before it have gone there: a start that
+/// is fetched for is not overtaken by a question about it. Other shards do not wait, and the thread does not either.
+async fn arrive_fetched(
+    stores: Option<Stores>,
+    before: Option<Task<()>>,
+    mailbox: Sender<Message>,
+    shard: u32,
+    token: DeliveryToken,
+    mut frame: InboxFrame,
+    suspect: bool,
+) {
+    if let Some(stores) = stores
+        && tokio::time::timeout(PREFETCH, stores.prefetch(&mut frame.events)).await.is_err()
+    {
+        tracing::debug!(shard, "what a frame names was not fetched in time");
+    }
+    if let Some(before) = before {
+        // It panics nowhere; and whether or not, it is over.
+        let _ = before.await;
+    }
+    let arrival = Arrival::Delivery(Delivery { token, frame, suspect });
+    // The thread is gone only when the worker stops; the message is not acked and comes again.
+    let _ = mailbox.send(Message::Arrived { shard, life: 0, arrival });
+}
+
+/// Whether bytes may hold an encoding that names a blob.
+fn names_blobs(payload: &[u8]) -> bool {
+    payload.windows(6).any(|bytes| bytes == b"+blob:")
+}
+
 /// Receives the inbox and gives each message to the thread of its shard.
 struct Intake {
     consumer: Consumer,
@@ -246,6 +283,8 @@ struct Intake {
     /// Where each partition ended before this worker subscribed.
     ends: Vec<Option<Position>>,
     next: u64,
+    /// Per shard the last frame that waits for blobs, or behind one that does.
+    fetching: HashMap<u32, Task<()>>,
     closing: Arc<AtomicBool>,
 }
 
@@ -286,8 +325,17 @@ impl Intake {
             // Published before this worker was there: it may be what took the one before down.
             let end = self.ends.get(delivery.partition as usize).copied().flatten();
             let suspect = end.is_some_and(|end| delivery.position <= end);
-            let arrival = Arrival::Delivery(Delivery { token, frame, suspect });
             let mailbox = &self.mailboxes[shard as usize % self.mailboxes.len()];
+            let stores = self.outbox.stores().filter(|_| names_blobs(&delivery.payload)).cloned();
+            let before = self.fetching.remove(&shard).filter(|before| !before.is_finished());
+            if stores.is_some() || before.is_some() {
+                let mailbox = mailbox.clone();
+                let arriving =
+                    async move { arrive_fetched(stores, before, mailbox, shard, token, frame, suspect).await };
+                self.fetching.insert(shard, tokio::spawn(arriving));
+                continue;
+            }
+            let arrival = Arrival::Delivery(Delivery { token, frame, suspect });
             // The thread is gone only when the worker stops; the message is not acked and comes again.
             let _ = mailbox.send(Message::Arrived { shard, life: 0, arrival });
         }

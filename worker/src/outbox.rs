@@ -9,6 +9,7 @@
 //! reply ────────► a lane per client ──► replies.CLIENT             once, may be lost
 //! cancel_tasks ─► one lane ───────────► control                    once, may be lost
 //! ```
+//! Values that are large are put into a store first, where there is one; what is sent names them.
 //! What is to be sent, and when, is decided elsewhere. Dropping a future of these takes nothing back.
 
 mod replies;
@@ -17,16 +18,20 @@ mod tasks;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use everpulse_blobs::Stores;
 use everpulse_engine::delayed::deliver_at;
 use everpulse_protocol::dead_letter::DeadLetter;
 use everpulse_protocol::event::{Event, InboxFrame};
 use everpulse_protocol::reply::Reply;
 use everpulse_protocol::task::{Control, Task};
 use everpulse_protocol::timer::TimerMessage;
+use everpulse_protocol::values::Values;
 use everpulse_protocol::{EventId, Position, encode, shard, topic};
 use everpulse_transport::{Error, ErrorKind, Lane, Layout, Limits, Message, Publisher, Transport};
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Either};
 
-use crate::{clock, dead_letter};
+use crate::{clock, dead_letter, failpoint};
 use replies::Replies;
 use tasks::Queue;
 
@@ -46,6 +51,8 @@ struct Inner {
     dead: Mutex<HashMap<String, Publisher>>,
     replies: Replies,
     control: OnceLock<Lane<EventId>>,
+    /// Where what is large goes before it is named to anybody.
+    stores: Option<Stores>,
 }
 
 /// Where it is stored, in which frame; none when the broker did not say.
@@ -67,9 +74,26 @@ impl Outbox {
             dead: Mutex::default(),
             replies: Replies::new(transport.clone()),
             control: OnceLock::new(),
+            stores: None,
             transport,
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// The same, which puts what is large into a store first.
+    ///
+    /// # Panics
+    /// When it was shared before.
+    #[must_use]
+    pub fn with_stores(mut self, stores: Option<Stores>) -> Self {
+        Arc::get_mut(&mut self.inner).expect("nobody else has it yet").stores = stores;
+        self
+    }
+
+    /// The stores of this worker.
+    #[must_use]
+    pub fn stores(&self) -> Option<&Stores> {
+        self.inner.stores.as_ref()
     }
 
     /// The count of shards.
@@ -93,16 +117,32 @@ impl Outbox {
     ///
     /// # Panics
     /// When there is no such shard.
-    pub fn event_to_shard(&self, shard: u32, event: Event) -> impl Future<Output = Confirmed> + Send + use<> {
-        self.inner.lane(shard).send(event)
+    pub fn event_to_shard(&self, shard: u32, mut event: Event) -> impl Future<Output = Confirmed> + Send + use<> {
+        let large = self.stores().is_some_and(|stores| {
+            // Nearly all are small, and need not be opened for it.
+            stores.is_large(event.body.0.len()) && stores.has_large(&mut event)
+        });
+        match large {
+            false => Either::Left(self.inner.lane(shard).send(event)),
+            true => Either::Right(
+                self.put_out_first(event, move |outbox, event| outbox.inner.lane(shard).send(event).boxed()),
+            ),
+        }
     }
 
     /// A task, to its queue.
     ///
     /// # Errors
     /// When it is too large, its queue's name cannot be one, or the transport is closed.
-    pub fn task(&self, task: Task) -> impl Future<Output = Confirmed> + Send + use<> {
-        let queue = {
+    pub fn task(&self, mut task: Task) -> impl Future<Output = Confirmed> + Send + use<> {
+        match self.has_large(&mut task) {
+            false => Either::Left(self.queue(&task).send(task)),
+            true => Either::Right(self.put_out_first(task, |outbox, task| outbox.queue(&task).send(task).boxed())),
+        }
+    }
+
+    fn queue(&self, task: &Task) -> Arc<Queue> {
+        {
             let mut queues = self.inner.queues.lock().unwrap_or_else(PoisonError::into_inner);
             match queues.get(&task.queue) {
                 Some(queue) => Arc::clone(queue),
@@ -112,8 +152,40 @@ impl Outbox {
                     queue
                 }
             }
-        };
-        queue.send(task)
+        }
+    }
+
+    fn has_large<T: Values>(&self, values: &mut T) -> bool {
+        self.stores().is_some_and(|stores| stores.has_large(values))
+    }
+
+    /// Sends what is large when it is put out. It is on its way also when nobody waits for it.
+    fn put_out_first<T, S>(&self, mut values: T, send: S) -> impl Future<Output = Confirmed> + Send + use<T, S>
+    where
+        T: Values + Send + 'static,
+        S: FnOnce(Self, T) -> BoxFuture<'static, Confirmed> + Send + 'static,
+    {
+        let outbox = self.clone();
+        let sent = tokio::spawn(async move {
+            outbox.put_out(&mut values).await;
+            failpoint::hit("blob-put");
+            send(outbox, values).await
+        });
+        async move {
+            match sent.await {
+                Ok(confirmed) => confirmed,
+                // The runtime is shutting down: nobody hears it.
+                Err(_) => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Puts out what is large, however long that takes: as with everything that leaves, there is nothing else to do with it.
+    async fn put_out<T: Values + Send>(&self, values: &mut T) {
+        let Some(stores) = self.stores() else { return };
+        while let Err(error) = stores.put_out(values).await {
+            tracing::warn!(%error, "what is large cannot leave; it is tried again");
+        }
     }
 
     /// A message that is delivered when it is due, or in an hour if that is earlier: a delayed message keeps all that
@@ -121,10 +193,24 @@ impl Outbox {
     ///
     /// # Errors
     /// When it is too large, or the transport is closed.
-    pub fn timer(&self, message: TimerMessage) -> impl Future<Output = Confirmed> + Send + use<> {
+    pub fn timer(&self, mut message: TimerMessage) -> impl Future<Output = Confirmed> + Send + use<> {
+        let large = match &mut message {
+            TimerMessage::Retry { task, .. } => self.has_large(task),
+            TimerMessage::Wake(_) => false,
+        };
+        match message {
+            TimerMessage::Retry { due, task } if large => {
+                let send = move |outbox: Self, task| outbox.delayed(&TimerMessage::Retry { due, task }).boxed();
+                Either::Right(self.put_out_first(task, send))
+            }
+            message => Either::Left(self.delayed(&message)),
+        }
+    }
+
+    fn delayed(&self, message: &TimerMessage) -> impl Future<Output = Confirmed> + Send + use<> {
         let timers =
             self.inner.timers.get_or_init(|| self.inner.transport.publisher(topic::TIMERS, Default::default()));
-        let mut delayed = Message::new(None, encode(&message));
+        let mut delayed = Message::new(None, encode(message));
         delayed.deliver_at_ms = Some(deliver_at(message.due(), clock::now()).0);
         timers.publish_until_confirmed(delayed)
     }
@@ -135,6 +221,7 @@ impl Outbox {
     /// # Errors
     /// When it is too large, or the transport is closed.
     pub async fn dead_letter(&self, topic: &str, mut letter: DeadLetter) -> Confirmed {
+        self.put_out(&mut letter).await;
         let known = self.inner.dead.lock().unwrap_or_else(PoisonError::into_inner).get(topic).cloned();
         let publisher = match known {
             Some(publisher) => publisher,
@@ -157,8 +244,15 @@ impl Outbox {
     }
 
     /// An answer, once.
-    pub fn reply(&self, client: &str, reply: Reply) {
-        self.inner.replies.send(client, reply);
+    pub fn reply(&self, client: &str, mut reply: Reply) {
+        if !self.has_large(&mut reply.body) {
+            return self.inner.replies.send(client, reply);
+        }
+        let (outbox, client) = (self.clone(), client.to_owned());
+        tokio::spawn(async move {
+            outbox.put_out(&mut reply.body).await;
+            outbox.inner.replies.send(&client, reply);
+        });
     }
 
     /// Tells all activity workers, once, that nobody waits for these tasks any more.

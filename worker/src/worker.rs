@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use everpulse_blobs::Blobs;
 use everpulse_protocol::{Coding, WriterId, topic};
 use everpulse_sdk::definition::{Activities, ActivityFn, Duplicate, FunctionActivity, Registry, WorkflowFn};
 use everpulse_transport::{Address, SetUp, Transport};
@@ -31,6 +32,7 @@ pub struct Worker {
     transport: Transport,
     registry: Registry,
     duplicates: Vec<Duplicate>,
+    blobs: Option<Blobs>,
     options: Options,
 }
 
@@ -63,7 +65,13 @@ impl Worker {
 
     async fn connect_to(address: Address) -> Result<Self, Error> {
         let transport = Transport::connect(&address, everpulse_transport::Options::default()).await?;
-        Ok(Self { transport, registry: Registry::new(), duplicates: Vec::new(), options: Options::default() })
+        Ok(Self {
+            transport,
+            registry: Registry::new(),
+            duplicates: Vec::new(),
+            blobs: None,
+            options: Options::default(),
+        })
     }
 
     /// Serves a workflow.
@@ -111,6 +119,23 @@ impl Worker {
     #[must_use]
     pub fn codec(mut self, codec: impl Into<Coding>) -> Self {
         self.registry.set_coding(codec.into());
+        self
+    }
+
+    /// Where values lie that are large: what is stored and sent names them only, and with it they may be larger than
+    /// without, where the limit is [`Options::payload_bytes_max`]. Set it alike on all workers and clients of an application.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use everpulse_blobs::Blobs;
+    /// use everpulse_worker::Worker;
+    ///
+    /// Worker::connect("embedded:./data").await?.blobs(Blobs::in_directory("documents", "/mnt/documents")).run().await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn blobs(mut self, blobs: Blobs) -> Self {
+        self.blobs = Some(blobs);
         self
     }
 
@@ -232,7 +257,7 @@ impl Worker {
     /// # Errors
     /// Two definitions of one name and version, a queue's name that cannot be a topic's, or a broker that cannot be
     /// set up; the message says which.
-    pub async fn spawn(self) -> Result<WorkerHandle, Error> {
+    pub async fn spawn(mut self) -> Result<WorkerHandle, Error> {
         if let Some(duplicate) = self.duplicates.first() {
             return Err(Error::new(ErrorKind::Invalid, duplicate.to_string()));
         }
@@ -243,8 +268,14 @@ impl Worker {
         for queue in &queues {
             self.transport.set_up_queue(queue).await?;
         }
+        let stores = self.blobs.as_ref().map(|blobs| blobs.open(&self.transport));
+        if let Some(stores) = &stores {
+            let coding = self.registry.coding().clone().with_blobs(Arc::new(stores.clone()));
+            self.registry.set_coding(coding);
+            self.options.payload_bytes_max = self.options.payload_bytes_max.max(stores.up_to());
+        }
         let registry = Arc::new(self.registry);
-        let outbox = Outbox::new(self.transport.clone(), layout);
+        let outbox = Outbox::new(self.transport.clone(), layout).with_stores(stores);
         let runner = if queues.is_empty() {
             None
         } else {
@@ -488,7 +519,7 @@ mod tests {
 
     async fn on(transport: Transport, drain: Duration) -> WorkerHandle {
         let options = Options::default();
-        let worker = Worker { transport, registry: Registry::new(), duplicates: Vec::new(), options };
+        let worker = Worker { transport, registry: Registry::new(), duplicates: Vec::new(), blobs: None, options };
         let worker = worker.workflow(endless_step).workflow(blocking).workflow(gated_step).workflow(quick);
         worker.drain(drain).spawn().await.expect("it serves")
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use everpulse::Blobs;
 use everpulse::prelude::*;
 use everpulse_integration_tests::{ledger, party, workflows};
 
@@ -27,6 +28,10 @@ async fn main() -> Result<()> {
             worker.retention(retention).id_memory(retention)
         }
         Err(_) => worker,
+    };
+    let worker = match std::env::var_os(party::BLOBS) {
+        Some(dir) => worker.blobs(Blobs::in_directory("files", dir)),
+        None => worker,
     };
     let worker = match role.as_str() {
         "workflows" => workflows::serve_workflows(worker),

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use everpulse::client::ResultError;
 use everpulse::definition::Never;
 use everpulse::prelude::*;
-use everpulse::{Codec, CompletionToken, Keys, WorkerHandle};
+use everpulse::{Blobs, Codec, CompletionToken, Keys, WorkerHandle};
 use everpulse_integration_tests::Arm;
 use everpulse_integration_tests::arm::eventually;
 use serde::{Deserialize, Serialize};
@@ -183,13 +183,17 @@ async fn waits(word: String) -> String {
 }
 
 /// Sends a word through every place, and gives what was heard.
-async fn play(arm: &Arm, codec: Codec) -> Result<Wiretap> {
+async fn play(arm: &Arm, codec: Codec, blobs: Option<Blobs>) -> Result<Wiretap> {
     // Sets the application up, and holds the embedded broker.
     let keeper = Client::connect(arm.url()).await?;
     let tap = Wiretap::start(&arm.checked(&[], None)?.service_url).await?;
     let url = arm.url_through(&tap.url)?;
-    let worker = worker(arm, &url, codec.clone()).await?;
+    let worker = worker(arm, &url, codec.clone(), blobs.clone()).await?;
     let client = Client::connect(&url).await?.codec(codec);
+    let client = match blobs {
+        Some(blobs) => client.blobs(blobs),
+        None => client,
+    };
     let waiting = client.start(waits(canary("input"))).id("waiting").await?;
     let run = client.start(goes_everywhere(canary("input"))).id("everywhere").await?;
     assert_eq!(run.query(Ask { word: canary("query") }).await?, canary("answer"));
@@ -228,10 +232,14 @@ async fn play(arm: &Arm, codec: Codec) -> Result<Wiretap> {
     Ok(tap)
 }
 
-async fn worker(arm: &Arm, url: &str, codec: Codec) -> Result<WorkerHandle> {
+async fn worker(arm: &Arm, url: &str, codec: Codec, blobs: Option<Blobs>) -> Result<WorkerHandle> {
     let worker =
         Worker::connect(url).await.context("connecting a worker")?.codec(codec).cache_dir(arm.dir().join("cache"));
     let worker = worker.options(|options| (options.live_runs_per_shard, options.runs_at_hand_per_shard) = (0, 0));
+    let worker = match blobs {
+        Some(blobs) => worker.blobs(blobs),
+        None => worker,
+    };
     let worker = worker.workflow(goes_everywhere).workflow(fails).workflow(falls_over).workflow(waits);
     let worker = worker.workflow(listens).workflow(fails_as_child);
     let worker = worker.activity(carries).activity(refuses).activity(exhausts).activity(panics).activity(leaves);
@@ -260,7 +268,7 @@ fn files_with(dir: &Path, text: &str) -> Result<Vec<String>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_encryption_the_broker_sees_every_value() -> Result<()> {
     let arm = Arm::new()?;
-    let tap = play(&arm, Codec::message_pack()).await?;
+    let tap = play(&arm, Codec::message_pack(), None).await?;
     let unheard: Vec<&str> = PLACES.into_iter().filter(|place| !tap.has_heard(&canary(place))).collect();
     ensure!(unheard.is_empty(), "the search would not find these: {unheard:?}");
     ensure!(!files_with(&arm.dir().join("cache"), &canary("input"))?.is_empty(), "the cache holds runs that wait");
@@ -273,7 +281,7 @@ async fn without_encryption_the_broker_sees_every_value() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_encryption_neither_the_broker_nor_a_disk_sees_any() -> Result<()> {
     let arm = Arm::new()?;
-    let tap = play(&arm, Codec::json().encrypt(Keys::new("k1", [7; 32]))).await?;
+    let tap = play(&arm, Codec::json().encrypt(Keys::new("k1", [7; 32])), None).await?;
     for place in PLACES {
         let word = canary(place);
         ensure!(!tap.has_heard(&word), "{place} passes to the broker, or from it, in plain");
@@ -284,5 +292,50 @@ async fn with_encryption_neither_the_broker_nor_a_disk_sees_any() -> Result<()> 
     for name in ["goes_everywhere", "carries", "Hint", "everywhere", "aes256gcm:k1"] {
         ensure!(tap.has_heard(name), "{name} is not there");
     }
+    Ok(())
+}
+
+/// The places whose words are those of failures, whose messages stay where they are unless they are sealed.
+const WORDS: [&str; 9] = [
+    "retried-error",
+    "retried-source",
+    "final-error",
+    "exhausted-error",
+    "activity-panic",
+    "step-error",
+    "query-panic",
+    "broken-promise",
+    "child-error",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_put_out_of_line_does_not_pass_the_broker_at_all() -> Result<()> {
+    let arm = Arm::new()?;
+    let files = arm.dir().join("blobs");
+    // Everything is large.
+    let blobs = Blobs::in_directory("files", &files).above(0);
+    let tap = play(&arm, Codec::message_pack(), Some(blobs)).await?;
+    let words = [&WORDS[..], &["failed-run", "panicked-run"]].concat();
+    for place in PLACES.into_iter().filter(|place| !words.contains(place)) {
+        let word = canary(place);
+        ensure!(!tap.has_heard(&word), "{place} passes to the broker, or from it");
+        ensure!(!files_with(&files, &word)?.is_empty(), "{place} is not in the store");
+        ensure!(files_with(&arm.dir().join("cache"), &word)?.is_empty(), "{place} lies in the cache");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sealed_is_sealed_in_the_store_as_well() -> Result<()> {
+    let arm = Arm::new()?;
+    let blobs = Blobs::in_directory("files", arm.dir().join("blobs")).above(0);
+    let tap = play(&arm, Codec::json().encrypt(Keys::new("k1", [7; 32])), Some(blobs)).await?;
+    for place in PLACES {
+        let word = canary(place);
+        ensure!(!tap.has_heard(&word), "{place} passes to the broker, or from it, in plain");
+        let files = files_with(arm.dir(), &word)?;
+        ensure!(files.is_empty(), "{place} lies in {files:?}");
+    }
+    ensure!(tap.has_heard("aes256gcm:k1+blob:files"), "it was this that was looked through");
     Ok(())
 }

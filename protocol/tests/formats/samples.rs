@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use everpulse_protocol::blob::{Piece, Reference};
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::coding::SEALED_WORDS;
 use everpulse_protocol::dead_letter::{DeadLetter, Letter};
@@ -62,12 +63,19 @@ pub(crate) fn all() -> Vec<Sample> {
             }))),
         ),
         message("replies.sealed", &sealed_view()),
+        message("blob", &Reference { at: Some("7:41/8:2".to_owned()), ..Reference::to(b"tea") }),
+        message("blob_piece", &piece()),
         message("replies", &ReplyFrame { replies: vec![Reply { request: request(), body: ReplyBody::Accepted }] }),
     ];
     all.extend(events().iter().map(|value| body("event", value)));
     all.extend(records().iter().map(|value| body("record", value)));
     all.extend(replies().iter().map(|value| body("reply", value)));
     all
+}
+
+fn piece() -> Piece {
+    let data = Bytes::from_static(b"tea");
+    Piece { hash: Reference::to(&data).hash, no: 2, of: 3, at: Timestamp(1_000), data }
 }
 
 fn id() -> WorkflowId {

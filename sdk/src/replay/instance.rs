@@ -89,7 +89,7 @@ impl Instance {
     /// patches of the records that were replayed.
     pub fn apply(&mut self, input: Input, now: Timestamp) -> Turn {
         self.core.set_recorded(None);
-        self.finish(|instance| instance.turn(input, now))
+        self.finish(true, |instance| instance.turn(input, now))
     }
 
     /// Applies an event that was applied before, and is in history with these commands.
@@ -100,10 +100,10 @@ impl Instance {
         self.core.set_recorded(Some(recorded));
         // No subscriber at all, for this thread and time.
         let silent = tracing::Dispatch::none();
-        self.finish(|instance| tracing::dispatcher::with_default(&silent, || instance.turn(input, now)))
+        self.finish(false, |instance| tracing::dispatcher::with_default(&silent, || instance.turn(input, now)))
     }
 
-    fn finish(&mut self, turn: impl FnOnce(&mut Self) -> TurnState) -> Turn {
+    fn finish(&mut self, leaves: bool, turn: impl FnOnce(&mut Self) -> TurnState) -> Turn {
         if let Some(state) = &self.ended {
             return Turn { commands: Vec::new(), published: Vec::new(), state: state.clone() };
         }
@@ -113,7 +113,12 @@ impl Instance {
             _ => self.core.take_commands(),
         };
         let mut turn = Turn { commands, published: self.core.take_published(), state };
-        if let Err(error) = self.sealed(&mut turn) {
+        let sealed = self.sealed(&mut turn).and_then(|()| match &mut turn.state {
+            // Into the next frame. The rest is on its way later, and whoever sends it sees to what is large in it.
+            TurnState::Closed(close) if leaves => self.coding.put_away(&self.core.info.workflow_id, close),
+            _ => Ok(()),
+        });
+        if let Err(error) = sealed {
             let message = format!("what it asks for cannot leave: {error}");
             // Elsewhere there may be what is missing here.
             let missing = error.is_missing();

@@ -50,6 +50,7 @@ impl World {
             live_runs_max: self.storm.as_ref().map_or(64, Storm::live_runs_max),
             retention_ms: FOR_EVER_MS,
             id_memory_ms: FOR_EVER_MS,
+            payload_bytes_max: self.payload_bytes_max,
             ..Options::default()
         };
         let config = Config::new(SHARDS, 1);

@@ -50,6 +50,17 @@ fn time_is_skipped_to_the_timer() {
 }
 
 #[test]
+fn a_value_of_some_megabytes_is_for_an_application_that_has_a_store() {
+    let status = |env: Environment| {
+        let run = env.start(checkout("4".repeat(3_000_000), 42));
+        run.signal(Approved { ok: true });
+        run.status()
+    };
+    assert_ne!(status(shop()), RunStatus::Completed);
+    assert_eq!(status(shop().large_values(64 * 1024 * 1024)), RunStatus::Completed);
+}
+
+#[test]
 fn a_signal_comes_at_its_moment() {
     let env = shop();
     let run = env.start(checkout("4711".to_owned(), 42));

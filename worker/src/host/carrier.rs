@@ -149,7 +149,8 @@ impl Carrier {
             Effect::Send { id, outgoing } => self.send(id, outgoing, back),
             Effect::Reply { client, reply } => self.outbox.reply(&client, reply),
             Effect::StartStep { run, step, name, options, body } => {
-                let work = async move { step::run(&name, options, body).await };
+                let stores = self.outbox.stores().cloned();
+                let work = async move { step::run(&name, options, body, stores.as_ref()).await };
                 self.start_local(run, step, work, back);
             }
             Effect::StartEager { task } => self.start_eager(task, back),

@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use everpulse_engine::{Eager, LocalResult};
-use everpulse_protocol::EventId;
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::task::Task;
 use everpulse_protocol::timer::TimerMessage;
+use everpulse_protocol::{EventId, Failure, FailureKind};
 use everpulse_transport::{Error, ErrorKind};
 
 use crate::activity::{ActivityRunner, EagerResult, Slot, unsendable};
@@ -71,7 +71,16 @@ pub(super) async fn run(runner: &ActivityRunner, outbox: &Outbox, slot: Option<S
     let activity = task.activity.clone();
     match runner.run_eager(slot, task).await {
         EagerResult::Settled { attempt, outcome } => LocalResult::Settled { attempt, outcome },
-        EagerResult::Left { task, until } => LocalResult::Left { task, until },
+        EagerResult::Left { mut task, until } => {
+            // Into history, where the queue would have had it as it was put out.
+            if let Some(stores) = outbox.stores()
+                && let Err(error) = stores.put_out(&mut task).await
+            {
+                let failure = Failure::new(FailureKind::Undecodable, format!("`{activity}` cannot be left: {error}"));
+                return LocalResult::Settled { attempt: task.attempt, outcome: Outcome::Failed(failure) };
+            }
+            LocalResult::Left { task, until }
+        }
         EagerResult::Retry { attempt, failure, next, at } => {
             match outbox.timer(TimerMessage::Retry { due: at, task: next }).await {
                 Ok(_) => LocalResult::Retry { attempt, failure, at },
@@ -101,7 +110,7 @@ async fn unsent(activity: &str, attempt: u32, error: &Error) -> LocalResult {
 mod tests {
     use std::sync::Arc;
 
-    use everpulse_protocol::{FailureKind, Payload};
+    use everpulse_protocol::Payload;
     use everpulse_sdk::activity::context;
     use everpulse_sdk::definition::Registry;
 

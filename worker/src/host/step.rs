@@ -3,6 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use everpulse_blobs::Stores;
 use everpulse_engine::LocalResult;
 use everpulse_engine::attempt::{Next, after};
 use everpulse_protocol::event::Outcome;
@@ -17,7 +18,7 @@ use crate::failpoint;
 ///
 /// # Cancel safety
 /// Dropping it drops the attempt that runs.
-pub(super) async fn run(name: &str, options: StepOptions, mut body: StepBody) -> LocalResult {
+pub(super) async fn run(name: &str, options: StepOptions, mut body: StepBody, stores: Option<&Stores>) -> LocalResult {
     failpoint::hit("step-before");
     let mut attempt = 1;
     let mut outcome = loop {
@@ -27,7 +28,15 @@ pub(super) async fn run(name: &str, options: StepOptions, mut body: StepBody) ->
         }
         attempt += 1;
     };
-    if let Err(error) = body.seal(&mut outcome) {
+    let sealed = match (body.seal(&mut outcome), stores) {
+        (Ok(()), Some(stores)) if stores.has_large(&mut outcome) => {
+            let put = stores.put_out(&mut outcome).await;
+            failpoint::hit("blob-put");
+            put
+        }
+        (sealed, _) => sealed,
+    };
+    if let Err(error) = sealed {
         let message = format!("what step `{name}` came to cannot leave: {error}");
         outcome = Outcome::Failed(Failure::new(FailureKind::Undecodable, message));
     }

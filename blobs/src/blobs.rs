@@ -1,0 +1,119 @@
+//! Which stores a process uses, as users say it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use everpulse_protocol::topic;
+use everpulse_transport::Transport;
+
+use crate::broker::BrokerStore;
+use crate::directory::Directory;
+use crate::store::BlobStore;
+use crate::stores::Stores;
+
+/// What is no longer than this stays where it is, unless [`Blobs::above`] says otherwise.
+const ABOVE: usize = 256 * 1024;
+/// What is longer than this is refused, as it is without a store, unless [`Blobs::up_to`] says otherwise.
+const UP_TO: usize = 64 * 1024 * 1024;
+
+/// Where large values lie: one store for new ones, and others from which they are read.
+///
+/// A store has a name, which stands in what refers to it: say the same on all workers and clients.
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    stores: Vec<(String, Source)>,
+    above: usize,
+    up_to: usize,
+}
+
+#[derive(Clone)]
+enum Source {
+    Store(Arc<dyn BlobStore>),
+    Broker,
+}
+
+impl Blobs {
+    /// In files of a directory that all workers and clients share.
+    ///
+    /// # Panics
+    /// As [`in_store`](Self::in_store).
+    #[must_use]
+    pub fn in_directory(name: &str, dir: impl Into<PathBuf>) -> Self {
+        Self::in_store(name, Directory::new(dir))
+    }
+
+    /// In a topic of the broker that the application uses, in pieces.
+    ///
+    /// # Panics
+    /// As [`in_store`](Self::in_store).
+    #[must_use]
+    pub fn on_broker(name: &str) -> Self {
+        Self::of(name, Source::Broker)
+    }
+
+    /// In a store of your own.
+    ///
+    /// # Panics
+    /// When the name has anything but letters, digits, `-` and `_`, or more than 64 of them.
+    #[must_use]
+    pub fn in_store(name: &str, store: impl BlobStore) -> Self {
+        Self::of(name, Source::Store(Arc::new(store)))
+    }
+
+    fn of(name: &str, source: Source) -> Self {
+        assert!(topic::is_queue_name(name), "{name:?} cannot be a store's name: use letters, digits, `-` and `_`");
+        Self { stores: vec![(name.to_owned(), source)], above: ABOVE, up_to: UP_TO }
+    }
+
+    /// Reads from these stores as well, and puts nothing there: to change stores while runs are open.
+    ///
+    /// # Panics
+    /// When one of them has a name that is taken.
+    #[must_use]
+    pub fn also(mut self, others: Self) -> Self {
+        for (name, source) in others.stores {
+            assert!(self.stores.iter().all(|(taken, _)| *taken != name), "the store `{name}` is there already");
+            self.stores.push((name, source));
+        }
+        self
+    }
+
+    /// Values that take more bytes than this are put into the store, 256 KiB by default; counted when they are compressed and
+    /// sealed. What stands for a value takes about a hundred bytes itself.
+    #[must_use]
+    pub fn above(mut self, bytes: usize) -> Self {
+        self.above = bytes;
+        self
+    }
+
+    /// Values that take more bytes than this are refused, 64 MiB by default. Each is in memory as a whole, more than once
+    /// where it is sealed.
+    #[must_use]
+    pub fn up_to(mut self, bytes: usize) -> Self {
+        self.up_to = bytes;
+        self
+    }
+
+    /// The stores, for a process on this connection.
+    #[must_use]
+    pub fn open(&self, transport: &Transport) -> Stores {
+        let open = |(name, source): &(String, Source)| {
+            let store: Arc<dyn BlobStore> = match source {
+                Source::Store(store) => Arc::clone(store),
+                Source::Broker => Arc::new(BrokerStore::new(transport.clone(), name)),
+            };
+            (name.clone(), store)
+        };
+        Stores::new(self.stores.iter().map(open).collect(), self.above, self.up_to)
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(store) => store.fmt(f),
+            Self::Broker => f.write_str("Broker"),
+        }
+    }
+}
