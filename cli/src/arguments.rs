@@ -116,6 +116,9 @@ pub enum RunCommand {
         /// A word by which the run is found; may be given several times
         #[arg(long = "tag")]
         tags: Vec<String>,
+        /// What travels with the run beside its arguments, as NAME=TEXT; may be given several times
+        #[arg(long = "header")]
+        headers: Vec<String>,
         /// This version, instead of the newest that the workers have
         #[arg(long)]
         version: Option<u32>,

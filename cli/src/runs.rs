@@ -20,6 +20,7 @@ pub async fn run(client: &Client, command: RunCommand) -> anyhow::Result<()> {
             args,
             id,
             tags,
+            headers,
             version,
             run_timeout_seconds,
             signal,
@@ -40,6 +41,12 @@ pub async fn run(client: &Client, command: RunCommand) -> anyhow::Result<()> {
             }
             for tag in tags {
                 start = start.tag(tag);
+            }
+            for header in headers {
+                let Some((name, text)) = header.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+                    bail!(BadInput::new(format!("{header:?} is no header: write it as NAME=TEXT")));
+                };
+                start = start.header(name, text);
             }
             if let Some(id) = id {
                 start = start.id(id);

@@ -152,7 +152,10 @@ async fn a_run_is_started_looked_at_told_and_ended() -> Result<()> {
     say(&arm, &["start", "entrusts", r#"{"amount": 1}"#, "--id", "e-1", "--if-known", "refuse"])
         .await?
         .badly(1, "e-1")?;
-    say(&arm, &["start", "entrusts", r#"{"amount": 1}"#, "--id", "e-2"]).await?.well()?;
+    let nameless = ["start", "entrusts", r#"{"amount": 1}"#, "--id", "e-2", "--header", "=acme"];
+    say(&arm, &nameless).await?.badly(2, "write it as NAME=TEXT")?;
+    let started = ["start", "entrusts", r#"{"amount": 1}"#, "--id", "e-2", "--header", "tenant=acme"];
+    say(&arm, &started).await?.well()?;
     say(&arm, &["cancel", "e-2"]).await?.well()?;
     say(&arm, &["terminate", "nobody"]).await?.badly(1, "there is no run of workflow id nobody")?;
     assert_eq!(say(&arm, &["dead-letters", "list"]).await?.well()?, "there are none\n");

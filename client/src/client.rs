@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::core::Core;
 use crate::dead_letter::DeadLetters;
 use crate::error::{Error, ErrorKind};
+use crate::intercept::Interceptor;
 use crate::run::Run;
 use crate::start::Start;
 use crate::untyped::Untyped;
@@ -160,6 +161,33 @@ impl Client {
             .collect(before)
             .await
             .map_err(|error| Error::new(ErrorKind::Unreachable, format!("the blobs could not be collected: {error}")))
+    }
+
+    /// The same connection, with something that stands around each call: it puts headers on starts and signals, refuses, or
+    /// only looks on. Several are asked in the order in which they were added, the first one outermost.
+    ///
+    /// ```no_run
+    /// use everpulse_client::intercept::{Answered, Call, Interceptor, Next};
+    /// use everpulse_client::{Client, Error};
+    ///
+    /// struct Timed;
+    ///
+    /// impl Interceptor for Timed {
+    ///     async fn call(&self, call: Call, next: Next<'_>) -> Result<Answered, Error> {
+    ///         let (kind, begun) = (call.kind, std::time::Instant::now());
+    ///         let answered = next.run(call).await;
+    ///         println!("{kind:?} took {:?}", begun.elapsed());
+    ///         answered
+    ///     }
+    /// }
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = Client::connect("embedded:./data").await?.intercept(Timed);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn intercept(self, interceptor: impl Interceptor) -> Self {
+        Self { core: self.core.with_interceptor(interceptor) }
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::client::Client;
 use crate::core::{Core, Deadline, Question};
 use crate::error::{Error, ErrorKind};
+use crate::intercept::{Call, CallKind};
 use crate::requests::Heard;
 
 impl Client {
@@ -167,6 +168,11 @@ impl<T: Output, E: AuthorError> Attempt<'_, T, E> {
 }
 
 async fn tell(core: &Arc<Core>, token: &Token, body: EventBody) -> Result<(), Error> {
+    let call = Call::new(CallKind::Complete).of(token.workflow_id.as_str());
+    core.interceptors.around(call, |_| told(core, token, body)).await
+}
+
+async fn told(core: &Arc<Core>, token: &Token, body: EventBody) -> Result<(), Error> {
     let id = &token.workflow_id;
     let body = core.sealed(id, body).await?;
     let ticket = core.requests.open();

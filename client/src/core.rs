@@ -21,7 +21,7 @@ use everpulse_protocol::payload::PayloadError;
 use everpulse_protocol::reply::ReplyFrame;
 use everpulse_protocol::values::Values;
 use everpulse_protocol::{
-    Coding, CodingError, EventId, Payload, RunId, Timestamp, WorkflowId, decode, encode, shard, topic,
+    Coding, CodingError, EventId, Headers, Payload, RunId, Timestamp, WorkflowId, decode, encode, shard, topic,
 };
 use everpulse_transport::{
     self as transport, Consumer, Lane, Limits, Publisher, Subscription, SubscriptionKind, Transport,
@@ -35,6 +35,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind};
 use crate::history::Histories;
+use crate::intercept::{Interceptor, Interceptors};
 use crate::requests::{Heard, Requests, Ticket};
 
 /// A question that nobody answered for so long, or for as long as answers usually take if that is longer, is put to
@@ -53,6 +54,7 @@ pub(crate) struct Core {
     pub(crate) coding: Coding,
     /// Where those that are large lie.
     pub(crate) stores: Option<Stores>,
+    pub(crate) interceptors: Interceptors,
 }
 
 impl Deref for Core {
@@ -141,7 +143,8 @@ impl Core {
             inbox: (0..inbox_partitions.max(1)).map(|_| OnceLock::new()).collect(),
             lanes: (0..shards.max(1)).map(|_| OnceLock::new()).collect(),
         };
-        Ok(Arc::new(Self { connection: Arc::new(connection), coding, stores: None }))
+        let interceptors = Interceptors::default();
+        Ok(Arc::new(Self { connection: Arc::new(connection), coding, stores: None, interceptors }))
     }
 
     /// The same connection, on which values are written otherwise.
@@ -159,7 +162,22 @@ impl Core {
             Some(stores) => coding.with_blobs(Arc::new(stores.clone())),
             None => coding,
         };
-        Arc::new(Self { connection: Arc::clone(&self.connection), coding, stores })
+        let (connection, interceptors) = (Arc::clone(&self.connection), self.interceptors.clone());
+        Arc::new(Self { connection, coding, stores, interceptors })
+    }
+
+    /// The same connection, with one more interceptor, inside of those that are there.
+    pub(crate) fn with_interceptor(&self, interceptor: impl Interceptor) -> Arc<Self> {
+        let Self { connection, coding, stores, interceptors } = self;
+        let interceptors = interceptors.clone().with(interceptor);
+        let (connection, coding, stores) = (Arc::clone(connection), coding.clone(), stores.clone());
+        Arc::new(Self { connection, coding, stores, interceptors })
+    }
+
+    /// Headers as they are stored; what leaves is sealed later.
+    pub(crate) fn headers(&self, headers: &Headers) -> Result<Option<Payload>, Error> {
+        headers.check().map_err(|error| Error::new(ErrorKind::TooLarge, error.to_string()))?;
+        headers.to_payload(self.coding.format()).map_err(|error| Error::payload("the headers", &error))
     }
 
     /// A value in the format of this client; nothing is compressed or sealed yet.

@@ -47,6 +47,8 @@ pub enum ErrorKind {
     Refused,
     /// Stored data cannot be read: a person has to look.
     Corrupt,
+    /// An interceptor of this client did not let the call through: it says why. Nothing was sent.
+    Intercepted,
     /// The client was closed.
     Closed,
 }

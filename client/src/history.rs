@@ -385,6 +385,7 @@ mod tests {
             tags: Vec::new(),
             start_at: None,
             timeout_ms: None,
+            headers: None,
         };
         RecordBody::Started { start, version: 3, reply_to: None, build: None }
     }
@@ -392,7 +393,8 @@ mod tests {
     #[test]
     fn records_are_kept_of_what_is_exported_alone_and_carried_ones_count() {
         let mut runs = Runs { followed: [id("a"), id("b")].into(), exported: Some(id("a")), ..Runs::default() };
-        let signal = RecordBody::Signalled { name: "s".into(), value: Payload::encode(&1).expect("encodes") };
+        let signal =
+            RecordBody::Signalled { headers: None, name: "s".into(), value: Payload::encode(&1).expect("encodes") };
         let records = vec![record("a", 1, 0, &started(), false), record("a", 1, 1, &signal, false)];
         let carried = RecordBody::Carried { piece: 0, pieces: 1, records: records.clone(), commands: Vec::new() };
         runs.take(&record("a", 1, 2, &carried, false));
@@ -419,7 +421,8 @@ mod tests {
     #[test]
     fn a_run_that_was_carried_forward_is_the_same_run() {
         let mut runs = Runs { followed: [id("a")].into(), ..Runs::default() };
-        let signal = RecordBody::Signalled { name: "s".into(), value: Payload::encode(&1).expect("encodes") };
+        let signal =
+            RecordBody::Signalled { headers: None, name: "s".into(), value: Payload::encode(&1).expect("encodes") };
         let later = record("a", 1, 1, &signal, false);
         let pieces = [(0, 0, record("a", 1, 0, &started(), false)), (1, 2, later.clone())];
         for (piece, pieces, part) in pieces {
@@ -456,7 +459,8 @@ mod tests {
     #[test]
     fn the_end_of_a_run_counts_though_its_beginning_was_trimmed() {
         let mut runs = Runs { followed: [id("a")].into(), ..Runs::default() };
-        let signal = RecordBody::Signalled { name: "s".into(), value: Payload::encode(&1).expect("encodes") };
+        let signal =
+            RecordBody::Signalled { headers: None, name: "s".into(), value: Payload::encode(&1).expect("encodes") };
         runs.take(&record("a", 1, 4, &signal, false));
         assert!(runs.view(&id("a"), None).is_none(), "what is carried of it will say what it is");
         runs.take(&record("a", 1, 5, &signal, true));
@@ -473,7 +477,8 @@ mod tests {
         for newer_is_open in [true, false] {
             let mut runs = Runs { followed: [id("a")].into(), ..Runs::default() };
             // It ended with commands that may not be sent, and was carried after the next run began.
-            let signal = RecordBody::Signalled { name: "s".into(), value: Payload::encode(&1).expect("encodes") };
+            let signal =
+                RecordBody::Signalled { headers: None, name: "s".into(), value: Payload::encode(&1).expect("encodes") };
             let newer = Record { at: Timestamp(10), ..record("a", 2, 0, &started(), !newer_is_open) };
             runs.take(&newer);
             let records = vec![record("a", 1, 0, &started(), false), record("a", 1, 1, &signal, true)];

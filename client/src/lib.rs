@@ -31,6 +31,8 @@
 //!
 //! The crate runs no workflow code and keeps no state: a client can be dropped at any time, and its runs go on.
 
+pub mod intercept;
+
 mod client;
 mod completion;
 mod run;
@@ -48,11 +50,13 @@ pub use client::{Client, Options};
 pub use completion::Attempt;
 pub use dead_letter::{DeadLetters, LetterId, Listed};
 pub use error::{Error, ErrorKind, ResultError};
+pub use everpulse_protocol::Headers;
 pub use everpulse_protocol::dead_letter::{DeadLetter, Letter};
 pub use everpulse_protocol::event::IdPolicy;
 pub use everpulse_protocol::view::{PendingStep, RunStatus};
 pub use everpulse_protocol::{InvalidToken, RunId, Timestamp, WorkflowId};
 pub use everpulse_transport::Address;
+pub use intercept::Interceptor;
 pub use run::{Description, Run};
 pub use start::Start;
 pub use untyped::Untyped;

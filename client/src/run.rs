@@ -10,13 +10,14 @@ use everpulse_protocol::history::{Close, CloseStatus};
 use everpulse_protocol::id::check_name;
 use everpulse_protocol::reply::ReplyBody;
 use everpulse_protocol::view::RunView;
-use everpulse_protocol::{FailureKind, Payload, RunId, WorkflowId};
+use everpulse_protocol::{FailureKind, Headers, Payload, RunId, WorkflowId};
 use everpulse_sdk::{Definition, Failure, Query, Signal};
 use futures::FutureExt as _;
 use serde::de::DeserializeOwned;
 
 use crate::core::{Core, Deadline, Question, Read, Sealed};
 use crate::error::{Error, ErrorKind, ResultError};
+use crate::intercept::{Call, CallKind};
 use crate::requests::{Heard, Ticket};
 use crate::start;
 
@@ -112,7 +113,7 @@ impl<D: Definition> Run<D> {
     }
 
     async fn result_until(&self, deadline: Deadline) -> Result<D::Output, ResultError<D::Error>> {
-        let close = self.close(deadline).await?;
+        let close = self.intercepted(CallKind::Result, None, |_| self.close(deadline)).await?;
         if let CloseStatus::Unknown(kind) = close.status {
             let message = format!(
                 "{} ended as `{kind}`, which is not known to this release: ask with the release of its workers, or a later one",
@@ -178,6 +179,10 @@ impl<D: Definition> Run<D> {
     /// # Cancel safety
     /// Safe: a question leaves no trace.
     pub async fn describe(&self) -> Result<Description, Error> {
+        self.intercepted(CallKind::Describe, None, |_| self.view()).await
+    }
+
+    async fn view(&self) -> Result<Description, Error> {
         let id = self.workflow_id()?;
         let ticket = self.inner.core.requests.open();
         let read: Read<_> = {
@@ -216,6 +221,10 @@ impl<D: Definition> Run<D> {
     /// # Cancel safety
     /// Safe: a question leaves no trace.
     pub async fn export(&self) -> Result<String, Error> {
+        self.intercepted(CallKind::Export, None, |_| self.golden()).await
+    }
+
+    async fn golden(&self) -> Result<String, Error> {
         let id = self.workflow_id()?;
         let records = self.inner.core.histories.records(id, self.run_id()).await?;
         let Some(mut records) = records else {
@@ -239,9 +248,16 @@ impl<D: Definition> Run<D> {
     /// # Cancel safety
     /// Safe: a question leaves no trace.
     pub async fn published<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
+        let name = everpulse_sdk::workflow::state_name::<T>();
+        let value = self.intercepted(CallKind::Published, Some(name), |_| self.published_as(name)).await?;
+        let decoded = value.as_ref().map(Payload::decode).transpose();
+        let text = self.id();
+        decoded.map_err(|error| Error::new(ErrorKind::Invalid, format!("what {text} published as {name}: {error}")))
+    }
+
+    async fn published_as(&self, name: &str) -> Result<Option<Payload>, Error> {
         let id = self.workflow_id()?;
         let ticket = self.inner.core.requests.open();
-        let name = everpulse_sdk::workflow::state_name::<T>();
         let take = |heard: &Heard| match heard.answer.as_deref()? {
             ReplyBody::Published { value } => Some(Ok(value.clone())),
             ReplyBody::NotFound => Some(Err(Error::not_found(id))),
@@ -261,9 +277,7 @@ impl<D: Definition> Run<D> {
                 None,
             )
             .await?;
-        let value = self.inner.core.opened(id, value).await?;
-        let decoded = value.as_ref().map(Payload::decode).transpose();
-        decoded.map_err(|error| Error::new(ErrorKind::Invalid, format!("what {id} published as {name}: {error}")))
+        self.inner.core.opened(id, value).await
     }
 
     /// Asks the run's own handler: `run.query(CountOf { .. }).await?` gives the reply that `#[query]` names. The run's
@@ -299,6 +313,14 @@ impl<D: Definition> Run<D> {
     }
 
     async fn query_encoded<T: DeserializeOwned>(&self, name: &str, args: Payload) -> Result<T, Error> {
+        let answer = self.intercepted(CallKind::Query, Some(name), |_| self.asked(name, args)).await?;
+        let text = self.id();
+        answer
+            .decode()
+            .map_err(|error| Error::new(ErrorKind::Invalid, format!("what {text} answers to query `{name}`: {error}")))
+    }
+
+    async fn asked(&self, name: &str, args: Payload) -> Result<Payload, Error> {
         let id = self.workflow_id()?;
         let ticket = self.inner.core.requests.open();
         let take = |heard: &Heard| match heard.answer.as_deref()? {
@@ -311,9 +333,7 @@ impl<D: Definition> Run<D> {
         let body = EventBody::Query { name: name.to_owned(), args };
         let answer = self.ask("querying", &ticket, body, take, None).await?;
         match self.inner.core.opened(id, answer).await? {
-            Outcome::Done(value) => value.decode().map_err(|error| {
-                Error::new(ErrorKind::Invalid, format!("what {id} answers to query `{name}`: {error}"))
-            }),
+            Outcome::Done(value) => Ok(value),
             Outcome::Failed(failure) => {
                 let kind = match failure.kind {
                     FailureKind::NotFound => ErrorKind::Unhandled,
@@ -335,7 +355,7 @@ impl<D: Definition> Run<D> {
     /// When it is dropped the signal may or may not be stored.
     pub async fn signal<S: Signal>(&self, signal: S) -> Result<(), Error> {
         let value = self.inner.core.encode(&signal).map_err(|error| Error::payload("the signal", &error))?;
-        self.tell("signal", EventBody::Signal { name: S::NAME.to_owned(), value }).await
+        self.signal_encoded(S::NAME, value).await
     }
 
     /// Sends a signal by its name, for those who have not its type.
@@ -348,7 +368,15 @@ impl<D: Definition> Run<D> {
     pub async fn signal_named<V: serde::Serialize + ?Sized>(&self, name: &str, value: &V) -> Result<(), Error> {
         check_name(name).map_err(|error| Error::invalid_id("a signal's name", &error))?;
         let value = self.inner.core.encode(value).map_err(|error| Error::payload("the signal", &error))?;
-        self.tell("signal", EventBody::Signal { name: name.to_owned(), value }).await
+        self.signal_encoded(name, value).await
+    }
+
+    async fn signal_encoded(&self, name: &str, value: Payload) -> Result<(), Error> {
+        let signalled = async |headers: Headers| {
+            let headers = self.inner.core.headers(&headers)?;
+            self.tell("signal", EventBody::Signal { name: name.to_owned(), value, headers }).await
+        };
+        self.intercepted(CallKind::Signal, Some(name), signalled).await
     }
 
     /// Asks the run to cancel: what it waits for gives `Cancelled`, and it may clean up.
@@ -359,7 +387,8 @@ impl<D: Definition> Run<D> {
     /// # Cancel safety
     /// When it is dropped the request may or may not be stored.
     pub async fn cancel(&self, reason: impl Into<String>) -> Result<(), Error> {
-        self.tell("cancel", EventBody::Cancel { reason: reason.into() }).await
+        let body = EventBody::Cancel { reason: reason.into() };
+        self.intercepted(CallKind::Cancel, None, |_| self.tell("cancel", body)).await
     }
 
     /// Ends the run at once; its code is not asked.
@@ -370,7 +399,8 @@ impl<D: Definition> Run<D> {
     /// # Cancel safety
     /// When it is dropped the request may or may not be stored.
     pub async fn terminate(&self, reason: impl Into<String>) -> Result<(), Error> {
-        self.tell("terminate", EventBody::Terminate { reason: reason.into() }).await
+        let body = EventBody::Terminate { reason: reason.into() };
+        self.intercepted(CallKind::Terminate, None, |_| self.tell("terminate", body)).await
     }
 
     /// Tries a parked run again; one that is not parked is left alone.
@@ -381,7 +411,23 @@ impl<D: Definition> Run<D> {
     /// # Cancel safety
     /// When it is dropped the request may or may not be stored.
     pub async fn resume(&self) -> Result<(), Error> {
-        self.tell("resume", EventBody::Resume).await
+        self.intercepted(CallKind::Resume, None, |_| self.tell("resume", EventBody::Resume)).await
+    }
+
+    /// Makes a call with all interceptors of the client around it.
+    async fn intercepted<T: Send, Made: Future<Output = Result<T, Error>> + Send>(
+        &self,
+        kind: CallKind,
+        name: Option<&str>,
+        call: impl FnOnce(Headers) -> Made + Send,
+    ) -> Result<T, Error> {
+        let interceptors = &self.inner.core.interceptors;
+        if interceptors.is_empty() {
+            return call(Headers::new()).await;
+        }
+        let mut seen = Call::new(kind).of(self.id());
+        seen.name = name.map(str::to_owned);
+        interceptors.around(seen, call).await
     }
 
     async fn tell(&self, verb: &str, body: EventBody) -> Result<(), Error> {

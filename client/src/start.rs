@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use everpulse_protocol::event::{self, EventBody, IdPolicy};
 use everpulse_protocol::id::check_name;
 use everpulse_protocol::reply::ReplyBody;
-use everpulse_protocol::{Payload, RunId, Timestamp, WorkflowId};
+use everpulse_protocol::{Headers, Payload, RunId, Timestamp, WorkflowId};
 use everpulse_sdk::{Definition, Request, Signal};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::core::{Core, Deadline, Question};
 use crate::error::{Error, ErrorKind};
+use crate::intercept::{Call, CallKind};
 use crate::requests::{Heard, Ticket};
 use crate::run::Run;
 
@@ -31,6 +32,7 @@ pub struct Start<D> {
     version: Option<u32>,
     policy: Option<IdPolicy>,
     signal: Option<Result<(String, Payload), Error>>,
+    headers: Headers,
     definition: PhantomData<fn() -> D>,
 }
 
@@ -52,6 +54,7 @@ impl<D: Definition> Start<D> {
             version: None,
             policy: None,
             signal: None,
+            headers: Headers::new(),
             definition: PhantomData,
         }
     }
@@ -131,6 +134,13 @@ impl<D: Definition> Start<D> {
         self
     }
 
+    /// What travels with the run beside its arguments, to its tasks and children: the id of a trace, a tenant. Activities read
+    /// it by `activity::context().header(..)`, interceptors of workers as well. All of them together have at most 4 KiB.
+    pub fn header(mut self, name: impl Into<String>, text: impl Into<String>) -> Self {
+        self.headers.insert(name, text);
+        self
+    }
+
     /// Stores the start and returns, without waiting for a worker to take it. The run may turn out to be another one
     /// of the same id, or to be refused; [`Run::result`] tells.
     ///
@@ -142,6 +152,11 @@ impl<D: Definition> Start<D> {
     /// When it is dropped the start may or may not be stored. Under an id of your own it can be sent again: one id is
     /// one run.
     pub async fn enqueue(self) -> Result<Run<D>, Error> {
+        let (core, call) = (Arc::clone(&self.core), self.call());
+        core.interceptors.around(call, |headers| self.with_headers(headers).store()).await
+    }
+
+    async fn store(self) -> Result<Run<D>, Error> {
         let mut start = self.prepare()?;
         start.put_out().await?;
         match tokio::time::timeout(start.core.limit, start.core.send(start.event.clone())).await {
@@ -149,6 +164,22 @@ impl<D: Definition> Start<D> {
             Ok(Err(error)) => Err(Error::sending(&start.what(), &error)),
             Err(_) => Err(Error::unreachable(&start.what(), start.core.limit)),
         }
+    }
+
+    /// As interceptors see it.
+    fn call(&self) -> Call {
+        let mut call = Call::new(CallKind::Start);
+        if let Ok(request) = &self.request {
+            call.workflow_id = self.id.clone().or_else(|| request.id.clone());
+            call.name = Some(request.workflow.clone());
+        }
+        call.headers = self.headers.clone();
+        call
+    }
+
+    fn with_headers(mut self, headers: Headers) -> Self {
+        self.headers = headers;
+        self
     }
 
     fn prepare(self) -> Result<Box<Prepared>, Error> {
@@ -165,6 +196,7 @@ impl<D: Definition> Start<D> {
         }
         let signal = self.signal.transpose()?;
         let by_itself = if signal.is_some() { IdPolicy::RestartWhenClosed } else { IdPolicy::default() };
+        let headers = self.core.headers(&self.headers)?;
         let start = event::Start {
             workflow: request.workflow,
             version: self.version.or(request.version),
@@ -176,6 +208,7 @@ impl<D: Definition> Start<D> {
                 .timeout
                 .or(request.timeout)
                 .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1)),
+            headers,
         };
         let body = match signal {
             Some((name, value)) => EventBody::SignalWithStart { start, name, value },
@@ -205,6 +238,20 @@ impl Prepared {
             Some(start) => format!("starting {} as {}", start.workflow, self.event.workflow_id),
             None => format!("starting {}", self.event.workflow_id),
         }
+    }
+
+    /// Sends the start until it is in history.
+    async fn begin<D: Definition>(mut self: Box<Self>) -> Result<Run<D>, Error> {
+        self.put_out().await?;
+        let question = Question {
+            what: &|| self.what(),
+            event: &|| self.event.clone(),
+            deadline: Deadline::after(self.core.limit),
+            listen_first: Duration::ZERO,
+        };
+        let take = |heard: &Heard| begun(&self.event.workflow_id, heard);
+        let run_id = self.core.ask(&self.ticket, question, take, None).await??;
+        Ok(self.run(run_id))
     }
 
     fn run<D: Definition>(self, run_id: Option<RunId>) -> Run<D> {
@@ -253,21 +300,16 @@ impl<D: Definition> IntoFuture for Start<D> {
     /// When it is dropped the start may or may not be stored. Under an id of your own it can be sent again: one id is
     /// one run.
     fn into_future(self) -> Self::IntoFuture {
+        if !self.core.interceptors.is_empty() {
+            return async move {
+                let (core, call) = (Arc::clone(&self.core), self.call());
+                let begun = |headers| async move { self.with_headers(headers).prepare()?.begin().await };
+                core.interceptors.around(call, begun).await
+            }
+            .boxed();
+        }
         // Before the future, which would have room for all that a start can say until it is answered.
         let prepared = self.prepare();
-        async move {
-            let mut start = prepared?;
-            start.put_out().await?;
-            let question = Question {
-                what: &|| start.what(),
-                event: &|| start.event.clone(),
-                deadline: Deadline::after(start.core.limit),
-                listen_first: Duration::ZERO,
-            };
-            let take = |heard: &Heard| begun(&start.event.workflow_id, heard);
-            let run_id = start.core.ask(&start.ticket, question, take, None).await??;
-            Ok(start.run(run_id))
-        }
-        .boxed()
+        async move { prepared?.begin().await }.boxed()
     }
 }

@@ -121,7 +121,7 @@ fn why_a_run_is_parked_is_sealed_where_it_may_be_an_authors_words() {
 #[test]
 fn a_value_in_an_envelope_is_opened_where_it_can_be_and_else_left() {
     let coding = coding(Codec::message_pack().encrypt(keys()));
-    let body = |value| EventBody::Signal { name: "Go".to_owned(), value };
+    let body = |value| EventBody::Signal { headers: None, name: "Go".to_owned(), value };
     let event = |body: &EventBody| Event {
         id: EventId::derived(RunId::NIL, 0, "signal"),
         workflow_id: id(),

@@ -28,6 +28,7 @@ chapters! {
     "versions" versions
     "testing" testing
     "when-it-fails" when_it_fails
+    "interceptors" interceptors
     "values" values
     "deploying" deploying
 }

@@ -295,6 +295,7 @@ mod tests {
             failures: Vec::new(),
             attempts_before: 0,
             returned: None,
+            headers: None,
         }
     }
 

@@ -7,6 +7,7 @@ use everpulse_protocol::reply::Reply;
 use everpulse_protocol::task::Task;
 use everpulse_protocol::timer::Wake;
 use everpulse_protocol::{EventId, Failure, Position, RunId, Timestamp};
+use everpulse_sdk::intercept::RunEvent;
 use everpulse_sdk::replay::{StepBody, StepOptions};
 
 /// What the worker knows an inbox message by until it is acknowledged.
@@ -91,6 +92,8 @@ pub enum Effect {
     /// What the history partition holds up to and including this position is not needed any more: move the cursor
     /// `janitor` there, never back. Trying once is enough, and too late does no harm.
     Trim { upto: Position },
+    /// Tell those who look on. Once is enough.
+    Observe { events: Vec<RunEvent> },
     /// Acknowledge an inbox message.
     Ack { token: DeliveryToken },
     /// The shard cannot be served by this process; for a person.

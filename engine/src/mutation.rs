@@ -37,6 +37,8 @@ mutations! {
     1 ReplayDropsSignal "replay-drops-signal",
     /// Chance follows from the frame in which a run began.
     1 ChanceByFrame "chance-by-frame",
+    /// Tasks that are sent again lack what came with the start of their run.
+    1 ForgetsHeaders "forgets-headers",
     // The log is the lock.
     /// A receipt is a proof, wherever the frame lies.
     2 AnyReceiptProves "any-receipt-proves",

@@ -63,7 +63,8 @@ fn step(
             times_out_at: None,
             build: build.cloned(),
         };
-        let instance = Instance::new(entry, info(run, &started), start.args.clone(), registry.coding());
+        let info = info(run, &started, start.headers.clone());
+        let instance = Instance::new(entry, info, start.args.clone(), registry.coding());
         let live = Box::new(Live { instance, used: None, published: BTreeMap::new() });
         *replayed = Some(Replayed { live, open: BTreeMap::new() });
     }
@@ -282,7 +283,7 @@ fn input(body: RecordBody) -> Option<Input> {
         RecordBody::ChildClosed { step, close, never_began } => {
             Some(Input::ChildClosed { step, outcome: close.outcome, began: !never_began })
         }
-        RecordBody::Signalled { name, value } => Some(Input::Signal { name, value }),
+        RecordBody::Signalled { name, value, headers: _ } => Some(Input::Signal { name, value }),
         RecordBody::ActivitySettled { step, outcome, .. }
         | RecordBody::StepSettled { step, outcome }
         | RecordBody::PromiseSettled { step, outcome }
@@ -296,7 +297,7 @@ fn input(body: RecordBody) -> Option<Input> {
     }
 }
 
-pub(crate) fn info(run: &Run, started: &Started) -> RunInfo {
+pub(crate) fn info(run: &Run, started: &Started, headers: Option<Payload>) -> RunInfo {
     RunInfo {
         workflow_id: run.workflow_id.clone(),
         run_id: run.run_id,
@@ -304,6 +305,7 @@ pub(crate) fn info(run: &Run, started: &Started) -> RunInfo {
         version: started.version,
         started_at: started.at,
         build: started.build.clone(),
+        headers,
     }
 }
 

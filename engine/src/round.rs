@@ -15,6 +15,7 @@ use everpulse_protocol::task::{Task, TaskOptions};
 use everpulse_protocol::timer::Wake;
 use everpulse_protocol::{EventId, Failure, FailureKind, Payload, RunId, Timestamp, WorkflowId};
 use everpulse_sdk::definition::Registry;
+use everpulse_sdk::intercept::RunEvent;
 use everpulse_sdk::replay::{Command, Input, Instance, StepBody, StepOptions, Turn, TurnState};
 
 use crate::book::Book;
@@ -35,6 +36,7 @@ mod completion;
 mod family;
 mod inputs;
 mod look;
+mod observed;
 mod received;
 mod signals;
 mod unknown;
@@ -77,6 +79,8 @@ pub(crate) struct Round {
     pub unsteady: Vec<RunId>,
     /// Tasks for which an eager slot was reserved.
     pub reserved: Vec<EventId>,
+    /// What those are told who look on.
+    pub observed: Vec<RunEvent>,
     /// So late it is by the clocks of others.
     pub witnessed: Timestamp,
 }
@@ -141,7 +145,7 @@ impl Applier<'_> {
             build: build.clone(),
         };
         let blank = Run::new(event.workflow_id.clone(), run_id);
-        let mut info = replay::info(&blank, &started);
+        let mut info = replay::info(&blank, &started, start.headers.clone());
         if mutation::is(Mutation::ChanceByFrame) {
             info.run_id = RunId(EventId::derived(run_id, self.frame as u32, "chance").0);
         }
@@ -393,11 +397,11 @@ impl Applier<'_> {
         for command in commands {
             let mut mark = command.mark();
             match command {
-                Command::Activity { no, name, queue, args, options } => {
+                Command::Activity { no, name, queue, args, options, headers } => {
                     let limit = options.schedule_to_close_ms;
                     mark.due = limit.map(|limit| Timestamp(self.at.0.saturating_add(limit)));
                     let of = (workflow_id, run_id);
-                    let task = task(self.shard, of, no, name, queue, args, options, self.at);
+                    let task = task(self.shard, of, no, name, queue, (args, headers), options, self.at);
                     if close.is_none() && self.eager.reserve(&task) {
                         mark.eager = true;
                         self.round.reserved.push(task.id);
@@ -467,6 +471,7 @@ impl Applier<'_> {
         };
         self.round.bytes += record.body.0.len() + 64 * (1 + record.commands.len());
         let ended = record.close.clone();
+        self.observe((workflow_id, run_id), body, ended.as_ref().map(|close| close.status));
         let watchers = match (&ended, self.book.runs.get_mut(&run_id)) {
             (Some(_), Some(run)) => std::mem::take(&mut run.watchers),
             _ => Vec::new(),
@@ -521,7 +526,7 @@ pub(crate) fn task(
     step: u32,
     activity: String,
     queue: String,
-    args: Payload,
+    (args, headers): (Payload, Option<Payload>),
     options: TaskOptions,
     scheduled_at: Timestamp,
 ) -> Box<Task> {
@@ -541,6 +546,7 @@ pub(crate) fn task(
         failures: Vec::new(),
         attempts_before: 0,
         returned: None,
+        headers,
     })
 }
 
@@ -589,7 +595,7 @@ fn too_large(bytes: usize, max: usize) -> Failure {
 /// The record that an event becomes when it is applied.
 fn recorded(body: EventBody) -> Option<RecordBody> {
     match body {
-        EventBody::Signal { name, value } => Some(RecordBody::Signalled { name, value }),
+        EventBody::Signal { name, value, headers } => Some(RecordBody::Signalled { name, value, headers }),
         EventBody::ActivitySettled { step, attempt, outcome } => {
             Some(RecordBody::ActivitySettled { step, attempt, outcome })
         }
@@ -600,7 +606,7 @@ fn recorded(body: EventBody) -> Option<RecordBody> {
         }
         EventBody::Cancel { reason } => Some(RecordBody::CancelRequested { reason }),
         EventBody::Demanded { demand, .. } => match demand {
-            Demand::Signal { name, value } => Some(RecordBody::Signalled { name, value }),
+            Demand::Signal { name, value } => Some(RecordBody::Signalled { name, value, headers: None }),
             Demand::Cancel { reason } => Some(RecordBody::CancelRequested { reason }),
             Demand::Terminate { .. } => None,
         },

@@ -24,7 +24,8 @@ fn world() -> World {
 }
 
 fn word(world: &mut World, id: &str, text: &str) -> Event {
-    let body = EventBody::Signal { name: "Word".to_owned(), value: payload(&Word { text: text.to_owned() }) };
+    let body =
+        EventBody::Signal { headers: None, name: "Word".to_owned(), value: payload(&Word { text: text.to_owned() }) };
     world.event(id, None, &body)
 }
 

@@ -59,7 +59,8 @@ struct Chaos {
 }
 
 fn word(world: &mut World, id: &str, text: &str) -> Event {
-    let body = EventBody::Signal { name: "Word".to_owned(), value: payload(&Word { text: text.to_owned() }) };
+    let body =
+        EventBody::Signal { headers: None, name: "Word".to_owned(), value: payload(&Word { text: text.to_owned() }) };
     world.event(id, None, &body)
 }
 

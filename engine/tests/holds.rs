@@ -25,7 +25,7 @@ fn appends(effect: &Effect, what: impl Fn(&Record) -> bool) -> bool {
 
 fn word(world: &mut World, id: &str) -> everpulse_protocol::event::Event {
     let value = payload(&Word { text: "word".to_owned() });
-    world.event(id, None, &EventBody::Signal { name: "Word".to_owned(), value })
+    world.event(id, None, &EventBody::Signal { headers: None, name: "Word".to_owned(), value })
 }
 
 /// A wake-up comes to an owner, which does everything but what is kept back.

@@ -130,7 +130,7 @@ fn what_an_older_release_kept_takes_effect_where_all_of_the_run_is_known() {
 #[test]
 fn what_a_later_release_applied_in_its_own_way_is_not_taken_in_again() {
     let late = |body: Body| Body(of_version(2, &body.0));
-    let named = RecordBody::Signalled { name: "Word".to_owned(), value: payload(&1) };
+    let named = RecordBody::Signalled { headers: None, name: "Word".to_owned(), value: payload(&1) };
     let ways = [strange("updated"), late(Body::of(&named)), Body(vec![7].into())];
     for way in ways {
         for event in [None, Some(strange("update"))] {

@@ -14,7 +14,7 @@ fn is_step(effect: &Effect) -> bool {
 
 fn word(world: &mut World, id: &str) -> Event {
     let value = payload(&Word { text: "word".to_owned() });
-    world.event(id, None, &EventBody::Signal { name: "Word".to_owned(), value })
+    world.event(id, None, &EventBody::Signal { headers: None, name: "Word".to_owned(), value })
 }
 
 /// The next step of an owner's run is done and its result appended; the one after it is begun and not done.

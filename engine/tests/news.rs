@@ -43,7 +43,7 @@ fn is_append(effect: &Effect) -> bool {
 
 fn word(world: &mut World, id: &str) -> Event {
     let value = payload(&Word { text: "word".to_owned() });
-    world.event(id, None, &EventBody::Signal { name: "Word".to_owned(), value })
+    world.event(id, None, &EventBody::Signal { headers: None, name: "Word".to_owned(), value })
 }
 
 fn take(world: &mut World, owner: usize, is: fn(&Effect) -> bool) -> Effect {
@@ -211,6 +211,7 @@ fn spawn(world: &mut World, id: &str) -> Event {
         tags: Vec::new(),
         start_at: None,
         timeout_ms: None,
+        headers: None,
     };
     let child = parent.child();
     let mut event = world.event(id, None, &EventBody::Spawn { start, parent });

@@ -49,7 +49,8 @@ fn world() -> World {
 }
 
 fn word(world: &mut World, text: &str) -> Event {
-    let body = EventBody::Signal { name: "Word".to_owned(), value: payload(&Word { text: text.to_owned() }) };
+    let body =
+        EventBody::Signal { headers: None, name: "Word".to_owned(), value: payload(&Word { text: text.to_owned() }) };
     world.event("a", None, &body)
 }
 

@@ -30,7 +30,7 @@ type Said = fn(&World) -> Record;
 const SAID: [(&str, Said); 3] = [
     ("a record of an unknown kind", |world| world.next_record("a", strange("lease_taken"))),
     ("a command of an unknown kind", |world| {
-        let body = RecordBody::Signalled { name: "Other".to_owned(), value: payload(&1) };
+        let body = RecordBody::Signalled { headers: None, name: "Other".to_owned(), value: payload(&1) };
         Record { commands: vec![lease(0)], ..world.next_record("a", Body::of(&body)) }
     }),
     ("both", |world| Record { commands: vec![lease(0)], ..world.next_record("a", strange("updated")) }),

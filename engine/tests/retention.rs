@@ -28,7 +28,8 @@ fn retaining(id_memory_ms: u64) -> World {
 }
 
 fn word(world: &mut World, id: &str, text: &str) -> Event {
-    let body = EventBody::Signal { name: "Word".to_owned(), value: payload(&Word { text: text.to_owned() }) };
+    let body =
+        EventBody::Signal { headers: None, name: "Word".to_owned(), value: payload(&Word { text: text.to_owned() }) };
     world.event(id, None, &body)
 }
 
@@ -90,6 +91,7 @@ fn runs_that_outlive_the_retention_go_on_where_they_were() {
         tags: Vec::new(),
         start_at: Some(Timestamp(40_000)),
         timeout_ms: None,
+        headers: None,
     };
     let later = world.event("later", None, &EventBody::Start(later));
     world.say(owner, vec![later]);

@@ -137,12 +137,13 @@ fn a_parked_run_goes_past_its_own_time_out_though_its_owner_is_gone() {
         tags: Vec::new(),
         start_at: None,
         timeout_ms: Some(TIMEOUT_MS),
+        headers: None,
     };
     let start = world.event("a", None, &EventBody::Start(start));
     world.say(owner, vec![start]);
     let due = Timestamp(world.now.0 + TIMEOUT_MS);
     let value = world::payload(&Word { text: "spinach".to_owned() });
-    let word = world.event("a", None, &EventBody::Signal { name: "Word".to_owned(), value });
+    let word = world.event("a", None, &EventBody::Signal { headers: None, name: "Word".to_owned(), value });
     world.say(owner, vec![word]);
     let is_parked = |record: &everpulse_protocol::history::Record| match record.body() {
         Ok(RecordBody::Parked { reason }) => reason.kind == ParkedKind::Panicked,

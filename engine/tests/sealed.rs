@@ -59,7 +59,7 @@ fn locked(mut value: Payload) -> Payload {
 }
 
 fn word(world: &mut World, value: Payload) -> Event {
-    world.event("a", None, &EventBody::Signal { name: "Word".to_owned(), value })
+    world.event("a", None, &EventBody::Signal { headers: None, name: "Word".to_owned(), value })
 }
 
 fn said(text: &str) -> Payload {

@@ -242,8 +242,11 @@ fn a_hold_ends_when_a_wake_up_covers_the_local_work() {
 fn signals_are_kept_until_they_are_waited_for() {
     let mut world = World::new(registry());
     let owner = world.owner();
-    let word =
-        |text: &str| EventBody::Signal { name: "Word".to_owned(), value: payload(&Word { text: text.to_owned() }) };
+    let word = |text: &str| EventBody::Signal {
+        headers: None,
+        name: "Word".to_owned(),
+        value: payload(&Word { text: text.to_owned() }),
+    };
     let early = world.event("a", None, &word("hello"));
     world.say(owner, vec![early]);
     assert_eq!(world.unacked(), 1, "a signal waits a little for its run");
@@ -259,7 +262,7 @@ fn signals_are_kept_until_they_are_waited_for() {
 fn a_signal_for_no_run_is_answered_and_buried() {
     let mut world = World::new(registry());
     let owner = world.owner();
-    let body = EventBody::Signal { name: "Word".to_owned(), value: payload(&0u8) };
+    let body = EventBody::Signal { headers: None, name: "Word".to_owned(), value: payload(&0u8) };
     let event = world.event("nobody", None, &body);
     world.say(owner, vec![event]);
     assert!(world.replies.is_empty());
@@ -413,6 +416,7 @@ fn policies_decide_what_a_second_start_of_an_id_does() {
             tags: Vec::new(),
             start_at: None,
             timeout_ms: None,
+            headers: None,
         };
         world.event("a", None, &EventBody::Start(start))
     };
@@ -446,6 +450,7 @@ fn a_start_that_waits_for_its_time_begins_then() {
         tags: Vec::new(),
         start_at: Some(Timestamp(60_000)),
         timeout_ms: None,
+        headers: None,
     };
     let start = world.event("a", None, &EventBody::Start(start));
     world.say(owner, vec![start]);

@@ -95,6 +95,7 @@ fn play(world: &mut World, workflow: &str) -> Option<Parked> {
         "a",
         None,
         &everpulse_protocol::event::EventBody::Signal {
+            headers: None,
             name: "Word".to_owned(),
             value: payload(&Word { text: "go".to_owned() }),
         },

@@ -67,6 +67,7 @@
 //! # fn main() {}
 //! ```
 
+pub use everpulse_sdk::intercept::{self, Headers};
 pub use everpulse_sdk::{
     ActivityDefinition, Call, Child, CompletionToken, Definition, Delivery, Elapsed, Error, External, Failure, Guard,
     Handle, Mutex, Never, ParentClose, Permit, Promise, Query, Retry, Saga, SagaFailure, Semaphore, Signal, Starting,

@@ -216,3 +216,15 @@ fn a_document_of_20_megabytes_passes_by_a_directory_and_by_the_broker() {
         assert_eq!(said.contains("in the store: "), arguments.is_empty(), "{said}");
     }
 }
+
+#[test]
+fn a_trace_goes_through_a_run_and_its_child_and_strangers_are_refused() {
+    let mut traced = Command::new(env!("CARGO_BIN_EXE_traced"));
+    let output = traced.env_remove("EVERPULSE_URL").env_remove("RUST_LOG").output().expect("it runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = String::from_utf8(output.stdout).expect("text");
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    assert_eq!(said.matches(&format!("a service was asked in trace 00-{trace}-")).count(), 2, "{said}");
+    assert_eq!(said.matches(&format!("in trace 00-{trace}-00f067aa0ba902b7-01")).count(), 2, "both runs ended: {said}");
+    assert!(said.contains("without a token: whoever started"), "{said}");
+}

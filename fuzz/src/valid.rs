@@ -63,6 +63,7 @@ fn start() -> Start {
         tags: vec!["vip".to_owned()],
         start_at: None,
         timeout_ms: Some(60_000),
+        headers: Some(payload(&"a header")),
     }
 }
 
@@ -94,7 +95,7 @@ fn event_bodies() -> Vec<EventBody> {
         EventBody::ChildBegan { step: 5 },
         EventBody::ChildClosed { step: 5, close: close(), never_began: true },
         EventBody::Delivered { step: 6, outcome: Outcome::Failed(failure()) },
-        EventBody::Signal { name: "word".to_owned(), value: payload(&"hello") },
+        EventBody::Signal { headers: Some(payload(&"a header")), name: "word".to_owned(), value: payload(&"hello") },
         EventBody::ActivitySettled { step: 0, attempt: 1, outcome: Outcome::Done(payload(&6_u64)) },
         EventBody::StepSettled { step: 1, outcome: Outcome::Failed(failure()) },
         EventBody::AttemptFailed { step: 0, attempt: 1, failure: failure(), next: NextAttempt::At(Timestamp(2_000)) },
@@ -147,6 +148,7 @@ fn task() -> Task {
         failures: vec![failure()],
         attempts_before: 0,
         returned: Some(failure()),
+        headers: Some(payload(&"a header")),
     }
 }
 
@@ -242,7 +244,11 @@ pub fn records() -> Vec<Record> {
         RecordBody::Resumed,
         RecordBody::Received { event: event(30, &EventBody::Resume), attempt: 1 },
         RecordBody::Applied { event: event_id(30) },
-        RecordBody::Signalled { name: "word".to_owned(), value: payload(&"hello") },
+        RecordBody::Signalled {
+            headers: Some(payload(&"a header")),
+            name: "word".to_owned(),
+            value: payload(&"hello"),
+        },
         done(0, 6),
         RecordBody::StepSettled { step: 9, outcome: Outcome::Failed(failure()) },
         RecordBody::PromiseSettled { step: 9, outcome: Outcome::Done(payload(&true)) },

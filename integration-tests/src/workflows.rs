@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use everpulse::prelude::*;
-use everpulse::{Never, activity as activity_context};
+use everpulse::{Never, activity as activity_context, info};
 use serde::{Deserialize, Serialize};
 
 use crate::ledger;
@@ -275,6 +275,28 @@ pub async fn family(name: String) -> Result<u64, everpulse::Error> {
         + u64::from(cancelled) * 1_000)
 }
 
+/// What the headers of its run say of its trace.
+#[activity]
+pub async fn overhears() -> String {
+    note("overhears");
+    activity_context::context().header("trace").unwrap_or_default().to_owned()
+}
+
+/// The same, as a child.
+#[workflow(version = 1)]
+pub async fn inherits() -> Result<String, Failure<Never>> {
+    overhears().await
+}
+
+/// Its own trace, that of its activities and that of its child, one after another.
+#[workflow(version = 1)]
+pub async fn traced() -> Result<Vec<String>, everpulse::Error> {
+    let own = info().headers.get("trace").unwrap_or_default().to_owned();
+    let first = overhears().await?;
+    let child = inherits().await?;
+    Ok(vec![own, first, child, overhears().await?])
+}
+
 #[signal]
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Heard {
@@ -347,6 +369,8 @@ pub fn serve_workflows(worker: Worker) -> Worker {
         .workflow(listens)
         .workflow(leaves)
         .workflow(meddles)
+        .workflow(traced)
+        .workflow(inherits)
 }
 
 /// The activities alone.
@@ -356,6 +380,7 @@ pub fn serve_activities(worker: Worker) -> Worker {
         .activity(greet)
         .activity(stamp)
         .activity(file_away)
+        .activity(overhears)
         .activity(count)
         .activity(undo)
         .activity(flaky)

@@ -114,6 +114,9 @@ pub enum EventBody {
     Signal {
         name: String,
         value: Payload,
+        /// What its sender said beside; [`Headers`](crate::Headers).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        headers: Option<Payload>,
     },
     /// An activity came to its end. The first settlement of a step wins.
     ActivitySettled {
@@ -264,6 +267,9 @@ pub struct Start {
     /// The run fails with a time-out this long after its start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// What travels with the run beside its arguments, to its tasks and children; [`Headers`](crate::Headers).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers: Option<Payload>,
 }
 
 /// What a start does when its workflow id is known already.

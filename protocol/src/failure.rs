@@ -25,6 +25,8 @@ pub enum FailureKind {
     NotFound,
     /// A child's workflow id belongs to another run, which is open or has ended not long ago.
     Taken,
+    /// An interceptor of the worker did not let the attempt begin.
+    Refused,
     #[serde(untagged)]
     Unknown(String),
 }

@@ -219,6 +219,8 @@ pub enum RecordBody {
     Signalled {
         name: String,
         value: Payload,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        headers: Option<Payload>,
     },
     ActivitySettled {
         step: u32,

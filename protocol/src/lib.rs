@@ -19,6 +19,7 @@
 //! | hold | an input that has not been acknowledged yet |
 //! | owner | the worker that currently receives a shard's messages |
 //! | parent, child | a run whose command began another one, and that one ([`family`]) |
+//! | headers | names and texts that travel with a run, to its tasks and children ([`headers`]) |
 //! | promise | what a run waits for, to be completed from outside by whoever has its *token* ([`token`]) |
 
 pub mod blob;
@@ -30,6 +31,7 @@ pub mod event;
 pub mod failure;
 pub mod family;
 pub mod golden;
+pub mod headers;
 pub mod history;
 pub mod id;
 pub mod kind;
@@ -47,6 +49,7 @@ pub mod view;
 pub use codec::{DecodeError, decode, encode};
 pub use coding::{Coding, CodingError};
 pub use failure::{Failure, FailureKind};
+pub use headers::Headers;
 pub use id::{EventId, InvalidId, Position, RequestId, RunId, WorkflowId, WriterId};
 pub use payload::Payload;
 pub use time::Timestamp;

@@ -52,6 +52,9 @@ pub struct Task {
     /// The attempt was made, was left to be completed later, and failed so: the task is not to be tried, but judged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub returned: Option<Failure>,
+    /// Those of the run; [`Headers`](crate::Headers).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers: Option<Payload>,
 }
 
 /// How many failures a task carries along.
@@ -218,6 +221,7 @@ mod tests {
             failures: Vec::new(),
             attempts_before: 0,
             returned: None,
+            headers: None,
         }
     }
 

@@ -133,8 +133,9 @@ impl Values for Close {
 
 impl Values for Start {
     fn each(&mut self, visit: &mut Visit<'_>) -> Result<(), CodingError> {
-        let Self { workflow: _, version: _, args, policy: _, tags: _, start_at: _, timeout_ms: _ } = self;
-        args.each(visit)
+        let Self { workflow: _, version: _, args, policy: _, tags: _, start_at: _, timeout_ms: _, headers } = self;
+        args.each(visit)?;
+        headers.each(visit)
     }
 }
 
@@ -156,11 +157,13 @@ impl Values for Task {
             failures,
             attempts_before: _,
             returned,
+            headers,
         } = self;
         args.each(visit)?;
         heartbeat.each(visit)?;
         failures.each(visit)?;
-        returned.each(visit)
+        returned.each(visit)?;
+        headers.each(visit)
     }
 }
 
@@ -172,7 +175,10 @@ impl Values for EventBody {
                 start.each(visit)?;
                 value.each(visit)
             }
-            Self::Signal { name: _, value } => value.each(visit),
+            Self::Signal { name: _, value, headers } => {
+                value.each(visit)?;
+                headers.each(visit)
+            }
             Self::Demanded { caller: _, demand } => demand.each(visit),
             // Sealed for the child, whose id its parent knows by the command.
             Self::ChildClosed { step: _, close: _, never_began: _ } => Ok(()),
@@ -222,7 +228,10 @@ impl Values for RecordBody {
             | Self::Delivered { step: _, outcome: _ }
             | Self::ChildBegan { step: _ }
             | Self::NeverBegan { workflow: _, parent: _ } => Ok(()),
-            Self::Signalled { name: _, value } => value.each(visit),
+            Self::Signalled { name: _, value, headers } => {
+                value.each(visit)?;
+                headers.each(visit)
+            }
             Self::ActivitySettled { step: _, attempt: _, outcome }
             | Self::StepSettled { step: _, outcome }
             | Self::PromiseSettled { step: _, outcome } => outcome.each(visit),

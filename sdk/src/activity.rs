@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 
 use everpulse_protocol::payload::Format;
 use everpulse_protocol::task::Task;
-use everpulse_protocol::{Payload, RunId, Token, WorkflowId};
+use everpulse_protocol::{Headers, Payload, RunId, Token, WorkflowId};
 use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::{Either, Shared, pending, ready};
@@ -124,6 +124,7 @@ struct TaskInfo {
     attempt: u32,
     idempotency_key: String,
     last_heartbeat: Option<Payload>,
+    headers: Headers,
     /// In which its values are written.
     format: Format,
 }
@@ -162,6 +163,10 @@ impl ActivityContext {
             attempt: task.attempt,
             idempotency_key: task.idempotency_key(),
             last_heartbeat: task.heartbeat.clone(),
+            headers: Headers::of_payload(task.headers.as_ref()).unwrap_or_else(|error| {
+                tracing::warn!(activity = task.activity, %error, "a task's headers cannot be read; it is tried without them");
+                Headers::new()
+            }),
             format: Format::default(),
         };
         Self { task: Arc::new(task), line: Line::new(Some(heartbeats)) }
@@ -180,6 +185,7 @@ impl ActivityContext {
             activity: TEST.to_owned(),
             attempt: 1,
             last_heartbeat: None,
+            headers: Headers::new(),
             format: Format::default(),
         };
         Self { task: Arc::new(task), line: Line::new(None) }
@@ -196,6 +202,13 @@ impl ActivityContext {
     #[must_use]
     pub fn with_attempt(mut self, attempt: u32) -> Self {
         Arc::make_mut(&mut self.task).attempt = attempt;
+        self
+    }
+
+    /// The same, with a header; for tests.
+    #[must_use]
+    pub fn with_header(mut self, name: impl Into<String>, text: impl Into<String>) -> Self {
+        Arc::make_mut(&mut self.task).headers.insert(name, text);
         self
     }
 
@@ -230,6 +243,24 @@ impl ActivityContext {
     #[must_use]
     pub fn run_id(&self) -> RunId {
         self.task.run_id
+    }
+
+    /// The number of the command that asked for it.
+    #[must_use]
+    pub fn step(&self) -> u32 {
+        self.task.step
+    }
+
+    /// What came with the start of the run that called, under this name.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.task.headers.get(name)
+    }
+
+    /// What came with the start of the run that called.
+    #[must_use]
+    pub fn headers(&self) -> &Headers {
+        &self.task.headers
     }
 
     /// The activity's own name.

@@ -281,12 +281,14 @@ fn schedule<D: ActivityDefinition>(new: New) -> Result<Ticket, Refusal> {
     });
     let args = new.args.map_err(|error| Refusal::Undecodable(format!("activity `{}`: {error}", D::NAME)))?;
     let (queue, options) = new.overrides.queue_and_options(&D::OPTIONS);
+    let headers = core.headers();
     Ticket::schedule(&core, CommandKind::Activity, |no| Command::Activity {
         no,
         name: D::NAME.to_owned(),
         queue,
         args,
         options,
+        headers,
     })
     .ok_or(Refusal::Cancelled)
 }

@@ -50,6 +50,7 @@ pub(crate) fn schedule<D: WorkflowDefinition>(new: New, hears_begin: bool) -> Re
         tags: overrides.tags,
         timeout_ms: overrides.timeout.map(|timeout| ms(timeout).max(1)),
         hears_begin,
+        headers: core.headers(),
     });
     let on_close = Some(overrides.parent_close);
     Ticket::schedule(&core, CommandKind::Child, |no| {

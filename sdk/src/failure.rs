@@ -40,6 +40,8 @@ pub enum Failure<E> {
     NotFound { message: String },
     /// A child's workflow id belongs to another run, which is open or has ended not long ago.
     Taken { message: String },
+    /// An interceptor of the worker did not let the activity begin.
+    Refused { message: String },
     /// A kind of failure that this release does not know.
     Unknown { kind: String, message: String },
 }
@@ -89,6 +91,7 @@ impl<E: AuthorError> Failure<E> {
             FailureKind::Undecodable => Self::Undecodable { message },
             FailureKind::NotFound => Self::NotFound { message },
             FailureKind::Taken => Self::Taken { message },
+            FailureKind::Refused => Self::Refused { message },
             FailureKind::Unknown(kind) => Self::Unknown { kind, message },
             kind => Self::Unknown { kind: format!("{kind:?}"), message },
         }
@@ -118,9 +121,10 @@ impl<E: fmt::Display> fmt::Display for Failure<E> {
             Self::Cancelled => f.write_str("it was cancelled"),
             Self::Terminated => f.write_str("it was terminated"),
             Self::Panicked { message } => write!(f, "it panicked: {message}"),
-            Self::Undecodable { message } | Self::NotFound { message } | Self::Taken { message } => {
-                f.write_str(message)
-            }
+            Self::Undecodable { message }
+            | Self::NotFound { message }
+            | Self::Taken { message }
+            | Self::Refused { message } => f.write_str(message),
             Self::Unknown { kind, message } => write!(f, "{message} ({kind})"),
         }
     }

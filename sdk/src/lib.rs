@@ -42,6 +42,7 @@ mod timer;
 pub mod workflow;
 
 pub mod activity;
+pub mod intercept;
 pub mod replay;
 
 #[doc(hidden)]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use everpulse_protocol::{Payload, RunId, Timestamp, WorkflowId};
+use everpulse_protocol::{Headers, Payload, RunId, Timestamp, WorkflowId};
 use serde::Serialize;
 
 use crate::replay::core::Core;
@@ -23,6 +23,8 @@ pub struct Info {
     /// What the worker that began the run was built from: its git revision, unless it was told something else. It stays
     /// the same for the whole run, whatever code goes on with it.
     pub build: Option<String>,
+    /// What came with the start beside the arguments, from the client or from the run that began this one.
+    pub headers: Headers,
 }
 
 /// Which run this is.
@@ -40,6 +42,8 @@ pub fn info() -> Info {
         version: info.version,
         started_at: system_time(info.started_at),
         build: info.build.clone(),
+        // They were read before the code began.
+        headers: Headers::of_payload(core.headers().as_ref()).unwrap_or_default(),
     }
 }
 

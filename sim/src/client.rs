@@ -128,6 +128,7 @@ impl Client {
                     tags: Vec::new(),
                     start_at: job.later_ms.map(|later| Timestamp(job.at_ms + later)),
                     timeout_ms: job.timeout_ms,
+                    headers: Kind::headers(&id),
                 };
                 if job.by_signals {
                     for signal in job.signals.iter_mut().filter(|signal| !signal.asked.answered) {
@@ -340,5 +341,5 @@ fn with_start(start: Start, n: u64) -> EventBody {
 
 fn word(n: u64) -> EventBody {
     let value = Payload::encode(&Word { n }).expect("numbers can be written");
-    EventBody::Signal { name: "Word".to_owned(), value }
+    EventBody::Signal { headers: None, name: "Word".to_owned(), value }
 }

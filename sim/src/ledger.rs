@@ -1,6 +1,6 @@
 //! The effects in the world: what attempts did, when and where. Kept by the world, so that no crash loses a line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
 use everpulse_protocol::RunId;
@@ -29,11 +29,18 @@ impl fmt::Display for Effect {
 #[derive(Debug, Default)]
 pub struct Ledger {
     pub effects: Vec<Effect>,
+    /// The beginnings and ends of runs that were told to those who look on.
+    told: BTreeSet<(RunId, bool)>,
 }
 
 impl Ledger {
     pub fn write(&mut self, effect: Effect) {
         self.effects.push(effect);
+    }
+
+    /// Notes that those who look on were told that a run began, or ended. False: it was told before.
+    pub fn tell(&mut self, run: RunId, ended: bool) -> bool {
+        self.told.insert((run, ended))
     }
 
     /// Whether a party has done a step.

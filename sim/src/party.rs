@@ -1,6 +1,7 @@
 //! What every party has: a clock of its own, chance, and a list of what it wants done.
 
 use everpulse_protocol::Timestamp;
+use everpulse_sdk::intercept::{Happened, RunEvent};
 
 use crate::counts::Counts;
 use crate::dice::Dice;
@@ -32,6 +33,21 @@ pub struct Place {
 }
 
 impl Ctx<'_> {
+    /// Hears what those are told who look on at runs.
+    pub fn observe(&mut self, events: &[RunEvent]) {
+        for event in events {
+            let RunEvent { workflow_id, run_id, what, .. } = event;
+            let ended = match what {
+                Happened::Started { .. } => false,
+                Happened::Ended { .. } => true,
+                _ => continue,
+            };
+            if !self.ledger.tell(*run_id, ended) {
+                self.violations.push(format!("{workflow_id}: that run {run_id} {what:?} was told twice"));
+            }
+        }
+    }
+
     pub fn remind(&mut self, after_ms: u64, timer: Timer) {
         self.acts.push(Act::Remind { after_ms, timer });
     }

@@ -325,6 +325,7 @@ impl Worker {
             }
             Effect::StartEager { task } => self.start_eager(task, ctx),
             Effect::CancelLocal { run, step } => self.cancel_local(run, step),
+            Effect::Observe { events } => ctx.observe(&events),
             Effect::Trim { upto } => ctx.acts.push(Act::Trim { shard, upto }),
             Effect::CancelTasks { tasks } => self.outbox.cancel_tasks(tasks, ctx),
             Effect::Ack { token } => {

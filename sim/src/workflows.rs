@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use everpulse_protocol::Payload;
 use everpulse_protocol::event::Outcome;
+use everpulse_protocol::payload::Format;
+use everpulse_protocol::{Payload, WorkflowId};
 use everpulse_sdk::definition::Registry;
+use everpulse_sdk::intercept::{Headers, Interceptor};
 use everpulse_sdk::{
-    Error, Failure, Never, ParentClose, Retry, activity, join_all, now, promise, random_range, select, signal, sleep,
-    step, workflow,
+    Error, Failure, Never, ParentClose, Retry, activity, info, join_all, now, promise, random_range, select, signal,
+    sleep, step, workflow,
 };
 use serde::{Deserialize, Serialize};
 
@@ -322,6 +324,48 @@ pub async fn forsakes(n: u64) -> u64 {
     n
 }
 
+/// What came with the start of its run, as its clients gave it: under this name its workflow id.
+pub const HEADER: &str = "id";
+
+/// What the headers of its run say.
+#[activity(timeout = "900ms", crate = everpulse_sdk)]
+pub async fn overhears() -> String {
+    activity::context().header(HEADER).unwrap_or_default().to_owned()
+}
+
+/// A child that is asked what its own headers and those of its activity are.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn inherits() -> Result<String, Failure<Never>> {
+    let own = info().headers.get(HEADER).unwrap_or_default().to_owned();
+    let heard = overhears().await?;
+    Ok(if own == heard { own } else { String::new() })
+}
+
+/// Its activities and its children have its headers, whoever sends them, and when. It counts those that have not.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn traced(n: u64) -> Result<u64, Failure<Never>> {
+    let info = info();
+    let own = info.workflow_id.to_string();
+    let mut wrong = u64::from(info.headers.get(HEADER) != Some(&own));
+    for _ in 0..n {
+        wrong += u64::from(overhears().await? != own);
+        let inherited = loop {
+            match inherits().await {
+                // It was asked for too long ago.
+                Err(Failure::TimedOut) => {}
+                ended => break ended,
+            }
+        };
+        wrong += u64::from(inherited.ok().as_ref() != Some(&own));
+    }
+    Ok(n + wrong * 1_000)
+}
+
+/// Looks on at all runs; the world sees that nothing is told twice.
+struct Onlooker;
+
+impl Interceptor for Onlooker {}
+
 /// What a worker serves.
 pub fn registry() -> Registry {
     let mut registry = registry_before();
@@ -348,6 +392,10 @@ pub fn registry_mistaken() -> Registry {
 
 fn registry_of_all_times() -> Registry {
     let mut registry = Registry::new();
+    registry.intercept(Onlooker);
+    registry.workflow_fn(traced).expect("once");
+    registry.workflow_fn(inherits).expect("once");
+    registry.activity_fn(overhears).expect("once");
     registry.workflow_fn(poison).expect("once");
     registry.workflow_fn(begets).expect("once");
     registry.workflow_fn(hears).expect("once");
@@ -438,7 +486,7 @@ const TAKES_DOWN: Kind = Kind {
 };
 
 /// All of them.
-pub const KINDS: [Kind; 19] = [
+pub const KINDS: [Kind; 20] = [
     PLAIN,
     Kind { name: "fans", args: (5, 16), result: |n, _| vec![n * (n - 1) + 1], ..PLAIN },
     Kind { name: "naps", args: (4, 10), result: |n, _| vec![n], ..PLAIN },
@@ -475,6 +523,7 @@ pub const KINDS: [Kind; 19] = [
     Kind { name: LATE, args: (1, 9), signals: |_| 1, result: |n, sum| vec![(n + sum) * 2], ..PLAIN },
     BEGETS,
     Kind { name: "tells", args: (1, 4), result: |n, _| vec![n * (n + 1) / 2], ..PLAIN },
+    Kind { name: "traced", args: (1, 5), result: |n, _| vec![n], ..PLAIN },
     Kind { name: "forsakes", args: (2, 6), result: |n, _| vec![n], ..PLAIN },
     LONG,
     LONG,
@@ -487,6 +536,12 @@ impl Kind {
             Outcome::Done(value) => value.decode::<u64>().is_ok_and(|value| (self.result)(n, sum).contains(&value)),
             Outcome::Failed(_) => false,
         }
+    }
+
+    /// What a client says beside the arguments.
+    pub fn headers(workflow_id: &WorkflowId) -> Option<Payload> {
+        let headers: Headers = [(HEADER, workflow_id.as_str())].into_iter().collect();
+        headers.to_payload(Format::MessagePack).expect("texts can be written")
     }
 
     pub fn arguments(n: u64) -> Payload {

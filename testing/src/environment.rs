@@ -12,6 +12,7 @@ use everpulse_protocol::{Payload, Timestamp, Token, WorkflowId};
 use everpulse_sdk::definition::{
     Activities, ActivityFn, AuthorError, Definition, Duplicate, FunctionActivity, Output, Registry, WorkflowFn,
 };
+use everpulse_sdk::intercept::Interceptor;
 use everpulse_sdk::{ActivityDefinition, Call, CompletionToken, WorkflowDefinition, failure};
 use futures::future::BoxFuture;
 use serde::Serialize;
@@ -131,6 +132,19 @@ impl Environment {
     #[track_caller]
     pub fn activities<T: Activities>(self, value: T) -> Self {
         self.register(|registry| registry.activities_of(value))
+    }
+
+    /// Stands around the attempts at registered activities, and is told what happens to runs, as on a worker: a little after a run
+    /// has ended, so [`settle`](Self::settle) before you ask what it heard. Mocks have nothing around them.
+    ///
+    /// # Panics
+    /// After the first start.
+    #[track_caller]
+    pub fn intercept(self, interceptor: impl Interceptor) -> Self {
+        self.register(|registry| {
+            registry.intercept(interceptor);
+            Ok(())
+        })
     }
 
     #[track_caller]
@@ -305,6 +319,7 @@ impl Environment {
             tags: request.tags,
             start_at: None,
             timeout_ms: request.timeout.map(timeout_ms),
+            headers: None,
         };
         let mut world = self.stage.borrow_mut();
         let event = world.event(&id, None, &EventBody::Start(start));

@@ -268,7 +268,7 @@ fn what(told: &Told, record: &Record, begin: Timestamp) -> String {
             Outcome::Done(_) => format!("what {step}{} told another run was taken", name(step)),
             Outcome::Failed(failure) => format!("what {step}{} told another run was not taken: {failure}", name(step)),
         },
-        RecordBody::Signalled { name, value } => format!("signal `{name}` {}", shown_payload(&value)),
+        RecordBody::Signalled { name, value, .. } => format!("signal `{name}` {}", shown_payload(&value)),
         RecordBody::ActivitySettled { step, outcome, .. } => {
             format!("activity {step}{} {}", name(step), settled(&outcome))
         }

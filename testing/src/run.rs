@@ -8,9 +8,10 @@ use everpulse_protocol::codec::Body;
 use everpulse_protocol::event::{Event, EventBody, IdPolicy, Outcome, Start};
 use everpulse_protocol::golden::Golden;
 use everpulse_protocol::history::ParkedKind;
+use everpulse_protocol::payload::Format;
 use everpulse_protocol::reply::ReplyBody;
 use everpulse_protocol::view::RunStatus;
-use everpulse_protocol::{EventId, Payload, RequestId, RunId, Timestamp, WorkflowId};
+use everpulse_protocol::{EventId, Headers, Payload, RequestId, RunId, Timestamp, WorkflowId};
 use everpulse_sdk::definition::Definition;
 use everpulse_sdk::replay::Wait as Waited;
 use everpulse_sdk::{Failure, Signal, workflow};
@@ -77,6 +78,21 @@ impl<D: Definition> Run<D> {
         self
     }
 
+    /// A header of it, as an interceptor of a client puts them on starts.
+    ///
+    /// # Panics
+    /// When the run has begun.
+    #[must_use]
+    #[track_caller]
+    pub fn header(self, name: impl Into<String>, text: impl Into<String>) -> Self {
+        self.change("header", |_, start| {
+            let mut headers = Headers::of_payload(start.headers.as_ref()).expect("they were written here");
+            headers.insert(name, text);
+            start.headers = headers.to_payload(Format::MessagePack).expect("texts can be written");
+        });
+        self
+    }
+
     /// Another version than the newest.
     ///
     /// # Panics
@@ -137,7 +153,7 @@ impl<D: Definition> Run<D> {
     #[must_use]
     #[track_caller]
     pub fn started_with<S: Signal>(self, signal: S) -> Self {
-        let EventBody::Signal { name, value } = signalled(S::NAME, &signal) else { return self };
+        let EventBody::Signal { name, value, .. } = signalled(S::NAME, &signal) else { return self };
         self.change_body("signal", |_, body| {
             let mut start = body.as_start().expect("it is a start").clone();
             start.policy = IdPolicy::RestartWhenClosed;
@@ -422,7 +438,7 @@ impl<D: Definition> Run<D> {
 
 fn signalled<V: Serialize + ?Sized>(name: &str, value: &V) -> EventBody {
     let value = Payload::encode(value).unwrap_or_else(|error| panic!("signal `{name}`: {error}"));
-    EventBody::Signal { name: name.to_owned(), value }
+    EventBody::Signal { headers: None, name: name.to_owned(), value }
 }
 
 /// A moment at which a run is told something.

@@ -238,7 +238,9 @@ impl Shared {
             return End::Cancelled;
         }
         let Options { cancel_grace, payload_bytes_max, .. } = self.options;
-        let end = attempt::run(entry, &opened, context, &pulse, Bounds { cancel_grace, payload_bytes_max }, slot).await;
+        let bounds = Bounds { cancel_grace, payload_bytes_max };
+        let code = (entry, self.registry.interceptors());
+        let end = attempt::run(code, &opened, context, &pulse, bounds, slot).await;
         sealed(coding, self.outbox.stores(), task, end).await
     }
 
@@ -262,9 +264,11 @@ async fn open(coding: &Coding, stores: Option<&Stores>, task: &mut Task) -> Resu
     if let Some(stores) = stores {
         stores.fetch(&mut task.args).await?;
         stores.fetch(&mut task.heartbeat).await?;
+        stores.fetch(&mut task.headers).await?;
     }
     coding.open(&task.workflow_id, &mut task.args)?;
-    coding.open(&task.workflow_id, &mut task.heartbeat)
+    coding.open(&task.workflow_id, &mut task.heartbeat)?;
+    coding.open(&task.workflow_id, &mut task.headers)
 }
 
 /// Seals what an attempt came to, before anything follows from it, and puts out what is large.

@@ -111,6 +111,7 @@ impl Host {
             let (shared, mine) = (shared.clone(), mailbox.clone());
             let (transport, outbox, runner) =
                 (setting.transport.clone(), setting.outbox.clone(), setting.runner.clone());
+            let interceptors = setting.registry.interceptors().clone();
             let (returning, runtime) = (returning.clone(), Handle::current());
             let enabled = setting.eager;
             let thread = std::thread::Builder::new()
@@ -118,7 +119,7 @@ impl Host {
                 .spawn(move || {
                     let host_eager = Rc::new(HostEager::new(runner.clone(), enabled));
                     let eager: Rc<dyn Eager> = host_eager.clone();
-                    let carrier = Carrier::new(runtime, transport, outbox, runner, host_eager, returning);
+                    let carrier = Carrier::new(runtime, transport, outbox, runner, interceptors, host_eager, returning);
                     thread::run(&messages, &mine, &shared, &carrier, &eager);
                 })
                 .map_err(crate::Error::thread)?;

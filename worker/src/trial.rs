@@ -133,5 +133,6 @@ pub(crate) fn task(activity: &str, args: Payload) -> Task {
         failures: Vec::new(),
         attempts_before: 0,
         returned: None,
+        headers: None,
     }
 }

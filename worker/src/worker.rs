@@ -7,6 +7,7 @@ use std::time::Duration;
 use everpulse_blobs::Blobs;
 use everpulse_protocol::{Coding, WriterId, topic};
 use everpulse_sdk::definition::{Activities, ActivityFn, Duplicate, FunctionActivity, Registry, WorkflowFn};
+use everpulse_sdk::intercept::Interceptor;
 use everpulse_transport::{Address, SetUp, Transport};
 use uuid::Uuid;
 
@@ -136,6 +137,38 @@ impl Worker {
     #[must_use]
     pub fn blobs(mut self, blobs: Blobs) -> Self {
         self.blobs = Some(blobs);
+        self
+    }
+
+    /// Stands around each attempt at an activity, and is told what happens to the runs of this worker: for tracing, metrics and
+    /// checks of who may do what. Several are asked in the order in which they were added, the first one outermost.
+    ///
+    /// ```no_run
+    /// use everpulse_sdk::activity::ActivityContext;
+    /// use everpulse_sdk::intercept::{Attempted, Interceptor, Next, RunEvent};
+    /// use everpulse_worker::Worker;
+    ///
+    /// struct Timed;
+    ///
+    /// impl Interceptor for Timed {
+    ///     async fn attempt(&self, context: &ActivityContext, next: Next<'_>) -> Attempted {
+    ///         let begun = std::time::Instant::now();
+    ///         let end = next.run().await;
+    ///         println!("{} took {:?}", context.activity(), begun.elapsed());
+    ///         end
+    ///     }
+    ///     fn observe(&self, event: &RunEvent) {
+    ///         println!("{}: {:?}", event.workflow_id, event.what);
+    ///     }
+    /// }
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// Worker::connect("embedded:./data").await?.intercept(Timed).run().await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn intercept(mut self, interceptor: impl Interceptor) -> Self {
+        self.registry.intercept(interceptor);
         self
     }
 
@@ -500,6 +533,7 @@ mod tests {
             tags: Vec::new(),
             start_at: None,
             timeout_ms: None,
+            headers: None,
         };
         let event = Event {
             id: EventId(Uuid::now_v7()),

@@ -273,6 +273,7 @@ mod tests {
             tags: Vec::new(),
             start_at: None,
             timeout_ms: Some(9),
+            headers: None,
         };
         let body = RecordBody::Started { start, version: 1, reply_to: None, build: None };
         let timer = CommandMark { due: Some(Timestamp(77)), ..CommandMark::new(0, CommandKind::Timer) };

@@ -30,7 +30,8 @@ impl Applier<'_> {
 
     /// Gives an open run the signal that came with a start.
     pub(super) fn signal_open(&mut self, run_id: RunId, event: Event, (name, value): Signal, suspect: bool) {
-        let body = Body::of(&EventBody::Signal { name, value });
+        let headers = event.body().ok().and_then(|body| body.as_start()?.headers.clone());
+        let body = Body::of(&EventBody::Signal { name, value, headers });
         self.take(run_id, Event { run_id: Some(run_id), reply_to: None, body, ..event }, suspect);
     }
 
@@ -43,7 +44,8 @@ impl Applier<'_> {
             sent_at: event.sent_at,
             reply_to: None,
             again: false,
-            body: Body::of(&EventBody::Signal { name, value }),
+            // What was said beside the start was said beside both.
+            body: Body::of(&EventBody::Signal { name, value, headers: start.headers.clone() }),
         });
         self.begin(run_id, event, start, None);
         // If it could not begin, the event was taken in as a whole.

@@ -47,9 +47,10 @@ impl Shard {
     }
 
     /// Our frame is on the chain: what it caused takes effect.
-    pub(super) fn stands(&mut self, flight: Flight, position: Option<Position>, now: Timestamp) {
+    pub(super) fn stands(&mut self, mut flight: Flight, position: Option<Position>, now: Timestamp) {
         self.phase = Phase::Ready;
         self.doubts.clear();
+        self.tell_observers(&mut flight.round);
         if let Some(position) = position {
             self.book.place(flight.number, position, flight.round.ended.iter().copied());
             self.carry.note(flight.number, position, flight.at, flight.bytes, self.options.retention_ms);
@@ -69,6 +70,13 @@ impl Shard {
         self.save_when_due();
     }
 
+    fn tell_observers(&mut self, round: &mut Round) {
+        let events = std::mem::take(&mut round.observed);
+        if !events.is_empty() {
+            self.effects.push_back(Effect::Observe { events });
+        }
+    }
+
     /// Our frame is not on the chain, or its fate is open.
     pub(super) fn void(&mut self, flight: Flight) {
         self.voids += 1;
@@ -79,7 +87,9 @@ impl Shard {
 
     /// Our frame stands, and so does another's behind it. What ours asks for, nobody else does before long: it is read anew
     /// at once, though nothing may have arrived.
-    pub(super) fn overtaken(&mut self, flight: Flight) {
+    pub(super) fn overtaken(&mut self, mut flight: Flight) {
+        // It happened, whoever goes on with it.
+        self.tell_observers(&mut flight.round);
         tracing::debug!(shard = self.shard, number = flight.number, "another one wrote behind a frame that stands");
         self.heed(&flight.round);
         self.throw_away(flight.round, flight.locals);

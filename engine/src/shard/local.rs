@@ -113,14 +113,14 @@ impl Shard {
                 Command::Step { no, name, options, body } => {
                     starts.push(StartLocal::Step { run: run_id, no, name, options, body });
                 }
-                Command::Activity { no, name, queue, args, options } => {
+                Command::Activity { no, name, queue, args, options, headers } => {
                     let task = task(
                         self.shard,
                         (&run.workflow_id, run_id),
                         no,
                         name,
                         queue,
-                        args,
+                        (args, headers),
                         options,
                         pending.scheduled_at,
                     );

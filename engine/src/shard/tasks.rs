@@ -237,12 +237,13 @@ impl Shard {
             let Some(pending) = run.pending.get(&no).filter(|pending| is_doubtful(run, pending, floor)) else {
                 continue;
             };
-            let Command::Activity { name, queue, args, options, .. } = command else {
+            let Command::Activity { name, queue, args, options, headers, .. } = command else {
                 told.extend(run.told_by(pending, command).map(|event| (pending.frame, event)));
                 continue;
             };
             let of = (&run.workflow_id, run_id);
-            let task = task(self.shard, of, no, name, queue, args, options, pending.scheduled_at);
+            let headers = headers.filter(|_| !mutation::is(Mutation::ForgetsHeaders));
+            let task = task(self.shard, of, no, name, queue, (args, headers), options, pending.scheduled_at);
             if !self.tasks_in_flight.contains(&task.id) {
                 tasks.push((pending.frame, task));
             }

@@ -75,7 +75,11 @@ impl Across {
     }
 
     pub fn signal(&mut self, id: &str, text: &str) {
-        let body = EventBody::Signal { name: "Word".to_owned(), value: payload(&Word { text: text.to_owned() }) };
+        let body = EventBody::Signal {
+            headers: None,
+            name: "Word".to_owned(),
+            value: payload(&Word { text: text.to_owned() }),
+        };
         self.ask(id, &body);
     }
 

@@ -296,11 +296,12 @@ fn replays(registry: &Registry, records: &[&Record]) {
                     version,
                     started_at: record.at,
                     build,
+                    headers: start.headers.clone(),
                 };
                 instance = Some(Instance::new(entry, info, start.args, registry.coding()));
                 Input::Start
             }
-            RecordBody::Signalled { name, value } => Input::Signal { name, value },
+            RecordBody::Signalled { name, value, .. } => Input::Signal { name, value },
             RecordBody::ActivitySettled { step, outcome, .. }
             | RecordBody::StepSettled { step, outcome }
             | RecordBody::PromiseSettled { step, outcome }

@@ -142,7 +142,7 @@ fn written(version: u8, values: [Value; 2]) -> Bytes {
 }
 
 pub fn signal(text: &str) -> EventBody {
-    EventBody::Signal { name: "Word".to_owned(), value: payload(&Word { text: text.to_owned() }) }
+    EventBody::Signal { headers: None, name: "Word".to_owned(), value: payload(&Word { text: text.to_owned() }) }
 }
 
 pub fn word(world: &mut World, id: &str, text: &str) -> Event {

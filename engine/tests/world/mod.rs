@@ -99,6 +99,8 @@ pub struct World {
     pub replies: Vec<(RequestId, ReplyBody)>,
     pub cancelled: Vec<EventId>,
     pub buried: usize,
+    /// What those were told who look on.
+    pub observed: Vec<everpulse_sdk::intercept::RunEvent>,
     pub owners: Vec<Owner>,
     pub registry: Arc<Registry>,
     /// For owners that come.
@@ -134,6 +136,7 @@ impl World {
             replies: Vec::new(),
             cancelled: Vec::new(),
             buried: 0,
+            observed: Vec::new(),
             owners: Vec::new(),
             registry: Arc::new(registry),
             options: Options { live_runs_max: 64, runs_at_hand_max: 2, ..Options::default() },
@@ -225,6 +228,7 @@ impl World {
             tags: Vec::new(),
             start_at: None,
             timeout_ms: None,
+            headers: None,
         };
         self.event(id, None, &EventBody::Start(start))
     }
@@ -239,6 +243,7 @@ impl World {
             tags: Vec::new(),
             start_at: None,
             timeout_ms: None,
+            headers: None,
         };
         let value = payload(&workflows::Word { text: text.to_owned() });
         self.event(id, None, &EventBody::SignalWithStart { start, name: "Word".to_owned(), value })
@@ -437,6 +442,10 @@ impl World {
             Effect::CancelLocal { .. } => None,
             Effect::CancelTasks { tasks } => {
                 self.cancelled.extend(tasks);
+                None
+            }
+            Effect::Observe { events } => {
+                self.observed.extend(events);
                 None
             }
             Effect::Trim { upto } => {

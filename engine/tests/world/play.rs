@@ -127,7 +127,11 @@ impl Play {
     }
 
     pub fn signal(&mut self, id: &str, text: &str) {
-        let body = EventBody::Signal { name: "Word".to_owned(), value: payload(&Word { text: text.to_owned() }) };
+        let body = EventBody::Signal {
+            headers: None,
+            name: "Word".to_owned(),
+            value: payload(&Word { text: text.to_owned() }),
+        };
         let event = self.world.event(id, None, &body);
         self.say(vec![event]);
     }

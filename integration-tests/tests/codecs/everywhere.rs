@@ -5,9 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use everpulse::client::ResultError;
+use everpulse::client::intercept::{Answered, Call, CallKind, Interceptor, Next};
 use everpulse::definition::Never;
 use everpulse::prelude::*;
-use everpulse::{Blobs, Codec, CompletionToken, Keys, WorkerHandle};
+use everpulse::{Blobs, Codec, CompletionToken, Keys, WorkerHandle, info};
 use everpulse_integration_tests::Arm;
 use everpulse_integration_tests::arm::eventually;
 use serde::{Deserialize, Serialize};
@@ -15,8 +16,10 @@ use serde::{Deserialize, Serialize};
 use crate::wiretap::{Wiretap, holds};
 
 /// Where values travel. The word of each is told from those of the others.
-const PLACES: [&str; 28] = [
+const PLACES: [&str; 30] = [
     "input",
+    "header",
+    "signal-header",
     "result",
     "argument",
     "activity-result",
@@ -91,6 +94,7 @@ struct Ask {
 async fn carries(word: String) -> Result<String, Trouble> {
     let context = everpulse::activity::context();
     assert_eq!(word, canary("argument"));
+    assert_eq!(context.header("word"), Some(canary("header").as_str()));
     context.heartbeat(canary("heartbeat"));
     if context.attempt() == 1 {
         let source = Some(Source(canary("retried-source")));
@@ -157,6 +161,7 @@ async fn goes_everywhere(word: String) -> Result<String, everpulse::Error> {
 #[workflow]
 async fn listens(word: String) -> String {
     assert_eq!(word, canary("child-argument"));
+    assert_eq!(info().headers.get("word"), Some(canary("header").as_str()));
     assert_eq!(signal::<Hint>().recv().await.word, canary("child-signal"));
     canary("child-result")
 }
@@ -182,6 +187,18 @@ async fn waits(word: String) -> String {
     signal::<Hint>().recv().await.word
 }
 
+/// Puts a word of its own on signals.
+struct SaysMore;
+
+impl Interceptor for SaysMore {
+    async fn call(&self, mut call: Call, next: Next<'_>) -> Result<Answered, everpulse::client::Error> {
+        if call.kind == CallKind::Signal {
+            call.headers.insert("word", canary("signal-header"));
+        }
+        next.run(call).await
+    }
+}
+
 /// Sends a word through every place, and gives what was heard.
 async fn play(arm: &Arm, codec: Codec, blobs: Option<Blobs>) -> Result<Wiretap> {
     // Sets the application up, and holds the embedded broker.
@@ -189,13 +206,13 @@ async fn play(arm: &Arm, codec: Codec, blobs: Option<Blobs>) -> Result<Wiretap> 
     let tap = Wiretap::start(&arm.checked(&[], None)?.service_url).await?;
     let url = arm.url_through(&tap.url)?;
     let worker = worker(arm, &url, codec.clone(), blobs.clone()).await?;
-    let client = Client::connect(&url).await?.codec(codec);
+    let client = Client::connect(&url).await?.codec(codec).intercept(SaysMore);
     let client = match blobs {
         Some(blobs) => client.blobs(blobs),
         None => client,
     };
     let waiting = client.start(waits(canary("input"))).id("waiting").await?;
-    let run = client.start(goes_everywhere(canary("input"))).id("everywhere").await?;
+    let run = client.start(goes_everywhere(canary("input"))).id("everywhere").header("word", canary("header")).await?;
     assert_eq!(run.query(Ask { word: canary("query") }).await?, canary("answer"));
     let refused = run.query(Ask { word: canary("query-panic") }).await.expect_err("it panics");
     assert!(refused.to_string().contains(&canary("query-panic")), "{refused}");

@@ -147,6 +147,7 @@ fn start() -> Start {
         tags: vec!["eu".into()],
         start_at: Some(Timestamp(2_000)),
         timeout_ms: Some(60_000),
+        headers: Some(payload()),
     }
 }
 
@@ -186,6 +187,7 @@ fn task() -> Task {
         failures: vec![failure()],
         attempts_before: 1,
         returned: Some(failure()),
+        headers: Some(payload()),
     }
 }
 
@@ -307,7 +309,7 @@ fn events() -> Vec<EventBody> {
         EventBody::ChildBegan { step: 4 },
         EventBody::ChildClosed { step: 4, close: Box::new(close()), never_began: true },
         EventBody::Delivered { step: 7, outcome: Outcome::Failed(failure()) },
-        EventBody::Signal { name: "Approved".into(), value: payload() },
+        EventBody::Signal { name: "Approved".into(), value: payload(), headers: Some(payload()) },
         EventBody::ActivitySettled { step: 4, attempt: 2, outcome: Outcome::Done(payload()) },
         EventBody::StepSettled { step: 5, outcome: Outcome::Failed(failure()) },
         EventBody::PromiseSettled { step: 6, outcome: Outcome::Done(payload()) },
@@ -348,7 +350,7 @@ fn records() -> Vec<RecordBody> {
         RecordBody::ChildBegan { step: 4 },
         RecordBody::ChildClosed { step: 4, close: Box::new(close()), never_began: true },
         RecordBody::Delivered { step: 7, outcome: Outcome::Done(payload()) },
-        RecordBody::Signalled { name: "Approved".into(), value: payload() },
+        RecordBody::Signalled { name: "Approved".into(), value: payload(), headers: Some(payload()) },
         RecordBody::ActivitySettled { step: 4, attempt: 2, outcome: Outcome::Done(payload()) },
         RecordBody::AttemptFailed { step: 4, attempt: 2, failure: failure(), next: NextAttempt::Redrive },
         RecordBody::StepSettled { step: 5, outcome: Outcome::Failed(failure()) },

@@ -37,12 +37,13 @@ fn started(args: Payload) -> Body {
         tags: vec!["vip".to_owned()],
         start_at: None,
         timeout_ms: None,
+        headers: None,
     };
     Body::of(&RecordBody::Started { start, version: 3, build: None, reply_to: None })
 }
 
 fn signalled(value: Payload) -> Body {
-    Body::of(&RecordBody::Signalled { name: "Approved".to_owned(), value })
+    Body::of(&RecordBody::Signalled { headers: None, name: "Approved".to_owned(), value })
 }
 
 fn payload<T: serde::Serialize + ?Sized>(value: &T) -> Payload {

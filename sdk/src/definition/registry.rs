@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use everpulse_protocol::Coding;
 
+use crate::intercept::{Interceptor, Interceptors};
+
 use super::{
     Activities, ActivityEntry, ActivityFn, FunctionActivity, SourceLocation, WorkflowDefinition, WorkflowEntry,
     WorkflowFn,
@@ -29,6 +31,7 @@ pub struct Registry {
     workflows: BTreeMap<&'static str, BTreeMap<u32, WorkflowEntry>>,
     activities: BTreeMap<String, ActivityEntry>,
     coding: Coding,
+    interceptors: Interceptors,
 }
 
 impl Registry {
@@ -46,6 +49,17 @@ impl Registry {
     #[must_use]
     pub fn coding(&self) -> &Coding {
         &self.coding
+    }
+
+    /// Stands around attempts, inside of those that were added before, and looks on at runs.
+    pub fn intercept(&mut self, interceptor: impl Interceptor) {
+        self.interceptors.push(interceptor);
+    }
+
+    /// All that stands around attempts and looks on at runs.
+    #[must_use]
+    pub fn interceptors(&self) -> &Interceptors {
+        &self.interceptors
     }
 
     /// Registers a function with `#[workflow]`.

@@ -22,6 +22,8 @@ pub enum Command {
         queue: String,
         args: Payload,
         options: TaskOptions,
+        /// Those of the run.
+        headers: Option<Payload>,
     },
     Timer {
         no: u32,
@@ -136,6 +138,8 @@ pub struct Spawn {
     pub timeout_ms: Option<u64>,
     /// The run waits to hear that its child is in history.
     pub hears_begin: bool,
+    /// Those of the run that begins it.
+    pub headers: Option<Payload>,
 }
 
 /// How a step is tried.

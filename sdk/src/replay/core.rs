@@ -83,6 +83,8 @@ struct State {
     recorded: Option<Vec<CommandMark>>,
     /// Boxed: most runs have none.
     handlers: Option<Box<Handlers>>,
+    /// What came with the start, opened; boxed, as most runs have none.
+    headers: Option<Box<Payload>>,
 }
 
 /// A command that has not been taken up by the code.
@@ -187,6 +189,7 @@ impl Core {
             patches: BTreeMap::new(),
             recorded: None,
             handlers: None,
+            headers: None,
         };
         Rc::new(Self { id: NEXT.fetch_add(1, Ordering::Relaxed), info, format, state: RefCell::new(state) })
     }
@@ -336,7 +339,16 @@ impl Core {
         self.state.borrow().last_command.clone()
     }
 
+    pub(crate) fn set_headers(&self, headers: Option<Payload>) {
+        self.state.borrow_mut().headers = headers.map(Box::new);
+    }
+
     // What the run's code does.
+
+    /// What came with the start, for whatever the run asks for.
+    pub(crate) fn headers(&self) -> Option<Payload> {
+        self.state.borrow().headers.as_deref().cloned()
+    }
 
     pub(crate) fn now(&self) -> Timestamp {
         self.state.borrow().now

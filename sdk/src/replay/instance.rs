@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::history::{Close, CloseStatus, CommandMark};
-use everpulse_protocol::{Coding, CodingError, Failure, FailureKind, Payload, Timestamp, WorkflowId};
+use everpulse_protocol::{Coding, CodingError, Failure, FailureKind, Headers, Payload, Timestamp, WorkflowId};
 
 use super::core::Core;
 use super::waker::{Applying, Root};
@@ -160,6 +160,12 @@ impl Instance {
         let workflow_id = &self.core.info.workflow_id;
         if *input == Input::Start {
             self.coding.open(workflow_id, &mut self.args)?;
+            let mut headers = self.core.info.headers.clone();
+            self.coding.open(workflow_id, &mut headers)?;
+            // Before anything is done that hangs on them.
+            Headers::of_payload(headers.as_ref())
+                .map_err(|error| CodingError::Broken { layer: "headers".to_owned(), reason: error.to_string() })?;
+            self.core.set_headers(headers);
         }
         match input {
             Input::ChildClosed { step, outcome, .. } => match self.asked.remove(step) {

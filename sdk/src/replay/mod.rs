@@ -38,6 +38,8 @@ pub struct RunInfo {
     pub started_at: Timestamp,
     /// What the code that began it was built from.
     pub build: Option<String>,
+    /// What came with its start, as it is stored; [`Headers`](everpulse_protocol::Headers).
+    pub headers: Option<Payload>,
 }
 
 /// One event, as far as it concerns the run's code.

@@ -26,11 +26,16 @@ impl Values for Input {
 impl Values for Command {
     fn each(&mut self, visit: &mut Visit<'_>) -> Result<(), CodingError> {
         match self {
-            Self::Activity { no: _, name: _, queue: _, args, options: _ } => args.each(visit),
+            Self::Activity { no: _, name: _, queue: _, args, options: _, headers } => {
+                args.each(visit)?;
+                headers.each(visit)
+            }
             // For the run that it is sent to.
             Self::Child { no: _, target, spawn } => {
-                let Spawn { workflow: _, version: _, args, tags: _, timeout_ms: _, hears_begin: _ } = &mut **spawn;
-                visit(Value::Of(target.workflow_id.clone(), args))
+                let Spawn { workflow: _, version: _, args, tags: _, timeout_ms: _, hears_begin: _, headers } =
+                    &mut **spawn;
+                visit(Value::Of(target.workflow_id.clone(), args))?;
+                visit(Value::Of(target.workflow_id.clone(), headers))
             }
             Self::Signal { no: _, target, name: _, value } => visit(Value::Of(target.workflow_id.clone(), value)),
             // What a step comes to is sealed where it comes to its end: see `StepBody::seal`.

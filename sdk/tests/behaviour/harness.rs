@@ -26,6 +26,16 @@ pub fn run<D: WorkflowDefinition>(call: Call<D>) -> Run {
 }
 
 pub fn run_with<D: WorkflowDefinition>(args: Payload) -> Run {
+    begin::<D>(args, None)
+}
+
+/// The same with what came beside the arguments.
+pub fn run_with_headers<D: WorkflowDefinition>(call: Call<D>, headers: Option<Payload>) -> Run {
+    let args = call.into_request(Format::MessagePack).expect("the arguments can be encoded").args;
+    begin::<D>(args, headers)
+}
+
+fn begin<D: WorkflowDefinition>(args: Payload, headers: Option<Payload>) -> Run {
     let info = RunInfo {
         workflow_id: WorkflowId::new("order-42").unwrap(),
         run_id: RunId(Uuid::from_u128(7)),
@@ -33,6 +43,7 @@ pub fn run_with<D: WorkflowDefinition>(args: Payload) -> Run {
         version: D::VERSION,
         started_at: Timestamp(1_000),
         build: Some("4f2a".to_owned()),
+        headers,
     };
     Run { instance: Instance::new(&D::entry(), info, args, &Coding::default()), now: 1_000, replaying: None }
 }

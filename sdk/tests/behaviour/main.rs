@@ -15,6 +15,7 @@ mod determinism;
 mod failures;
 mod families;
 mod guards;
+mod interceptors;
 mod patches;
 mod promises;
 mod queries;

@@ -13,6 +13,7 @@ use everpulse_protocol::timer::TimerMessage;
 use everpulse_protocol::{EventId, Failure, FailureKind, Payload, RunId, Timestamp};
 use everpulse_sdk::activity::{self, ActivityContext, Heartbeats};
 use everpulse_sdk::definition::{ActivityEntry, AttemptError};
+use everpulse_sdk::intercept::Interceptors;
 use everpulse_sdk::replay::{StepBody, StepOptions};
 use futures::future::BoxFuture;
 
@@ -117,6 +118,7 @@ enum What {
         context: ActivityContext,
         pulse: Arc<Pulse>,
         entry: ActivityEntry,
+        interceptors: Interceptors,
     },
     /// It fails before it has done anything.
     Failed(AttemptError),
@@ -154,8 +156,9 @@ impl Job {
                 let result = activity::with_sync(context, || (mocked.borrow_mut())(&args));
                 (result, beaten(&pulse), None)
             }
-            What::Real { args, context, pulse, entry } => {
-                let future = Box::pin(async move { activity::with(context, entry.run(args)).await });
+            What::Real { args, context, pulse, entry, interceptors } => {
+                let attempt = interceptors.attempt(&entry, &context, args);
+                let future = Box::pin(async move { activity::with(context, attempt).await });
                 (done(&block_on, future, "activity"), beaten(&pulse), None)
             }
             What::Step { name, mut body, mocked } => {
@@ -268,7 +271,10 @@ impl World {
                 let what = match (failed, stub.and_then(|stub| stub.mocked.clone()), entry) {
                     (Some(error), ..) => What::Failed(error),
                     (None, Some(mocked), _) => What::Mocked { args, context, pulse, mocked },
-                    (None, None, Some(entry)) => What::Real { args, context, pulse, entry: entry.clone() },
+                    (None, None, Some(entry)) => {
+                        let (entry, interceptors) = (entry.clone(), self.registry.interceptors().clone());
+                        What::Real { args, context, pulse, entry, interceptors }
+                    }
                     (None, None, None) => panic!(
                         "activity `{0}` of {1} is neither registered nor mocked: add `.activity({0})` or \
                          `.mock({0}, ..)` to the environment",

@@ -72,6 +72,10 @@ impl World {
                 self.cancelled.extend(tasks);
                 None
             }
+            Effect::Observe { events } => {
+                events.iter().for_each(|event| self.registry.interceptors().observe(event));
+                None
+            }
             // Nothing is trimmed here.
             Effect::Trim { .. } => None,
             Effect::Ack { token } => {
@@ -137,6 +141,7 @@ pub(super) fn name(effect: &Effect) -> &'static str {
         Effect::StartStep { .. } => "start a step",
         Effect::StartEager { .. } => "start an activity",
         Effect::CancelLocal { .. } | Effect::CancelTasks { .. } => "cancel",
+        Effect::Observe { .. } => "tell those who look on",
         Effect::Trim { .. } => "trim",
         Effect::Ack { .. } => "ack",
         Effect::Refuse { .. } => "refuse",

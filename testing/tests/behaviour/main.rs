@@ -5,4 +5,5 @@ mod environment;
 mod exploring;
 mod families;
 mod golden;
+mod interceptors;
 mod samples;

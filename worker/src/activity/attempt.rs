@@ -10,6 +10,7 @@ use everpulse_protocol::task::Task;
 use everpulse_protocol::{Failure, FailureKind, Payload};
 use everpulse_sdk::activity::{self, ActivityContext, Heartbeats};
 use everpulse_sdk::definition::{ActivityEntry, AttemptError};
+use everpulse_sdk::intercept::{Attempted, Interceptors};
 use futures::FutureExt as _;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -70,7 +71,7 @@ impl Heartbeats for Pulse {
 ///
 /// Dropping the future drops that of the activity; a blocking one goes on, and nobody waits for it.
 pub(crate) async fn run<S: Send + 'static>(
-    entry: &ActivityEntry,
+    (entry, interceptors): (&ActivityEntry, &Interceptors),
     task: &Task,
     context: ActivityContext,
     pulse: &Pulse,
@@ -97,7 +98,7 @@ pub(crate) async fn run<S: Send + 'static>(
     };
     tokio::select! {
         biased;
-        result = work(entry, task.args.clone(), context.clone(), slot) => {
+        result = work(entry, interceptors, task.args.clone(), context.clone(), slot) => {
             if context.is_cancelled() { End::Cancelled } else { ended(result, task, pulse, bounds) }
         }
         // After the work: it says so in a poll, and the same poll may end it.
@@ -108,20 +109,29 @@ pub(crate) async fn run<S: Send + 'static>(
     }
 }
 
-type Attempted = Result<Payload, AttemptError>;
-
 /// Polls the author's code, here or on a thread that may block, and catches its panics.
 #[expect(clippy::result_large_err, reason = "it is the type of the author's future")]
-async fn work<S: Send + 'static>(entry: &ActivityEntry, args: Payload, context: ActivityContext, slot: S) -> Attempted {
+async fn work<S: Send + 'static>(
+    entry: &ActivityEntry,
+    interceptors: &Interceptors,
+    args: Payload,
+    context: ActivityContext,
+    slot: S,
+) -> Attempted {
     if !entry.blocking {
         let _slot = slot;
-        let attempt = async { activity::with(context, entry.run(args)).await };
+        let attempt = async {
+            let attempt = interceptors.attempt(entry, &context, args);
+            activity::with(context, attempt).await
+        };
         return AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|panic| Err(panicked(&*panic)));
     }
-    let entry = entry.clone();
+    // All that stands around it as well: it is one future.
+    let (entry, interceptors) = (entry.clone(), interceptors.clone());
     let blocking = tokio::task::spawn_blocking(move || {
         let _slot = slot;
-        activity::with_sync(context, || futures::executor::block_on(entry.run(args)))
+        let attempt = interceptors.attempt(&entry, &context, args);
+        activity::with_sync(context, || futures::executor::block_on(attempt))
     });
     match blocking.await {
         Ok(result) => result,
@@ -212,7 +222,7 @@ mod tests {
         let pulse = Pulse::new();
         let context = ActivityContext::new(task, pulse.clone());
         let began = Instant::now();
-        let end = run(&D::entry(), task, context, &pulse, bounds(), ()).await;
+        let end = run((&D::entry(), &Interceptors::default()), task, context, &pulse, bounds(), ()).await;
         (end, began.elapsed())
     }
 
@@ -308,7 +318,7 @@ mod tests {
         let context = ActivityContext::new(&task, pulse.clone());
         context.cancel();
         let began = Instant::now();
-        let end = run(&forever::entry(), &task, context, &pulse, bounds(), ()).await;
+        let end = run((&forever::entry(), &Interceptors::default()), &task, context, &pulse, bounds(), ()).await;
         assert_eq!((end, began.elapsed().as_secs()), (End::Cancelled, 5));
     }
 }

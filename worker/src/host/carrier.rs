@@ -12,6 +12,7 @@ use everpulse_engine::{DeliveryToken, Effect, LocalResult, Outgoing, SendId};
 use everpulse_protocol::task::{Task, TaskFrame};
 use everpulse_protocol::timer::TimerMessage;
 use everpulse_protocol::{EventId, Failure, FailureKind, Position, RunId, decode, topic};
+use everpulse_sdk::intercept::Interceptors;
 use everpulse_transport::{
     AckToken, Acker, ErrorKind, Message as Outbound, Piece, Publisher, PublisherOptions, Transport,
 };
@@ -104,6 +105,7 @@ pub(super) struct Carrier {
     pub transport: Transport,
     pub outbox: Outbox,
     pub runner: Option<ActivityRunner>,
+    pub interceptors: Interceptors,
     pub eager: Rc<HostEager>,
     pub acker: Acker,
     pub unacked: Arc<Unacked>,
@@ -118,6 +120,7 @@ impl Carrier {
         transport: Transport,
         outbox: Outbox,
         runner: Option<ActivityRunner>,
+        interceptors: Interceptors,
         eager: Rc<HostEager>,
         returning: Arc<Returning>,
     ) -> Self {
@@ -126,6 +129,7 @@ impl Carrier {
             transport,
             outbox,
             runner,
+            interceptors,
             eager,
             acker: returning.acker.clone(),
             unacked: returning.unacked.clone(),
@@ -160,6 +164,7 @@ impl Carrier {
                 }
             }
             Effect::CancelTasks { tasks } => self.outbox.cancel_tasks(tasks),
+            Effect::Observe { events } => events.iter().for_each(|event| self.interceptors.observe(event)),
             Effect::Trim { upto } => self.trim(upto, back),
             Effect::Ack { token } => {
                 failpoint::hit("ack-before");
