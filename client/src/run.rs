@@ -427,7 +427,8 @@ impl<D: Definition> Run<D> {
         }
         let mut seen = Call::new(kind).of(self.id());
         seen.name = name.map(str::to_owned);
-        interceptors.around(seen, call).await
+        // Boxed, as in `around`.
+        interceptors.around(seen, call).boxed().await
     }
 
     async fn tell(&self, verb: &str, body: EventBody) -> Result<(), Error> {

@@ -228,3 +228,13 @@ fn a_trace_goes_through_a_run_and_its_child_and_strangers_are_refused() {
     assert_eq!(said.matches(&format!("in trace 00-{trace}-00f067aa0ba902b7-01")).count(), 2, "both runs ended: {said}");
     assert!(said.contains("without a token: whoever started"), "{said}");
 }
+
+#[test]
+fn a_hundred_rows_are_stored_in_fewer_executions_and_one_bad_row_is_its_own_runs() {
+    let mut batches = Command::new(env!("CARGO_BIN_EXE_batches"));
+    let output = batches.env_remove("EVERPULSE_URL").env_remove("RUST_LOG").output().expect("it runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = String::from_utf8(output.stdout).expect("text");
+    assert!(said.contains("sensor 13: -300 degrees are no temperature"), "{said}");
+    assert!(said.contains("99 rows were stored in "), "{said}");
+}

@@ -275,6 +275,40 @@ pub async fn family(name: String) -> Result<u64, everpulse::Error> {
         + u64::from(cancelled) * 1_000)
 }
 
+/// A row of a table, as it was inserted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inserted {
+    pub row: u64,
+    /// How many rows went in with it.
+    pub with: usize,
+    pub attempt: u32,
+}
+
+/// The row that no table takes.
+pub const NO_ROW: u64 = 1_000_000;
+
+/// One row in five is inserted the second time.
+#[activity(batch(max = 20, wait = "50ms"), timeout = "10s", retry(initial = "20ms", never = Trouble::Final))]
+pub async fn insert(rows: Vec<u64>) -> Vec<Result<Inserted, Trouble>> {
+    let with = rows.len();
+    let contexts = activity_context::contexts();
+    let insert = |(row, context): (u64, activity_context::ActivityContext)| {
+        let (key, attempt) = (context.idempotency_key(), context.attempt());
+        ledger::note(key, context.workflow_id().as_str(), "insert", attempt).expect("the ledger can be written");
+        match row {
+            NO_ROW => Err(Trouble::Final),
+            _ if row % 5 == 0 && attempt == 1 => Err(Trouble::Flaky { attempt }),
+            _ => Ok(Inserted { row, with, attempt }),
+        }
+    };
+    rows.into_iter().zip(contexts).map(insert).collect()
+}
+
+#[workflow(version = 1)]
+pub async fn inserts(row: u64) -> Result<Inserted, Failure<Trouble>> {
+    insert(row).await
+}
+
 /// What the headers of its run say of its trace.
 #[activity]
 pub async fn overhears() -> String {
@@ -370,6 +404,7 @@ pub fn serve_workflows(worker: Worker) -> Worker {
         .workflow(leaves)
         .workflow(meddles)
         .workflow(traced)
+        .workflow(inserts)
         .workflow(inherits)
 }
 
@@ -381,6 +416,7 @@ pub fn serve_activities(worker: Worker) -> Worker {
         .activity(stamp)
         .activity(file_away)
         .activity(overhears)
+        .activity(insert)
         .activity(count)
         .activity(undo)
         .activity(flaky)

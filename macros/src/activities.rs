@@ -209,11 +209,12 @@ impl Group {
         check_receiver(function)?;
         let name = options.name.as_ref();
         let definition = Definition::read(function, what, name, Some((ident, group)), root.clone())?;
+        let definition = definition.batched_if(options.batch.is_some())?;
         self.part(function, &options, &definition)
     }
 
     fn part(&self, function: &Function, options: &Activity, definition: &Definition) -> Result<Part> {
-        let (root, ty, bodies_of) = (&definition.root, &definition.ty, &self.ty);
+        let (root, bodies_of) = (&definition.root, &self.ty);
         let cfgs = function.cfgs();
         let method = &function.signature.ident;
         let locals = definition.locals();
@@ -222,23 +223,21 @@ impl Group {
         // By the trait of bodies: the associated function of the same name is the call.
         let bodies_trait = format_ident!("{}Activities", self.ident()?);
         let returned = quote!(<#bodies_of as #bodies_trait>::#method(&*__everpulse_self, #(#locals),*) #wait);
-        let attempt = definition.attempt(&returned);
         let blocking = asyncness.is_none();
+        let shared = quote!(let __everpulse_self = #root::Arc::clone(&this););
+        let made = definition.entry(options, blocking, &returned, &shared);
         let common = definition.common(function);
         let activity = definition.activity_definition(options)?;
         Ok(Part {
             call: definition.call(function),
             definition: quote!(#common #(#cfgs)* #activity),
-            declaration: declaration(function, &definition.returns.ty),
+            declaration: declaration(function, &function.returns()?.ty),
             body: without_deprecated(function).body_as(method, &Visibility::Inherited),
             entry: quote! {
                 #(#cfgs)*
                 entries.push({
                     let this = #root::Arc::clone(&self);
-                    #root::activity_entry::<#ty>(#blocking, move |payload| {
-                        let __everpulse_self = #root::Arc::clone(&this);
-                        ::std::boxed::Box::pin(async move { #attempt })
-                    })
+                    #made
                 });
             },
         })

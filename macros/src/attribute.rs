@@ -38,6 +38,13 @@ pub struct Activity {
     pub queue: Option<LitStr>,
     pub exhausted: Option<LitStr>,
     pub retry: Retry,
+    pub batch: Option<Batch>,
+}
+
+/// `batch(..)`: how many tasks are done in one execution, and how long the first one waits for others.
+pub struct Batch {
+    pub max: usize,
+    pub wait_ms: u64,
 }
 
 /// `retry(..)`.
@@ -151,8 +158,18 @@ impl Asked {
     }
 }
 
-const ACTIVITY: &[&str] =
-    &["name", "timeout", "heartbeat", "schedule_to_start", "schedule_to_close", "queue", "retry", "exhausted", "crate"];
+const ACTIVITY: &[&str] = &[
+    "name",
+    "timeout",
+    "heartbeat",
+    "schedule_to_start",
+    "schedule_to_close",
+    "queue",
+    "retry",
+    "exhausted",
+    "batch",
+    "crate",
+];
 
 impl Parse for Activity {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
@@ -167,6 +184,11 @@ impl Parse for Activity {
                 "queue" => activity.queue = Some(queue(input)?),
                 "exhausted" => activity.exhausted = Some(input.parse()?),
                 "crate" => activity.krate = Some(input.call(Path::parse_mod_style)?),
+                "batch" => {
+                    let content;
+                    parenthesized!(content in input);
+                    activity.batch = Some(content.parse()?);
+                }
                 _ => {
                     let content;
                     parenthesized!(content in input);
@@ -176,6 +198,26 @@ impl Parse for Activity {
             Ok(())
         })?;
         Ok(activity)
+    }
+}
+
+impl Parse for Batch {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let mut batch = Self { max: 100, wait_ms: 10 };
+        list(input, &["max", "wait"], |key, input| {
+            match key {
+                "max" => {
+                    let max: LitInt = input.parse()?;
+                    batch.max = max.base10_parse()?;
+                    if !(1..=10_000).contains(&batch.max) {
+                        return Err(Error::new(max.span(), "one execution does 1 to 10000 tasks"));
+                    }
+                }
+                _ => batch.wait_ms = duration_ms(&input.parse()?)?,
+            }
+            Ok(())
+        })?;
+        Ok(batch)
     }
 }
 

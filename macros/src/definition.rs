@@ -15,8 +15,8 @@ use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Error, FnArg, Ident, LitStr, Result, Visibility};
 
-use crate::attribute::{Activity, After, Named, combine, error, root};
-use crate::function::{Function, Parameter, Returns};
+use crate::attribute::{Activity, After, Batch, Named, combine, error, root};
+use crate::function::{Function, Parameter, Returns, is_spelled_result, listed};
 use crate::guard;
 use crate::revision;
 
@@ -47,6 +47,7 @@ pub fn activity(attribute: TokenStream, item: TokenStream) -> TokenStream {
         let (activity, ()) = both(syn::parse2::<Activity>(attribute), no_receiver(function, "an activity"))?;
         let root = root(activity.krate.as_ref());
         let definition = Definition::read(function, "an activity", activity.name.as_ref(), None, root)?;
+        let definition = definition.batched_if(activity.batch.is_some())?;
         let code = definition.activity(&activity, function)?;
         Ok(definition.expand(function, code))
     })
@@ -125,6 +126,29 @@ impl Definition {
         let kind = if what == "an activity" { "ActivityCall" } else { "ChildCall" };
         let (visibility, kind) = (function.visibility.clone(), Ident::new(kind, Span::call_site()));
         Ok(Self { ty, visibility, wire_name, parameters, returns, root, ident, kind })
+    }
+
+    /// Of an activity that does several tasks in one execution: its calls have one item each, and get one result.
+    pub fn batched_if(mut self, is_batch: bool) -> Result<Self> {
+        if !is_batch {
+            return Ok(self);
+        }
+        let [parameter] = &mut self.parameters[..] else {
+            let hint = "an activity with `batch(..)` has one parameter, the list of what its calls are given: `rows: Vec<Row>`";
+            return Err(error(&self.ident, hint));
+        };
+        let Some(item) = listed(&parameter.ty) else {
+            let hint = "an activity with `batch(..)` is given a list, spelled `Vec<T>`; each of its calls has one `T`";
+            return Err(error(&parameter.ty, hint));
+        };
+        parameter.ty = item.clone();
+        let Some(part) = listed(&self.returns.ty) else {
+            let hint = "an activity with `batch(..)` gives one result for each item, in their order: return \
+                        `Vec<Result<T, E>>`, or `Vec<T>` where nothing can fail";
+            return Err(error(&self.returns.ty, hint));
+        };
+        self.returns = Returns { is_result: is_spelled_result(part), ty: part.clone() };
+        Ok(self)
     }
 
     /// Everything, of a free function.
@@ -320,8 +344,9 @@ impl Definition {
         let Self { ty, root, .. } = self;
         let locals = self.locals();
         let wait = function.signature.asyncness.map(|_| quote!(.await));
-        let attempt = self.attempt(&quote!(#ty::body(#(#locals),*) #wait));
+        let returned = quote!(#ty::body(#(#locals),*) #wait);
         let blocking = function.signature.asyncness.is_none();
+        let entry = self.entry(options, blocking, &returned, &quote!());
         let definition = self.activity_definition(options)?;
         Ok(quote! {
             #definition
@@ -329,7 +354,7 @@ impl Definition {
             #[allow(deprecated)]
             impl #root::FunctionActivity for #ty {
                 fn entry() -> #root::ActivityEntry {
-                    #root::activity_entry::<Self>(#blocking, |payload| ::std::boxed::Box::pin(async move { #attempt }))
+                    #entry
                 }
             }
         })
@@ -387,8 +412,42 @@ impl Definition {
         })
     }
 
+    /// The entry. `returned`: what calls the body with the arguments by their local names; `before`: what is done first, once
+    /// for each attempt.
+    pub fn entry(
+        &self,
+        options: &Activity,
+        blocking: bool,
+        returned: &TokenStream,
+        before: &TokenStream,
+    ) -> TokenStream {
+        let (ty, root) = (&self.ty, &self.root);
+        let Some(Batch { max, wait_ms }) = &options.batch else {
+            let attempt = self.attempt(returned);
+            return quote! {
+                #root::activity_entry::<#ty>(#blocking, move |payload| {
+                    #before
+                    ::std::boxed::Box::pin(async move { #attempt })
+                })
+            };
+        };
+        let items = local(0);
+        let result = self.as_result(&quote!(part));
+        quote! {
+            #root::batch_entry::<#ty>(#blocking, #max, #wait_ms, move |payloads| {
+                #before
+                ::std::boxed::Box::pin(#root::batch_attempt::<#ty, _, _, _>(
+                    payloads,
+                    |payload| (#ty::__everpulse_arguments().decode)(payload).map(|(item,)| item),
+                    move |#items| async move { #returned },
+                    |part| #result,
+                ))
+            })
+        }
+    }
+
     /// What runs one attempt, in an async block with a `payload` in it.
-    pub fn attempt(&self, returned: &TokenStream) -> TokenStream {
+    fn attempt(&self, returned: &TokenStream) -> TokenStream {
         let (ty, root) = (&self.ty, &self.root);
         let locals = self.locals();
         let result = self.as_result(returned);

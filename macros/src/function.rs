@@ -6,7 +6,10 @@ use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::spanned::Spanned;
 use syn::visit::Visit;
-use syn::{Attribute, Error, FnArg, Ident, Pat, Result, ReturnType, Signature, Type, Visibility};
+use syn::{
+    Attribute, Error, FnArg, GenericArgument, Ident, Pat, PathArguments, Result, ReturnType, Signature, Type,
+    Visibility,
+};
 
 use crate::attribute::{combine, error};
 
@@ -150,8 +153,19 @@ impl ToTokens for Function {
     }
 }
 
+/// What a type that is spelled `..Vec<T>` is a list of.
+pub fn listed(ty: &Type) -> Option<&Type> {
+    let Type::Path(path) = ty else { return None };
+    let last = path.path.segments.last().filter(|last| last.ident == "Vec")?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
+    match arguments.args.first() {
+        Some(GenericArgument::Type(item)) if arguments.args.len() == 1 => Some(item),
+        _ => None,
+    }
+}
+
 /// Whether the last name of the type is `Result`, or ends with it and has parameters.
-fn is_spelled_result(ty: &Type) -> bool {
+pub fn is_spelled_result(ty: &Type) -> bool {
     let Type::Path(path) = ty else { return false };
     path.path.segments.last().is_some_and(|last| {
         let name = last.ident.to_string();

@@ -23,7 +23,24 @@ use crate::definition::{ActivityFn, Definition};
 use crate::promise::CompletionToken;
 
 thread_local! {
-    static CURRENT: RefCell<Option<ActivityContext>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
+}
+
+/// What is polled now.
+#[derive(Debug, Clone)]
+enum Current {
+    One(ActivityContext),
+    /// One execution for several tasks.
+    Batch(Arc<[ActivityContext]>),
+}
+
+impl Current {
+    fn all(&self) -> &[ActivityContext] {
+        match self {
+            Self::One(context) => std::slice::from_ref(context),
+            Self::Batch(contexts) => contexts,
+        }
+    }
 }
 
 /// The attempt that the current activity is.
@@ -31,21 +48,41 @@ thread_local! {
 /// It is set while the activity's future is polled: take it before a `tokio::spawn`, and move it in.
 ///
 /// # Panics
-/// Outside an activity.
+/// Outside an activity, and in one with `batch(..)`, which has [`contexts`].
 #[must_use]
 pub fn context() -> ActivityContext {
-    CURRENT.with_borrow(Clone::clone).unwrap_or_else(|| {
-        panic!(
-            "`activity::context` was called outside an activity: it works while a function with `#[activity]` runs on a \
-             worker, on the activity's own task; before `tokio::spawn` take the context and move it in, in tests use \
-             `activity::with(context, future)`"
-        )
-    })
+    match CURRENT.with_borrow(Clone::clone) {
+        Some(Current::One(context)) => context,
+        Some(Current::Batch(_)) => panic!(
+            "`activity::context` was called in an activity with `batch(..)`, which does several tasks at once: \
+             `activity::contexts()` has one for each of them, in their order"
+        ),
+        None => outside("context"),
+    }
+}
+
+/// The attempts that the current activity is, which has `batch(..)`: one for each of its items, in their order. Of any other
+/// activity it is one.
+///
+/// # Panics
+/// Outside an activity.
+#[must_use]
+pub fn contexts() -> Vec<ActivityContext> {
+    CURRENT.with_borrow(Clone::clone).map_or_else(|| outside("contexts"), |current| current.all().to_vec())
+}
+
+fn outside(what: &str) -> ! {
+    panic!(
+        "`activity::{what}` was called outside an activity: it works while a function with `#[activity]` runs on a worker, \
+         on the activity's own task; before `tokio::spawn` take the context and move it in, in tests use \
+         `activity::with(context, future)`"
+    )
 }
 
 /// The format of the attempt that is polled now.
 pub(crate) fn current_format() -> Option<Format> {
-    CURRENT.try_with(|current| current.borrow().as_ref().map(|context| context.task.format)).ok().flatten()
+    let format = |current: &Current| current.all().first().map(|context| context.task.format);
+    CURRENT.try_with(|current| current.borrow().as_ref().and_then(format)).ok().flatten()
 }
 
 /// A future that runs in a context, as an activity does on a worker.
@@ -58,17 +95,30 @@ pub(crate) fn current_format() -> Option<Format> {
 /// assert_eq!(futures::executor::block_on(attempt), 2);
 /// ```
 pub fn with<F: Future>(context: ActivityContext, future: F) -> With<F> {
-    With { context, future: Box::pin(future) }
+    With { current: Current::One(context), future: Box::pin(future) }
+}
+
+/// A future that runs in several contexts, as the code of an activity with `batch(..)` does on a worker.
+///
+/// ```
+/// use everpulse_sdk::activity::{self, ActivityContext};
+///
+/// let contexts = vec![ActivityContext::for_test(), ActivityContext::for_test().with_attempt(2)];
+/// let batch = activity::with_batch(contexts, async { activity::contexts().len() });
+/// assert_eq!(futures::executor::block_on(batch), 2);
+/// ```
+pub fn with_batch<F: Future>(contexts: Vec<ActivityContext>, future: F) -> With<F> {
+    With { current: Current::Batch(contexts.into()), future: Box::pin(future) }
 }
 
 /// Runs a closure in a context.
 pub fn with_sync<T>(context: ActivityContext, run: impl FnOnce() -> T) -> T {
-    let _before = Before(CURRENT.replace(Some(context)));
+    let _before = Before(CURRENT.replace(Some(Current::One(context))));
     run()
 }
 
 /// Gives the thread back the context that it had.
-struct Before(Option<ActivityContext>);
+struct Before(Option<Current>);
 
 impl Drop for Before {
     fn drop(&mut self) {
@@ -79,13 +129,13 @@ impl Drop for Before {
 /// A future that runs in a context.
 #[must_use = "nothing is done until it is awaited"]
 pub struct With<F> {
-    context: ActivityContext,
+    current: Current,
     future: Pin<Box<F>>,
 }
 
 impl<F> fmt::Debug for With<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("With").field("context", &self.context).finish_non_exhaustive()
+        f.debug_struct("With").field("current", &self.current).finish_non_exhaustive()
     }
 }
 
@@ -93,7 +143,7 @@ impl<F: Future> Future for With<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let _before = Before(CURRENT.replace(Some(self.context.clone())));
+        let _before = Before(CURRENT.replace(Some(self.current.clone())));
         self.future.as_mut().poll(cx)
     }
 }

@@ -2,13 +2,16 @@
 
 use std::any::Any;
 use std::future::Future;
+use std::time::Duration;
 
 use everpulse_protocol::payload::{Format, PayloadError};
 use everpulse_protocol::{self as protocol, FailureKind};
 use futures::FutureExt;
 
-use crate::definition::{RunFuture, identity};
+use crate::activity;
+use crate::definition::{RunFuture, Together, identity};
 use crate::failure::{recorded, sources};
+use crate::intercept::Attempted;
 
 pub use futures::future::BoxFuture;
 pub use std::future::poll_fn;
@@ -22,7 +25,7 @@ pub use everpulse_protocol::task::{OnExhausted, RetryPolicy};
 pub use crate::arguments::{Decoder, Encoder};
 pub use crate::call::{ActivityCall, Call, ChildCall};
 pub use crate::definition::{
-    Activities, ActivityDefinition, ActivityEntry, Argument, AttemptError, AuthorError, Callable, Definition,
+    Activities, ActivityDefinition, ActivityEntry, Argument, AttemptError, AuthorError, Batch, Callable, Definition,
     FunctionActivity, Never, Output, SourceLocation, WorkflowDefinition, WorkflowEntry,
 };
 pub use crate::join::Branch;
@@ -165,8 +168,73 @@ pub fn activity_entry<D: ActivityDefinition>(
         blocking,
         queue: D::OPTIONS.queue,
         identity: identity::<D>(),
+        batch: None,
         attempt: Arc::new(attempt),
     }
+}
+
+/// The entry of an activity that does several tasks in one execution; where nobody puts them together, each by itself.
+pub fn batch_entry<D: ActivityDefinition>(
+    blocking: bool,
+    max: usize,
+    wait_ms: u64,
+    together: impl Fn(Vec<Payload>) -> BoxFuture<'static, Vec<Attempted>> + Send + Sync + 'static,
+) -> ActivityEntry {
+    let together: Together = Arc::new(together);
+    let alone = {
+        let together = Arc::clone(&together);
+        move |payload| {
+            let together = Arc::clone(&together);
+            async move {
+                let batch = activity::with_batch(activity::contexts(), together(vec![payload]));
+                batch.await.pop().unwrap_or_else(|| Err(miscounted(D::NAME, 1, 0)))
+            }
+            .boxed()
+        }
+    };
+    let batch = Batch { max, wait: Duration::from_millis(wait_ms), together };
+    ActivityEntry { batch: Some(batch), ..activity_entry::<D>(blocking, alone) }
+}
+
+/// One execution of the code of such an activity. What cannot be read is not given to it.
+pub async fn batch_attempt<D: ActivityDefinition, Item, Part, Done: Future<Output = Vec<Part>>>(
+    payloads: Vec<Payload>,
+    decode: impl Fn(&Payload) -> Result<Item, Box<Recorded>>,
+    body: impl FnOnce(Vec<Item>) -> Done,
+    result: impl Fn(Part) -> Result<D::Output, D::Error>,
+) -> Vec<Attempted> {
+    let (mut items, mut contexts, mut unread) = (Vec::new(), Vec::new(), Vec::new());
+    for (payload, context) in payloads.iter().zip(activity::contexts()) {
+        match decode(payload) {
+            Ok(item) => {
+                items.push(item);
+                contexts.push(context);
+                unread.push(None);
+            }
+            Err(failure) => unread.push(Some(undecodable(*failure))),
+        }
+    }
+    let asked = items.len();
+    let parts = if asked == 0 { Vec::new() } else { activity::with_batch(contexts, body(items)).await };
+    let given = parts.len();
+    let mut parts = parts.into_iter().map(|part| match result(part) {
+        Ok(value) => encode_output::<D>(&value),
+        Err(error) => Err(D::attempt_error(&error)),
+    });
+    let own = |unread: Option<AttemptError>| match unread {
+        Some(error) => Err(error),
+        // Which of them is missing nobody can tell.
+        None if given != asked => Err(miscounted(D::NAME, asked, given)),
+        None => parts.next().unwrap_or_else(|| Err(miscounted(D::NAME, asked, given))),
+    };
+    unread.into_iter().map(own).collect()
+}
+
+fn miscounted(name: &str, asked: usize, given: usize) -> AttemptError {
+    let message = format!(
+        "batch activity `{name}` was given {asked} items and gave {given} results; it gives one for each, in their order"
+    );
+    AttemptError { failure: Recorded::new(FailureKind::Panicked, message), retryable: true }
 }
 
 /// Arguments that do not decode will not do so in another attempt either.

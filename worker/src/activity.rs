@@ -11,6 +11,7 @@
 //! it runs, the engine's `attempt` what follows. Delays are the relay's, records the shard's.
 
 mod attempt;
+mod batch;
 mod cancelled;
 mod pace;
 mod queue;
@@ -39,6 +40,7 @@ use crate::options::Options;
 use crate::outbox::Outbox;
 use crate::{clock, failpoint};
 use attempt::{Bounds, Pulse};
+use batch::Batches;
 use cancelled::Cancelled;
 use pace::Pace;
 use queue::{FrameHold, Queue};
@@ -68,6 +70,7 @@ struct Shared {
     paces: HashMap<String, Pace>,
     seen: Mutex<Seen<Arc<FrameHold>>>,
     cancelled: Mutex<Cancelled>,
+    batches: Batches,
     /// The attempts that run now, by task and attempt.
     running: Mutex<BTreeMap<(EventId, u32), ActivityContext>>,
 }
@@ -100,6 +103,7 @@ impl ActivityRunner {
             options,
             seen: Mutex::new(Seen::new()),
             cancelled: Mutex::default(),
+            batches: Batches::default(),
             running: Mutex::default(),
         });
         // Before the queues: a cancellation that is missed here is missed for good.
@@ -239,7 +243,12 @@ impl Shared {
         }
         let Options { cancel_grace, payload_bytes_max, .. } = self.options;
         let bounds = Bounds { cancel_grace, payload_bytes_max };
-        let code = (entry, self.registry.interceptors());
+        let mut slot = Some(slot);
+        let joining = entry.batch.as_ref().map(|batch| {
+            let slots = self.slots.get(&task.queue).cloned();
+            self.batches.joining((entry, batch), task, &context, (slot.take(), slots))
+        });
+        let code = (joining.as_ref().unwrap_or(entry), self.registry.interceptors());
         let end = attempt::run(code, &opened, context, &pulse, bounds, slot).await;
         sealed(coding, self.outbox.stores(), task, end).await
     }

@@ -5,9 +5,12 @@
 use std::any::TypeId;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use everpulse_protocol::{Failure, Payload};
 use futures::future::{BoxFuture, LocalBoxFuture};
+
+use crate::intercept::Attempted;
 
 /// Where an author wrote something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,10 +60,45 @@ pub struct ActivityEntry {
     /// The queue of calls that name no other.
     pub queue: &'static str,
     pub(crate) identity: TypeId,
+    /// It does several tasks in one execution.
+    pub batch: Option<Batch>,
     pub(crate) attempt: Attempt,
 }
 
+/// Runs one attempt at each of several tasks, given their arguments.
+pub(crate) type Together = Arc<dyn Fn(Vec<Payload>) -> BoxFuture<'static, Vec<Attempted>> + Send + Sync>;
+
+/// How tasks are put together, and their code.
+#[derive(Clone)]
+pub struct Batch {
+    /// So many at most.
+    pub max: usize,
+    /// So long the first one waits for others.
+    pub wait: Duration,
+    pub(crate) together: Together,
+}
+
+impl Batch {
+    /// One attempt at each task: what they came to, in their order. A panic of the author's code passes through.
+    #[must_use]
+    pub fn run(&self, args: Vec<Payload>) -> BoxFuture<'static, Vec<Attempted>> {
+        (self.together)(args)
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Batch(at most {}, within {:?})", self.max, self.wait)
+    }
+}
+
 impl ActivityEntry {
+    /// The same, whose attempts go another way: into a batch, say. They block no thread.
+    #[must_use]
+    pub fn through(&self, attempt: impl Fn(Payload) -> BoxFuture<'static, Attempted> + Send + Sync + 'static) -> Self {
+        Self { attempt: Arc::new(attempt), blocking: false, batch: None, ..self.clone() }
+    }
+
     /// One attempt. A panic of the author's code passes through: whoever polls catches it.
     #[must_use]
     pub fn run(&self, args: Payload) -> BoxFuture<'static, Result<Payload, AttemptError>> {

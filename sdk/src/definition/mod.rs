@@ -14,8 +14,8 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub(crate) use entry::RunFuture;
-pub use entry::{ActivityEntry, AttemptError, SourceLocation, WorkflowEntry};
+pub use entry::{ActivityEntry, AttemptError, Batch, SourceLocation, WorkflowEntry};
+pub(crate) use entry::{RunFuture, Together};
 pub use registry::{Duplicate, Registry};
 
 use crate::call::{ActivityCall, Call, CallKind, ChildCall};

@@ -1,4 +1,4 @@
-//! Interceptors and headers in an author's test.
+//! Interceptors, headers and batches in an author's test.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,6 +16,26 @@ async fn whose() -> String {
 #[workflow(version = 1, crate = everpulse_sdk)]
 async fn asks() -> Result<String, Failure<Never>> {
     whose().await
+}
+
+/// Does what it is given at once; in a test that is one item.
+#[activity(batch(max = 10), crate = everpulse_sdk)]
+async fn double(ns: Vec<u64>) -> Vec<u64> {
+    assert_eq!(activity::contexts().len(), ns.len());
+    ns.into_iter().map(|n| n * 2).collect()
+}
+
+#[workflow(version = 1, crate = everpulse_sdk)]
+async fn doubles(n: u64) -> Result<u64, Failure<Never>> {
+    double(n).await
+}
+
+#[test]
+fn a_batch_activity_does_one_item_at_a_time_and_is_mocked_as_its_calls_are() {
+    let env = Environment::new().workflow(doubles).activity(double);
+    assert_eq!(env.start(doubles(21)).result(), Ok(42));
+    let env = Environment::new().workflow(doubles).mock(double, |n: u64| Ok(n + 1));
+    assert_eq!(env.start(doubles(21)).result(), Ok(22));
 }
 
 /// Lets tenants in, and no strangers.

@@ -143,7 +143,7 @@ async fn work<S: Send + 'static>(
     }
 }
 
-fn panicked(panic: &(dyn std::any::Any + Send)) -> AttemptError {
+pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> AttemptError {
     let message = format!("activity panicked: {}", panic_message(panic));
     // Perhaps the next attempt meets better data, or better code.
     AttemptError { failure: Failure::new(FailureKind::Panicked, message), retryable: true }
