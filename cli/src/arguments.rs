@@ -11,6 +11,8 @@ use everpulse::codecs::InvalidKeys;
 use everpulse::{Blobs, Codec, Keys};
 use serde_json::Value;
 
+use crate::schedules::ScheduleCommand;
+
 /// Durable workflows from a terminal.
 ///
 /// Values are JSON: a text on the command line, `@FILE`, or `-` for standard input.
@@ -86,6 +88,11 @@ pub enum Command {
     Run(RunCommand),
     #[command(flatten)]
     Completion(CompletionCommand),
+    /// Runs that are begun at times
+    Schedule {
+        #[command(subcommand)]
+        command: ScheduleCommand,
+    },
     /// What attempts ran out for, and what nobody could take
     DeadLetters {
         #[command(subcommand)]

@@ -3,6 +3,7 @@
 //! ```text
 //! arguments ─► runs ────────► start, result, describe, signal, query, cancel, terminate, resume, export
 //!           ├► completions ─► complete, fail, heartbeat
+//!           ├► schedules ───► schedule create, list, describe, pause, unpause, trigger, backfill, update, delete
 //!           ├► letters ─────► dead-letters list, show, redrive, drop
 //!           ├► blobs ───────► blobs collect
 //!           └► gateway ─────► serve: completions by HTTP
@@ -15,6 +16,7 @@ mod gateway;
 mod letters;
 mod output;
 mod runs;
+mod schedules;
 
 use std::process::ExitCode;
 
@@ -44,6 +46,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Command::Run(command) => runs::run(&client, command).await,
         Command::Completion(command) => completions::run(&client, command).await,
+        Command::Schedule { command } => schedules::run(&client, command).await,
         Command::DeadLetters { command } => letters::run(&client, command).await,
         Command::Blobs { command } => blobs::run(&client, command).await,
         Command::Serve(options) => gateway::serve(client, options).await,

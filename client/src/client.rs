@@ -15,6 +15,7 @@ use crate::dead_letter::DeadLetters;
 use crate::error::{Error, ErrorKind};
 use crate::intercept::Interceptor;
 use crate::run::Run;
+use crate::schedule::{self, Schedule};
 use crate::start::Start;
 use crate::untyped::Untyped;
 
@@ -224,6 +225,23 @@ impl Client {
     #[must_use]
     pub fn run_named(&self, id: impl AsRef<str>) -> Run<Untyped> {
         Run::of(Arc::clone(&self.core), id.as_ref())
+    }
+
+    /// A schedule, which there may not be yet: `client.schedule("nightly").cron("0 2 * * *").create(report()).await?`.
+    #[must_use]
+    pub fn schedule(&self, name: impl Into<String>) -> Schedule {
+        Schedule::new(Arc::clone(&self.core), name.into())
+    }
+
+    /// The names of all schedules. They are read from history, all of which is looked through.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unreachable`], and [`ErrorKind::Corrupt`] or [`ErrorKind::Refused`] when history cannot be read.
+    ///
+    /// # Cancel safety
+    /// Safe: a question leaves no trace.
+    pub async fn schedules(&self) -> Result<Vec<String>, Error> {
+        schedule::names(&self.core).await
     }
 
     /// Tries a parked run again.

@@ -14,6 +14,7 @@ use everpulse_protocol::shard::Config;
 use everpulse_protocol::view::{Fold, RunView};
 use everpulse_protocol::{RunId, Timestamp, WorkflowId, shard, topic};
 use everpulse_transport::Transport;
+use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::error::{Error, ErrorKind};
 
@@ -21,6 +22,8 @@ use crate::error::{Error, ErrorKind};
 const FOLLOWED_MAX: usize = 10_000;
 /// So often in one reading may history be trimmed under it.
 const HOLES_MAX: u32 = 5;
+/// So many shards are read at once, where all are.
+const SHARDS_AT_ONCE: usize = 8;
 /// How long a shard's history is read before that is given up.
 const READ_LIMIT: Duration = Duration::from_secs(60);
 
@@ -82,6 +85,22 @@ impl Histories {
         known.runs.exported = None;
         known.runs.records.clear();
         read.map(|()| records)
+    }
+
+    /// The open runs whose workflow ids begin so, as history shows them now. All shards are read from their earliest entry.
+    ///
+    /// # Errors
+    /// As [`view`](Self::view).
+    pub(crate) async fn open_runs(&self, prefix: &str) -> Result<Vec<RunView>, Error> {
+        let of_shard = |number: u32| async move {
+            let mut known = Known::default();
+            known.runs.prefix = Some(prefix.to_owned());
+            self.read_on(number, &mut known).await?;
+            Ok::<_, Error>(known.runs.open())
+        };
+        let shards = futures::stream::iter((0..self.config.shards).map(of_shard)).buffered(SHARDS_AT_ONCE);
+        let open: Vec<Vec<RunView>> = shards.try_collect().await?;
+        Ok(open.into_iter().flatten().collect())
     }
 
     async fn read_on(&self, number: u32, known: &mut Known) -> Result<(), Error> {
@@ -187,8 +206,8 @@ impl Known {
 
     fn begin_again(&mut self) {
         self.chain = Opening::new();
-        let Runs { followed, exported, .. } = std::mem::take(&mut self.runs);
-        self.runs = Runs { followed, exported, ..Runs::default() };
+        let Runs { followed, prefix, exported, .. } = std::mem::take(&mut self.runs);
+        self.runs = Runs { followed, prefix, exported, ..Runs::default() };
     }
 }
 
@@ -196,6 +215,8 @@ impl Known {
 #[derive(Debug, Default)]
 struct Runs {
     followed: HashSet<WorkflowId>,
+    /// What begins so is followed, too.
+    prefix: Option<String>,
     folds: HashMap<RunId, Fold>,
     newest: HashMap<WorkflowId, RunId>,
     /// Carried runs whose last piece was not read, with the number of the next one.
@@ -217,6 +238,16 @@ impl Runs {
         Some(format!("begins with frame {first} where frame {} is needed", self.needed))
     }
 
+    fn follows(&self, id: &WorkflowId) -> bool {
+        let begins_so = |prefix: &String| id.as_str().starts_with(prefix.as_str());
+        self.followed.contains(id) || self.prefix.as_ref().is_some_and(begins_so)
+    }
+
+    fn open(&self) -> Vec<RunView> {
+        let views = self.newest.values().filter_map(|run| self.view_of(*run));
+        views.filter(|view| view.closed_at.is_none()).collect()
+    }
+
     fn take(&mut self, record: &Record) {
         match record.body() {
             Ok(RecordBody::Carried { piece, pieces, records, .. }) => {
@@ -230,7 +261,7 @@ impl Runs {
             _ => {}
         }
         // What else is of the shard, or a piece that cannot be read, tells nothing of a run.
-        if !self.followed.contains(&record.workflow_id) || !record.is_of_its_run() {
+        if !self.follows(&record.workflow_id) || !record.is_of_its_run() {
             return;
         }
         if record.seq > 0 && !self.folds.contains_key(&record.run_id) {
@@ -267,7 +298,7 @@ impl Runs {
     /// A piece of a run that is carried forward; of one that is known already it says nothing new.
     fn take_piece(&mut self, record: &Record, (piece, pieces): (u32, u32), records: Vec<Record>) {
         let run_id = record.run_id;
-        if !self.followed.contains(&record.workflow_id) || self.folds.contains_key(&run_id) {
+        if !self.follows(&record.workflow_id) || self.folds.contains_key(&run_id) {
             return;
         }
         if piece == 0 {
@@ -294,7 +325,7 @@ impl Runs {
 
     /// A run that has ended, of which nothing else may be left.
     fn remember(&mut self, run: &ClosedRun) {
-        if self.followed.contains(&run.workflow_id) && !self.folds.contains_key(&run.run_id) {
+        if self.follows(&run.workflow_id) && !self.folds.contains_key(&run.run_id) {
             let known = self.ended.remove(&run.run_id);
             let close = known.and_then(|known| known.close);
             self.ended.insert(run.run_id, RunView { close, ..RunView::from(run) });

@@ -5,6 +5,7 @@
 //!         ├─ run(checkout, "order-42") ──────────────────► Run ─┤
 //!         │                                                   └─ signal, cancel, terminate, resume
 //!         ├─ complete(&token, value), fail(&token, error), activity(&token)
+//!         ├─ schedule("nightly") ─► create, describe, pause, trigger, backfill, update, delete
 //!         └─ dead_letters("payments") ─► list, show, redrive, drop
 //! ```
 //!
@@ -38,6 +39,8 @@ mod completion;
 mod run;
 mod start;
 
+pub mod schedule;
+
 mod dead_letter;
 mod error;
 mod untyped;
@@ -58,5 +61,6 @@ pub use everpulse_protocol::{InvalidToken, RunId, Timestamp, WorkflowId};
 pub use everpulse_transport::Address;
 pub use intercept::Interceptor;
 pub use run::{Description, Run};
+pub use schedule::{Overlap, Schedule};
 pub use start::Start;
 pub use untyped::Untyped;

@@ -182,6 +182,20 @@ impl<D: Definition> Start<D> {
         self
     }
 
+    /// Begins a run where none of its id is open. None: there is one.
+    pub(crate) async fn begin_new(self) -> Result<Option<Run<D>>, Error> {
+        let start = self.policy(IdPolicy::RestartWhenClosed);
+        let (core, call) = (Arc::clone(&start.core), start.call());
+        let begun = |headers| async move {
+            let mut start = start.with_headers(headers).prepare()?;
+            let run_id = start.asked().await?;
+            // A run has the id of its start.
+            let ours = run_id.is_some_and(|run_id| run_id.0 == start.event.id.0);
+            Ok(ours.then(|| start.run(run_id)))
+        };
+        core.interceptors.around(call, begun).await
+    }
+
     fn prepare(self) -> Result<Box<Prepared>, Error> {
         let request = self.request?;
         let id = match self.id.as_ref().or(request.id.as_ref()) {
@@ -240,8 +254,14 @@ impl Prepared {
         }
     }
 
-    /// Sends the start until it is in history.
+    /// Sends the start until it is in history, and gives the run.
     async fn begin<D: Definition>(mut self: Box<Self>) -> Result<Run<D>, Error> {
+        let run_id = self.asked().await?;
+        Ok(self.run(run_id))
+    }
+
+    /// Sends the start, and waits until a run of its id is in history.
+    async fn asked(&mut self) -> Result<Option<RunId>, Error> {
         self.put_out().await?;
         let question = Question {
             what: &|| self.what(),
@@ -250,8 +270,7 @@ impl Prepared {
             listen_first: Duration::ZERO,
         };
         let take = |heard: &Heard| begun(&self.event.workflow_id, heard);
-        let run_id = self.core.ask(&self.ticket, question, take, None).await??;
-        Ok(self.run(run_id))
+        self.core.ask(&self.ticket, question, take, None).await?
     }
 
     fn run<D: Definition>(self, run_id: Option<RunId>) -> Run<D> {

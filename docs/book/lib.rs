@@ -24,6 +24,7 @@ chapters! {
     "people" people
     "cancellation" cancellation
     "families" families
+    "schedules" schedules
     "determinism" determinism
     "versions" versions
     "testing" testing

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use everpulse_protocol::event::Start;
 use everpulse_protocol::history::{Begun, Close, CloseStatus, CommandMark, Parked, ParkedKind, Record, RecordBody};
 use everpulse_protocol::view::RunStatus;
 use everpulse_protocol::{Payload, RunId, Timestamp, WorkflowId};
 use everpulse_sdk::definition::{Registry, WorkflowEntry};
-use everpulse_sdk::replay::{Command, Input, Instance, RunInfo, Turn, TurnState, Wait};
+use everpulse_sdk::replay::{Command, Input, Instance, RunInfo, Turn, TurnState, Unanswered, Wait};
 
 use crate::divergence;
 use crate::mutation::{self, Mutation};
@@ -63,8 +64,7 @@ fn step(
             times_out_at: None,
             build: build.cloned(),
         };
-        let info = info(run, &started, start.headers.clone());
-        let instance = Instance::new(entry, info, start.args.clone(), registry.coding());
+        let instance = Instance::new(entry, info(run, &started, start), start.args.clone(), registry.coding());
         let live = Box::new(Live { instance, used: None, published: BTreeMap::new() });
         *replayed = Some(Replayed { live, open: BTreeMap::new() });
     }
@@ -148,6 +148,14 @@ impl Replay {
     /// The commands that have not come to their end, in the order of their numbers.
     pub fn open(&self) -> impl Iterator<Item = &Command> {
         self.replayed.iter().flat_map(|replayed| replayed.open.values())
+    }
+
+    /// Has the run's own handler answer a query; none where the run has not begun.
+    ///
+    /// # Errors
+    /// Why there is no answer. If [`Unanswered::spoilt`] says so, this replay has to be dropped.
+    pub fn query(&mut self, name: &str, args: &Payload) -> Option<Result<Payload, Unanswered>> {
+        Some(self.replayed.as_mut()?.live.instance.query(name, args))
     }
 
     /// What the code waits for.
@@ -297,15 +305,16 @@ fn input(body: RecordBody) -> Option<Input> {
     }
 }
 
-pub(crate) fn info(run: &Run, started: &Started, headers: Option<Payload>) -> RunInfo {
+pub(crate) fn info(run: &Run, started: &Started, start: &Start) -> RunInfo {
     RunInfo {
         workflow_id: run.workflow_id.clone(),
         run_id: run.run_id,
         workflow: started.workflow.clone(),
         version: started.version,
         started_at: started.at,
+        tags: start.tags.clone(),
         build: started.build.clone(),
-        headers,
+        headers: start.headers.clone(),
     }
 }
 

@@ -145,7 +145,7 @@ impl Applier<'_> {
             build: build.clone(),
         };
         let blank = Run::new(event.workflow_id.clone(), run_id);
-        let mut info = replay::info(&blank, &started, start.headers.clone());
+        let mut info = replay::info(&blank, &started, &start);
         if mutation::is(Mutation::ChanceByFrame) {
             info.run_id = RunId(EventId::derived(run_id, self.frame as u32, "chance").0);
         }

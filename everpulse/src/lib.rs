@@ -67,6 +67,7 @@
 //! # fn main() {}
 //! ```
 
+pub use everpulse_schedule::scheduled_at;
 pub use everpulse_sdk::intercept::{self, Headers};
 pub use everpulse_sdk::{
     ActivityDefinition, Call, Child, CompletionToken, Definition, Delivery, Elapsed, Error, External, Failure, Guard,
@@ -78,7 +79,7 @@ pub use everpulse_sdk::{
 pub use everpulse_sdk::{definition, failure, options};
 
 #[cfg(feature = "client")]
-pub use everpulse_client::{self as client, Client, IdPolicy, Run};
+pub use everpulse_client::{self as client, Client, IdPolicy, Overlap, Run, Schedule};
 #[cfg(feature = "worker")]
 pub use everpulse_worker::{self as worker, Worker, WorkerHandle};
 

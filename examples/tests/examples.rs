@@ -238,3 +238,16 @@ fn a_hundred_rows_are_stored_in_fewer_executions_and_one_bad_row_is_its_own_runs
     assert!(said.contains("sensor 13: -300 degrees are no temperature"), "{said}");
     assert!(said.contains("99 rows were stored in "), "{said}");
 }
+
+#[test]
+fn a_rose_bed_is_watered_at_its_times_and_by_hand() {
+    let dir = tempfile::tempdir().expect("a place for files");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_schedules"));
+    command.env("EVERPULSE_URL", format!("embedded:{}", dir.path().display())).env_remove("RUST_LOG");
+    let output = command.output().expect("it runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let told = String::from_utf8(output.stdout).expect("text");
+    let wet = "the rose bed is wet";
+    let expected = [wet, wet, wet, "4 waterings; paused: it rains", "schedules: roses"];
+    assert_eq!(told.lines().collect::<Vec<_>>(), expected);
+}

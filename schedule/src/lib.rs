@@ -1,13 +1,14 @@
-//! When a schedule's times are: cron and intervals in time zones, as functions of a specification and an instant.
+//! Schedules: runs of a workflow of ours that begin others at their times, by cron and intervals in time zones.
 //!
 //! ```text
-//! Spec ── times() ──► Times ── next_after(instant) ──► instant ── due(name, instant) ──► instant with its jitter
-//!   │ texts and numbers   │ crons, intervals, a zone
-//!   └─ what is stored     └─ what is asked, by the rules of the zones that this release was built with
+//! client ── create, pause, trigger, .. ──► run of `everpulse.schedule` ── at each time ──► child `NAME-<time>`
+//!                                             │ State: what is decided, and what is next
+//!                                             └ Times: when, as functions of a specification and an instant
 //! ```
 //!
 //! Nobody here asks a clock, reads a file or draws a random number. The zones' rules change from release to release, so
-//! whoever must not see that (the replay of a run) keeps what was computed, and not the computation.
+//! the run computes times in steps, and its replay takes what they came to: `docs/decisions/times-of-a-schedule.md`. How
+//! times, overlaps and histories are dealt with stands in `docs/decisions/schedules-are-runs.md`.
 
 mod cron;
 mod error;
@@ -16,7 +17,16 @@ mod spec;
 mod times;
 mod zone;
 
+mod control;
+mod plan;
+mod run;
+mod state;
+
+pub use control::{Cause, Control, Counts, Describe, End, Paused, Recent, View};
 pub use error::InvalidSpec;
-pub use rfc3339::Rfc3339;
+pub use plan::{Action, CATCH_UP_MS, ID_PREFIX, InvalidName, NAME_BYTES_MAX, Overlap, Plan, workflow_id};
+pub use rfc3339::{InvalidTime, Rfc3339};
+pub use run::{TAG_SCHEDULE, TAG_SCHEDULED_AT, WORKFLOW, schedule, scheduled_at};
 pub use spec::{Interval, Spec};
+pub use state::State;
 pub use times::{Survey, Time, Times};

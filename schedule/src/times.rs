@@ -1,6 +1,7 @@
 //! The times of a specification: which one is next, when it is done, and how many there are.
 
 use everpulse_protocol::Timestamp;
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::cron::Cron;
@@ -27,7 +28,7 @@ pub struct Times {
 }
 
 /// One of the times.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Time {
     /// The time itself: what the run is named by.
     pub at: Timestamp,
@@ -36,7 +37,7 @@ pub struct Time {
 }
 
 /// What was counted of a stretch of time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Survey {
     pub count: u64,
     pub first: Option<Time>,

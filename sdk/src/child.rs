@@ -6,26 +6,31 @@
 //!   checkout(order).detach()          begun, and left alone
 //! ```
 
+mod named;
+
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use everpulse_protocol::family::{Target, child_id, child_run};
 use everpulse_protocol::history::CommandKind;
 use everpulse_protocol::id::check_name;
-use everpulse_protocol::{RunId, WorkflowId};
+use everpulse_protocol::{Payload, RunId, WorkflowId};
 
 use crate::call::{HandleState, New, Refusal, typed};
 use crate::definition::WorkflowDefinition;
 use crate::external::Delivery;
 use crate::failure::Failure;
-use crate::options::ms;
+use crate::options::{Overrides, ms};
 use crate::replay::core::Core;
 use crate::replay::core::children::Beginning;
 use crate::replay::{Command, Spawn, Ticket};
 use crate::signal::Signal;
+
+pub use named::NamedChild;
 
 /// Asks for a child; `hears_begin`: the code waits to hear that it is in its history.
 pub(crate) fn schedule<D: WorkflowDefinition>(new: New, hears_begin: bool) -> Result<Ticket, Refusal> {
@@ -36,15 +41,24 @@ pub(crate) fn schedule<D: WorkflowDefinition>(new: New, hears_begin: bool) -> Re
             D::NAME
         )
     });
-    let unusable = |error: &dyn fmt::Display| Refusal::Undecodable(format!("workflow `{}`: {error}", D::NAME));
-    let args = new.args.map_err(|error| unusable(&error))?;
-    let overrides = new.overrides;
+    let args = new.args.map_err(|error| Refusal::Undecodable(format!("workflow `{}`: {error}", D::NAME)))?;
+    schedule_named(&core, D::NAME, args, new.overrides, hears_begin)
+}
+
+fn schedule_named(
+    core: &Rc<Core>,
+    workflow: &str,
+    args: Payload,
+    overrides: Overrides,
+    hears_begin: bool,
+) -> Result<Ticket, Refusal> {
+    let unusable = |error: &dyn fmt::Display| Refusal::Undecodable(format!("workflow `{workflow}`: {error}"));
     for tag in &overrides.tags {
         check_name(tag).map_err(|error| unusable(&format_args!("a tag: {error}")))?;
     }
     let id = overrides.id.map(|id| WorkflowId::new(id).map_err(|error| unusable(&error))).transpose()?;
     let spawn = Box::new(Spawn {
-        workflow: D::NAME.to_owned(),
+        workflow: workflow.to_owned(),
         version: overrides.version,
         args,
         tags: overrides.tags,
@@ -53,7 +67,7 @@ pub(crate) fn schedule<D: WorkflowDefinition>(new: New, hears_begin: bool) -> Re
         headers: core.headers(),
     });
     let on_close = Some(overrides.parent_close);
-    Ticket::schedule(&core, CommandKind::Child, |no| {
+    Ticket::schedule(core, CommandKind::Child, |no| {
         let (parent, run) = (&core.info.workflow_id, core.info.run_id);
         let workflow_id = id.unwrap_or_else(|| child_id(parent, run, no));
         Command::Child { no, target: Target { workflow_id, run_id: Some(child_run(run, no)), on_close }, spawn }

@@ -51,7 +51,7 @@ pub mod __private;
 
 pub use call::{Call, Handle, Request};
 pub use cancellation::{Cancelled, Shielded, cancelled, shielded};
-pub use child::{Child, Starting};
+pub use child::{Child, NamedChild, Starting};
 pub use definition::{ActivityDefinition, Definition, Never, WorkflowDefinition};
 pub use error::Error;
 pub use everpulse_macros::{activities, activity, query, signal, workflow};

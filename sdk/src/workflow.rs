@@ -20,6 +20,8 @@ pub struct Info {
     pub version: u32,
     /// The recorded time of the start.
     pub started_at: SystemTime,
+    /// The words by which the run is found, as whoever started it gave them.
+    pub tags: Vec<String>,
     /// What the worker that began the run was built from: its git revision, unless it was told something else. It stays
     /// the same for the whole run, whatever code goes on with it.
     pub build: Option<String>,
@@ -41,6 +43,7 @@ pub fn info() -> Info {
         workflow: info.workflow.clone(),
         version: info.version,
         started_at: system_time(info.started_at),
+        tags: info.tags.clone(),
         build: info.build.clone(),
         // They were read before the code began.
         headers: Headers::of_payload(core.headers().as_ref()).unwrap_or_default(),

@@ -1,5 +1,7 @@
 //! The workflows and activities that a simulated application has, and the sequential model of what they come to.
 
+mod schedules;
+
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -401,6 +403,8 @@ fn registry_of_all_times() -> Registry {
     registry.workflow_fn(hears).expect("once");
     registry.workflow_fn(tells).expect("once");
     registry.workflow_fn(forsakes).expect("once");
+    registry.workflow_fn(schedules::keeps).expect("once");
+    registry.workflow_fn(everpulse_schedule::schedule).expect("once");
     registry.workflow_fn(trusts).expect("once");
     registry.workflow_fn(signs).expect("once");
     registry.activity_fn(sign).expect("once");
@@ -486,7 +490,7 @@ const TAKES_DOWN: Kind = Kind {
 };
 
 /// All of them.
-pub const KINDS: [Kind; 20] = [
+pub const KINDS: [Kind; 21] = [
     PLAIN,
     Kind { name: "fans", args: (5, 16), result: |n, _| vec![n * (n - 1) + 1], ..PLAIN },
     Kind { name: "naps", args: (4, 10), result: |n, _| vec![n], ..PLAIN },
@@ -524,6 +528,7 @@ pub const KINDS: [Kind; 20] = [
     BEGETS,
     Kind { name: "tells", args: (1, 4), result: |n, _| vec![n * (n + 1) / 2], ..PLAIN },
     Kind { name: "traced", args: (1, 5), result: |n, _| vec![n], ..PLAIN },
+    Kind { name: "keeps", args: (3, 8), result: |n, _| vec![n], ..PLAIN },
     Kind { name: "forsakes", args: (2, 6), result: |n, _| vec![n], ..PLAIN },
     LONG,
     LONG,

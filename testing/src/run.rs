@@ -14,7 +14,7 @@ use everpulse_protocol::view::RunStatus;
 use everpulse_protocol::{EventId, Headers, Payload, RequestId, RunId, Timestamp, WorkflowId};
 use everpulse_sdk::definition::Definition;
 use everpulse_sdk::replay::Wait as Waited;
-use everpulse_sdk::{Failure, Signal, workflow};
+use everpulse_sdk::{Failure, Query, Signal, workflow};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -383,6 +383,25 @@ impl<D: Definition> Run<D> {
         Some(
             payload.decode().unwrap_or_else(|error| panic!("what {} published as {name}: {error}", self.workflow_id())),
         )
+    }
+
+    /// What the run's own handler answers to a query, as it stands now.
+    ///
+    /// # Panics
+    /// When it has no handler for it, or has not begun, and when the handler panics or does more than look.
+    #[must_use]
+    #[track_caller]
+    pub fn query<Q: Query>(&self, query: Q) -> Q::Reply {
+        drive::settle(&self.stage);
+        let mut world = self.stage.borrow_mut();
+        let asked = format!("query `{}` of {}", Q::NAME, self.workflow_id());
+        let args = Payload::encode(&query).unwrap_or_else(|error| panic!("{asked}: {error}"));
+        let told = self.run_id(&world).and_then(|run| world.runs.get_mut(&run));
+        let Some(told) = told else { panic!("{asked}: there is no such run") };
+        match told.query(Q::NAME, &args) {
+            Ok(reply) => reply.decode().unwrap_or_else(|error| panic!("{asked}: {error}")),
+            Err(unanswered) => panic!("{asked}: {}", unanswered.failure),
+        }
     }
 
     /// All that it asked for so far, in order.

@@ -12,6 +12,7 @@
 //! | [`cancel_grace`](Options::cancel_grace) | 10 s | how long a cancelled attempt may go on |
 //! | [`payload_bytes_max`](Options::payload_bytes_max) | 2 MiB | the greatest result of an activity |
 //! | [`eager`](Options::eager) | off | activities served here start at once, without their queue, while slots are free |
+//! | [`schedules`](Options::schedules) | on | a worker that serves workflows keeps schedules, too |
 //! | [`engine_threads`](Options::engine_threads) | one per core, at most 4 | threads that poll workflows |
 //! | [`runs_at_hand_per_shard`](Options::runs_at_hand_per_shard) | 1,000 | open runs in memory though they only wait; the others are bytes in the cache |
 //! | [`cache_dir`](Options::cache_dir) | `cache` in the directory of an embedded broker; else none | where runs that wait lie, and what makes a restart short |
@@ -58,6 +59,8 @@ pub struct Options {
     /// Activities that this worker serves are started by the owner of their run at once, without their queue, while
     /// slots are free.
     pub eager: bool,
+    /// Whether a worker that serves workflows keeps schedules, too. On.
+    pub schedules: bool,
     /// Threads that poll workflows; a shard is always on the same one.
     pub engine_threads: usize,
     /// Futures that stay alive; the other open runs are replayed when something happens to them.
@@ -104,6 +107,7 @@ impl Default for Options {
             cancel_grace: Duration::from_secs(10),
             payload_bytes_max: 2 * 1024 * 1024,
             eager: false,
+            schedules: true,
             engine_threads: std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4)),
             live_runs_per_shard: 128,
             runs_at_hand_per_shard: 1_000,

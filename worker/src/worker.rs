@@ -19,6 +19,9 @@ use crate::options::Options;
 use crate::outbox::Outbox;
 use crate::relay::Relay;
 
+/// How the names of our own workflows begin.
+const OURS: &str = "everpulse.";
+
 /// Serves workflows and activities.
 ///
 /// ```no_run
@@ -266,6 +269,14 @@ impl Worker {
         self
     }
 
+    /// Whether a worker that serves workflows keeps schedules, too; it does unless this says otherwise. A schedule whose shard
+    /// goes to a worker that does not is parked there, until another one has it.
+    #[must_use]
+    pub fn schedules(mut self, keep: bool) -> Self {
+        self.options.schedules = keep;
+        self
+    }
+
     /// Sets what has no method of its own: `.options(|options| options.give_back = ..)`. What was set before stays.
     #[must_use]
     pub fn options(mut self, set: impl FnOnce(&mut Options)) -> Self {
@@ -307,7 +318,7 @@ impl Worker {
             self.registry.set_coding(coding);
             self.options.payload_bytes_max = self.options.payload_bytes_max.max(stores.up_to());
         }
-        let registry = Arc::new(self.registry);
+        let registry = self.served()?;
         let outbox = Outbox::new(self.transport.clone(), layout).with_stores(stores);
         let runner = if queues.is_empty() {
             None
@@ -352,6 +363,24 @@ impl Worker {
         };
         tracing::info!(broker = %self.transport.service_url(), "the worker serves");
         Ok(WorkerHandle { transport: self.transport, host, writer, runner, relay, drain: self.options.drain })
+    }
+
+    /// What is registered, and our own workflows.
+    fn served(&self) -> Result<Arc<Registry>, Error> {
+        if let Some(entry) = self.registry.workflows().find(|entry| entry.name.starts_with(OURS)) {
+            let message = format!(
+                "workflow `{}` at {} has a name that begins with `{OURS}`, as those of Everpulse itself do: give it another \
+                 with `name = \"..\"`",
+                entry.name, entry.location
+            );
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        let mut registry = self.registry.clone();
+        if self.options.schedules && registry.workflows().next().is_some() {
+            let added = registry.workflow_fn(everpulse_schedule::schedule);
+            added.map_err(|duplicate| Error::new(ErrorKind::Invalid, duplicate.to_string()))?;
+        }
+        Ok(Arc::new(registry))
     }
 
     fn served_queues(&self) -> Result<Vec<String>, Error> {

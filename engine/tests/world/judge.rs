@@ -295,6 +295,7 @@ fn replays(registry: &Registry, records: &[&Record]) {
                     workflow: start.workflow.clone(),
                     version,
                     started_at: record.at,
+                    tags: start.tags.clone(),
                     build,
                     headers: start.headers.clone(),
                 };

@@ -36,6 +36,8 @@ pub struct RunInfo {
     pub workflow: String,
     pub version: u32,
     pub started_at: Timestamp,
+    /// The words by which it is found.
+    pub tags: Vec<String>,
     /// What the code that began it was built from.
     pub build: Option<String>,
     /// What came with its start, as it is stored; [`Headers`](everpulse_protocol::Headers).

@@ -42,6 +42,7 @@ fn begin<D: WorkflowDefinition>(args: Payload, headers: Option<Payload>) -> Run 
         workflow: D::NAME.to_owned(),
         version: D::VERSION,
         started_at: Timestamp(1_000),
+        tags: Vec::new(),
         build: Some("4f2a".to_owned()),
         headers,
     };

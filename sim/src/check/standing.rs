@@ -122,6 +122,7 @@ fn replay<'a>(registry: &Registry, records: impl Iterator<Item = &'a Record>) ->
                     workflow: start.workflow.clone(),
                     version,
                     started_at: record.at,
+                    tags: start.tags.clone(),
                     build,
                     headers: start.headers.clone(),
                 };

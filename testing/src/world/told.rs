@@ -8,9 +8,9 @@ use everpulse_protocol::golden::shown_payload;
 use everpulse_protocol::history::{Close, CommandMark, Parked, Record, RecordBody};
 use everpulse_protocol::task::Task;
 use everpulse_protocol::view::{Fold, RunView};
-use everpulse_protocol::{Payload, WorkflowId};
+use everpulse_protocol::{Failure, FailureKind, Payload, WorkflowId};
 use everpulse_sdk::definition::Registry;
-use everpulse_sdk::replay::{Command, Wait};
+use everpulse_sdk::replay::{Command, Unanswered, Wait};
 
 use super::World;
 
@@ -116,6 +116,15 @@ impl Told {
 
     pub fn published(&self, name: &str) -> Option<&Payload> {
         self.replay.published(name)
+    }
+
+    /// What the run's own handler answers.
+    pub fn query(&mut self, name: &str, args: &Payload) -> Result<Payload, Unanswered> {
+        let unbegun = || Unanswered {
+            failure: Box::new(Failure::new(FailureKind::NotFound, format!("{} has not begun", self.workflow_id))),
+            spoilt: false,
+        };
+        self.replay.query(name, args).unwrap_or_else(|| Err(unbegun()))
     }
 
     pub fn waits(&self) -> Vec<Wait> {

@@ -1,0 +1,33 @@
+//! A schedule, kept by the workflow of every worker, in a life of seconds.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use everpulse_protocol::Timestamp;
+use everpulse_schedule::{Action, Control, Overlap, Plan, Spec, State, schedule};
+use everpulse_sdk::workflow::info;
+use everpulse_sdk::{Error, Failure, now, sleep_until, workflow};
+
+use super::naps;
+
+const POLICIES: [Overlap; 5] =
+    [Overlap::Skip, Overlap::BufferOne, Overlap::BufferAll, Overlap::CancelOther, Overlap::AllowAll];
+
+/// Has a schedule of so many seconds, and deletes it: each second was begun, or is counted as what else became of it.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn keeps(n: u64) -> Result<u64, Failure<Error>> {
+    let begun = now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let first = (begun.as_secs() + 1) * 1_000;
+    let end = first + n * 1_000;
+    let times = Spec::new().every(Duration::from_secs(1)).jitter(Duration::from_millis(300));
+    let spec = times.from(Timestamp(first)).until(Timestamp(end));
+    let action = Action::of(naps(n % 4)).map_err(|error| Failure::Failed(error.into()))?;
+    let mut plan = Plan::new(spec, action);
+    plan.overlap = POLICIES[n as usize % POLICIES.len()];
+    // Its runs' ids are those of this run alone.
+    let state = State::new(info().run_id.to_string(), plan).since(Timestamp(first - 1));
+    let Ok(kept) = schedule(state).start().await else { return Ok(n) };
+    sleep_until(UNIX_EPOCH + Duration::from_millis(end + 400)).await;
+    while let Err(Failure::TimedOut) = kept.signal(Control::Delete).await {}
+    let counts = kept.await?;
+    Ok(counts.begun + counts.skipped + counts.missed + counts.known)
+}
