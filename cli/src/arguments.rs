@@ -54,6 +54,43 @@ fn blobs(text: &str) -> Result<Blobs, String> {
     })
 }
 
+/// What was published by the workers.
+#[derive(Debug, Subcommand)]
+pub enum SchemaCommand {
+    /// What there is
+    List,
+    /// The schemas of one: what it takes, gives and fails with
+    Show {
+        kind: KindArgument,
+        name: String,
+        /// This version, instead of the newest
+        #[arg(long)]
+        version: Option<u32>,
+    },
+    /// Let anything be published in its place; only when nothing is left that was written or is read by it
+    Forget {
+        kind: KindArgument,
+        name: String,
+        #[arg(long)]
+        version: Option<u32>,
+    },
+}
+
+/// What a schema is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum KindArgument {
+    Workflow,
+    Activity,
+    Signal,
+    Query,
+}
+
+impl std::fmt::Display for KindArgument {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(everpulse::schema::Kind::from(*self).name())
+    }
+}
+
 /// Large values that lie in the store of `--blobs`.
 #[derive(Debug, Subcommand)]
 pub enum BlobCommand {
@@ -102,6 +139,11 @@ pub enum Command {
     Blobs {
         #[command(subcommand)]
         command: BlobCommand,
+    },
+    /// What workflows, activities, signals and queries take and give
+    Schema {
+        #[command(subcommand)]
+        command: SchemaCommand,
     },
     /// Completions by HTTP: POST /v1/completions/TOKEN
     Serve(ServeOptions),

@@ -6,6 +6,7 @@
 //!           ├► schedules ───► schedule create, list, describe, pause, unpause, trigger, backfill, update, delete
 //!           ├► letters ─────► dead-letters list, show, redrive, drop
 //!           ├► blobs ───────► blobs collect
+//!           ├► schemas ─────► schema list, show, forget
 //!           └► gateway ─────► serve: completions by HTTP
 //! ```
 
@@ -17,6 +18,7 @@ mod letters;
 mod output;
 mod runs;
 mod schedules;
+mod schemas;
 
 use std::process::ExitCode;
 
@@ -49,6 +51,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Schedule { command } => schedules::run(&client, command).await,
         Command::DeadLetters { command } => letters::run(&client, command).await,
         Command::Blobs { command } => blobs::run(&client, command).await,
+        Command::Schema { command } => schemas::run(&client, command).await,
         Command::Serve(options) => gateway::serve(client, options).await,
     }
 }

@@ -7,7 +7,7 @@ use everpulse::client::{Client, ResultError, Run, Untyped};
 use serde_json::Value;
 
 use crate::arguments::{BadInput, RunCommand, json};
-use crate::output;
+use crate::{output, schemas};
 
 /// Carries out what was said on the command line.
 ///
@@ -32,6 +32,7 @@ pub async fn run(client: &Client, command: RunCommand) -> anyhow::Result<()> {
             if !args.is_object() {
                 bail!(BadInput::new("the arguments are an object by parameter name: '{\"order\": ..}'"));
             }
+            schemas::check_start(client, &workflow, version, &args).await?;
             let mut start = client.start_named(&workflow, &args);
             if let Some(if_known) = if_known {
                 start = start.policy(if_known.into());

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use everpulse_blobs::{Blobs, Collected};
 use everpulse_protocol::{Coding, topic};
+use everpulse_schemas::{Board, Kind, Standing};
 use everpulse_sdk::definition::WorkflowFn;
 use everpulse_sdk::{Call, WorkflowDefinition};
 use everpulse_transport::{Address, SetUp, Transport};
@@ -189,6 +190,29 @@ impl Client {
     #[must_use]
     pub fn intercept(self, interceptor: impl Interceptor) -> Self {
         Self { core: self.core.with_interceptor(interceptor) }
+    }
+
+    /// What the application's workflows, activities, signals and queries take and give, as its workers have published it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unreachable`].
+    ///
+    /// # Cancel safety
+    /// Safe: nothing is changed.
+    pub async fn schemas(&self) -> Result<Standing, Error> {
+        Board::new(self.core.transport.clone()).read().await.map_err(Error::from)
+    }
+
+    /// Lets anything be published in the place of a schema: when nothing is left that was written by it, or would be read by
+    /// code from before.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unreachable`].
+    ///
+    /// # Cancel safety
+    /// When it is dropped, it may be forgotten or not.
+    pub async fn forget_schema(&self, kind: Kind, name: &str, version: Option<u32>) -> Result<(), Error> {
+        Board::new(self.core.transport.clone()).forget(kind, name, version).await.map_err(Error::from)
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {

@@ -91,6 +91,10 @@ pub use everpulse_blobs::{self as blobs, Blobs};
 pub use everpulse_codecs::{self as codecs, Codec};
 #[cfg(feature = "encryption")]
 pub use everpulse_codecs::{Key, Keys};
+#[cfg(feature = "client")]
+pub use everpulse_schemas as schema;
+#[cfg(feature = "schemas")]
+pub use schemars::{self, JsonSchema};
 
 pub use everpulse_protocol::golden::{Golden, GoldenError};
 pub use everpulse_protocol::{RunId, WorkflowId};

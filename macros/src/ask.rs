@@ -54,6 +54,12 @@ impl Asking {
             impl #root::Query for #ident {
                 const NAME: &'static str = #name;
                 type Reply = #reply;
+
+                fn schemas() -> #root::Schemas {
+                    #[allow(unused_imports)]
+                    use #root::NoSchema as _;
+                    #root::Schemas::of_query(<#root::Shape<#ident>>::schema, <#root::Shape<#reply>>::schema)
+                }
             }
             #cfgs
             const _: () = {

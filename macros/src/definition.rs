@@ -190,6 +190,7 @@ impl Definition {
         let Self { ty, visibility, wire_name, parameters, root, ident, kind, .. } = self;
         let cfgs = function.cfgs();
         let names = parameters.iter().map(Parameter::name);
+        let (parameter_names, types) = (parameters.iter().map(Parameter::name), self.types());
         let (output, error) = self.output_and_error();
         let doc = format!("The definition behind the function `{}`.", ident.unraw());
         let (codec, assertions) = (self.codec(), self.assertions());
@@ -208,6 +209,16 @@ impl Definition {
                 const PARAMETERS: &'static [&'static str] = &[#(#names),*];
                 type Output = #output;
                 type Error = #error;
+
+                fn schemas() -> #root::Schemas {
+                    #[allow(unused_imports)]
+                    use #root::NoSchema as _;
+                    #root::Schemas::of(
+                        &[#((#parameter_names, <#root::Shape<#types>>::schema as #root::Asked)),*],
+                        <#root::Shape<#output>>::schema,
+                        <#root::Shape<#error>>::schema,
+                    )
+                }
             }
 
             #(#cfgs)*

@@ -34,6 +34,12 @@ fn implement(attribute: TokenStream, item: TokenStream) -> Result<TokenStream> {
         #(#cfgs)*
         impl #root::Signal for #ident {
             const NAME: &'static str = #name;
+
+            fn schemas() -> #root::Schemas {
+                #[allow(unused_imports)]
+                use #root::NoSchema as _;
+                #root::Schemas::of_signal(<#root::Shape<#ident>>::schema)
+            }
         }
     })
 }

@@ -37,6 +37,7 @@ pub mod id;
 pub mod kind;
 pub mod payload;
 pub mod reply;
+pub mod schema;
 pub mod shard;
 pub mod task;
 pub mod time;

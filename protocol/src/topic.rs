@@ -47,7 +47,10 @@ pub fn blobs(store: &str) -> String {
     format!("blobs.{store}")
 }
 
-/// The subscription on the topic of a store that keeps its blobs from being trimmed.
+/// What workflows, activities, signals and queries take and give, as it is published.
+pub const SCHEMAS: &str = "schemas";
+
+/// The subscription that keeps blobs and schemas from being trimmed.
 pub const KEEPER: &str = "keeper";
 
 /// The non-persistent topic on which every activity worker hears of cancelled tasks.

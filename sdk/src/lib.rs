@@ -34,6 +34,7 @@ mod query;
 mod race;
 mod random;
 mod saga;
+pub mod schema;
 mod select;
 mod signal;
 mod step;

@@ -31,6 +31,7 @@ pub use crate::definition::{
 pub use crate::join::Branch;
 pub use crate::options::ActivityOptions;
 pub use crate::query::Query;
+pub use crate::schema::{Asked, NoSchema, Schemas, Shape};
 pub use crate::signal::Signal;
 pub use protocol::Failure as Recorded;
 
@@ -151,7 +152,15 @@ pub fn workflow_entry<D: WorkflowDefinition>(
     build: Option<&'static str>,
     begin: fn(&Payload) -> Result<RunFuture, Box<Recorded>>,
 ) -> WorkflowEntry {
-    WorkflowEntry { name: D::NAME, version: D::VERSION, location: D::LOCATION, build, identity: identity::<D>(), begin }
+    WorkflowEntry {
+        name: D::NAME,
+        version: D::VERSION,
+        location: D::LOCATION,
+        build,
+        schemas: D::schemas,
+        identity: identity::<D>(),
+        begin,
+    }
 }
 
 pub fn boxed_run(future: impl Future<Output = Result<Payload, Recorded>> + 'static) -> RunFuture {
@@ -167,6 +176,7 @@ pub fn activity_entry<D: ActivityDefinition>(
         location: D::LOCATION,
         blocking,
         queue: D::OPTIONS.queue,
+        schemas: D::schemas,
         identity: identity::<D>(),
         batch: None,
         attempt: Arc::new(attempt),

@@ -15,6 +15,7 @@ use everpulse_protocol::{Failure, FailureKind, Payload};
 use crate::__private::encode;
 use crate::definition::{Argument, Output};
 use crate::replay::core::Core;
+use crate::schema::Schemas;
 
 /// A type that can be asked of a run, made by `#[query(reply = ..)]`.
 #[diagnostic::on_unimplemented(
@@ -26,6 +27,12 @@ pub trait Query: Argument {
     const NAME: &'static str;
     /// What the handler answers.
     type Reply: Output;
+
+    /// What its types say of themselves.
+    #[must_use]
+    fn schemas() -> Schemas {
+        Schemas::default()
+    }
 }
 
 /// From now on the handler answers the queries of its type, for as long as the run is open; an earlier handler of the

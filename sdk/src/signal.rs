@@ -13,6 +13,7 @@ use futures::Stream;
 
 use crate::definition::Argument;
 use crate::replay::core::Core;
+use crate::schema::Schemas;
 
 /// A type that can be sent to a run, made by `#[signal]`.
 #[diagnostic::on_unimplemented(
@@ -22,6 +23,12 @@ use crate::replay::core::Core;
 pub trait Signal: Argument {
     /// The name on the wire, under which signals are queued.
     const NAME: &'static str;
+
+    /// What its type says of itself.
+    #[must_use]
+    fn schemas() -> Schemas {
+        Schemas::default()
+    }
 }
 
 const INSTEAD: &str = "in an activity or elsewhere use a channel of your own";

@@ -103,6 +103,11 @@ impl Site<'_> {
         self.ensure_subscription(&name, topic::KEEPER).await
     }
 
+    pub async fn set_up_schemas(&self) -> Result<(), Error> {
+        self.ensure_topic(topic::SCHEMAS).await?;
+        self.ensure_subscription(topic::SCHEMAS, topic::KEEPER).await
+    }
+
     async fn ensure_namespace(&self) -> Result<(), Error> {
         let (tenant, namespace) = (self.tenant, self.namespace);
         let path = format!("namespaces/{tenant}/{namespace}");

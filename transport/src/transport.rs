@@ -203,6 +203,14 @@ impl Transport {
         self.patiently(|| async { self.site().set_up_blobs(store).await }).await
     }
 
+    /// Makes the topic on which schemas are published, and what keeps them there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unreachable`] when the admin API is.
+    pub async fn set_up_schemas(&self) -> Result<(), Error> {
+        self.patiently(|| async { self.site().set_up_schemas().await }).await
+    }
+
     /// What the application was set up with, asked without the admin API; none when it was not set up.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ mod activity;
 mod dead_letter;
 mod outbox;
 mod relay;
+mod schemas;
 mod seldom;
 
 mod clock;

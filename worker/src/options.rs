@@ -21,6 +21,7 @@
 //! | [`id_memory`](Options::id_memory) | the retention, at least 1 h | how long ids of inputs and closed runs are known |
 //! | [`build`](Options::build) | `EVERPULSE_BUILD`, else the git revision | what runs record of the code that began them |
 //! | [`check_determinism`](Options::check_determinism) | off | each run is replayed after every event |
+//! | [`schemas`](Options::schemas) | on | what is taken and given is published, and compared with what was |
 //! | [`inbox_prefetch`](Options::inbox_prefetch) | 64 | inbox frames per partition that wait in this process |
 //! | time-out of an activity (start to close) | 60 s | `#[activity(timeout = ..)]`, `.timeout(..)` |
 //! | retries of an activity | 200 ms, doubling up to 60 s, for ever | `#[activity(retry(..))]`, `.retry(..)` |
@@ -92,6 +93,9 @@ pub struct Options {
     pub build: Option<String>,
     /// Each run is replayed from its beginning after every event, and parked if that comes to something else; for tests.
     pub check_determinism: bool,
+    /// What definitions take and give is published when the worker starts, and it does not start with a change that is not
+    /// compatible with what was published before.
+    pub schemas: bool,
 }
 
 impl Default for Options {
@@ -117,6 +121,7 @@ impl Default for Options {
             id_memory: None,
             build: None,
             check_determinism: false,
+            schemas: true,
         }
     }
 }

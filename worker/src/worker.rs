@@ -8,6 +8,7 @@ use everpulse_blobs::Blobs;
 use everpulse_protocol::{Coding, WriterId, topic};
 use everpulse_sdk::definition::{Activities, ActivityFn, Duplicate, FunctionActivity, Registry, WorkflowFn};
 use everpulse_sdk::intercept::Interceptor;
+use everpulse_sdk::{Query, Signal};
 use everpulse_transport::{Address, SetUp, Transport};
 use uuid::Uuid;
 
@@ -18,6 +19,7 @@ use crate::host::{Host, Setting};
 use crate::options::Options;
 use crate::outbox::Outbox;
 use crate::relay::Relay;
+use crate::schemas;
 
 /// How the names of our own workflows begin.
 const OURS: &str = "everpulse.";
@@ -105,6 +107,20 @@ impl Worker {
 
     fn note(mut self, result: Result<(), Duplicate>) -> Self {
         self.duplicates.extend(result.err());
+        self
+    }
+
+    /// Says that workflows here take a signal, so that its schema is published and compared as theirs are.
+    #[must_use]
+    pub fn signal<T: Signal>(mut self) -> Self {
+        self.registry.signal::<T>();
+        self
+    }
+
+    /// Says that workflows here answer a query, so that its schema and that of its reply are published and compared.
+    #[must_use]
+    pub fn query<Q: Query>(mut self) -> Self {
+        self.registry.query::<Q>();
         self
     }
 
@@ -311,6 +327,10 @@ impl Worker {
         let layout = self.transport.set_up(&wanted).await?;
         for queue in &queues {
             self.transport.set_up_queue(queue).await?;
+        }
+        if self.options.schemas {
+            let build = self.options.build.clone().or_else(build_from_env);
+            schemas::publish(&self.transport, &self.registry, build.as_deref()).await?;
         }
         let stores = self.blobs.as_ref().map(|blobs| blobs.open(&self.transport));
         if let Some(stores) = &stores {

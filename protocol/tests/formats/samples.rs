@@ -15,6 +15,7 @@ use everpulse_protocol::history::{
 };
 use everpulse_protocol::kind::KindName;
 use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame};
+use everpulse_protocol::schema::{Kind, Published};
 use everpulse_protocol::shard::Config;
 use everpulse_protocol::task::{Control, OnExhausted, RetryPolicy, Task, TaskFrame, TaskOptions};
 use everpulse_protocol::timer::{TimerMessage, Wake};
@@ -65,12 +66,28 @@ pub(crate) fn all() -> Vec<Sample> {
         message("replies.sealed", &sealed_view()),
         message("blob", &Reference { at: Some("7:41/8:2".to_owned()), ..Reference::to(b"tea") }),
         message("blob_piece", &piece()),
+        message("schema", &schema()),
+        message("schema.forgotten", &Published { version: None, takes: None, forgotten: true, ..schema() }),
         message("replies", &ReplyFrame { replies: vec![Reply { request: request(), body: ReplyBody::Accepted }] }),
     ];
     all.extend(events().iter().map(|value| body("event", value)));
     all.extend(records().iter().map(|value| body("record", value)));
     all.extend(replies().iter().map(|value| body("reply", value)));
     all
+}
+
+fn schema() -> Published {
+    Published {
+        kind: Kind::Workflow,
+        name: "checkout".into(),
+        version: Some(2),
+        at: Timestamp(1_000),
+        build: Some("1f3c".into()),
+        takes: Some(r#"{"type":"object"}"#.into()),
+        gives: Some("true".into()),
+        fails: None,
+        forgotten: false,
+    }
 }
 
 fn piece() -> Piece {

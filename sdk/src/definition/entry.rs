@@ -11,6 +11,7 @@ use everpulse_protocol::{Failure, Payload};
 use futures::future::{BoxFuture, LocalBoxFuture};
 
 use crate::intercept::Attempted;
+use crate::schema::Schemas;
 
 /// Where an author wrote something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,6 +37,8 @@ pub struct WorkflowEntry {
     pub location: SourceLocation,
     /// What its crate was built from: what `EVERPULSE_BUILD` said then, or the git revision.
     pub build: Option<&'static str>,
+    /// What its types say of themselves.
+    pub schemas: fn() -> Schemas,
     pub(crate) identity: TypeId,
     /// Makes the future; fails if the arguments are no arguments of this workflow.
     pub(crate) begin: fn(&Payload) -> Result<RunFuture, Box<Failure>>,
@@ -59,6 +62,8 @@ pub struct ActivityEntry {
     pub blocking: bool,
     /// The queue of calls that name no other.
     pub queue: &'static str,
+    /// As of workflows.
+    pub schemas: fn() -> Schemas,
     pub(crate) identity: TypeId,
     /// It does several tasks in one execution.
     pub batch: Option<Batch>,

@@ -20,6 +20,7 @@ pub use registry::{Duplicate, Registry};
 
 use crate::call::{ActivityCall, Call, CallKind, ChildCall};
 use crate::options::ActivityOptions;
+use crate::schema::Schemas;
 
 /// A workflow or an activity, as a type.
 #[diagnostic::on_unimplemented(
@@ -34,6 +35,12 @@ pub trait Definition: 'static {
     const PARAMETERS: &'static [&'static str];
     type Output: Output;
     type Error: AuthorError;
+
+    /// What its types say of themselves.
+    #[must_use]
+    fn schemas() -> Schemas {
+        Schemas::default()
+    }
 }
 
 /// A definition that a workflow can call.

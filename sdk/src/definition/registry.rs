@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use everpulse_protocol::Coding;
+use everpulse_protocol::schema::Kind;
 
 use crate::intercept::{Interceptor, Interceptors};
 
@@ -11,6 +12,9 @@ use super::{
     Activities, ActivityEntry, ActivityFn, FunctionActivity, SourceLocation, WorkflowDefinition, WorkflowEntry,
     WorkflowFn,
 };
+use crate::query::Query;
+use crate::schema::Schemas;
+use crate::signal::Signal;
 
 /// Two definitions claim one name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +34,8 @@ pub struct Duplicate {
 pub struct Registry {
     workflows: BTreeMap<&'static str, BTreeMap<u32, WorkflowEntry>>,
     activities: BTreeMap<String, ActivityEntry>,
+    /// Signals and queries that the workflows take, by kind and name.
+    messages: BTreeMap<(Kind, &'static str), fn() -> Schemas>,
     coding: Coding,
     interceptors: Interceptors,
 }
@@ -38,6 +44,21 @@ impl Registry {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Says that workflows here take a signal.
+    pub fn signal<T: Signal>(&mut self) {
+        self.messages.insert((Kind::Signal, T::NAME), T::schemas);
+    }
+
+    /// Says that workflows here answer a query.
+    pub fn query<Q: Query>(&mut self) {
+        self.messages.insert((Kind::Query, Q::NAME), Q::schemas);
+    }
+
+    /// Signals and queries that were said to be taken, with what their types say of themselves.
+    pub fn messages(&self) -> impl Iterator<Item = (Kind, &'static str, Schemas)> {
+        self.messages.iter().map(|((kind, name), schemas)| (*kind, *name, schemas()))
     }
 
     /// From now on the values of all of them are written so.
