@@ -14,6 +14,8 @@ use crate::stores::Stores;
 
 /// What is no longer than this stays where it is, unless [`Blobs::above`] says otherwise.
 const ABOVE: usize = 256 * 1024;
+/// More would not fit beside other things into what stands for itself.
+const ABOVE_MAX: usize = 2 * 1024 * 1024;
 /// What is longer than this is refused, as it is without a store, unless [`Blobs::up_to`] says otherwise.
 const UP_TO: usize = 64 * 1024 * 1024;
 
@@ -23,7 +25,7 @@ const UP_TO: usize = 64 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct Blobs {
     stores: Vec<(String, Source)>,
-    above: usize,
+    above: Option<usize>,
     up_to: usize,
 }
 
@@ -63,7 +65,7 @@ impl Blobs {
 
     fn of(name: &str, source: Source) -> Self {
         assert!(topic::is_queue_name(name), "{name:?} cannot be a store's name: use letters, digits, `-` and `_`");
-        Self { stores: vec![(name.to_owned(), source)], above: ABOVE, up_to: UP_TO }
+        Self { stores: vec![(name.to_owned(), source)], above: None, up_to: UP_TO }
     }
 
     /// Reads from these stores as well, and puts nothing there: to change stores while runs are open.
@@ -81,17 +83,30 @@ impl Blobs {
 
     /// Values that take more bytes than this are put into the store, 256 KiB by default; counted when they are compressed and
     /// sealed. What stands for a value takes about a hundred bytes itself.
+    ///
+    /// # Panics
+    /// When it is more than 2 MiB, for which messages have no room; or more than [`up_to`](Self::up_to).
     #[must_use]
     pub fn above(mut self, bytes: usize) -> Self {
-        self.above = bytes;
-        self
+        assert!(bytes <= ABOVE_MAX, "what has {bytes} bytes has to be put out: say {ABOVE_MAX} at most");
+        self.above = Some(bytes);
+        self.checked()
     }
 
     /// Values that take more bytes than this are refused, 64 MiB by default. Each is in memory as a whole, more than once
     /// where it is sealed.
+    ///
+    /// # Panics
+    /// When it is less than what was said to stay [where it is](Self::above).
     #[must_use]
     pub fn up_to(mut self, bytes: usize) -> Self {
         self.up_to = bytes;
+        self.checked()
+    }
+
+    fn checked(self) -> Self {
+        let (above, up_to) = (self.above.unwrap_or_default(), self.up_to);
+        assert!(above <= up_to, "what is put out has more than {above} bytes, and no value has more than {up_to}");
         self
     }
 
@@ -105,7 +120,7 @@ impl Blobs {
             };
             (name.clone(), store)
         };
-        Stores::new(self.stores.iter().map(open).collect(), self.above, self.up_to)
+        Stores::new(self.stores.iter().map(open).collect(), self.above.unwrap_or(ABOVE.min(self.up_to)), self.up_to)
     }
 }
 

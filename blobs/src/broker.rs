@@ -55,7 +55,7 @@ impl BrokerStore {
 
     async fn write(&self, blob: &Reference, data: Bytes) -> Result<String, Error> {
         let publisher = self.publisher().await?;
-        let from = self.transport.last_position(&self.topic).await?;
+        let from = self.transport.last_position_once(&self.topic).await?;
         let at = Timestamp(0).after(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
         let of = u32::try_from(data.len().div_ceil(PIECE_BYTES).max(1)).unwrap_or(u32::MAX);
         let pieces = (0..of).map(|no| {
@@ -65,7 +65,7 @@ impl BrokerStore {
             publisher.publish_until_confirmed(Message::new(None, encode(&piece)))
         });
         stream::iter(pieces).buffer_unordered(IN_FLIGHT).try_for_each(|_| async { Ok(()) }).await?;
-        let to = self.transport.last_position(&self.topic).await?;
+        let to = self.transport.last_position_once(&self.topic).await?;
         Ok(format!("{}/{}", Place(from), Place(to)))
     }
 
@@ -82,7 +82,7 @@ impl BrokerStore {
             for piece in found.filter_map(|entry| decode::<Piece>(&entry.payload).ok()) {
                 pieces.take(blob, piece);
             }
-            if let Some(whole) = pieces.whole() {
+            if let Some(whole) = pieces.whole(blob) {
                 break Ok(whole);
             }
             if piece.done {
@@ -98,7 +98,7 @@ impl BrokerStore {
         let before = Timestamp(0).after(before.duration_since(UNIX_EPOCH).unwrap_or_default());
         let mut collected = Collected::default();
         self.transport.set_up_blobs(&self.name).await?;
-        let Some(end) = self.transport.last_position(&self.topic).await? else { return Ok(collected) };
+        let Some(end) = self.transport.last_position_once(&self.topic).await? else { return Ok(collected) };
         let mut reader = self.transport.reader(&self.topic, None);
         let mut upto = None;
         let read = 'all: loop {
@@ -163,11 +163,16 @@ impl Pieces {
         }
     }
 
-    fn whole(&self) -> Option<Bytes> {
-        let (_, pieces) = self.found.iter().find(|(of, pieces)| pieces.len() == **of as usize)?;
-        let mut whole = BytesMut::with_capacity(pieces.values().map(Bytes::len).sum());
-        pieces.values().for_each(|piece| whole.extend_from_slice(piece));
-        Some(whole.freeze())
+    /// Whoever may write there can write what looks like a piece: what is no blob of that name is none.
+    fn whole(&mut self, blob: &Reference) -> Option<Bytes> {
+        let full = |(of, pieces): &(&u32, &BTreeMap<u32, Bytes>)| pieces.len() == **of as usize;
+        let full: Vec<u32> = self.found.iter().filter(full).map(|(of, _)| *of).collect();
+        full.into_iter().find_map(|of| {
+            let pieces = self.found.remove(&of)?;
+            let mut whole = BytesMut::with_capacity(pieces.values().map(Bytes::len).sum());
+            pieces.values().for_each(|piece| whole.extend_from_slice(piece));
+            Some(whole.freeze()).filter(|whole| blob.is_to(whole))
+        })
     }
 }
 

@@ -19,10 +19,12 @@
 mod blobs;
 mod broker;
 mod cache;
+mod calls;
 mod directory;
 mod memory;
 mod store;
 mod stores;
+mod waits;
 
 pub use blobs::Blobs;
 pub use broker::BrokerStore;

@@ -1,14 +1,15 @@
 //! What a store keeps and gives back, for each that comes with Everpulse; and what is made of values by the stores of a process.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use everpulse_blobs::{
     BlobStore, Blobs, BoxFuture, BrokerStore, Bytes, Collected, Directory, Memory, Reference, StoreError, Stores,
 };
-use everpulse_protocol::coding::Coding;
+use everpulse_protocol::coding::{Coding, Layer, LayerError, Place, Wrapped};
+use everpulse_protocol::payload::Format;
 use everpulse_protocol::{CodingError, Failure, FailureKind, Payload, WorkflowId};
 use everpulse_transport::{Address, Options, SetUp, Transport};
 
@@ -57,16 +58,21 @@ async fn what_was_put_before_a_time_is_forgotten_and_what_was_put_again_is_not()
     let dir = tempfile::tempdir().expect("a directory");
     for store in all(dir.path()).await {
         let (old, again) = (bytes(1, 2_000_000), bytes(2, 1_000));
-        let old_reference = put(&*store, &old).await;
+        let gone = put(&*store, &old).await;
         put(&*store, &again).await;
         // File systems are not more exact than that.
         tokio::time::sleep(Duration::from_millis(50)).await;
         let now = SystemTime::now();
         let young = put(&*store, &again).await;
         let collected = store.collect(now).await.expect("it can be collected");
-        assert!(collected.bytes >= 2_000_000, "{store:?}: {collected:?}");
         assert_eq!(store.get(&young).await, Ok(again), "{store:?}");
-        let _ = old_reference;
+        if young.at.is_some() {
+            // A topic keeps what was put again as it was, too, and forgets when the broker lets go of its ledger.
+            assert_eq!((collected.blobs, collected.bytes), (2, 2_001_000), "{store:?}");
+        } else {
+            assert_eq!((collected.blobs, collected.bytes), (1, 2_000_000), "{store:?}");
+            assert_eq!(store.get(&gone).await, Err(StoreError::Missing), "{store:?}");
+        }
         let none = store.collect(SystemTime::UNIX_EPOCH).await.expect("it can be collected");
         assert_eq!(none, Collected::default(), "{store:?}");
     }
@@ -123,13 +129,13 @@ fn memory(above: usize, up_to: usize) -> (Memory, Stores) {
 #[tokio::test]
 async fn only_what_is_large_is_put_out_and_all_comes_back() {
     let (memory, stores) = memory(1_000, 50_000);
-    let whole: Vec<Payload> = [10, 990, 5_000, 5_000, 100_000].map(payload).into();
+    let whole: Vec<Payload> = [10, 990, 5_000, 5_000].map(payload).into();
     let mut values = whole.clone();
     assert!(stores.has_large(&mut values));
     stores.put_out(&mut values).await.expect("it can be put");
-    assert_eq!(memory.len(), 1, "two are the same, and the last one is for nobody");
+    assert_eq!(memory.len(), 1, "two are the same");
     let named: Vec<bool> = values.iter().map(|value| value.store().is_some()).collect();
-    assert_eq!(named, [false, false, true, true, false]);
+    assert_eq!(named, [false, false, true, true]);
     assert_eq!(values[2].encoding, "msgpack+blob:memory");
     let once = values.clone();
     stores.put_out(&mut values).await.expect("nothing is left to put");
@@ -222,7 +228,7 @@ fn a_run_without_a_runtime_puts_and_gets_what_is_at_hand() {
     let (memory, stores) = memory(1_000, 50_000);
     let coding = Coding::default().with_blobs(Arc::new(stores));
     let mut value = payload(2_000);
-    coding.put_away(&id(), &mut value).expect("it can be put");
+    coding.put_away(&id(), &mut value, None).expect("it can be put");
     assert_eq!((memory.len(), value.store()), (1, Some("memory")));
     coding.open(&id(), &mut value).expect("it is there");
     assert_eq!(value, payload(2_000));
@@ -237,7 +243,7 @@ async fn a_thread_that_polls_runs_waits_for_the_store_and_a_task_never_does() {
     let reader = Coding::default().with_blobs(Arc::new(blobs.open(&transport)));
     let thread = std::thread::spawn(move || {
         let mut value = payload(2_000);
-        writer.put_away(&id(), &mut value).expect("it can be put");
+        writer.put_away(&id(), &mut value, None).expect("it can be put");
         let named = value.clone();
         reader.open(&id(), &mut value).expect("it can be fetched");
         (named, value)
@@ -248,4 +254,219 @@ async fn a_thread_that_polls_runs_waits_for_the_store_and_a_task_never_does() {
     let fresh = Coding::default().with_blobs(Arc::new(blobs.open(&transport)));
     let error = fresh.open(&id(), &mut named).expect_err("a task does not wait");
     assert!(error.is_missing() && error.to_string().contains("nobody has fetched it"), "{error}");
+}
+
+/// Answers when it is let to, and counts what it is asked.
+#[derive(Debug, Default)]
+struct Slow {
+    memory: Memory,
+    asked: AtomicU32,
+    /// Of these bytes it is slow.
+    slow: Option<u8>,
+    gate: Arc<(Mutex<bool>, tokio::sync::Notify)>,
+}
+
+impl Slow {
+    fn of(slow: Option<u8>) -> Arc<Self> {
+        Arc::new(Self { slow, ..Self::default() })
+    }
+
+    fn open(&self) {
+        *self.gate.0.lock().expect("unpoisoned") = true;
+        self.gate.1.notify_waiters();
+    }
+
+    async fn pass(&self, first: Option<u8>) {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if self.slow.is_some() && self.slow != first {
+            return;
+        }
+        let opened = self.gate.1.notified();
+        if !*self.gate.0.lock().expect("unpoisoned") {
+            opened.await;
+        }
+    }
+
+    fn asked(&self) -> u32 {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+/// What a test keeps for itself of a store that it gives away.
+#[derive(Debug)]
+struct Given(Arc<Slow>);
+
+impl BlobStore for Given {
+    fn put<'a>(&'a self, blob: &'a Reference, data: Bytes) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
+        Box::pin(async {
+            self.0.pass(data.first().copied()).await;
+            self.0.memory.put(blob, data).await
+        })
+    }
+    fn get<'a>(&'a self, blob: &'a Reference) -> BoxFuture<'a, Result<Bytes, StoreError>> {
+        Box::pin(async {
+            let data = self.0.memory.get(blob).await?;
+            self.0.pass(data.first().copied()).await;
+            Ok(data)
+        })
+    }
+    fn delete<'a>(&'a self, _: &'a Reference) -> BoxFuture<'a, Result<bool, StoreError>> {
+        panic!("nobody deletes here")
+    }
+    fn collect(&self, _: SystemTime) -> BoxFuture<'_, Result<Collected, StoreError>> {
+        panic!("nobody collects here")
+    }
+}
+
+fn with_wait(store: &Arc<Slow>, wait: Duration) -> Coding {
+    let stores = vec![("slow".to_owned(), Arc::new(Given(Arc::clone(store))) as Arc<dyn BlobStore>)];
+    Coding::new(Format::default(), vec![Arc::new(Nonce::default())], Vec::new())
+        .with_blobs(Arc::new(Stores::with_wait(stores, 1_000, 50_000, wait)))
+}
+
+/// As an encryption does it: the same comes to other bytes each time.
+#[derive(Debug, Default)]
+struct Nonce(AtomicU32);
+
+impl Layer for Nonce {
+    fn name(&self) -> &'static str {
+        "nonce"
+    }
+    fn wrap(&self, data: Bytes, _: Place<'_>) -> Result<Wrapped, LayerError> {
+        let nonce = self.0.fetch_add(1, Ordering::SeqCst) as u8;
+        Ok(Wrapped::Changed { label: None, data: [&[nonce][..], &data].concat().into() })
+    }
+    fn unwrap(&self, data: Bytes, _: Option<&str>, _: Place<'_>) -> Result<Bytes, LayerError> {
+        Ok(data.slice(1..))
+    }
+}
+
+fn sealed(coding: &Coding, count: usize) -> Payload {
+    let mut value = payload(count);
+    coding.seal(&id(), &mut value).expect("it can be sealed");
+    value
+}
+
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    // A thread that is not the runtime's.
+    let thread = std::thread::spawn(work);
+    tokio::task::spawn_blocking(move || thread.join().expect("no panic")).await.expect("no panic")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_takes_long_to_put_is_put_once_however_often_it_is_tried_and_sealed_anew() {
+    let store = Slow::of(None);
+    let coding = with_wait(&store, Duration::from_millis(50));
+    let again = Some([7; 32]);
+    let (mut first, mut second, mut third) = (sealed(&coding, 2_000), sealed(&coding, 2_000), sealed(&coding, 2_000));
+    assert_ne!(first, second, "it is sealed anew");
+    let trying = coding.clone();
+    on_a_thread(move || {
+        for value in [&mut first, &mut second] {
+            let error = trying.put_away(&id(), value, again).expect_err("it is not there yet");
+            assert!(error.is_missing() && error.to_string().contains("has not answered yet"), "{error}");
+        }
+    })
+    .await;
+    store.open();
+    let third = on_a_thread(move || {
+        while let Err(error) = coding.put_away(&id(), &mut third, again) {
+            assert!(error.is_missing(), "{error}");
+        }
+        let named = third.clone();
+        coding.open(&id(), &mut third).expect("it can be opened");
+        (named, third)
+    })
+    .await;
+    assert_eq!((third.0.store(), third.1), (Some("slow"), payload(2_000)));
+    assert_eq!((store.asked(), store.memory.len()), (1, 1), "it was put once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_is_slow_to_come_keeps_nobody_else_waiting_and_is_not_asked_for_again() {
+    let store = Slow::of(Some(0));
+    let coding = with_wait(&store, Duration::from_millis(200));
+    let writer = Stores::new(vec![("slow".to_owned(), Arc::new(store.memory.clone()))], 1_000, 50_000);
+    let (mut slow, mut fast) = (sealed(&coding, 2_000), sealed(&coding, 3_000));
+    for value in [&mut slow, &mut fast] {
+        writer.put_out(value).await.expect("it can be put");
+    }
+    let asking = coding.clone();
+    let mut value = slow.clone();
+    on_a_thread(move || {
+        for _ in 0..3 {
+            let error = asking.open(&id(), &mut value).expect_err("it is not there yet");
+            assert!(error.is_missing(), "{error}");
+        }
+        let other = WorkflowId::new("order-43").expect("an id");
+        asking.open(&other, &mut fast).expect("others get theirs");
+        assert_eq!(fast, payload(3_000));
+    })
+    .await;
+    assert_eq!(store.asked(), 2, "once for each");
+    store.open();
+    on_a_thread(move || while coding.open(&id(), &mut slow).is_err() {}).await;
+    assert_eq!(store.asked(), 2, "what came meanwhile was kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_worked_for_is_put_however_long_the_store_is_away_unless_it_is_refused() {
+    let mut value = payload(2_000);
+    // Far more often than whoever gives up asks.
+    poor(40, Err(StoreError::Missing)).put_out_patiently(&mut value).await.expect("at last");
+    assert_eq!(value.store(), Some("poor"));
+    let mut large = payload(60_000);
+    for tried in [
+        poor(0, Err(StoreError::Missing)).put_out_patiently(&mut large).await,
+        poor(0, Err(StoreError::Missing)).put_out(&mut large).await,
+    ] {
+        let Err(CodingError::Refused { reason, .. }) = tried else { panic!("{tried:?}") };
+        assert!(reason.contains("60003 bytes, and blobs take up to 50000"), "{reason}");
+    }
+    assert_eq!(large, payload(60_000));
+}
+
+/// Others' code.
+#[derive(Debug)]
+struct Panics;
+
+impl BlobStore for Panics {
+    fn put<'a>(&'a self, _: &'a Reference, _: Bytes) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
+        panic!("no disk {}", 7)
+    }
+    fn get<'a>(&'a self, _: &'a Reference) -> BoxFuture<'a, Result<Bytes, StoreError>> {
+        Box::pin(async { panic!("no disk") })
+    }
+    fn delete<'a>(&'a self, _: &'a Reference) -> BoxFuture<'a, Result<bool, StoreError>> {
+        panic!("no disk")
+    }
+    fn collect(&self, _: SystemTime) -> BoxFuture<'_, Result<Collected, StoreError>> {
+        panic!("no disk")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_panics_is_one_that_is_away() {
+    let stores = Stores::new(vec![("poor".to_owned(), Arc::new(Panics))], 1_000, 50_000);
+    let mut value = payload(2_000);
+    let error = stores.put_out(&mut value).await.expect_err("it panics");
+    assert!(error.is_missing() && error.to_string().contains("it panicked: no disk 7"), "{error}");
+    let error = stores.fetch(&mut named().await).await.expect_err("it panics");
+    assert!(error.is_missing() && error.to_string().contains("it panicked: no disk"), "{error}");
+    assert!(stores.collect(SystemTime::now()).await.is_err());
+}
+
+#[tokio::test]
+async fn what_a_reference_says_is_held_against_what_may_be_fetched_and_a_later_one_is_left_to_others() {
+    let (_, writer) = memory(1_000, 50_000);
+    let mut value = payload(5_000);
+    writer.put_out(&mut value).await.expect("it can be put");
+    let (_, reader) = memory(1_000, 4_000);
+    let error = reader.fetch(&mut value.clone()).await.expect_err("it is too large");
+    assert!(error.is_missing() && error.to_string().contains("blobs take up to 4000 here"), "{error}");
+    let mut bytes = value.data.to_vec();
+    bytes[0] += 1;
+    value.data = bytes.into();
+    let error = writer.fetch(&mut value).await.expect_err("it is of a later release");
+    assert!(error.is_missing() && error.to_string().contains("later format version"), "{error}");
 }

@@ -24,7 +24,7 @@ use everpulse_protocol::{
     Coding, CodingError, EventId, Headers, Payload, RunId, Timestamp, WorkflowId, decode, encode, shard, topic,
 };
 use everpulse_transport::{
-    self as transport, Consumer, Lane, Limits, Publisher, Subscription, SubscriptionKind, Transport,
+    self as transport, Consumer, Lane, Limits, Publisher, PublisherOptions, Subscription, SubscriptionKind, Transport,
 };
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -217,12 +217,16 @@ impl Core {
         Ok(answer)
     }
 
-    /// As much of an answer as its reader can see.
-    pub(crate) async fn open_what_can_be<T: Values + Send>(&self, workflow_id: &WorkflowId, answer: &mut T) {
+    /// As much of an answer as its reader can see, without asking stores for what lies there.
+    pub(crate) fn open_what_can_be<T: Values>(&self, workflow_id: &WorkflowId, answer: &mut T) {
+        self.coding.open_what_can_be(workflow_id, answer);
+    }
+
+    /// What lies in stores and can be had.
+    pub(crate) async fn fetch_what_can_be<T: Values + Send>(&self, answer: &mut T) {
         if let Some(stores) = &self.stores {
             stores.fetch_what_can_be(answer).boxed().await;
         }
-        self.coding.open_what_can_be(workflow_id, answer);
     }
 
     /// An event of this client, with a new id.
@@ -254,7 +258,8 @@ impl Core {
         self.lanes[shard as usize].get_or_init(|| {
             let partition = shard % u32::try_from(self.inbox.len()).unwrap_or(u32::MAX);
             let publisher = self.inbox[partition as usize].get_or_init(|| {
-                self.transport.publisher(&topic::partition(topic::INBOX, partition), Default::default())
+                let options = PublisherOptions::default().leaving_room();
+                self.transport.publisher(&topic::partition(topic::INBOX, partition), options)
             });
             let weigh = |event: &Event| event.body.0.len() + ENVELOPE_BYTES;
             let encode = move |events: &[Event]| encode(&InboxFrame { shard, events: events.to_vec() });

@@ -73,7 +73,7 @@ impl DeadLetters {
         Self { core, queue }
     }
 
-    /// All letters, the oldest first.
+    /// All letters, the oldest first. Values that lie in a store are named only: [`show`](Self::show) fetches those of one.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] when nobody ever served the queue, [`ErrorKind::Unreachable`].
@@ -84,7 +84,7 @@ impl DeadLetters {
         let visit = self.visit().await?;
         let mut letters = Vec::with_capacity(visit.letters.len());
         for (id, (_, letter)) in &visit.letters {
-            letters.push(Listed { id: *id, letter: self.shown(letter).await });
+            letters.push(Listed { id: *id, letter: self.shown(letter.clone()) });
         }
         visit.leave().await;
         Ok(letters)
@@ -101,18 +101,20 @@ impl DeadLetters {
         let visit = self.visit().await?;
         let found = self.find(&visit, id);
         visit.leave().await;
-        Ok(self.shown(&found?.1).await)
+        let mut letter = found?.1.clone();
+        self.core.fetch_what_can_be(&mut letter).await;
+        Ok(self.shown(letter))
     }
 
     /// A letter for people, with all that this client can open. What goes back into a queue is the letter as it lies.
-    async fn shown(&self, letter: &DeadLetter) -> DeadLetter {
-        let mut shown = letter.clone();
-        let workflow_id = match &letter.letter {
-            Letter::Task(task) => &task.workflow_id,
-            Letter::Event(event) => &event.workflow_id,
+    fn shown(&self, letter: DeadLetter) -> DeadLetter {
+        let mut shown = letter;
+        let workflow_id = match &shown.letter {
+            Letter::Task(task) => task.workflow_id.clone(),
+            Letter::Event(event) => event.workflow_id.clone(),
             Letter::Unreadable { .. } => return shown,
         };
-        self.core.open_what_can_be(workflow_id, &mut shown).await;
+        self.core.open_what_can_be(&workflow_id, &mut shown);
         shown
     }
 

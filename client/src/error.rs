@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everpulse_protocol::payload::PayloadError;
-use everpulse_protocol::{CodingError, InvalidId, RunId, WorkflowId};
+use everpulse_protocol::{CodingError, InvalidId, RunId, WorkflowId, blob};
 use everpulse_sdk::Failure;
 use everpulse_transport as transport;
 
@@ -39,7 +39,8 @@ pub enum ErrorKind {
     AlreadyFailed,
     /// No answer in time. What was sent is stored, and takes effect when a worker takes it.
     Timeout,
-    /// The broker cannot be reached, so nothing is known to be stored: try again later, with the same id.
+    /// The broker cannot be reached, so nothing is known to be stored; or a store of large values cannot, in which what is
+    /// asked for lies: try again later, with the same id.
     Unreachable,
     /// The token is missing, wrong, or not allowed to do this.
     Unauthorized,
@@ -89,12 +90,21 @@ impl Error {
     }
 
     pub(crate) fn sealing(id: &WorkflowId, error: &CodingError) -> Self {
-        Self::with_source(ErrorKind::Invalid, format!("cannot write a value for {id}: {error}"), error.clone())
+        let kind = match error {
+            CodingError::Away { .. } => ErrorKind::Unreachable,
+            CodingError::Refused { layer, .. } if layer == blob::LAYER => ErrorKind::TooLarge,
+            _ => ErrorKind::Invalid,
+        };
+        Self::with_source(kind, format!("cannot write a value for {id}: {error}"), error.clone())
     }
 
     pub(crate) fn undecodable(id: &WorkflowId, error: &CodingError) -> Self {
+        let kind = match error {
+            CodingError::Away { .. } => ErrorKind::Unreachable,
+            _ => ErrorKind::Undecodable,
+        };
         Self(Arc::new(Inner {
-            kind: ErrorKind::Undecodable,
+            kind,
             message: format!("{id}: {error}"),
             source: Some(Box::new(error.clone())),
             key: error.missing_key().map(str::to_owned),

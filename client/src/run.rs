@@ -201,7 +201,7 @@ impl<D: Definition> Run<D> {
         };
         let mut view = self.ask("describing", &ticket, EventBody::Describe, take, Some(read)).await?;
         // Without the key there is much to see all the same.
-        self.inner.core.open_what_can_be(id, &mut view).await;
+        self.inner.core.open_what_can_be(id, &mut view);
         Ok(view)
     }
 

@@ -46,6 +46,7 @@ pub use mutation::{Mutation, activate};
 
 pub use effect::{Delivery, DeliveryToken, Effect, LocalResult, Outgoing, SendId};
 pub use replay::Replay;
+pub use round::INLINE_BYTES_MAX;
 pub use shard::{Eager, NoEager, Options, Shard, Status};
 pub use shelf::{MemoryShelf, Place, Shelf};
 

@@ -29,6 +29,12 @@ use crate::shard::Eager;
 /// hundred records share a receipt, and what a frame's bytes pass through on their way grows with them.
 pub(crate) const FRAME_BYTES: usize = 64 * 1024;
 
+/// What one record has beside its values, and what else its frame has, finds room in what this leaves of the 5 MiB that
+/// brokers take by default.
+pub(crate) const RECORD_BYTES_MAX: usize = 5 * 1024 * 1024 - 256 * 1024;
+/// Larger values are allowed in stores alone.
+pub const INLINE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// One event may make a run ask for so many commands: their record has to fit a frame.
 const COMMANDS_PER_TURN_MAX: usize = 20_000;
 
@@ -115,6 +121,7 @@ pub(crate) struct Applier<'a> {
     /// How far clients' clocks may be ahead of it, in milliseconds.
     pub skew_ms: u64,
     pub payload_bytes_max: usize,
+    pub record_bytes_max: usize,
     /// What this worker says that it was built from.
     pub build: Option<&'a str>,
     pub check_determinism: bool,
@@ -357,12 +364,15 @@ impl Applier<'_> {
     }
 
     fn limited(&self, outcome: Outcome) -> Outcome {
-        match outcome {
-            Outcome::Done(value) if value.len() > self.payload_bytes_max => {
-                Outcome::Failed(too_large(value.len(), self.payload_bytes_max))
-            }
-            outcome => outcome,
-        }
+        let (bytes, max) = (outcome.bytes(), self.payload_bytes_max.min(self.record_bytes_max));
+        if bytes > max { outcome.shortened(&too_large(bytes, max)) } else { outcome }
+    }
+
+    /// An end that fits its record: what that has beside it is the same each time, as what else its frame has is not.
+    fn fitting(&self, close: Close, beside: usize) -> Close {
+        let room = self.record_bytes_max.saturating_sub(beside);
+        let (bytes, max) = (close.outcome.bytes(), self.payload_bytes_max.min(room));
+        if bytes > max { close.shortened(&too_large(bytes, max)) } else { close }
     }
 
     fn end(&mut self, run_id: RunId, event: EventId, body: &RecordBody, status: CloseStatus, failure: Failure) {
@@ -427,7 +437,6 @@ impl Applier<'_> {
             }
             marks.push(mark);
         }
-        let close = close.map(|close| Close { outcome: self.limited(close.outcome.clone()), ..close });
         self.record(workflow_id, run_id, event, body, marks, close);
         self.tell_others(run_id, others);
     }
@@ -459,17 +468,12 @@ impl Applier<'_> {
         close: Option<Close>,
     ) {
         let seq = self.book.runs.get(&run_id).map_or(0, |run| run.next_seq());
-        let record = Record {
-            workflow_id: workflow_id.clone(),
-            run_id,
-            seq,
-            event,
-            at: self.at,
-            body: Body::of(body),
-            commands,
-            close,
-        };
-        self.round.bytes += record.body.0.len() + 64 * (1 + record.commands.len());
+        let stored = Body::of(body);
+        let beside = stored.0.len() + 64 * (1 + commands.len());
+        let close = close.map(|close| self.fitting(close, beside));
+        self.round.bytes += beside + close.as_ref().map_or(0, |close| close.outcome.bytes());
+        let record =
+            Record { workflow_id: workflow_id.clone(), run_id, seq, event, at: self.at, body: stored, commands, close };
         let ended = record.close.clone();
         self.observe((workflow_id, run_id), body, ended.as_ref().map(|close| close.status));
         let watchers = match (&ended, self.book.runs.get_mut(&run_id)) {
@@ -583,13 +587,8 @@ fn closing(state: TurnState) -> Option<Close> {
     }
 }
 
-fn too_large(bytes: usize, max: usize) -> Failure {
-    Failure::new(
-        FailureKind::Failed,
-        format!(
-            "a result has {bytes} bytes, the limit is {max}; store the data elsewhere and return a reference to it"
-        ),
-    )
+fn too_large(bytes: usize, max: usize) -> String {
+    format!("a result has {bytes} bytes, the limit is {max}; store the data elsewhere and return a reference to it")
 }
 
 /// The record that an event becomes when it is applied.

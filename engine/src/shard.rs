@@ -29,7 +29,7 @@ use crate::book::Book;
 use crate::effect::{Delivery, DeliveryToken, Effect, LocalResult, SendId};
 use crate::holds::{HOLD_MS_MAX, Holds, Locals, Unsent};
 use crate::mutation::{self, Mutation};
-use crate::round::Round;
+use crate::round::{RECORD_BYTES_MAX, Round};
 use crate::run::RUN_TIMER;
 use crate::shelf::Shelf;
 use crate::{Set, wake};
@@ -86,6 +86,9 @@ impl Eager for NoEager {
 pub struct Options {
     /// Larger results, arguments and ends are refused.
     pub payload_bytes_max: usize,
+    /// An end that would make its record longer is refused, whatever is allowed for values: values that lie elsewhere are
+    /// short here.
+    pub record_bytes_max: usize,
     /// So many futures stay alive; the other open runs are replayed when something happens to them.
     pub live_runs_max: usize,
     /// So many open runs that only wait are kept at hand; the others lie on the shelf.
@@ -112,6 +115,7 @@ impl Default for Options {
         const DAY_MS: u64 = 24 * 3_600_000;
         Self {
             payload_bytes_max: 1024 * 1024,
+            record_bytes_max: RECORD_BYTES_MAX,
             live_runs_max: 2_000,
             runs_at_hand_max: 1_000,
             save_bytes_min: 1024 * 1024,

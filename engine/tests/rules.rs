@@ -4,8 +4,8 @@ mod world;
 
 use everpulse_engine::{Effect, Outgoing};
 use everpulse_protocol::codec::Body;
-use everpulse_protocol::event::{Event, EventBody};
-use everpulse_protocol::history::{ParkedKind, RecordBody};
+use everpulse_protocol::event::{Event, EventBody, Outcome};
+use everpulse_protocol::history::{Close, CloseStatus, ParkedKind, RecordBody};
 use everpulse_protocol::timer::Wake;
 use world::workflows::{Word, number, registry};
 use world::{Answer, World, decode_frame, done, payload};
@@ -221,4 +221,54 @@ fn a_child_with_more_tags_than_a_message_takes_is_not_asked_for() {
     let reason = parked.expect("it cannot go on");
     assert_eq!(reason.kind, ParkedKind::Panicked);
     assert!(reason.message.contains("the arguments and tags of child `naps` has"), "{}", reason.message);
+}
+
+/// Comes to so many bytes; or fails with as many words, if they are odd.
+#[everpulse_sdk::workflow(version = 1, crate = everpulse_sdk)]
+async fn weighs(n: u64) -> Result<String, everpulse_sdk::Error> {
+    let text = "x".repeat(n as usize);
+    if n % 2 == 0 { Ok(text) } else { Err(everpulse_sdk::Error::msg(text)) }
+}
+
+fn weighing() -> World {
+    let mut registry = registry();
+    registry.workflow_fn(weighs).expect("once");
+    World::new(registry)
+}
+
+fn closes(world: &World) -> Vec<Close> {
+    world.records().into_iter().filter_map(|record| record.close).collect()
+}
+
+#[test]
+fn an_end_that_fits_no_message_is_a_failure_that_does() {
+    const BYTES: u64 = 6_000_000;
+    let mut world = weighing();
+    // As where a store takes what is larger, and has not taken this.
+    world.options.payload_bytes_max = 64 * 1024 * 1024;
+    let owner = world.owner();
+    for (id, bytes) in [("done", BYTES), ("failed", BYTES + 1)] {
+        let start = world.start(id, "weighs", number(bytes));
+        world.say(owner, vec![start]);
+        let Some(Outcome::Failed(failure)) = world.result(id) else { panic!("{id} has ended and failed") };
+        assert!(failure.message.contains("bytes, the limit is") && failure.message.len() < 3_000, "{failure}");
+    }
+    let start = world.start("told", "listens", number(1));
+    // The reason is told once more by the end that it leads to.
+    let terminate = world.event("told", None, &EventBody::Terminate { reason: "x".repeat(4_500_000) });
+    world.say(owner, vec![start, terminate]);
+    let statuses: Vec<CloseStatus> = closes(&world).into_iter().map(|close| close.status).collect();
+    assert_eq!(statuses, [CloseStatus::Failed, CloseStatus::Failed, CloseStatus::Terminated]);
+    assert_eq!(world.unacked(), 0);
+}
+
+#[test]
+fn ends_that_fit_a_message_each_do_not_share_one() {
+    let mut world = weighing();
+    let owner = world.owner();
+    let starts: Vec<Event> = (0..12).map(|n| world.start(&format!("{n}"), "weighs", number(900_000))).collect();
+    world.say(owner, starts);
+    let ends = closes(&world);
+    assert!(ends.iter().all(|close| close.status == CloseStatus::Completed && close.outcome.bytes() > 900_000));
+    assert_eq!((ends.len(), world.unacked()), (12, 0));
 }

@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::codec::{DecodeError, Stored, decode, encode};
+use crate::event::Outcome;
+use crate::history::Close;
 use crate::values::{Values, each_payload};
-use crate::{Payload, Timestamp};
+use crate::{Payload, RunId, Timestamp};
 
 /// What the layer is called in encodings; its label is the store's name.
 pub const LAYER: &str = "blob";
@@ -88,6 +90,30 @@ pub fn refers<T: Values + ?Sized>(values: &mut T) -> bool {
     });
     debug_assert!(looked.is_ok(), "nothing is opened");
     found
+}
+
+/// What stays the same of a run's end when a replay comes to it again and seals it anew.
+#[must_use]
+pub fn identity(run_id: RunId, close: &Close) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    let mut add = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
+    };
+    add(run_id.0.as_bytes());
+    let value = match &close.outcome {
+        Outcome::Done(value) => Some(value),
+        Outcome::Failed(failure) => {
+            add(failure.message.as_bytes());
+            failure.chain.iter().for_each(|cause| add(cause.as_bytes()));
+            failure.value.as_ref()
+        }
+    };
+    if let Some(Payload { encoding, data }) = value {
+        add(encoding.as_bytes());
+        add(data);
+    }
+    hash.finalize().into()
 }
 
 /// A piece of a blob, as the broker keeps it: one message of the topic of its store.

@@ -39,13 +39,16 @@ pub struct Place<'a> {
     pub workflow_id: &'a WorkflowId,
     /// What was done to the value before: its format, and the layers beneath.
     pub beneath: &'a str,
+    /// The same when the same value is wrapped once more, where that can be said: a layer whose work takes long finds it
+    /// done then, also where the value was sealed anew.
+    pub again: Option<[u8; 32]>,
 }
 
 impl<'a> Place<'a> {
     /// A value of a workflow id, to which so much was done before.
     #[must_use]
     pub fn new(workflow_id: &'a WorkflowId, beneath: &'a str) -> Self {
-        Self { workflow_id, beneath }
+        Self { workflow_id, beneath, again: None }
     }
 }
 
@@ -113,7 +116,10 @@ pub enum LayerError {
     /// It needs the key of that name, which is not here; elsewhere it may be.
     #[error("the key `{key}` is not here")]
     NoKey { key: String },
-    /// What it needs is not to be had now, or not from here; later or elsewhere it may be.
+    /// It needs the store of that name, which this process does not have; elsewhere it may be.
+    #[error("it lies in the store `{store}`, which is not here")]
+    NoStore { store: String },
+    /// What it needs is not to be had now; later or elsewhere it may be.
     #[error("{reason}")]
     Away { reason: String },
     #[error("{reason}")]
@@ -142,6 +148,8 @@ pub enum CodingError {
     NoKey { layer: String, key: String },
     #[error("a value went through the layer `{layer}`, which this process does not have: give it to its codec")]
     NoLayer { layer: String },
+    #[error("a value lies in the store `{store}`, which this process does not have: give it to its blobs")]
+    NoStore { store: String },
     #[error("a value is not to be had by `{layer}` now: {reason}")]
     Away { layer: String, reason: String },
     #[error("a value cannot be opened by `{layer}`: {reason}")]
@@ -157,6 +165,7 @@ impl CodingError {
     #[must_use]
     pub fn missing(layer: &str) -> Self {
         match layer.split_once(':') {
+            Some((crate::blob::LAYER, store)) => Self::NoStore { store: store.to_owned() },
             Some((layer, key)) => Self::NoKey { layer: layer.to_owned(), key: key.to_owned() },
             None => Self::NoLayer { layer: layer.to_owned() },
         }
@@ -174,7 +183,19 @@ impl CodingError {
     /// Whether another process may be able to do it.
     #[must_use]
     pub fn is_missing(&self) -> bool {
-        matches!(self, Self::NoKey { .. } | Self::NoLayer { .. } | Self::Away { .. })
+        matches!(self, Self::NoKey { .. } | Self::NoLayer { .. } | Self::NoStore { .. } | Self::Away { .. })
+    }
+
+    /// What a layer could not do, as a reader of values is told it.
+    #[must_use]
+    pub fn of_layer(layer: &str, error: LayerError) -> Self {
+        let layer = layer.to_owned();
+        match error {
+            LayerError::NoKey { key } => Self::NoKey { layer, key },
+            LayerError::NoStore { store } => Self::NoStore { store },
+            LayerError::Away { reason } => Self::Away { layer, reason },
+            LayerError::Failed { reason } => Self::Broken { layer, reason },
+        }
     }
 }
 
@@ -242,17 +263,32 @@ impl Coding {
         })
     }
 
+    /// Whether there is a store for what is large.
+    #[must_use]
+    pub fn has_blobs(&self) -> bool {
+        self.blobs.is_some()
+    }
+
     /// Puts what is large in it into the store, if there is one. To be called when it is sealed and about to leave, and not
-    /// for what a replay seals anew: the store would keep each time's bytes.
+    /// for what a replay seals anew: the store would keep each time's bytes. `again`: what stays the same when it is tried
+    /// once more, with what was sealed anew.
     ///
     /// # Errors
     /// When the store does not take it.
-    pub fn put_away<T: Values + ?Sized>(&self, workflow_id: &WorkflowId, values: &mut T) -> Result<(), CodingError> {
+    pub fn put_away<T: Values + ?Sized>(
+        &self,
+        workflow_id: &WorkflowId,
+        values: &mut T,
+        mut again: Option<[u8; 32]>,
+    ) -> Result<(), CodingError> {
         let Some(blobs) = &self.blobs else { return Ok(()) };
-        each_payload(values, &mut |payload| match payload.store() {
-            Some(_) => Ok(()),
-            None => wrap_by(&**blobs, workflow_id, &mut payload.encoding, payload.data.clone())
-                .map(|data| payload.data = data),
+        each_payload(values, &mut |payload| {
+            if payload.store().is_none() {
+                payload.data = wrap_by(&**blobs, workflow_id, &mut payload.encoding, payload.data.clone(), again)?;
+            }
+            // The next one is another.
+            again = again.map(|again| crate::blob::Reference::to(&again).hash);
+            Ok(())
         })
     }
 
@@ -292,7 +328,7 @@ impl Coding {
         }
         let Payload { mut encoding, mut data } = payload.clone();
         for layer in self.layers.iter() {
-            data = wrap_by(&**layer, workflow_id, &mut encoding, data)?;
+            data = wrap_by(&**layer, workflow_id, &mut encoding, data, None)?;
         }
         *payload = Payload { encoding, data };
         Ok(())
@@ -312,11 +348,8 @@ impl Coding {
                 self.layers.iter().chain(self.others.iter()).chain(&self.blobs).find(|layer| layer.name() == name);
             let layer = layer.ok_or_else(|| CodingError::missing(named))?;
             was_sealed |= layer.conceals();
-            data = layer.unwrap(data, label, Place::new(workflow_id, beneath)).map_err(|error| match error {
-                LayerError::NoKey { key } => CodingError::NoKey { layer: name.to_owned(), key },
-                LayerError::Away { reason } => CodingError::Away { layer: name.to_owned(), reason },
-                LayerError::Failed { reason } => CodingError::Broken { layer: name.to_owned(), reason },
-            })?;
+            let unwrapped = layer.unwrap(data, label, Place::new(workflow_id, beneath));
+            data = unwrapped.map_err(|error| CodingError::of_layer(name, error))?;
             encoding.truncate(beneath.len());
         }
         if encoding.contains('+') {
@@ -415,13 +448,14 @@ fn wrap_by(
     workflow_id: &WorkflowId,
     encoding: &mut String,
     data: Bytes,
+    again: Option<[u8; 32]>,
 ) -> Result<Bytes, CodingError> {
     let name = layer.name();
-    let wrapped = layer.wrap(data, Place::new(workflow_id, encoding)).map_err(|error| match error {
-        LayerError::NoKey { key } => CodingError::NoKey { layer: name.to_owned(), key },
-        LayerError::Away { reason } => CodingError::Away { layer: name.to_owned(), reason },
-        LayerError::Failed { reason } => CodingError::Refused { layer: name.to_owned(), reason },
-    })?;
+    let wrapped =
+        layer.wrap(data, Place { again, ..Place::new(workflow_id, encoding) }).map_err(|error| match error {
+            LayerError::Failed { reason } => CodingError::Refused { layer: name.to_owned(), reason },
+            error => CodingError::of_layer(name, error),
+        })?;
     match wrapped {
         Wrapped::Unchanged(data) => Ok(data),
         Wrapped::Changed { label: Some(label), .. } if label.contains(['+', ':']) => {

@@ -6,7 +6,7 @@ use crate::codec::{Body, Stored};
 use crate::family::{Caller, Demand, Parent};
 use crate::history::Close;
 use crate::task::Task;
-use crate::{DecodeError, EventId, Failure, Payload, RequestId, RunId, Timestamp, WorkflowId};
+use crate::{DecodeError, EventId, Failure, FailureKind, Payload, RequestId, RunId, Timestamp, WorkflowId};
 
 /// One message of the inbox: events of one shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -246,6 +246,26 @@ pub enum NextAttempt {
 pub enum Outcome {
     Done(Payload),
     Failed(Failure),
+}
+
+impl Outcome {
+    /// About how many bytes it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Done(value) => value.len(),
+            Self::Failed(failure) => failure.bytes(),
+        }
+    }
+
+    /// What is told in place of what is too large: that it is, or how it failed without the rest.
+    #[must_use]
+    pub fn shortened(self, why: &str) -> Self {
+        Self::Failed(match self {
+            Self::Done(_) => Failure::new(FailureKind::Failed, why),
+            Self::Failed(failure) => failure.shortened(why),
+        })
+    }
 }
 
 /// A request to start a run. Its event's id becomes the run's id.

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Payload, coding};
 
+/// What is left of the words of a failure that is [shortened](Failure::shortened).
+const WORDS_BYTES_MAX: usize = 2 * 1024;
+
 /// What kind of failure it was. Other releases may know more kinds; those are kept as they came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -78,6 +81,21 @@ impl Failure {
     #[must_use]
     pub fn sealed(&self) -> Option<&Payload> {
         self.value.as_ref().filter(|value| coding::is_words(value))
+    }
+
+    /// About how many bytes its words and its value take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let chain: usize = self.chain.iter().map(String::len).sum();
+        self.message.len() + chain + self.value.as_ref().map_or(0, Payload::len)
+    }
+
+    /// The same failure without what is too large to be told, and why that is left out.
+    #[must_use]
+    pub fn shortened(mut self, why: &str) -> Self {
+        self.message.truncate(self.message.floor_char_boundary(WORDS_BYTES_MAX));
+        let message = format!("{} ({why})", self.message);
+        Self { message, chain: Vec::new(), value: None, ..self }
     }
 
     /// The same failure, said to be the last of so many attempts.

@@ -498,6 +498,18 @@ pub struct Close {
     pub outcome: Outcome,
 }
 
+impl Close {
+    /// What is told in place of an end that is too large: a run whose result nobody can be given has failed.
+    #[must_use]
+    pub fn shortened(self, why: &str) -> Self {
+        let status = match self.status {
+            CloseStatus::Completed => CloseStatus::Failed,
+            status => status,
+        };
+        Self { status, outcome: self.outcome.shortened(why) }
+    }
+}
+
 /// The kinds of ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -67,6 +67,13 @@ impl Default for PublisherOptions {
 }
 
 impl PublisherOptions {
+    /// For messages that become a part of others, which are to find room as well: 256 KiB less.
+    #[must_use]
+    pub fn leaving_room(mut self) -> Self {
+        self.message_bytes_max = self.message_bytes_max.saturating_sub(256 * 1024);
+        self
+    }
+
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

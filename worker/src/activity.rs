@@ -285,7 +285,8 @@ async fn sealed(coding: &Coding, stores: Option<&Stores>, task: &Task, end: End)
     let mut end = end.bounded();
     let sealed = match (coding.seal(&task.workflow_id, &mut end), stores) {
         (Ok(()), Some(stores)) if stores.has_large(&mut end) => {
-            let put = stores.put_out(&mut end).await;
+            // It was worked for: a store that is away is waited for.
+            let put = stores.put_out_patiently(&mut end).await;
             failpoint::hit("blob-put");
             put
         }
@@ -296,7 +297,8 @@ async fn sealed(coding: &Coding, stores: Option<&Stores>, task: &Task, end: End)
         Err(error) => {
             let message = format!("what activity `{}` came to cannot leave: {error}", task.activity);
             let failure = Failure::new(FailureKind::Undecodable, message);
-            End::Failed { failure, retryable: true, heartbeat: None }
+            // What is too large is so again.
+            End::Failed { failure, retryable: !matches!(error, CodingError::Refused { .. }), heartbeat: None }
         }
     }
 }

@@ -27,7 +27,7 @@ use everpulse_protocol::task::{Control, Task};
 use everpulse_protocol::timer::TimerMessage;
 use everpulse_protocol::values::Values;
 use everpulse_protocol::{EventId, Position, encode, shard, topic};
-use everpulse_transport::{Error, ErrorKind, Lane, Layout, Limits, Message, Publisher, Transport};
+use everpulse_transport::{Error, ErrorKind, Lane, Layout, Limits, Message, Publisher, PublisherOptions, Transport};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Either};
 
@@ -181,10 +181,11 @@ impl Outbox {
     }
 
     /// Puts out what is large, however long that takes: as with everything that leaves, there is nothing else to do with it.
+    /// What no store takes is for the broker to refuse, if it does not fit there either.
     async fn put_out<T: Values + Send>(&self, values: &mut T) {
         let Some(stores) = self.stores() else { return };
-        while let Err(error) = stores.put_out(values).await {
-            tracing::warn!(%error, "what is large cannot leave; it is tried again");
+        if let Err(error) = stores.put_out_patiently(values).await {
+            tracing::warn!(%error, "what is large leaves as it is");
         }
     }
 
@@ -276,7 +277,8 @@ impl Inner {
             let partitions = u32::try_from(self.inbox.len()).expect("it was made from a u32");
             let partition = shard::inbox_partition(shard, partitions);
             let publisher = self.inbox[partition as usize].get_or_init(|| {
-                self.transport.publisher(&topic::partition(topic::INBOX, partition), Default::default())
+                let options = PublisherOptions::default().leaving_room();
+                self.transport.publisher(&topic::partition(topic::INBOX, partition), options)
             });
             let weigh = |event: &Event| event.body.0.len() + ENVELOPE_BYTES;
             let encode = move |events: &[Event]| encode(&InboxFrame { shard, events: events.to_vec() });

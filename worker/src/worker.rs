@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everpulse_blobs::Blobs;
+use everpulse_blobs::{Blobs, Stores};
 use everpulse_protocol::{Coding, WriterId, topic};
 use everpulse_sdk::definition::{Activities, ActivityFn, Duplicate, FunctionActivity, Registry, WorkflowFn};
 use everpulse_sdk::intercept::Interceptor;
@@ -336,8 +336,10 @@ impl Worker {
         if let Some(stores) = &stores {
             let coding = self.registry.coding().clone().with_blobs(Arc::new(stores.clone()));
             self.registry.set_coding(coding);
-            self.options.payload_bytes_max = self.options.payload_bytes_max.max(stores.up_to());
         }
+        // In a store or in a message, of which others take a part.
+        let inline = || self.options.payload_bytes_max.min(everpulse_engine::INLINE_BYTES_MAX);
+        self.options.payload_bytes_max = stores.as_ref().map_or_else(inline, Stores::up_to);
         let registry = self.served()?;
         let outbox = Outbox::new(self.transport.clone(), layout).with_stores(stores);
         let runner = if queues.is_empty() {

@@ -163,8 +163,7 @@ impl Applier<'_> {
         let id = EventId::derived(run_id, run.next_seq(), "resumed");
         self.book.touch(run_id, self.frame);
         match verdict {
-            // Told once: the words of a divergence may differ at each try.
-            Err(parked) if was.as_ref().map(|was| was.kind) != Some(parked.kind) => self.park(run_id, parked),
+            Err(parked) if was.is_none_or(|was| is_news(&was, &parked)) => self.park(run_id, parked),
             Err(_) => {}
             Ok(()) => {
                 if !asked {
@@ -174,6 +173,12 @@ impl Applier<'_> {
             }
         }
     }
+}
+
+/// Whether a parked run waits for something else now. The words of a divergence may differ at each try, and are told once;
+/// what cannot be opened is named by words that stay the same while the same is missing.
+fn is_news(was: &Parked, is: &Parked) -> bool {
+    was.kind != is.kind || (is.kind == ParkedKind::Unopened && was.message != is.message)
 }
 
 /// Whether the run's code can be given what came.

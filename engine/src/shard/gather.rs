@@ -26,6 +26,7 @@ impl Shard {
             at,
             skew_ms,
             payload_bytes_max: self.options.payload_bytes_max,
+            record_bytes_max: self.options.record_bytes_max,
             build: self.options.build.as_deref(),
             check_determinism: self.options.check_determinism,
         }

@@ -34,6 +34,9 @@ use everpulse_sdk::definition::Registry;
 use futures::FutureExt as _;
 use uuid::Uuid;
 
+/// No broker takes more by default, and transports keep some for themselves.
+const MESSAGE_BYTES_MAX: usize = 5 * 1024 * 1024 - 64 * 1024;
+
 /// What an owner's append gets for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Receipts {
@@ -398,6 +401,8 @@ impl World {
             Effect::Append { id, payload } => {
                 self.trace.push(format!("{owner} append"));
                 let receipt = match self.owners[owner].receipts {
+                    // As transports do: it is not sent, and would not be the next time.
+                    _ if payload.len() > MESSAGE_BYTES_MAX => Err(()),
                     Receipts::Prompt => Ok(Some(self.store(payload))),
                     Receipts::Lost => {
                         self.store(payload);

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::history::{Close, CloseStatus, CommandMark};
-use everpulse_protocol::{Coding, CodingError, Failure, FailureKind, Headers, Payload, Timestamp, WorkflowId};
+use everpulse_protocol::{Coding, CodingError, Failure, FailureKind, Headers, Payload, Timestamp, WorkflowId, blob};
 
 use super::core::Core;
 use super::waker::{Applying, Root};
@@ -108,6 +108,13 @@ impl Instance {
             return Turn { commands: Vec::new(), published: Vec::new(), state: state.clone() };
         }
         let state = turn(self);
+        // Before it is sealed, which comes to other bytes each time.
+        let again = match &state {
+            TurnState::Closed(close) if leaves && self.coding.has_blobs() => {
+                Some(blob::identity(self.core.info.run_id, close))
+            }
+            _ => None,
+        };
         let commands = match state {
             TurnState::Closed(_) => self.core.take_last_commands(),
             _ => self.core.take_commands(),
@@ -115,7 +122,7 @@ impl Instance {
         let mut turn = Turn { commands, published: self.core.take_published(), state };
         let sealed = self.sealed(&mut turn).and_then(|()| match &mut turn.state {
             // Into the next frame. The rest is on its way later, and whoever sends it sees to what is large in it.
-            TurnState::Closed(close) if leaves => self.coding.put_away(&self.core.info.workflow_id, close),
+            TurnState::Closed(close) if leaves => put_away(&self.coding, &self.core.info.workflow_id, close, again),
             _ => Ok(()),
         });
         if let Err(error) = sealed {
@@ -414,6 +421,22 @@ impl Instance {
 impl Drop for Instance {
     fn drop(&mut self) {
         self.tear_down();
+    }
+}
+
+/// Puts out what is large in a run's end. One that no store takes is an end all the same: tried again it would be as large.
+fn put_away(
+    coding: &Coding,
+    workflow_id: &WorkflowId,
+    close: &mut Close,
+    again: Option<[u8; 32]>,
+) -> Result<(), CodingError> {
+    match coding.put_away(workflow_id, close, again) {
+        Err(error @ CodingError::Refused { .. }) => {
+            *close = close.clone().shortened(&format!("what the run came to cannot leave: {error}"));
+            Ok(())
+        }
+        put => put,
     }
 }
 

@@ -16,6 +16,7 @@ mod failures;
 mod families;
 mod guards;
 mod interceptors;
+mod large;
 mod patches;
 mod promises;
 mod queries;

@@ -51,6 +51,8 @@ impl World {
             retention_ms: FOR_EVER_MS,
             id_memory_ms: FOR_EVER_MS,
             payload_bytes_max: self.payload_bytes_max,
+            // What would lie in a store lies here.
+            record_bytes_max: Options::default().record_bytes_max.max(2 * self.payload_bytes_max),
             ..Options::default()
         };
         let config = Config::new(SHARDS, 1);

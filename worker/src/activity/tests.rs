@@ -1,19 +1,22 @@
 //! The way of tasks through a runner and a relay, at a real broker.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use everpulse_blobs::{BlobStore, BoxFuture, Bytes, Collected, Memory, Reference, StoreError, Stores};
+use everpulse_engine::attempt::End;
 use everpulse_protocol::dead_letter::Letter;
 use everpulse_protocol::event::{EventBody, NextAttempt, Outcome};
 use everpulse_protocol::task::{OnExhausted, Task};
-use everpulse_protocol::{FailureKind, Payload, topic};
+use everpulse_protocol::{Coding, FailureKind, Payload, topic};
 use everpulse_sdk::activity::context;
 use everpulse_sdk::definition::Registry;
 use everpulse_transport::{Message, PublisherOptions};
 use tokio::sync::Notify;
 
-use super::ActivityRunner;
+use super::{ActivityRunner, sealed};
 use crate::options::Options;
 use crate::relay::Relay;
 use crate::trial::{LONG, Trial, task};
@@ -336,4 +339,40 @@ async fn until_begun(task: &Task) {
         }
     };
     tokio::time::timeout(LONG, beginning).await.expect("it begins");
+}
+
+/// A store that is away for so many calls.
+#[derive(Debug)]
+struct Away(Memory, AtomicU32);
+
+impl BlobStore for Away {
+    fn put<'a>(&'a self, blob: &'a Reference, data: Bytes) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
+        let left = self.1.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        match left {
+            Ok(_) => Box::pin(async { Err(StoreError::unavailable("the cable is cut")) }),
+            Err(_) => self.0.put(blob, data),
+        }
+    }
+    fn get<'a>(&'a self, blob: &'a Reference) -> BoxFuture<'a, Result<Bytes, StoreError>> {
+        self.0.get(blob)
+    }
+    fn delete<'a>(&'a self, blob: &'a Reference) -> BoxFuture<'a, Result<bool, StoreError>> {
+        self.0.delete(blob)
+    }
+    fn collect(&self, before: SystemTime) -> BoxFuture<'_, Result<Collected, StoreError>> {
+        self.0.collect(before)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_turns_no_result_into_a_failure() {
+    let task = task("double", args("n", 1));
+    let store = Away(Memory::new(), AtomicU32::new(40));
+    let stores = Stores::new(vec![("away".to_owned(), Arc::new(store))], 1_000, 50_000);
+    let done = |count: usize| End::Done(Payload::encode(&"x".repeat(count)).expect("encodes"));
+    let end = sealed(&Coding::default(), Some(&stores), &task, done(2_000)).await;
+    assert!(matches!(&end, End::Done(value) if value.store() == Some("away")), "{end:?}");
+    let end = sealed(&Coding::default(), Some(&stores), &task, done(60_000)).await;
+    let End::Failed { failure, retryable: false, .. } = end else { panic!("the next one would be as large: {end:?}") };
+    assert!(failure.message.contains("blobs take up to 50000"), "{failure}");
 }

@@ -74,7 +74,7 @@ pub(super) async fn run(runner: &ActivityRunner, outbox: &Outbox, slot: Option<S
         EagerResult::Left { mut task, until } => {
             // Into history, where the queue would have had it as it was put out.
             if let Some(stores) = outbox.stores()
-                && let Err(error) = stores.put_out(&mut task).await
+                && let Err(error) = stores.put_out_patiently(&mut task).await
             {
                 let failure = Failure::new(FailureKind::Undecodable, format!("`{activity}` cannot be left: {error}"));
                 return LocalResult::Settled { attempt: task.attempt, outcome: Outcome::Failed(failure) };

@@ -30,7 +30,8 @@ pub(super) async fn run(name: &str, options: StepOptions, mut body: StepBody, st
     };
     let sealed = match (body.seal(&mut outcome), stores) {
         (Ok(()), Some(stores)) if stores.has_large(&mut outcome) => {
-            let put = stores.put_out(&mut outcome).await;
+            // It was worked for: a store that is away is waited for.
+            let put = stores.put_out_patiently(&mut outcome).await;
             failpoint::hit("blob-put");
             put
         }
