@@ -31,18 +31,19 @@ pub struct Blobs {
 
 #[derive(Clone)]
 enum Source {
+    Directory(Directory),
     Store(Arc<dyn BlobStore>),
     Broker,
 }
 
 impl Blobs {
-    /// In files of a directory that all workers and clients share.
+    /// In files of a directory that all workers and clients share. It has to be [created](Self::create) once.
     ///
     /// # Panics
     /// As [`in_store`](Self::in_store).
     #[must_use]
     pub fn in_directory(name: &str, dir: impl Into<PathBuf>) -> Self {
-        Self::in_store(name, Directory::new(dir))
+        Self::of(name, Source::Directory(Directory::new(dir)))
     }
 
     /// In a topic of the broker that the application uses, in pieces.
@@ -66,6 +67,20 @@ impl Blobs {
     fn of(name: &str, source: Source) -> Self {
         assert!(topic::is_queue_name(name), "{name:?} cannot be a store's name: use letters, digits, `-` and `_`");
         Self { stores: vec![(name.to_owned(), source)], above: None, up_to: UP_TO }
+    }
+
+    /// Makes the directories that it lies in, where they are not there yet: once for an application, by whoever sets it up. No
+    /// worker or client does it by itself: where a share is not mounted, they would keep what others do not find.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn create(self) -> std::io::Result<Self> {
+        for (_, source) in &self.stores {
+            if let Source::Directory(directory) = source {
+                directory.create()?;
+            }
+        }
+        Ok(self)
     }
 
     /// Reads from these stores as well, and puts nothing there: to change stores while runs are open.
@@ -115,6 +130,7 @@ impl Blobs {
     pub fn open(&self, transport: &Transport) -> Stores {
         let open = |(name, source): &(String, Source)| {
             let store: Arc<dyn BlobStore> = match source {
+                Source::Directory(directory) => Arc::new(directory.clone()),
                 Source::Store(store) => Arc::clone(store),
                 Source::Broker => Arc::new(BrokerStore::new(transport.clone(), name)),
             };
@@ -127,6 +143,7 @@ impl Blobs {
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Directory(directory) => directory.fmt(f),
             Self::Store(store) => store.fmt(f),
             Self::Broker => f.write_str("Broker"),
         }

@@ -8,8 +8,9 @@
 //! is not trusted with it: a message that was sent again after a reconnect may come with the place of another one. What
 //! lies between that is not of this blob is passed over, and pieces that stand twice count once.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use everpulse_protocol::blob::{Piece, Reference};
@@ -19,11 +20,15 @@ use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::OnceCell;
 
+use crate::calls::lock;
 use crate::store::{BlobStore, Collected, StoreError};
 
 /// A message of this size fits with every default, and some of them are in flight at once.
 const PIECE_BYTES: usize = 1024 * 1024;
 const IN_FLIGHT: usize = 4;
+const PIECES_READ: u32 = 8;
+/// What a put that ended early has confirmed counts for the next one of the same blob, for so long.
+const BEGUN: Duration = Duration::from_secs(600);
 /// How long a broker may take for a part of an answer.
 const ANSWER: Duration = Duration::from_secs(30);
 const READ_BYTES: usize = 8 * 1024 * 1024;
@@ -35,13 +40,29 @@ pub struct BrokerStore {
     name: String,
     topic: String,
     publisher: OnceCell<Publisher>,
+    begun: Mutex<HashMap<[u8; 32], Arc<Begun>>>,
+}
+
+/// A put that has not ended.
+#[derive(Debug)]
+struct Begun {
+    /// Where the topic ended before it.
+    from: Option<Position>,
+    since: Instant,
+    confirmed: Mutex<BTreeSet<u32>>,
 }
 
 impl BrokerStore {
     /// The store of that name. Its topic is made when the first blob is put.
     #[must_use]
     pub fn new(transport: Transport, name: &str) -> Self {
-        Self { transport, name: name.to_owned(), topic: topic::blobs(name), publisher: OnceCell::new() }
+        Self {
+            transport,
+            name: name.to_owned(),
+            topic: topic::blobs(name),
+            publisher: OnceCell::new(),
+            begun: Mutex::default(),
+        }
     }
 
     async fn publisher(&self) -> Result<&Publisher, Error> {
@@ -55,23 +76,49 @@ impl BrokerStore {
 
     async fn write(&self, blob: &Reference, data: Bytes) -> Result<String, Error> {
         let publisher = self.publisher().await?;
-        let from = self.transport.last_position_once(&self.topic).await?;
+        let known = {
+            let mut begun = lock(&self.begun);
+            begun.retain(|_, begun| begun.since.elapsed() < BEGUN);
+            begun.get(&blob.hash).cloned()
+        };
+        let begun = match known {
+            Some(known) => known,
+            None => {
+                let from = self.transport.last_position_once(&self.topic).await?;
+                let begun = Arc::new(Begun { from, since: Instant::now(), confirmed: Mutex::default() });
+                Arc::clone(lock(&self.begun).entry(blob.hash).or_insert(begun))
+            }
+        };
         let at = Timestamp(0).after(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
         let of = u32::try_from(data.len().div_ceil(PIECE_BYTES).max(1)).unwrap_or(u32::MAX);
-        let pieces = (0..of).map(|no| {
+        let left: Vec<u32> = {
+            let confirmed = lock(&begun.confirmed);
+            (0..of).filter(|no| !confirmed.contains(no)).collect()
+        };
+        let begun = &*begun;
+        let pieces = left.into_iter().map(|no| {
             let begin = (no as usize * PIECE_BYTES).min(data.len());
             let end = (begin + PIECE_BYTES).min(data.len());
             let piece = Piece { hash: blob.hash, no, of, at, data: data.slice(begin..end) };
-            publisher.publish_until_confirmed(Message::new(None, encode(&piece)))
+            let sent = publisher.publish_until_confirmed(Message::new(None, encode(&piece)));
+            async move {
+                sent.await?;
+                lock(&begun.confirmed).insert(no);
+                Ok(())
+            }
         });
-        stream::iter(pieces).buffer_unordered(IN_FLIGHT).try_for_each(|_| async { Ok(()) }).await?;
+        stream::iter(pieces).buffer_unordered(IN_FLIGHT).try_for_each(|()| async { Ok(()) }).await?;
         let to = self.transport.last_position_once(&self.topic).await?;
-        Ok(format!("{}/{}", Place(from), Place(to)))
+        lock(&self.begun).remove(&blob.hash);
+        Ok(format!("{}/{}", Place(begun.from), Place(to)))
     }
 
     async fn read(&self, blob: &Reference) -> Result<Bytes, StoreError> {
-        let (from, to) = blob.at.as_deref().and_then(range).ok_or(StoreError::Missing)?;
-        let mut reader = self.transport.reader(&self.topic, from);
+        let Some((from, to)) = blob.at.as_deref().and_then(range) else {
+            let reason = "what names it does not say where on the broker: it was put into a store of another kind";
+            return Err(StoreError::unavailable(reason));
+        };
+        let mut reader = self.transport.reader_with_queue(&self.topic, from, PIECES_READ);
         let mut pieces = Pieces::default();
         let read = loop {
             let piece = match reader.read_piece(Some(to), READ_BYTES, ANSWER).await {
@@ -99,7 +146,7 @@ impl BrokerStore {
         let mut collected = Collected::default();
         self.transport.set_up_blobs(&self.name).await?;
         let Some(end) = self.transport.last_position_once(&self.topic).await? else { return Ok(collected) };
-        let mut reader = self.transport.reader(&self.topic, None);
+        let mut reader = self.transport.reader_with_queue(&self.topic, None, PIECES_READ);
         let mut upto = None;
         let read = 'all: loop {
             let piece = match reader.read_piece(Some(end), READ_BYTES, ANSWER).await {
@@ -208,5 +255,18 @@ mod tests {
         for damaged in ["", "/", "1:2", "1:2/", "a:b/1:2", "1:2/3"] {
             assert_eq!(range(damaged), None, "{damaged}");
         }
+    }
+
+    #[test]
+    fn a_piece_that_anybody_could_have_written_hides_no_blob() {
+        let whole = Bytes::from_static(b"green tea");
+        let blob = Reference::to(&whole);
+        let piece = |no, of, data| Piece { hash: blob.hash, no, of, at: Timestamp(0), data };
+        let mut pieces = Pieces::default();
+        pieces.take(&blob, piece(0, 1, Bytes::from_static(b"black tea")));
+        assert_eq!(pieces.whole(&blob), None);
+        pieces.take(&blob, piece(0, 2, whole.slice(..6)));
+        pieces.take(&blob, piece(1, 2, whole.slice(6..)));
+        assert_eq!(pieces.whole(&blob), Some(whole.clone()));
     }
 }

@@ -27,6 +27,9 @@ const AGAIN: [Duration; 4] =
 /// So many bytes are fetched in advance at once: they come into memory whether or not somebody looks at them soon.
 const AHEAD_BYTES: u32 = 64 * 1024 * 1024;
 
+/// A store with its name, and what stands for what lies there.
+type Named<'a> = (&'a str, &'a Arc<dyn BlobStore>, Reference);
+
 /// The stores of a process, and what was put or fetched lately.
 pub(crate) struct Calls {
     /// The first one takes what is new.
@@ -172,7 +175,7 @@ impl Calls {
     }
 
     /// Where it lies, and what stands for it; or why this process does not even ask.
-    pub fn named(&self, payload: &Payload) -> Result<(&str, &Arc<dyn BlobStore>, Reference), (LayerError, bool)> {
+    pub fn named(&self, payload: &Payload) -> Result<Named<'_>, (LayerError, bool)> {
         let name = payload.store().unwrap_or_default();
         let Some((name, store)) = self.stores.iter().find(|(known, _)| known == name) else {
             return Err((LayerError::NoStore { store: name.to_owned() }, true));

@@ -7,7 +7,7 @@
 //! ```
 //! use everpulse_blobs::Blobs;
 //!
-//! // A directory that all workers and clients share; or the broker itself.
+//! // A directory that all workers and clients share, and that was created once; or the broker itself.
 //! let files = Blobs::in_directory("documents", "/mnt/documents");
 //! let broker = Blobs::on_broker("documents").above(64 * 1024);
 //! # let _ = (files, broker);

@@ -23,6 +23,7 @@ async fn broker(dir: &Path) -> Transport {
 async fn all(dir: &Path) -> Vec<Arc<dyn BlobStore>> {
     let transport = broker(&dir.join("broker")).await;
     let files = Directory::new(dir.join("files"));
+    files.create().expect("it can be created");
     vec![Arc::new(Memory::new()), Arc::new(files), Arc::new(BrokerStore::new(transport, "documents"))]
 }
 
@@ -96,8 +97,13 @@ async fn a_directory_keeps_what_is_not_its_own_and_mends_what_was_damaged() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Directory::new(dir.path());
     let data = bytes(3, 5_000);
+    let error = store.put(&Reference::to(&data), data.clone()).await.expect_err("it may not be mounted");
+    assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+    let error = store.get(&Reference::to(&data)).await.expect_err("it may not be mounted");
+    assert!(matches!(error, StoreError::Unavailable { .. }), "not that it is missing: {error}");
+    store.create().expect("it can be created");
     let reference = put(&store, &data).await;
-    let file = files(dir.path()).pop().expect("a blob");
+    let file = files(dir.path()).into_iter().find(|path| path.ends_with(reference.name())).expect("a blob");
     std::fs::write(&file, bytes(4, 5_000)).expect("it can be damaged");
     put(&store, &data).await;
     assert_eq!(store.get(&reference).await, Ok(data));

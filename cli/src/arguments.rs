@@ -94,8 +94,11 @@ impl std::fmt::Display for KindArgument {
 /// Large values that lie in the store of `--blobs`.
 #[derive(Debug, Subcommand)]
 pub enum BlobCommand {
+    /// Make the directories of `--blobs`, where they are not there yet: once, when what they lie on is mounted
+    Create,
     /// Forget what was put for the last time so long ago. Nothing may name it any more: take longer than your longest run
-    /// lives, and the retention, and what a dead letter waits for an operator, together
+    /// lives, from when it was asked for (a start can wait for its time), and the retention, and what a dead letter waits for an
+    /// operator, together
     Collect {
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
         older_than_days: u32,

@@ -5,7 +5,7 @@
 //!           ├► completions ─► complete, fail, heartbeat
 //!           ├► schedules ───► schedule create, list, describe, pause, unpause, trigger, backfill, update, delete
 //!           ├► letters ─────► dead-letters list, show, redrive, drop
-//!           ├► blobs ───────► blobs collect
+//!           ├► blobs ───────► blobs create, collect
 //!           ├► schemas ─────► schema list, show, forget
 //!           └► gateway ─────► serve: completions by HTTP
 //! ```
@@ -50,7 +50,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Completion(command) => completions::run(&client, command).await,
         Command::Schedule { command } => schedules::run(&client, command).await,
         Command::DeadLetters { command } => letters::run(&client, command).await,
-        Command::Blobs { command } => blobs::run(&client, command).await,
+        Command::Blobs { command } => blobs::run(&client, arguments.blobs.clone(), command).await,
         Command::Schema { command } => schemas::run(&client, command).await,
         Command::Serve(options) => gateway::serve(client, options).await,
     }

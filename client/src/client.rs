@@ -20,6 +20,9 @@ use crate::schedule::{self, Schedule};
 use crate::start::Start;
 use crate::untyped::Untyped;
 
+/// Younger blobs may be on their way to be named.
+const YOUNG: Duration = Duration::from_secs(3_600);
+
 /// What can be set on a client.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -147,11 +150,12 @@ impl Client {
     }
 
     /// Forgets all that was put into this client's [`blobs`](Self::blobs) for the last time before then. Nothing may name it any
-    /// more: the time has to be longer ago than your longest run lives, the retention, and what a dead letter waits for an
-    /// operator, together.
+    /// more: the time has to be longer ago than your longest run lives from when it was asked for (a start can wait for its
+    /// time), the retention, and what a dead letter waits for an operator, together.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] when this client has none, [`ErrorKind::Unreachable`] when the store is.
+    /// [`ErrorKind::Invalid`] when this client has none, or the time is less than an hour ago; [`ErrorKind::Unreachable`] when the
+    /// store is.
     ///
     /// # Cancel safety
     /// What is forgotten is forgotten; the rest is forgotten next time.
@@ -159,6 +163,10 @@ impl Client {
         let Some(stores) = &self.core.stores else {
             return Err(Error::new(ErrorKind::Invalid, "this client has no store for blobs: give it one".to_owned()));
         };
+        // What was put a moment ago may not have been named to anybody yet, however short your runs are.
+        if SystemTime::now().duration_since(before).is_ok_and(|age| age < YOUNG) || before > SystemTime::now() {
+            return Err(Error::new(ErrorKind::Invalid, format!("blobs younger than {YOUNG:?} are not collected")));
+        }
         stores
             .collect(before)
             .await

@@ -363,9 +363,14 @@ impl Applier<'_> {
         }
     }
 
+    /// What goes into a record, and is put out where it is large.
     fn limited(&self, outcome: Outcome) -> Outcome {
-        let (bytes, max) = (outcome.bytes(), self.payload_bytes_max.min(self.record_bytes_max));
-        if bytes > max { outcome.shortened(&too_large(bytes, max)) } else { outcome }
+        within(outcome, self.payload_bytes_max.min(self.record_bytes_max))
+    }
+
+    /// What leaves, and is put out on its way.
+    fn answered(&self, outcome: Outcome) -> Outcome {
+        within(outcome, self.payload_bytes_max)
     }
 
     /// An end that fits its record: what that has beside it is the same each time, as what else its frame has is not.
@@ -585,6 +590,11 @@ fn closing(state: TurnState) -> Option<Close> {
         TurnState::Closed(close) => Some(close),
         _ => None,
     }
+}
+
+fn within(outcome: Outcome, max: usize) -> Outcome {
+    let bytes = outcome.bytes();
+    if bytes > max { outcome.shortened(&too_large(bytes, max)) } else { outcome }
 }
 
 fn too_large(bytes: usize, max: usize) -> String {

@@ -66,7 +66,7 @@ async fn play(dir: &Path, arguments: Arguments) -> anyhow::Result<()> {
     let files = dir.join("documents");
     let blobs = match arguments.on_broker {
         true => Blobs::on_broker("documents"),
-        false => Blobs::in_directory("documents", &files),
+        false => Blobs::in_directory("documents", &files).create()?,
     };
     let worker = Worker::connect(&url).await.context("cannot start a worker")?.blobs(blobs.clone());
     let worker = worker.workflow(archive).activity(scan).activity(count_words).spawn().await?;

@@ -101,7 +101,7 @@ async fn takes_all(arm: &Arm, blobs: Blobs) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_larger_than_a_message_goes_everywhere_by_a_directory() -> Result<()> {
     let arm = Arm::new()?;
-    takes_all(&arm, Blobs::in_directory("files", arm.dir().join("blobs"))).await
+    takes_all(&arm, Blobs::in_directory("files", arm.dir().join("blobs")).create()?).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,7 +114,7 @@ async fn what_is_larger_than_a_message_goes_everywhere_by_the_broker() -> Result
 async fn kill_between(victim: Role, hits: u32) -> Result<()> {
     let arm = Arm::new()?;
     let files = arm.dir().join("blobs");
-    let client = Client::connect(arm.url()).await?.blobs(Blobs::in_directory("files", &files));
+    let client = Client::connect(arm.url()).await?.blobs(Blobs::in_directory("files", &files).create()?);
     let ledger = arm.dir().join("ledger.jsonl");
     let told = [(BLOBS, files.display().to_string())];
     let other = if victim == Role::Workflows { Role::Activities } else { Role::Workflows };
@@ -164,15 +164,16 @@ fn blobs_in(dir: &Path) -> Result<Vec<PathBuf>> {
 async fn a_run_whose_blob_is_missing_or_damaged_is_parked_by_name_and_goes_on_when_it_is_back() -> Result<()> {
     let arm = Arm::new()?;
     let dir = arm.dir().join("blobs");
-    let blobs = Blobs::in_directory("files", &dir);
+    let blobs = Blobs::in_directory("files", &dir).create()?;
     let client = Client::connect(arm.url()).await?.blobs(blobs.clone());
     let text = document(9);
     // Nobody serves it yet.
     let run = client.start(echoes(text.clone())).id("lost").enqueue().await?;
-    let blob = blobs_in(&dir)?.pop().context("its argument is there")?;
+    let is_blob = |path: &PathBuf| path.parent() != Some(dir.as_path());
+    let blob = blobs_in(&dir)?.into_iter().find(is_blob).context("its argument is there")?;
     let name = blob.file_name().context("it has a name")?.to_string_lossy().into_owned();
     let bytes = std::fs::read(&blob)?;
-    for damaged in [true, false] {
+    for (damaged, says) in [(true, "not those that were put"), (false, "it is not there")] {
         if damaged {
             let mut other = bytes.clone();
             other[100] ^= 1;
@@ -181,7 +182,11 @@ async fn a_run_whose_blob_is_missing_or_damaged_is_parked_by_name_and_goes_on_wh
             std::fs::remove_file(&blob)?;
         }
         let serving = worker(&arm, &blobs).await?;
-        let parked = eventually("the run is parked", || async { Ok(run.describe().await?.parked) }).await?;
+        // What it says is what is wrong now, and not what was when it was parked.
+        let parked = eventually("the run is parked, and says why", || async {
+            Ok(run.describe().await?.parked.filter(|parked| parked.message.contains(says)))
+        })
+        .await?;
         ensure!(parked.kind == ParkedKind::Unopened && parked.message.contains(&name), "{}", parked.message);
         serving.stop().await;
     }

@@ -46,7 +46,11 @@ pub struct Reader {
 
 impl Reader {
     pub(crate) fn new(link: Arc<Link>, topic: String, after: Option<Position>) -> Self {
-        Reader { feed: feed(link, topic, after.map_or(Start::Earliest, Start::After), QUEUE) }
+        Self::with_queue(link, topic, after, QUEUE)
+    }
+
+    pub(crate) fn with_queue(link: Arc<Link>, topic: String, after: Option<Position>, queue: u32) -> Self {
+        Reader { feed: feed(link, topic, after.map_or(Start::Earliest, Start::After), queue) }
     }
 
     /// The next message, when there is one.

@@ -248,6 +248,12 @@ impl Transport {
         Reader::new(self.shared.consume.clone(), self.full_name(topic), after)
     }
 
+    /// The same, with so many messages on the way: where each is large, few are much.
+    #[must_use]
+    pub fn reader_with_queue(&self, topic: &str, after: Option<Position>, queue: u32) -> Reader {
+        Reader::with_queue(self.shared.consume.clone(), self.full_name(topic), after, queue)
+    }
+
     /// The position of the last message of a topic or a partition, asked after this call; none when it holds none.
     ///
     /// # Errors

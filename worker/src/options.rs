@@ -10,7 +10,7 @@
 //! | [`give_back`](Options::give_back) | 2 s | a frame that found no slot for so long goes back to other workers |
 //! | [`drain`](Options::drain) | 30 s | how long a shutdown waits for running attempts |
 //! | [`cancel_grace`](Options::cancel_grace) | 10 s | how long a cancelled attempt may go on |
-//! | [`payload_bytes_max`](Options::payload_bytes_max) | 2 MiB | the greatest result of an activity |
+//! | [`payload_bytes_max`](Options::payload_bytes_max) | 2 MiB | the greatest result of an activity; up to 4 MiB without a store for large values, which says its own |
 //! | [`eager`](Options::eager) | off | activities served here start at once, without their queue, while slots are free |
 //! | [`schedules`](Options::schedules) | on | a worker that serves workflows keeps schedules, too |
 //! | [`engine_threads`](Options::engine_threads) | one per core, at most 4 | threads that poll workflows |

@@ -19,7 +19,7 @@ impl Applier<'_> {
         }
         let workflow_id = run.workflow_id.clone();
         let mut outcome = match self.look(run_id, |instance| instance.query(name, args)) {
-            Ok(value) => self.limited(Outcome::Done(value)),
+            Ok(value) => self.answered(Outcome::Done(value)),
             Err(failure) => Outcome::Failed(*failure),
         };
         // What the run said is sealed already; why it could not be asked is not.

@@ -330,7 +330,7 @@ async fn what_is_put_out_of_line_does_not_pass_the_broker_at_all() -> Result<()>
     let arm = Arm::new()?;
     let files = arm.dir().join("blobs");
     // Everything is large.
-    let blobs = Blobs::in_directory("files", &files).above(0);
+    let blobs = Blobs::in_directory("files", &files).create()?.above(0);
     let tap = play(&arm, Codec::message_pack(), Some(blobs)).await?;
     let words = [&WORDS[..], &["failed-run", "panicked-run"]].concat();
     for place in PLACES.into_iter().filter(|place| !words.contains(place)) {
@@ -345,7 +345,7 @@ async fn what_is_put_out_of_line_does_not_pass_the_broker_at_all() -> Result<()>
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_sealed_is_sealed_in_the_store_as_well() -> Result<()> {
     let arm = Arm::new()?;
-    let blobs = Blobs::in_directory("files", arm.dir().join("blobs")).above(0);
+    let blobs = Blobs::in_directory("files", arm.dir().join("blobs")).create()?.above(0);
     let tap = play(&arm, Codec::json().encrypt(Keys::new("k1", [7; 32])), Some(blobs)).await?;
     for place in PLACES {
         let word = canary(place);

@@ -31,8 +31,10 @@ impl Layer for Nonce {
 }
 
 /// What it was asked to keep, and what it was told that stays the same.
+type Asked = (bytes::Bytes, Option<[u8; 32]>);
+
 #[derive(Debug, Default)]
-struct Store(Mutex<Vec<(bytes::Bytes, Option<[u8; 32]>)>>);
+struct Store(Mutex<Vec<Asked>>);
 
 impl Layer for Store {
     fn name(&self) -> &'static str {
