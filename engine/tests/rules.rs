@@ -227,7 +227,7 @@ fn a_child_with_more_tags_than_a_message_takes_is_not_asked_for() {
 #[everpulse_sdk::workflow(version = 1, crate = everpulse_sdk)]
 async fn weighs(n: u64) -> Result<String, everpulse_sdk::Error> {
     let text = "x".repeat(n as usize);
-    if n % 2 == 0 { Ok(text) } else { Err(everpulse_sdk::Error::msg(text)) }
+    if n.is_multiple_of(2) { Ok(text) } else { Err(everpulse_sdk::Error::msg(text)) }
 }
 
 fn weighing() -> World {
