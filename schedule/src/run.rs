@@ -11,10 +11,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use everpulse_protocol::{Failure, FailureKind, Timestamp};
+use everpulse_protocol::{self as protocol, FailureKind, Timestamp};
 use everpulse_sdk as everpulse;
+use everpulse_sdk::definition::Output;
 use everpulse_sdk::workflow::info;
-use everpulse_sdk::{Error, NamedChild, ParentClose, Request, Retry, SignalStream, Sleep};
+use everpulse_sdk::{Error, Failure, NamedChild, ParentClose, Request, Retry, SignalStream, Sleep};
 use everpulse_sdk::{now as recorded_now, on_query, signal, sleep_until, step};
 use futures::Stream as _;
 
@@ -126,16 +127,16 @@ impl Keeper {
     async fn compute(&mut self, wanted: Wanted) -> Result<Option<Coming>, Error> {
         let (name, at) = (self.name(), now());
         let compute = move || async move { Ok::<_, Error>(coming(&name, &wanted, at)) };
-        let computed = step("everpulse.schedule.times", compute).retry(Retry::new());
-        self.usable(computed.await?)
+        let computed = computed("everpulse.schedule.times", compute).await?;
+        self.usable(computed)
     }
 
     async fn count(&mut self, wanted: Wanted, due_by: Timestamp) -> Result<(), Error> {
         let name = self.name();
         let count = move || async move { Ok::<_, Error>(survey(&name, &wanted, due_by)) };
-        let counted = step("everpulse.schedule.count", count).retry(Retry::new());
+        let counted = computed("everpulse.schedule.count", count).await?;
         self.coming = None;
-        if let Some(survey) = self.usable(counted.await?)? {
+        if let Some(survey) = self.usable(counted)? {
             self.state.borrow_mut().counted(&survey);
         }
         Ok(())
@@ -227,6 +228,23 @@ fn now() -> Timestamp {
     Timestamp(0).after(since)
 }
 
+/// What a step comes to. It is no work for an attempt, so one that fails was at a worker that had no time for it; each step
+/// is tried a few times only, since how soon others look after one whose worker is gone hangs on how long it may take.
+async fn computed<F, Fut, T>(name: &str, compute: F) -> Result<T, Error>
+where
+    F: FnOnce() -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = Result<T, Error>> + Send + 'static,
+    T: Output,
+{
+    loop {
+        match step(name, compute.clone()).retry(Retry::new().max_attempts(2)).await {
+            Ok(computed) => return Ok(computed),
+            Err(Failure::Cancelled) => return Err(Failure::<Error>::Cancelled.into()),
+            Err(_) => {}
+        }
+    }
+}
+
 /// The time that this run was begun for, if a schedule began it: the time itself, without its jitter, and however late it was.
 ///
 /// # Determinism
@@ -256,7 +274,7 @@ fn request(name: &str, action: &Action, at: Timestamp) -> Request {
     }
 }
 
-fn ended(failure: Failure) -> End {
+fn ended(failure: protocol::Failure) -> End {
     match failure.kind {
         FailureKind::Taken => End::Known,
         FailureKind::Cancelled | FailureKind::Terminated => End::Cancelled,

@@ -528,7 +528,7 @@ pub const KINDS: [Kind; 21] = [
     BEGETS,
     Kind { name: "tells", args: (1, 4), result: |n, _| vec![n * (n + 1) / 2], ..PLAIN },
     Kind { name: "traced", args: (1, 5), result: |n, _| vec![n], ..PLAIN },
-    Kind { name: "keeps", args: (3, 8), result: |n, _| vec![n], ..PLAIN },
+    Kind { name: "keeps", args: (3, 8), result: |n, _| (0..=n).collect(), ..PLAIN },
     Kind { name: "forsakes", args: (2, 6), result: |n, _| vec![n], ..PLAIN },
     LONG,
     LONG,

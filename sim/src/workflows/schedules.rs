@@ -12,7 +12,8 @@ use super::naps;
 const POLICIES: [Overlap; 5] =
     [Overlap::Skip, Overlap::BufferOne, Overlap::BufferAll, Overlap::CancelOther, Overlap::AllowAll];
 
-/// Has a schedule of so many seconds, and deletes it: each second was begun, or is counted as what else became of it.
+/// Has a schedule of so many seconds, and deletes it: each second that has come by the clock of its owner was begun, or is
+/// counted as what else became of it. That clock may be behind this run's, so there may be fewer; more there are never.
 #[workflow(version = 1, crate = everpulse_sdk)]
 pub async fn keeps(n: u64) -> Result<u64, Failure<Error>> {
     let begun = now().duration_since(UNIX_EPOCH).unwrap_or_default();
