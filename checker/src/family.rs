@@ -31,7 +31,8 @@ pub fn check(rules: &Rules, report: &mut Report) {
     let any_trimmed = report.shards.iter().any(|shard| shard.trimmed);
     let find = |id: Id| places.get(&id).map(|at| &report.runs[*at]);
     for run in &report.runs {
-        if let Some(parent) = run.parent {
+        // Who goes on for a child bears by what that one was asked for.
+        if let Some(parent) = run.parent.filter(|_| run.continues.is_none()) {
             match find(parent.run_id) {
                 // The other shard may have been read before.
                 None if any_trimmed || !rules.at_rest => {}
@@ -59,11 +60,21 @@ pub fn check(rules: &Rules, report: &mut Report) {
                 }
                 continue;
             };
+            // It is known by the first of those that go on, and ends with the last one.
+            let mut last = known;
+            while let Some(next) = last.continued_as.and_then(find) {
+                last = next;
+            }
+            let (known, asked) = (last, last.cancel_requested || known.cancel_requested);
+            if known.status == Status::ContinuedAsNew {
+                // It is not known how it went on.
+                continue;
+            }
             if !known.partial && !trimmed(known.shard) {
                 violations.extend(told(run, command, known, rules.at_rest));
             }
             if rules.at_rest {
-                violations.extend(left(run, command, known));
+                violations.extend(left(run, command, known, asked));
             }
         }
     }
@@ -90,10 +101,10 @@ fn told(run: &Run, command: &Command, known: &Run, at_rest: bool) -> Option<Viol
 }
 
 /// At rest nothing is left to be told, and no child is left that was to end.
-fn left(run: &Run, command: &Command, known: &Run) -> Option<Violation> {
+fn left(run: &Run, command: &Command, known: &Run, asked: bool) -> Option<Violation> {
     let child = command.child.as_ref()?;
     let is_open = known.status == Status::Open;
-    let asked = known.cancel_requested || !is_open;
+    let asked = asked || !is_open;
     if command.cancelled && !asked && !child.taken_back {
         return Some(fault(run, Kind::Family, format!("child {} does not know that it is not wanted", command.no)));
     }

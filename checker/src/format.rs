@@ -122,6 +122,13 @@ pub enum Body {
         workflow: String,
         parent: Link,
     },
+    /// A run that goes on for another one.
+    Continued {
+        workflow: String,
+        before: Before,
+        /// Who waits for all of them.
+        parent: Option<Link>,
+    },
     /// All that there is of a child that never began.
     NeverBegan {
         parent: Link,
@@ -177,6 +184,8 @@ pub enum Body {
     CancelRequested,
     Terminated,
     TimedOut,
+    /// The run's history became too long.
+    HistoryExceeded,
     /// Of a kind that is not known here.
     Unknown {
         kind: String,
@@ -223,15 +232,34 @@ impl Link {
     /// The id of the run that the command begins: the first 16 bytes of SHA-256 over the run id, the number (big endian) and
     /// the word `child`.
     pub fn child(&self) -> Id {
+        self.derived("child")
+    }
+
+    /// The id of the run that goes on, where the command says so: the same with the words `continued as new`.
+    pub fn next(&self) -> Id {
+        self.derived("continued as new")
+    }
+
+    fn derived(&self, what: &str) -> Id {
         let mut hash = Sha256::new();
         hash.update(self.run_id.0);
         hash.update(self.step.to_be_bytes());
-        hash.update(b"child");
+        hash.update(what.as_bytes());
         let digest = hash.finalize();
         let mut id = Id::default();
         id.0.copy_from_slice(&digest[..16]);
         id
     }
+}
+
+/// The runs before one that goes on for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Before {
+    #[serde(serialize_with = "crate::report::as_text")]
+    pub first: Id,
+    #[serde(serialize_with = "crate::report::as_text")]
+    pub previous: Id,
+    pub number: u32,
 }
 
 /// What becomes of a child when its parent ends first.
@@ -260,6 +288,8 @@ pub struct Mark {
     pub due: Option<u64>,
     /// Of a child.
     pub child: Option<(Id, OnClose)>,
+    /// The run that goes on.
+    pub next: Option<Id>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -273,6 +303,8 @@ pub enum MarkKind {
     Child,
     /// Something that is asked of another run.
     Message,
+    /// The run ends, and another one goes on for it.
+    ContinueAsNew,
     Cancel,
     /// A child goes on, whatever becomes of its parent.
     Detach,
@@ -291,6 +323,7 @@ impl MarkKind {
             Self::Promise => "promise",
             Self::Child => "child",
             Self::Message => "message",
+            Self::ContinueAsNew => "continuation",
             Self::Cancel => "cancellation",
             Self::Detach => "detachment",
             Self::Patch => "patch",
@@ -421,12 +454,18 @@ fn mark(value: &ValueRef<'_>) -> Result<Mark, Reason> {
         "promise" => MarkKind::Promise,
         "child" => MarkKind::Child,
         "signal" | "cancel_run" => MarkKind::Message,
+        "continue_as_new" => MarkKind::ContinueAsNew,
         "cancel" => MarkKind::Cancel,
         "detach" => MarkKind::Detach,
         "patch" | "deprecated_patch" => MarkKind::Patch,
         _ => MarkKind::Unknown,
     };
     let target = map.optional("target").map(|target| Map::of(target, "target")).transpose()?;
+    let next = match (kind, &target) {
+        (MarkKind::ContinueAsNew, Some(target)) => Some(Id(target.bytes("run_id")?)),
+        (MarkKind::ContinueAsNew, None) => return Err("continues as new without a target".to_owned()),
+        _ => None,
+    };
     let child = match (kind, target) {
         (MarkKind::Child, None) => return Err("has a child without a target".to_owned()),
         (MarkKind::Child, Some(target)) => {
@@ -447,6 +486,7 @@ fn mark(value: &ValueRef<'_>) -> Result<Mark, Reason> {
         name: if kind == MarkKind::Unknown { word } else { name }.to_owned(),
         due: map.optional("due").and_then(ValueRef::as_u64),
         child,
+        next,
     })
 }
 
@@ -475,6 +515,11 @@ fn body(bytes: &[u8]) -> Result<Body, Reason> {
                 map.number::<u32>("version")?;
                 spawned(&map)?
             }
+            "continued" => {
+                let map = map()?;
+                map.number::<u32>("version")?;
+                continued(&map)?
+            }
             "never_began" => Body::NeverBegan { parent: link(map()?.required("parent")?)? },
             "child_began" => Body::ChildBegan { step: step()? },
             "child_closed" => child_closed(&map()?)?,
@@ -491,6 +536,7 @@ fn body(bytes: &[u8]) -> Result<Body, Reason> {
             "cancel_requested" => Body::CancelRequested,
             "terminated" => Body::Terminated,
             "timed_out" => Body::TimedOut,
+            "history_exceeded" => map().map(|_| Body::HistoryExceeded)?,
             "received" => {
                 let map = map()?;
                 let event = Map::of(map.required("event")?, "event")?;
@@ -543,6 +589,17 @@ fn body(bytes: &[u8]) -> Result<Body, Reason> {
 fn spawned(map: &Map<'_>) -> Result<Body, Reason> {
     let workflow = Map::of(map.required("start")?, "start")?.text("workflow")?.to_owned();
     Ok(Body::Spawned { workflow, parent: link(map.required("parent")?)? })
+}
+
+fn continued(map: &Map<'_>) -> Result<Body, Reason> {
+    let workflow = Map::of(map.required("start")?, "start")?.text("workflow")?.to_owned();
+    let before = Map::of(map.required("continues")?, "continues")?;
+    let before = Before {
+        first: Id(before.bytes("first")?),
+        previous: Id(before.bytes("previous")?),
+        number: before.number("number")?,
+    };
+    Ok(Body::Continued { workflow, before, parent: map.optional("parent").map(link).transpose()? })
 }
 
 fn link(value: &ValueRef<'_>) -> Result<Link, Reason> {
@@ -607,6 +664,7 @@ fn event_body(bytes: &[u8]) -> Result<Body, Reason> {
                 Body::Started { workflow: Map::of(map()?.required("start")?, "start")?.text("workflow")?.to_owned() }
             }
             "spawn" => spawned(&map()?)?,
+            "continue_as_new" => continued(&map()?)?,
             "demanded" => {
                 let map = map()?;
                 let demand = Map::of(map.required("demand")?, "demand")?;

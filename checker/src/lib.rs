@@ -30,6 +30,7 @@ mod chain;
 mod family;
 mod run;
 mod shard;
+mod succession;
 
 mod effects;
 mod report;
@@ -43,7 +44,7 @@ pub use backlog::Backlog;
 pub use broker::{Archive, Options, check};
 pub use chain::{Void, VoidFrame};
 pub use effects::{Effects, Executed};
-pub use format::{Id, Link, MarkKind, OnClose, Position};
+pub use format::{Before, Id, Link, MarkKind, OnClose, Position};
 pub use report::{Counts, Kind, Report, ShardReport, Violation};
 pub use run::{Child, Command, Run, Status};
 

@@ -56,6 +56,7 @@ pub struct Counts {
     pub cancelled: usize,
     pub terminated: usize,
     pub timed_out: usize,
+    pub continued_as_new: usize,
 }
 
 /// Which rule was broken.
@@ -108,6 +109,9 @@ pub enum Kind {
     Cancel,
     /// Steps of an ordered workflow settled in another order.
     Order,
+    /// A run that ended so that another one could go on has none in its frame, or one that does not continue it; or what goes along was
+    /// never sent to it.
+    Succession,
     /// Parents and children that do not know of each other what is so, or a child that goes on against what was agreed.
     Family,
     /// A run's end is missing where it must be, or cannot be understood.
@@ -195,7 +199,10 @@ pub(crate) fn as_text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) 
     serializer.collect_str(value)
 }
 
-fn as_text_if_any<T: fmt::Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_text_if_any<T: fmt::Display, S: Serializer>(
+    value: &Option<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match value {
         Some(value) => serializer.collect_str(value),
         None => serializer.serialize_none(),
@@ -222,6 +229,7 @@ impl Report {
                 Status::Cancelled => &mut counts.cancelled,
                 Status::Terminated => &mut counts.terminated,
                 Status::TimedOut => &mut counts.timed_out,
+                Status::ContinuedAsNew => &mut counts.continued_as_new,
             } += 1;
         }
         counts
@@ -300,8 +308,9 @@ impl fmt::Display for Report {
         let c = self.counts();
         writeln!(
             f,
-            "runs        {}: {} completed, {} failed, {} cancelled, {} terminated, {} timed out, {} open ({} parked)",
-            c.runs, c.completed, c.failed, c.cancelled, c.terminated, c.timed_out, c.open, c.parked
+            "runs        {}: {} completed, {} failed, {} cancelled, {} terminated, {} timed out, {} continued as new, {} open \
+             ({} parked)",
+            c.runs, c.completed, c.failed, c.cancelled, c.terminated, c.timed_out, c.continued_as_new, c.open, c.parked
         )?;
         let open: Vec<&Run> = self.runs.iter().filter(|run| run.status == Status::Open).collect();
         for run in open.iter().take(SHOWN) {

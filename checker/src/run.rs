@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::Serialize;
 
 use crate::Rules;
-use crate::format::{AttemptEnd, Body, Hash, Id, Link, Mark, MarkKind, OnClose, Record};
+use crate::format::{AttemptEnd, Before, Body, Hash, Id, Link, Mark, MarkKind, OnClose, Record};
 use crate::report::{Kind, Place, Violation};
 
 /// A run as history tells it.
@@ -34,6 +34,12 @@ pub struct Run {
     /// The command of the run that began it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<Link>,
+    /// The runs for which it goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub continues: Option<Before>,
+    /// The run that goes on for it.
+    #[serde(serialize_with = "crate::report::as_text_if_any", skip_serializing_if = "Option::is_none")]
+    pub continued_as: Option<Id>,
     /// A child that was refused, or not wanted any more before it was there.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub never_began: bool,
@@ -55,6 +61,7 @@ pub enum Status {
     Cancelled,
     Terminated,
     TimedOut,
+    ContinuedAsNew,
 }
 
 impl Run {
@@ -139,6 +146,8 @@ impl Judge {
                 partial: trimmed && !begins,
                 commands: Vec::new(),
                 parent: None,
+                continues: None,
+                continued_as: None,
                 never_began: false,
                 cancel_requested: false,
                 end: None,
@@ -230,8 +239,7 @@ impl Judge {
         if self.next_seq.is_none() && !self.run.partial {
             match &record.body {
                 Body::Started { .. } | Body::Spawned { .. } | Body::NeverBegan { .. } | Body::Unknown { .. } => {}
-                Body::Received { body, .. }
-                    if matches!(**body, Body::Started { .. } | Body::Spawned { .. } | Body::Unknown { .. }) => {}
+                Body::Received { body, .. } if begins(body) || matches!(**body, Body::Unknown { .. }) => {}
                 other => fault(Kind::Start, format!("the run's first record is no start but {}", word(other))),
             }
         }
@@ -304,7 +312,10 @@ impl Judge {
             }
             Body::Delivered { step, done } => self.settled(MarkKind::Message, *step, *done, record.at, fault),
             Body::CancelRequested => self.run.cancel_requested = true,
-            Body::Started { workflow } | Body::Spawned { workflow, .. } => {
+            Body::Started { workflow } | Body::Spawned { workflow, .. } | Body::Continued { workflow, .. } => {
+                if let Body::Continued { before, parent, .. } = body {
+                    (self.run.continues, self.run.parent) = (Some(*before), *parent);
+                }
                 if let Body::Spawned { parent, .. } = body {
                     self.run.parent = Some(*parent);
                     if self.run.run_id != parent.child() {
@@ -356,8 +367,16 @@ impl Judge {
             Body::TimedOut if record.close.as_deref() != Some("timed_out") => {
                 fault(Kind::Close, "the run is timed out without coming to its end".to_owned());
             }
+            Body::HistoryExceeded if record.close.as_deref() != Some("failed") => {
+                fault(Kind::Close, "the run's history is too long, and it does not come to its end".to_owned());
+            }
             _ => {}
         }
+    }
+
+    /// An input goes along with the run for which another one goes on. False if this run never had it, as far as is known.
+    pub fn hand_on(&mut self, event: Id) -> bool {
+        self.received.remove(&event).is_some() || self.is_known_in_part()
     }
 
     fn is_activity(&mut self, step: u32, what: &str, fault: &mut impl FnMut(Kind, String)) {
@@ -476,7 +495,14 @@ impl Judge {
             fault(Kind::CommandGap, format!("timer {} has no due time", mark.no));
         }
         self.next_no = Some(mark.no.saturating_add(1));
-        let Mark { no, kind, name, due, child } = mark.clone();
+        let Mark { no, kind, name, due, child, next } = mark.clone();
+        if kind == MarkKind::ContinueAsNew {
+            if next != Some(Link { run_id: self.run.run_id, step: no }.next()) {
+                fault(Kind::RunId, "the run that goes on has an id that does not follow from the command".to_owned());
+            }
+            self.run.continued_as = next;
+            return;
+        }
         let child = child.map(|(run_id, on_close)| {
             let link = Link { run_id: self.run.run_id, step: no };
             if link.child() != run_id {
@@ -497,18 +523,27 @@ impl Judge {
     }
 
     fn closed(&mut self, record: &Record, fault: &mut impl FnMut(Kind, String)) {
-        let Some(close) = &record.close else { return };
+        let Some(close) = &record.close else {
+            if record.commands.iter().any(|mark| mark.kind == MarkKind::ContinueAsNew) {
+                fault(Kind::Close, "the run goes on as another one, and does not end".to_owned());
+            }
+            return;
+        };
         let status = match close.as_str() {
             "completed" => Status::Completed,
             "failed" => Status::Failed,
             "cancelled" => Status::Cancelled,
             "terminated" => Status::Terminated,
             "timed_out" => Status::TimedOut,
+            "continued_as_new" => Status::ContinuedAsNew,
             other => {
                 fault(Kind::Close, format!("the run ends with the unknown status {other:?}"));
                 Status::Failed
             }
         };
+        if (status == Status::ContinuedAsNew) != self.run.continued_as.is_some() {
+            fault(Kind::Close, format!("the run ends as {close}, and {:?} goes on for it", self.run.continued_as));
+        }
         if matches!(record.body, Body::Received { .. }) {
             fault(Kind::Close, "the run ends with an input that was only received".to_owned());
         }
@@ -521,9 +556,14 @@ impl Judge {
     }
 }
 
+/// Whether it is the start of a run.
+fn begins(body: &Body) -> bool {
+    matches!(body, Body::Started { .. } | Body::Spawned { .. } | Body::Continued { .. })
+}
+
 fn word(body: &Body) -> &'static str {
     match body {
-        Body::Started { .. } | Body::Spawned { .. } => "a start",
+        Body::Started { .. } | Body::Spawned { .. } | Body::Continued { .. } => "a start",
         Body::NeverBegan { .. } => "a child that never began",
         Body::ChildBegan { .. } => "the beginning of a child",
         Body::ChildClosed { .. } => "the end of a child",
@@ -540,6 +580,7 @@ fn word(body: &Body) -> &'static str {
         Body::CancelRequested => "a request to cancel",
         Body::Terminated => "a termination",
         Body::TimedOut => "a time-out",
+        Body::HistoryExceeded => "a history that is too long",
         Body::Unknown { .. } => "a record of an unknown kind",
         Body::Received { .. } => "a received input",
         Body::Applied { .. } => "an applied input",

@@ -11,6 +11,7 @@ use crate::chain::{self, Entry};
 use crate::format::{Body, Frame, Id, Position, Record};
 use crate::report::{Kind, Place, Report, ShardReport, Violation};
 use crate::run::{Judge, Status};
+use crate::succession::Succession;
 
 /// Wake-ups are never due further ahead than this.
 const WAKE_AHEAD_MS_MAX: u64 = 3_600_000;
@@ -68,6 +69,14 @@ pub fn check(shard: u32, shards: u32, entries: &[(Position, Vec<u8>)], rules: &R
     report.runs.extend(runs);
 }
 
+/// Whether a run, of which these are all records, was begun with an event that the run before had left.
+fn goes_along(records: &[Record], event: Id) -> bool {
+    let received = |record: &Record| matches!(record.body, Body::Received { event: taken, .. } if taken == event);
+    let begins = |record: &Record| matches!(&record.body, Body::Received { body, .. } if matches!(**body, Body::Continued { .. }));
+    records.first().is_some_and(begins)
+        && records.iter().take_while(|record| matches!(record.body, Body::Received { .. })).any(received)
+}
+
 fn seqs(records: &[Record]) -> Vec<u32> {
     records.iter().map(|record| record.seq).collect()
 }
@@ -92,6 +101,8 @@ struct Shard {
     pieces: HashMap<Id, (u32, Vec<Record>)>,
     /// Frames before this may be trimmed.
     first_needed: u64,
+    /// Runs of the frame that go on for others.
+    succession: Succession,
 }
 
 impl Shard {
@@ -147,6 +158,7 @@ impl Shard {
         for record in &frame.records {
             self.record(record, frame, place, rules, violations);
         }
+        violations.extend(self.succession.end(place));
         self.frame_at = self.frame_at.max(frame.at);
     }
 
@@ -190,7 +202,9 @@ impl Shard {
             fault(Kind::Time, format!("the record's time {} ms is after its frame's, {} ms", record.at, frame.at));
         }
         self.record_at = self.record_at.max(record.at);
-        self.check_event(record, place, &mut fault);
+        if !self.is_handed_on(record) {
+            self.check_event(record, place, &mut fault);
+        }
         let index = match self.run_of.get(&record.run_id) {
             Some(&index) => index,
             None => {
@@ -203,6 +217,9 @@ impl Shard {
                 if takes_id {
                     self.open_of.insert(record.workflow_id.clone(), record.run_id);
                 }
+                if let Some(message) = self.succession.begins(record) {
+                    fault(Kind::Succession, message);
+                }
                 self.runs.len() - 1
             }
         };
@@ -211,6 +228,7 @@ impl Shard {
             fault(Kind::RunId, format!("the run id is that of a run of {:?}", judge.run.workflow_id));
         }
         judge.apply(record, place, rules, violations);
+        self.succession.ends(&judge.run);
         if judge.run.status != Status::Open && self.open_of.get(&record.workflow_id) == Some(&record.run_id) {
             self.open_of.remove(&record.workflow_id);
         }
@@ -272,6 +290,11 @@ impl Shard {
                     if matches!(record.body, Body::Received { .. }) {
                         continue;
                     }
+                    // What went along took effect in one run after the other.
+                    if self.succession.has_handed_on(record.event) || goes_along(&records, record.event) {
+                        self.events.entry(record.event).or_insert(place);
+                        continue;
+                    }
                     if let Some(first) = self.events.insert(record.event, place) {
                         let message = format!("event {} is carried, but took effect before, at {first}", record.event);
                         let workflow_id = record.workflow_id.clone();
@@ -315,6 +338,21 @@ impl Shard {
                 fault("the run is remembered under another workflow id");
             }
         }
+    }
+
+    /// Whether what a run receives in the frame in which it begins is what the run before has left it. It may be new as well: what
+    /// comes behind the event that ended the one before is for this one.
+    fn is_handed_on(&mut self, record: &Record) -> bool {
+        let Body::Received { event, .. } = &record.body else { return false };
+        let before = self.succession.before(record.run_id, *event);
+        let Some(judge) = before.and_then(|run| self.runs.get_mut(*self.run_of.get(&run)?)) else { return false };
+        // It may take effect once more now, in the next run.
+        let had = self.events.remove(event).is_some();
+        let is_handed_on = judge.hand_on(*event) || had;
+        if is_handed_on {
+            self.succession.hand_on(*event);
+        }
+        is_handed_on
     }
 
     /// An event takes effect once in its shard. Being received is no effect, but nothing is received after it.

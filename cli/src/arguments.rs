@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use everpulse::client::{IdPolicy, LetterId};
 use everpulse::codecs::InvalidKeys;
-use everpulse::{Blobs, Codec, Keys};
+use everpulse::{Blobs, Codec, Keys, RunId};
 use serde_json::Value;
 
 use crate::schedules::ScheduleCommand;
@@ -193,6 +193,9 @@ pub enum RunCommand {
     /// Wait for a run's end, and print what it gave
     Result {
         id: String,
+        /// This run alone, and not those that continue it as new
+        #[arg(long)]
+        run: Option<RunId>,
         /// Wait no longer than so many seconds
         #[arg(long)]
         wait_seconds: Option<u64>,
@@ -200,6 +203,9 @@ pub enum RunCommand {
     /// Show a run: its status, what it waits for, and who may complete that
     Describe {
         id: String,
+        /// This run alone, and not those that continue it as new
+        #[arg(long)]
+        run: Option<RunId>,
         /// As JSON, with times in milliseconds since 1970
         #[arg(long)]
         json: bool,
@@ -233,7 +239,12 @@ pub enum RunCommand {
     /// Try a parked run again
     Resume { id: String },
     /// Print a run's history as JSON, for tests that replay it
-    Export { id: String },
+    Export {
+        id: String,
+        /// This run alone, and not those that continue it as new
+        #[arg(long)]
+        run: Option<RunId>,
+    },
 }
 
 /// What happens when the workflow id of a start is known already.

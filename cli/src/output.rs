@@ -27,7 +27,13 @@ pub fn description(view: &Description, now: SystemTime) -> String {
     if let Some(build) = &view.build {
         line("build", build);
     }
-    line("records", &view.records.to_string());
+    line("records", &format!("{}, {} bytes", view.records, view.history_bytes));
+    if let Some(continues) = &view.continues {
+        line("continues", &format!("{}, number {} since {}", continues.previous, continues.number, continues.first));
+    }
+    if let Some(next) = &view.continued_as {
+        line("goes on as", &next.to_string());
+    }
     if let Some(parked) = &view.parked {
         line("parked", &parked.message);
     }
@@ -105,6 +111,9 @@ pub fn description_json(view: &Description) -> Value {
         "records": view.records,
         "pending": view.pending,
         "parent": view.parent,
+        "history_bytes": view.history_bytes,
+        "continues": view.continues,
+        "continued_as": view.continued_as,
     })
 }
 

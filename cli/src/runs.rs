@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::bail;
+use everpulse::RunId;
 use everpulse::client::{Client, ResultError, Run, Untyped};
 use serde_json::Value;
 
@@ -66,11 +67,11 @@ pub async fn run(client: &Client, command: RunCommand) -> anyhow::Result<()> {
             println!("{}", serde_json::json!({ "id": run.id(), "run_id": run_id }));
             Ok(())
         }
-        RunCommand::Result { id, wait_seconds } => {
-            ended(&client.run_named(id), wait_seconds.map(Duration::from_secs)).await
+        RunCommand::Result { id, run, wait_seconds } => {
+            ended(&named(client, &id, run), wait_seconds.map(Duration::from_secs)).await
         }
-        RunCommand::Describe { id, json } => {
-            let view = client.run_named(id).describe().await?;
+        RunCommand::Describe { id, run, json } => {
+            let view = named(client, &id, run).describe().await?;
             match json {
                 true => println!("{:#}", output::description_json(&view)),
                 false => print!("{}", output::description(&view, SystemTime::now())),
@@ -90,11 +91,17 @@ pub async fn run(client: &Client, command: RunCommand) -> anyhow::Result<()> {
         RunCommand::Cancel { id, reason } => Ok(client.run_named(id).cancel(reason).await?),
         RunCommand::Terminate { id, reason } => Ok(client.run_named(id).terminate(reason).await?),
         RunCommand::Resume { id } => Ok(client.run_named(id).resume().await?),
-        RunCommand::Export { id } => {
-            println!("{}", client.run_named(id).export().await?);
+        RunCommand::Export { id, run } => {
+            println!("{}", named(client, &id, run).export().await?);
             Ok(())
         }
     }
+}
+
+/// The newest run of a workflow id, or one of them alone.
+fn named(client: &Client, id: &str, run: Option<RunId>) -> Run<Untyped> {
+    let newest = client.run_named(id);
+    run.map_or_else(|| newest.clone(), |run| newest.only(run))
 }
 
 /// Waits for the end of a run, and prints what it gave.

@@ -12,7 +12,7 @@ use everpulse_sdk::{CompletionToken, failure};
 use serde::Serialize;
 
 use crate::client::Client;
-use crate::core::{Core, Deadline, Question};
+use crate::core::{Core, Deadline, Meant, Question};
 use crate::error::{Error, ErrorKind};
 use crate::intercept::{Call, CallKind};
 use crate::requests::Heard;
@@ -177,7 +177,7 @@ async fn told(core: &Arc<Core>, token: &Token, body: EventBody) -> Result<(), Er
     let body = core.sealed(id, body).await?;
     let ticket = core.requests.open();
     // One id, however often it is sent: it counts once.
-    let event = core.event(id, Some(token.run_id), Some(ticket.reply_to()), &body);
+    let event = core.event(id, Meant { run_id: Some(token.run_id), exact: false }, Some(ticket.reply_to()), &body);
     let what = || format!("complete number {} of {id}", token.step);
     let question = Question {
         what: &what,

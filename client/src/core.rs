@@ -65,6 +65,15 @@ impl Deref for Core {
     }
 }
 
+/// Which run of a workflow id is meant.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Meant {
+    /// This one, or the one that goes on for it; none: the newest.
+    pub run_id: Option<RunId>,
+    /// This one alone.
+    pub exact: bool,
+}
+
 /// What a client asks, with its values as they leave: nothing else can be sent.
 pub(crate) struct Sealed(EventBody);
 
@@ -233,14 +242,15 @@ impl Core {
     pub(crate) fn event(
         &self,
         workflow_id: &WorkflowId,
-        run_id: Option<RunId>,
+        of: Meant,
         reply_to: Option<ReplyTo>,
         Sealed(body): &Sealed,
     ) -> Event {
         Event {
             id: EventId(Uuid::now_v7()),
             workflow_id: workflow_id.clone(),
-            run_id,
+            run_id: of.run_id,
+            exact: of.exact,
             sent_at: now(),
             reply_to,
             again: false,

@@ -322,6 +322,7 @@ mod tests {
             id: EventId(uuid::Uuid::from_u128(7)),
             workflow_id: WorkflowId::new("a").expect("a good id"),
             run_id: None,
+            exact: false,
             sent_at: Timestamp(1),
             reply_to: None,
             again: false,

@@ -16,6 +16,7 @@ use everpulse_protocol::{RunId, Timestamp, WorkflowId, shard, topic};
 use everpulse_transport::Transport;
 use futures::{StreamExt as _, TryStreamExt as _};
 
+use crate::core::Meant;
 use crate::error::{Error, ErrorKind};
 
 /// So many workflow ids of a shard are followed; the one that was asked about least lately goes first.
@@ -54,7 +55,7 @@ impl Histories {
     ///
     /// # Errors
     /// When history cannot be read, or was written for another count of shards.
-    pub(crate) async fn view(&self, id: &WorkflowId, run: Option<RunId>) -> Result<Option<RunView>, Error> {
+    pub(crate) async fn view(&self, id: &WorkflowId, of: Meant) -> Result<Option<RunView>, Error> {
         let number = shard::of(id, self.config.shards);
         let shard = &self.shards[number as usize];
         let asked = || shard.asked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,7 +66,7 @@ impl Histories {
         // Another one who asked about it may have taken it from the list.
         known.follow(vec![id.clone()]);
         self.read_on(number, &mut known).await?;
-        Ok(known.runs.view(id, run))
+        Ok(known.runs.view(id, of))
     }
 
     /// All records of a run, as history shows it now: of the one that is named, or the newest of the workflow id. None if
@@ -73,7 +74,7 @@ impl Histories {
     ///
     /// # Errors
     /// As [`view`](Self::view).
-    pub(crate) async fn records(&self, id: &WorkflowId, run: Option<RunId>) -> Result<Option<Vec<Record>>, Error> {
+    pub(crate) async fn records(&self, id: &WorkflowId, of: Meant) -> Result<Option<Vec<Record>>, Error> {
         let number = shard::of(id, self.config.shards);
         let mut known = self.shards[number as usize].known.lock().await;
         known.follow(vec![id.clone()]);
@@ -81,7 +82,7 @@ impl Histories {
         // Records are not kept: what was read is read again.
         known.begin_again();
         let read = self.read_on(number, &mut known).await;
-        let records = known.runs.newest_run(id, run).and_then(|run| known.runs.records.remove(&run));
+        let records = known.runs.meant(id, of).and_then(|run| known.runs.records.remove(&run));
         known.runs.exported = None;
         known.runs.records.clear();
         read.map(|()| records)
@@ -290,6 +291,8 @@ impl Runs {
             closed_at: record.at,
             status: close.status,
             never_began: false,
+            first_run: None,
+            continued_as: record.continued_as(),
         };
         self.ended.insert(record.run_id, RunView { close: Some(close), ..RunView::from(&blank) });
         self.follow_newest(&record.workflow_id, record.run_id);
@@ -313,7 +316,8 @@ impl Runs {
             let mut fold = Fold::default();
             records.iter().for_each(|record| fold.apply(record));
             self.folds.insert(run_id, fold);
-            let has_id = !records.first().is_some_and(never_began);
+            let goes_on = records.last().is_some_and(|last| last.continued_as().is_some());
+            let has_id = !goes_on && !records.first().is_some_and(never_began);
             if self.exported.as_ref() == Some(&record.workflow_id) {
                 self.records.insert(run_id, records);
             }
@@ -329,7 +333,8 @@ impl Runs {
             let known = self.ended.remove(&run.run_id);
             let close = known.and_then(|known| known.close);
             self.ended.insert(run.run_id, RunView { close, ..RunView::from(run) });
-            if !run.never_began {
+            // One for which another goes on is not the newest, also where both ended in the same millisecond.
+            if !run.never_began && run.continued_as.is_none() {
                 self.follow_newest(&run.workflow_id, run.run_id);
             }
         }
@@ -357,12 +362,26 @@ impl Runs {
         }
     }
 
-    fn newest_run(&self, id: &WorkflowId, run: Option<RunId>) -> Option<RunId> {
-        run.or_else(|| self.newest.get(id).copied())
+    /// The run that is named, or the last one that goes on for it; the newest, if none is.
+    fn meant(&self, id: &WorkflowId, of: Meant) -> Option<RunId> {
+        let newest = self.newest.get(id).copied();
+        let Some(run) = of.run_id else { return newest };
+        if of.exact {
+            return Some(run);
+        }
+        let Some(mut last) = self.view_of(run) else {
+            // The first run may be forgotten long before the last one ends.
+            let first = |newest: &RunId| self.view_of(*newest)?.continues.map(|continues| continues.first);
+            return newest.filter(|newest| first(newest) == Some(run));
+        };
+        while let Some(next) = last.continued_as.and_then(|next| self.view_of(next)) {
+            last = next;
+        }
+        Some(last.run_id)
     }
 
-    fn view(&self, id: &WorkflowId, run: Option<RunId>) -> Option<RunView> {
-        let run = self.newest_run(id, run)?;
+    fn view(&self, id: &WorkflowId, of: Meant) -> Option<RunView> {
+        let run = self.meant(id, of)?;
         self.view_of(run).filter(|view| view.workflow_id == *id)
     }
 
@@ -382,8 +401,11 @@ fn never_began(record: &Record) -> bool {
 #[cfg(test)]
 mod tests {
     use everpulse_protocol::codec::Body;
+    use everpulse_protocol::continuation::Continues;
     use everpulse_protocol::event::{IdPolicy, Outcome, Start};
-    use everpulse_protocol::history::{Close, CloseStatus, Window};
+    use everpulse_protocol::family::Target;
+    use everpulse_protocol::history::{Close, CloseStatus, CommandKind, CommandMark, Window};
+    use everpulse_protocol::view::RunStatus;
     use everpulse_protocol::{EventId, Payload};
     use uuid::Uuid;
 
@@ -407,8 +429,17 @@ mod tests {
         }
     }
 
-    fn started() -> RecordBody {
-        let start = Start {
+    fn only(run: u128) -> Meant {
+        Meant { run_id: Some(RunId(Uuid::from_u128(run))), exact: true }
+    }
+
+    /// The run of this number, or the one that goes on for it.
+    fn from(run: u128) -> Meant {
+        Meant { exact: false, ..only(run) }
+    }
+
+    fn start() -> Start {
+        Start {
             workflow: "checkout".into(),
             version: None,
             args: Payload::encode(&()).expect("encodes"),
@@ -417,8 +448,11 @@ mod tests {
             start_at: None,
             timeout_ms: None,
             headers: None,
-        };
-        RecordBody::Started { start, version: 3, reply_to: None, build: None }
+        }
+    }
+
+    fn started() -> RecordBody {
+        RecordBody::Started { start: start(), version: 3, reply_to: None, build: None }
     }
 
     #[test]
@@ -442,11 +476,11 @@ mod tests {
         runs.take(&record("a", 1, 0, &started(), true));
         runs.take(&record("a", 2, 0, &started(), false));
         runs.take(&record("other", 3, 0, &started(), false));
-        let newest = runs.view(&id("a"), None).expect("known");
+        let newest = runs.view(&id("a"), Meant::default()).expect("known");
         assert_eq!((newest.run_id.0.as_u128(), newest.version, newest.close), (2, 3, None));
-        let first = runs.view(&id("a"), Some(RunId(Uuid::from_u128(1)))).expect("known");
+        let first = runs.view(&id("a"), only(1)).expect("known");
         assert!(first.close.is_some());
-        assert!(runs.view(&id("other"), None).is_none(), "nobody asked about it");
+        assert!(runs.view(&id("other"), Meant::default()).is_none(), "nobody asked about it");
     }
 
     #[test]
@@ -457,16 +491,16 @@ mod tests {
         let later = record("a", 1, 1, &signal, false);
         let pieces = [(0, 0, record("a", 1, 0, &started(), false)), (1, 2, later.clone())];
         for (piece, pieces, part) in pieces {
-            assert!(runs.view(&id("a"), None).is_none(), "the last piece counts");
+            assert!(runs.view(&id("a"), Meant::default()).is_none(), "the last piece counts");
             let carried = RecordBody::Carried { piece, pieces, records: vec![part], commands: Vec::new() };
             // It was written between the pieces, and is in the last one.
             runs.take(&later);
             runs.take(&record("a", 1, 2, &carried, false));
         }
-        let view = runs.view(&id("a"), None).expect("known");
+        let view = runs.view(&id("a"), Meant::default()).expect("known");
         assert_eq!((view.workflow.as_str(), view.records), ("checkout", 2));
         runs.take(&record("a", 1, 2, &signal, false));
-        assert_eq!(runs.view(&id("a"), None).expect("known").records, 3);
+        assert_eq!(runs.view(&id("a"), Meant::default()).expect("known").records, 3);
     }
 
     fn closed_run(run: u128, closed_at: u64) -> ClosedRun {
@@ -479,6 +513,8 @@ mod tests {
             closed_at: Timestamp(closed_at),
             status: CloseStatus::Completed,
             never_began: false,
+            first_run: None,
+            continued_as: None,
         }
     }
 
@@ -493,12 +529,12 @@ mod tests {
         let signal =
             RecordBody::Signalled { headers: None, name: "s".into(), value: Payload::encode(&1).expect("encodes") };
         runs.take(&record("a", 1, 4, &signal, false));
-        assert!(runs.view(&id("a"), None).is_none(), "what is carried of it will say what it is");
+        assert!(runs.view(&id("a"), Meant::default()).is_none(), "what is carried of it will say what it is");
         runs.take(&record("a", 1, 5, &signal, true));
-        let ended = runs.view(&id("a"), None).expect("known");
+        let ended = runs.view(&id("a"), Meant::default()).expect("known");
         assert!(ended.close.is_some() && ended.closed_at == Some(Timestamp(5)));
         runs.take(&remembered(vec![closed_run(1, 5)], None));
-        let named = runs.view(&id("a"), None).expect("known");
+        let named = runs.view(&id("a"), Meant::default()).expect("known");
         assert_eq!((named.workflow.as_str(), named.version), ("checkout", 3));
         assert_eq!(named.close, ended.close, "and its end is kept");
     }
@@ -516,11 +552,43 @@ mod tests {
             let carried = RecordBody::Carried { piece: 0, pieces: 1, records, commands: Vec::new() };
             runs.take(&record("a", 1, 2, &carried, false));
             runs.take(&remembered(vec![closed_run(3, 5)], None));
-            let newest = runs.view(&id("a"), None).expect("known");
+            let newest = runs.view(&id("a"), Meant::default()).expect("known");
             assert_eq!((newest.run_id, newest.close.is_some()), (newer.run_id, !newer_is_open));
-            let old = runs.view(&id("a"), Some(RunId(Uuid::from_u128(1)))).expect("known");
+            let old = runs.view(&id("a"), only(1)).expect("known");
             assert!(old.close.is_some() && old.records == 2);
         }
+    }
+
+    #[test]
+    fn a_run_that_went_on_is_followed_to_the_last_one() {
+        let run = |number: u128| RunId(Uuid::from_u128(number));
+        let continued = |number: u32| {
+            let previous = run(u128::from(number));
+            let continues = Continues { first: run(1), previous, number, version: 3 };
+            RecordBody::Continued { start: start(), version: 3, continues, parent: None, build: None }
+        };
+        let ends = |record: Record| {
+            let target =
+                Target { workflow_id: id("a"), run_id: Some(run(record.run_id.0.as_u128() + 1)), on_close: None };
+            let mark =
+                CommandMark { target: Some(Box::new(target)), ..CommandMark::new(0, CommandKind::ContinueAsNew) };
+            let close = Close { status: CloseStatus::ContinuedAsNew, ..record.close.clone().expect("it ends") };
+            Record { commands: vec![mark], close: Some(close), ..record }
+        };
+        let mut runs = Runs { followed: [id("a")].into(), ..Runs::default() };
+        // The first one is forgotten, and of the second one its end is left.
+        runs.take(&ends(record("a", 2, 4, &RecordBody::Resumed, true)));
+        runs.take(&record("a", 3, 0, &continued(2), false));
+        runs.take(&remembered(
+            vec![ClosedRun { status: CloseStatus::ContinuedAsNew, continued_as: Some(run(3)), ..closed_run(2, 4) }],
+            None,
+        ));
+        for of in [Meant::default(), from(1), from(2), from(3), only(3)] {
+            assert_eq!(runs.view(&id("a"), of).map(|view| view.run_id), Some(run(3)), "{of:?}");
+        }
+        let second = runs.view(&id("a"), only(2)).expect("known");
+        assert_eq!((second.status, second.continued_as), (RunStatus::ContinuedAsNew, Some(run(3))));
+        assert!(runs.view(&id("a"), only(1)).is_none() && runs.view(&id("a"), from(7)).is_none());
     }
 
     #[test]

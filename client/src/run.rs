@@ -15,7 +15,7 @@ use everpulse_sdk::{Definition, Failure, Query, Signal};
 use futures::FutureExt as _;
 use serde::de::DeserializeOwned;
 
-use crate::core::{Core, Deadline, Question, Read, Sealed};
+use crate::core::{Core, Deadline, Meant, Question, Read, Sealed};
 use crate::error::{Error, ErrorKind, ResultError};
 use crate::intercept::{Call, CallKind};
 use crate::requests::{Heard, Ticket};
@@ -28,6 +28,9 @@ pub type Description = RunView;
 const OFTEN: u32 = 8;
 
 /// A run: one that was started here, or the newest of a workflow id. Clones are the same handle.
+///
+/// A run that [continues as new](everpulse_sdk::continue_as_new) goes on as another one, and the handle means that one then: the
+/// last of them has the result, and gets what is sent. [`only`](Self::only) gives a handle to one of them alone.
 pub struct Run<D> {
     inner: Arc<Inner>,
     definition: PhantomData<fn() -> D>,
@@ -39,6 +42,8 @@ struct Inner {
     text: String,
     id: Result<WorkflowId, Error>,
     run_id: OnceLock<RunId>,
+    /// That run is meant alone, and not those that go on for it.
+    exact: bool,
     /// The request of the start: the run's end comes to it by itself.
     ticket: Option<Ticket>,
 }
@@ -58,21 +63,21 @@ impl<D> std::fmt::Debug for Run<D> {
 impl<D: Definition> Run<D> {
     pub(crate) fn of(core: Arc<Core>, text: &str) -> Self {
         let id = WorkflowId::new(text).map_err(|error| Error::invalid_id("a workflow id", &error));
-        let inner = Inner { core, text: text.to_owned(), id, run_id: OnceLock::new(), ticket: None };
+        let inner = Inner { core, text: text.to_owned(), id, run_id: OnceLock::new(), exact: false, ticket: None };
         Self { inner: Arc::new(inner), definition: PhantomData }
     }
 
-    /// One execution, known by its run id.
+    /// One execution, known by its run id, whatever goes on for it.
     pub(crate) fn pinned(core: Arc<Core>, id: WorkflowId, run_id: RunId) -> Self {
         let text = id.as_str().to_owned();
-        let inner = Inner { core, text, id: Ok(id), run_id: OnceLock::from(run_id), ticket: None };
+        let inner = Inner { core, text, id: Ok(id), run_id: OnceLock::from(run_id), exact: true, ticket: None };
         Self { inner: Arc::new(inner), definition: PhantomData }
     }
 
     pub(crate) fn started(core: Arc<Core>, id: WorkflowId, run_id: Option<RunId>, ticket: Ticket) -> Self {
         let text = id.as_str().to_owned();
         let run_id = run_id.map_or_else(OnceLock::new, OnceLock::from);
-        let inner = Inner { core, text, id: Ok(id), run_id, ticket: Some(ticket) };
+        let inner = Inner { core, text, id: Ok(id), run_id, exact: false, ticket: Some(ticket) };
         Self { inner: Arc::new(inner), definition: PhantomData }
     }
 
@@ -82,13 +87,23 @@ impl<D: Definition> Run<D> {
         &self.inner.text
     }
 
+    /// The same workflow id, of which this run alone is meant. Where it ended so that another one could go on for it, its result is
+    /// [`Failure::ContinuedAsNew`], and [`describe`](Self::describe) says as which.
+    #[must_use]
+    pub fn only(&self, run_id: RunId) -> Self {
+        let Inner { core, text, id, .. } = &*self.inner;
+        let (core, text, id) = (Arc::clone(core), text.clone(), id.clone());
+        let inner = Inner { core, text, id, run_id: OnceLock::from(run_id), exact: true, ticket: None };
+        Self { inner: Arc::new(inner), definition: PhantomData }
+    }
+
     /// The id of this execution. None while nobody has answered: the handle then means the newest run of its id.
     #[must_use]
     pub fn run_id(&self) -> Option<RunId> {
         self.inner.run_id.get().copied()
     }
 
-    /// Waits for the run's end, for as long as it takes.
+    /// Waits for the run's end, for as long as it takes; where others go on for it, for that of the last one.
     ///
     /// When no worker answers, the end is looked up in history.
     ///
@@ -136,7 +151,7 @@ impl<D: Definition> Run<D> {
             None => (self.inner.core.requests.open(), Duration::ZERO),
         };
         let read: Read<_> = {
-            let (histories, id, run) = (self.inner.core.histories.clone(), id.clone(), self.run_id());
+            let (histories, id, run) = (self.inner.core.histories.clone(), id.clone(), self.meant());
             Box::new(move || {
                 let (histories, id) = (histories.clone(), id.clone());
                 async move {
@@ -186,7 +201,7 @@ impl<D: Definition> Run<D> {
         let id = self.workflow_id()?;
         let ticket = self.inner.core.requests.open();
         let read: Read<_> = {
-            let (histories, id, run) = (self.inner.core.histories.clone(), id.clone(), self.run_id());
+            let (histories, id, run) = (self.inner.core.histories.clone(), id.clone(), self.meant());
             Box::new(move || {
                 let (histories, id) = (histories.clone(), id.clone());
                 async move { Ok(histories.view(&id, run).await?.map(Ok)) }.boxed()
@@ -226,7 +241,7 @@ impl<D: Definition> Run<D> {
 
     async fn golden(&self) -> Result<String, Error> {
         let id = self.workflow_id()?;
-        let records = self.inner.core.histories.records(id, self.run_id()).await?;
+        let records = self.inner.core.histories.records(id, self.meant()).await?;
         let Some(mut records) = records else {
             let message =
                 format!("history has no records of {id}: it has not begun, or they are older than the retention");
@@ -470,7 +485,11 @@ impl<D: Definition> Run<D> {
     }
 
     fn event(&self, id: &WorkflowId, ticket: &Ticket, body: &Sealed) -> everpulse_protocol::event::Event {
-        self.inner.core.event(id, self.run_id(), Some(ticket.reply_to()), body)
+        self.inner.core.event(id, self.meant(), Some(ticket.reply_to()), body)
+    }
+
+    fn meant(&self) -> Meant {
+        Meant { run_id: self.run_id(), exact: self.inner.exact }
     }
 
     fn workflow_id(&self) -> Result<&WorkflowId, Error> {

@@ -14,7 +14,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
-use crate::core::{Core, Deadline, Question};
+use crate::core::{Core, Deadline, Meant, Question};
 use crate::error::{Error, ErrorKind};
 use crate::intercept::{Call, CallKind};
 use crate::requests::{Heard, Ticket};
@@ -230,7 +230,7 @@ impl<D: Definition> Start<D> {
         };
         let body = self.core.seal(&id, body)?;
         let ticket = self.core.requests.open();
-        let event = self.core.event(&id, None, Some(ticket.reply_to()), &body);
+        let event = self.core.event(&id, Meant::default(), Some(ticket.reply_to()), &body);
         Ok(Box::new(Prepared { core: self.core, event, ticket }))
     }
 }

@@ -126,6 +126,7 @@ fn a_value_in_an_envelope_is_opened_where_it_can_be_and_else_left() {
         id: EventId::derived(RunId::NIL, 0, "signal"),
         workflow_id: id(),
         run_id: None,
+        exact: false,
         sent_at: Timestamp(1),
         reply_to: None,
         again: false,

@@ -24,6 +24,7 @@ chapters! {
     "people" people
     "cancellation" cancellation
     "families" families
+    "long-lives" long_lives
     "schedules" schedules
     "determinism" determinism
     "versions" versions

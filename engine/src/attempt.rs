@@ -197,6 +197,7 @@ fn event(task: &Task, what: &str, body: &EventBody, now: Timestamp) -> Event {
         id: EventId::derived(task.run_id, task.step, what),
         workflow_id: task.workflow_id.clone(),
         run_id: Some(task.run_id),
+        exact: false,
         sent_at: now,
         reply_to: None,
         again: false,

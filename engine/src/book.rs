@@ -11,6 +11,7 @@ use everpulse_protocol::shard::Config;
 use everpulse_protocol::timer::Wake;
 use everpulse_protocol::view::{Fold, RunView};
 use everpulse_protocol::{EventId, Position, RunId, Timestamp, WorkflowId};
+use serde::{Deserialize, Serialize};
 
 use self::at_hand::Recent;
 use self::memory::{Noted, Pieces};
@@ -19,6 +20,7 @@ use crate::Map;
 use crate::run::{RUN_TIMER, Run};
 
 mod at_hand;
+mod chained;
 pub(crate) mod memory;
 pub(crate) mod saved;
 pub(crate) mod shelved;
@@ -87,6 +89,28 @@ pub(crate) struct Closed {
     pub base: u64,
     /// A child that never began: its workflow id is not its.
     pub never_began: bool,
+    /// The first of the runs that it continues, and the one that goes on for it; none where there is neither.
+    pub chain: Option<Box<Chain>>,
+}
+
+/// Which runs a closed one belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Chain {
+    pub first: Option<RunId>,
+    pub next: Option<RunId>,
+}
+
+impl Chain {
+    pub fn of(first: Option<RunId>, next: Option<RunId>) -> Option<Box<Self>> {
+        (first.is_some() || next.is_some()).then(|| Box::new(Self { first, next }))
+    }
+}
+
+impl Closed {
+    /// The run that goes on for it.
+    pub fn next(&self) -> Option<RunId> {
+        self.chain.as_ref().and_then(|chain| chain.next)
+    }
 }
 
 impl Book {
@@ -275,6 +299,7 @@ impl Book {
                 frame,
                 base: run.base,
                 never_began: run.never_began.is_some(),
+                chain: Chain::of(run.continues.as_ref().map(|it| it.first), run.continued_as.as_deref().copied()),
             }),
         );
         self.kept.push_back((run_id, size));
@@ -347,6 +372,9 @@ impl Book {
                 records: 0,
                 pending: Vec::new(),
                 parent: None,
+                continues: None,
+                continued_as: closed.next(),
+                history_bytes: 0,
             });
         }
         let run = self.runs.get(&run_id)?;

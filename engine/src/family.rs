@@ -113,13 +113,18 @@ fn event(
     body: &EventBody,
 ) -> Box<Event> {
     let (workflow_id, body) = (workflow_id.clone(), Body::of(body));
-    Box::new(Event { id, workflow_id, run_id, sent_at, reply_to: None, again: false, body })
+    Box::new(Event { id, workflow_id, run_id, exact: false, sent_at, reply_to: None, again: false, body })
 }
 
 impl Run {
     /// Whether its end, or what it asked of others, has to reach other runs.
     pub fn tells_others(&self) -> bool {
-        self.parent.is_some() || self.pending.values().any(|pending| pending.kind.is_of_another_run())
+        self.tells_parent() || self.pending.values().any(|pending| pending.kind.is_of_another_run())
+    }
+
+    /// Whether a parent waits for its end: not for that of a run for which another one goes on.
+    fn tells_parent(&self) -> bool {
+        self.parent.is_some() && self.continued_as.is_none()
     }
 
     fn asking(&self, no: u32, at: Timestamp) -> Asking<'_> {
@@ -128,7 +133,7 @@ impl Run {
 
     /// What the end of the run tells others: its parent, and the children that it leaves.
     pub fn ending(&self, close: Close, at: Timestamp) -> Vec<Event> {
-        let parent = self.parent.as_deref();
+        let parent = self.parent.as_deref().filter(|_| self.tells_parent());
         let parent = parent.map(|parent| ended(self.run_id, parent, close, self.never_began.is_some(), at));
         // A child whose end was taken in, and only waits to be applied, may be forgotten where it ran.
         let children = self.pending.iter().filter(|(_, pending)| !pending.answered);

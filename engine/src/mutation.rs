@@ -74,6 +74,10 @@ mutations! {
     4 ForgetsOutcomes "forgets-outcomes",
     /// A run that ends leaves its children as they are, whatever was agreed.
     4 LeavesOrphans "leaves-orphans",
+    /// What a run did not receive does not go along when another one goes on for it.
+    4 LeavesSignals "leaves-signals",
+    /// Whoever names a run that went on does not mean the last one.
+    4 NamesTheEnded "names-the-ended",
     // Key_Shared gives affinity, not safety.
     /// A result that the book does not expect is dropped without a look at the tail.
     5 DropsUnexpected "drops-unexpected",

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use everpulse_protocol::continuation::Continues;
 use everpulse_protocol::event::Start;
 use everpulse_protocol::history::{Begun, Close, CloseStatus, CommandMark, Parked, ParkedKind, Record, RecordBody};
+use everpulse_protocol::size::HistorySize;
 use everpulse_protocol::view::RunStatus;
 use everpulse_protocol::{Payload, RunId, Timestamp, WorkflowId};
 use everpulse_sdk::definition::{Registry, WorkflowEntry};
@@ -26,7 +28,7 @@ pub(crate) struct Replayed {
 /// # Errors
 /// Why the run has to be parked: no code, a divergence, a panic, an unknown kind of record.
 pub(crate) fn replay(run: &Run, registry: &Registry) -> Result<Replayed, Parked> {
-    let mut replayed: Option<Replayed> = None;
+    let (mut replayed, mut size) = (None, HistorySize::default());
     for record in run.records.iter() {
         let is_last = record.seq + 1 == run.next_seq();
         if mutation::is(Mutation::ReplayDropsSignal)
@@ -35,7 +37,7 @@ pub(crate) fn replay(run: &Run, registry: &Registry) -> Result<Replayed, Parked>
         {
             continue;
         }
-        step(run, &mut replayed, &record, registry)?;
+        step(run, (&mut replayed, &mut size), &record, registry)?;
     }
     replayed.ok_or_else(|| Parked {
         kind: ParkedKind::UnknownKind,
@@ -47,15 +49,16 @@ pub(crate) fn replay(run: &Run, registry: &Registry) -> Result<Replayed, Parked>
 /// Replays the next record of a run. Gives the state that it left, if it reached the code.
 fn step(
     run: &Run,
-    replayed: &mut Option<Replayed>,
+    (replayed, size): (&mut Option<Replayed>, &mut HistorySize),
     record: &Record,
     registry: &Registry,
 ) -> Result<Option<TurnState>, Parked> {
     if let Some(what) = record.unknown() {
         return Err(why_unknown(&what));
     }
+    let so_far = std::mem::replace(size, size.with(record));
     let body = record.body().map_err(|error| why_unknown(&error.to_string()))?;
-    if let Some(Begun { start, version, build, .. }) = body.begun() {
+    if let Some(Begun { start, version, build, continues, .. }) = body.begun() {
         let entry = entry(registry, &run.workflow_id, &start.workflow, Some(version))?;
         let started = Started {
             workflow: start.workflow.clone(),
@@ -64,7 +67,8 @@ fn step(
             times_out_at: None,
             build: build.cloned(),
         };
-        let instance = Instance::new(entry, info(run, &started, start), start.args.clone(), registry.coding());
+        let info = info(run, &started, start, continues);
+        let instance = Instance::new(entry, info, start.args.clone(), registry.coding());
         let live = Box::new(Live { instance, used: None, published: BTreeMap::new() });
         *replayed = Some(Replayed { live, open: BTreeMap::new() });
     }
@@ -73,6 +77,7 @@ fn step(
         Input::Settled { step, .. } | Input::TimerFired { step } | Input::ChildClosed { step, .. } => Some(*step),
         _ => None,
     };
+    replayed.live.instance.set_history(so_far.at_next());
     let turn = replayed.live.instance.replay(input, record.at, &record.commands);
     check(run, record, &turn)?;
     let state = turn.state.clone();
@@ -98,6 +103,7 @@ fn step(
 pub struct Replay {
     run: Run,
     replayed: Option<Replayed>,
+    size: HistorySize,
     ended: Option<Close>,
 }
 
@@ -105,7 +111,7 @@ impl Replay {
     /// A run of which nothing was replayed yet.
     #[must_use]
     pub fn new(workflow_id: WorkflowId, run_id: RunId) -> Self {
-        Self { run: Run::new(workflow_id, run_id), replayed: None, ended: None }
+        Self { run: Run::new(workflow_id, run_id), replayed: None, size: HistorySize::default(), ended: None }
     }
 
     /// Replays the next record.
@@ -117,7 +123,9 @@ impl Replay {
     /// # Determinism
     /// The same records and the same code give the same answer, unless the code looks at what no history has.
     pub fn apply(&mut self, record: &Record, registry: &Registry) -> Result<(), Parked> {
-        let Some(state) = step(&self.run, &mut self.replayed, record, registry)? else { return Ok(()) };
+        let Some(state) = step(&self.run, (&mut self.replayed, &mut self.size), record, registry)? else {
+            return Ok(());
+        };
         let replayed = match state {
             TurnState::Closed(close) => Some(close),
             TurnState::Waiting | TurnState::Panicked { .. } | TurnState::Stuck { .. } | TurnState::Unopened { .. } => {
@@ -187,7 +195,7 @@ impl Replayed {
                 Command::Cancel { no } => {
                     self.open.remove(&no);
                 }
-                Command::Patch { .. } | Command::Detach { .. } => {}
+                Command::Patch { .. } | Command::Detach { .. } | Command::ContinueAsNew { .. } => {}
                 command => {
                     self.open.insert(command.mark().no, command);
                 }
@@ -286,7 +294,7 @@ pub(crate) fn unopened(workflow_id: &WorkflowId, why: &str) -> Parked {
 /// The input that a record was applied as; none for those that do not reach the future.
 fn input(body: RecordBody) -> Option<Input> {
     match body {
-        RecordBody::Started { .. } | RecordBody::Spawned { .. } => Some(Input::Start),
+        RecordBody::Started { .. } | RecordBody::Spawned { .. } | RecordBody::Continued { .. } => Some(Input::Start),
         RecordBody::ChildBegan { step } => Some(Input::ChildBegan { step }),
         RecordBody::ChildClosed { step, close, never_began } => {
             Some(Input::ChildClosed { step, outcome: close.outcome, began: !never_began })
@@ -305,7 +313,7 @@ fn input(body: RecordBody) -> Option<Input> {
     }
 }
 
-pub(crate) fn info(run: &Run, started: &Started, start: &Start) -> RunInfo {
+pub(crate) fn info(run: &Run, started: &Started, start: &Start, continues: Option<&Continues>) -> RunInfo {
     RunInfo {
         workflow_id: run.workflow_id.clone(),
         run_id: run.run_id,
@@ -315,6 +323,7 @@ pub(crate) fn info(run: &Run, started: &Started, start: &Start) -> RunInfo {
         tags: start.tags.clone(),
         build: started.build.clone(),
         headers: start.headers.clone(),
+        continues: continues.cloned(),
     }
 }
 

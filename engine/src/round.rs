@@ -6,11 +6,12 @@
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::dead_letter::{DeadLetter, Letter};
 use everpulse_protocol::event::{Event, EventBody, NextAttempt, Outcome, ReplyTo, Start};
-use everpulse_protocol::family::{Demand, Parent};
+use everpulse_protocol::family::Demand;
 use everpulse_protocol::history::{
     Close, CloseStatus, CommandKind, CommandMark, Parked, ParkedKind, Record, RecordBody,
 };
 use everpulse_protocol::reply::{Reply, ReplyBody};
+use everpulse_protocol::size::HistorySize;
 use everpulse_protocol::task::{Task, TaskOptions};
 use everpulse_protocol::timer::Wake;
 use everpulse_protocol::{EventId, Failure, FailureKind, Payload, RunId, Timestamp, WorkflowId};
@@ -18,6 +19,7 @@ use everpulse_sdk::definition::Registry;
 use everpulse_sdk::intercept::RunEvent;
 use everpulse_sdk::replay::{Command, Input, Instance, StepBody, StepOptions, Turn, TurnState};
 
+use self::continuing::{Origin, as_continuing};
 use crate::book::Book;
 use crate::effect::{DeliveryToken, LocalResult, Outgoing};
 use crate::mutation::{self, Mutation};
@@ -39,8 +41,10 @@ pub const INLINE_BYTES_MAX: usize = 4 * 1024 * 1024;
 const COMMANDS_PER_TURN_MAX: usize = 20_000;
 
 mod completion;
+mod continuing;
 mod family;
 mod inputs;
+mod length;
 mod look;
 mod observed;
 mod received;
@@ -71,6 +75,8 @@ pub(crate) struct Round {
     pub orphaned: Vec<RunId>,
     /// Runs with local work that nobody is known to do, to be started when the round has taken effect.
     pub unseen: Vec<RunId>,
+    /// The signal of the start that is being applied.
+    pub with_start: Option<Event>,
     /// Signals for runs that are not there yet.
     pub early: Vec<(DeliveryToken, Event)>,
     /// Ends that are asked for and not at hand: run, who asks.
@@ -125,12 +131,14 @@ pub(crate) struct Applier<'a> {
     /// What this worker says that it was built from.
     pub build: Option<&'a str>,
     pub check_determinism: bool,
+    pub history_warning: HistorySize,
+    pub history_limit: HistorySize,
 }
 
 impl Applier<'_> {
-    /// Begins a run whose start is applied now. `parent`: the run that wants it.
-    fn begin(&mut self, run_id: RunId, event: Event, start: Start, parent: Option<Parent>) {
-        let entry = match replay::entry(self.registry, &event.workflow_id, &start.workflow, start.version) {
+    /// Begins a run whose start is applied now.
+    fn begin(&mut self, run_id: RunId, event: Event, start: Start, origin: Origin) {
+        let entry = match continuing::entry(self.registry, &event.workflow_id, &start, origin.continues()) {
             Ok(entry) => entry,
             Err(parked) => {
                 self.receive_once(run_id, event, 0);
@@ -152,15 +160,23 @@ impl Applier<'_> {
             build: build.clone(),
         };
         let blank = Run::new(event.workflow_id.clone(), run_id);
-        let mut info = replay::info(&blank, &started, &start);
+        let mut info = replay::info(&blank, &started, &start, origin.continues());
         if mutation::is(Mutation::ChanceByFrame) {
             info.run_id = RunId(EventId::derived(run_id, self.frame as u32, "chance").0);
         }
         let coding = self.registry.coding();
-        let twin = self.check_determinism.then(|| Instance::new(entry, info.clone(), start.args.clone(), coding));
-        let mut instance = Instance::new(entry, info, start.args.clone(), coding);
+        let size = self.book.runs.get(&run_id).map(|run| run.size).unwrap_or_default().at_next();
+        let new = |info| {
+            let mut instance = Instance::new(entry, info, start.args.clone(), coding);
+            instance.set_history(size);
+            instance
+        };
+        let twin = self.check_determinism.then(|| new(info.clone()));
+        let mut instance = new(info);
         let turn = instance.apply(Input::Start, self.at);
-        let refused = self.refused(&event.workflow_id, &turn.state, &turn.commands);
+        let version = entry.version;
+        let body = origin.begins(start, version, event.reply_to.clone(), build);
+        let refused = self.refused((&event.workflow_id, run_id), event.id, &body, &turn);
         let differs = match refused {
             Some(_) => None,
             None => twice(twin, &event.workflow_id, Input::Start, self.at, &turn).err(),
@@ -171,12 +187,7 @@ impl Applier<'_> {
             self.park(run_id, parked);
             return;
         }
-        let version = entry.version;
         let live = Box::new(Live { instance, used: None, published: turn.published.into_iter().collect() });
-        let body = match parent {
-            Some(parent) => RecordBody::Spawned { start, version, parent, build },
-            None => RecordBody::Started { start, version, reply_to: event.reply_to.clone(), build },
-        };
         self.write(&event.workflow_id, run_id, event.id, &body, turn.commands, closing(turn.state));
         if let Some(run) = self.book.runs.get_mut(&run_id) {
             run.live = Some(live);
@@ -199,17 +210,21 @@ impl Applier<'_> {
     fn apply(&mut self, run_id: RunId, event: EventId, body: &RecordBody) -> Result<(), Parked> {
         self.enliven(run_id)?;
         let at = self.at;
-        let twin = self.twin(run_id)?;
+        let mut twin = self.twin(run_id)?;
         let Some(run) = self.book.runs.get_mut(&run_id) else { return Ok(()) };
         let Some(live) = run.live.as_mut() else { return Ok(()) };
         let workflow_id = run.workflow_id.clone();
         let Some(input) = replay::as_input(body) else { return Ok(()) };
         let again = twin.is_some().then(|| input.clone());
+        if let Some(twin) = &mut twin {
+            twin.set_history(run.size.at_next());
+        }
+        live.instance.set_history(run.size.at_next());
         let before = if mutation::is(Mutation::BordersShow) { self.round.records.len() as u64 } else { 0 };
-        let turn = live.instance.apply(input, Timestamp(at.0 + before));
+        let mut turn = live.instance.apply(input, Timestamp(at.0 + before));
         let differs = again.and_then(|again| twice(twin, &workflow_id, again, at, &turn).err());
-        live.published.extend(turn.published);
-        let refused = self.refused(&workflow_id, &turn.state, &turn.commands);
+        live.published.extend(std::mem::take(&mut turn.published));
+        let refused = self.refused((&workflow_id, run_id), event, body, &turn);
         self.round.unsteady.extend((refused.is_none() && differs.is_some()).then_some(run_id));
         if let Some(parked) = refused.or(differs) {
             if let Some(run) = self.book.runs.get_mut(&run_id) {
@@ -236,7 +251,13 @@ impl Applier<'_> {
     }
 
     /// Why what a turn left cannot be recorded.
-    fn refused(&self, workflow_id: &WorkflowId, state: &TurnState, commands: &[Command]) -> Option<Parked> {
+    fn refused(
+        &self,
+        (workflow_id, run_id): (&WorkflowId, RunId),
+        event: EventId,
+        body: &RecordBody,
+        Turn { commands, state, .. }: &Turn,
+    ) -> Option<Parked> {
         if let Some(parked) = broken(workflow_id, state) {
             return Some(parked);
         }
@@ -251,6 +272,11 @@ impl Applier<'_> {
                 sealed: None,
             });
         }
+        if let Some(continuing) = commands.iter().find_map(as_continuing)
+            && let Some(parked) = self.refuses_to_continue((workflow_id, run_id), event, body, continuing)
+        {
+            return Some(parked);
+        }
         commands.iter().find_map(|command| {
             let (what, name, bytes) = match command {
                 Command::Activity { name, args, .. } => ("the arguments of activity", name, args.len()),
@@ -259,6 +285,10 @@ impl Applier<'_> {
                     ("the arguments and tags of child", &spawn.workflow, spawn.args.len() + tags)
                 }
                 Command::Signal { name, value, .. } => ("the value of signal", name, value.len()),
+                Command::ContinueAsNew { next, .. } => {
+                    let tags: usize = next.tags.iter().flatten().map(String::len).sum();
+                    ("the arguments and tags of the next run of", &next.workflow, next.args.len() + tags)
+                }
                 _ => return None,
             };
             (bytes > self.payload_bytes_max).then(|| Parked {
@@ -330,6 +360,7 @@ impl Applier<'_> {
             id: EventId::derived(run_id, step, what),
             workflow_id: workflow_id.clone(),
             run_id: Some(run_id),
+            exact: false,
             sent_at: self.at,
             reply_to: None,
             again: false,
@@ -409,6 +440,7 @@ impl Applier<'_> {
     ) {
         let mut marks = Vec::with_capacity(commands.len());
         let mut others = Vec::new();
+        let mut succession = None;
         for command in commands {
             let mut mark = command.mark();
             match command {
@@ -437,13 +469,20 @@ impl Applier<'_> {
                     others.push(command);
                 }
                 Command::Cancel { no } => self.cancel(run_id, no),
+                Command::ContinueAsNew { target, next, unreceived, .. } => {
+                    let of = (workflow_id, run_id);
+                    succession = self.succession(of, event, body, (target, *next), &unreceived);
+                }
                 // They leave nothing but their marks.
                 Command::Patch { .. } | Command::Detach { .. } => {}
             }
             marks.push(mark);
         }
-        self.record(workflow_id, run_id, event, body, marks, close);
+        let waiting = self.record(workflow_id, run_id, event, body, marks, close);
         self.tell_others(run_id, others);
+        if let Some(succession) = succession {
+            self.succeed(succession, waiting);
+        }
     }
 
     fn cancel(&mut self, run_id: RunId, no: u32) {
@@ -463,6 +502,7 @@ impl Applier<'_> {
         }
     }
 
+    /// Writes a record. Gives who waits on, where another run goes on for this one.
     fn record(
         &mut self,
         workflow_id: &WorkflowId,
@@ -471,7 +511,7 @@ impl Applier<'_> {
         body: &RecordBody,
         commands: Vec<CommandMark>,
         close: Option<Close>,
-    ) {
+    ) -> Vec<ReplyTo> {
         let seq = self.book.runs.get(&run_id).map_or(0, |run| run.next_seq());
         let stored = Body::of(body);
         let beside = stored.0.len() + 64 * (1 + commands.len());
@@ -481,13 +521,18 @@ impl Applier<'_> {
             Record { workflow_id: workflow_id.clone(), run_id, seq, event, at: self.at, body: stored, commands, close };
         let ended = record.close.clone();
         self.observe((workflow_id, run_id), body, ended.as_ref().map(|close| close.status));
-        let watchers = match (&ended, self.book.runs.get_mut(&run_id)) {
-            (Some(_), Some(run)) => std::mem::take(&mut run.watchers),
-            _ => Vec::new(),
+        let goes_on = record.continued_as().is_some();
+        let (watchers, exact_watchers) = match (&ended, self.book.runs.get_mut(&run_id)) {
+            (Some(_), Some(run)) => (std::mem::take(&mut run.watchers), std::mem::take(&mut run.exact_watchers)),
+            _ => Default::default(),
         };
+        let before = self.book.runs.get(&run_id).map(|run| run.size).unwrap_or_default();
         self.book.absorb(&record, Some(body), self.frame);
         self.round.records.push(record);
-        let Some(close) = ended else { return };
+        let Some(close) = ended else {
+            self.mind_length(run_id, before);
+            return Vec::new();
+        };
         self.round.ended.push(run_id);
         if let Some(run) = self.book.lingering.get(&run_id) {
             self.round
@@ -499,12 +544,17 @@ impl Applier<'_> {
             RecordBody::Started { reply_to, .. } => reply_to.clone(),
             _ => None,
         };
-        let mut told: Vec<ReplyTo> = watchers;
-        told.extend(own);
+        let mut waiting: Vec<ReplyTo> = watchers;
+        waiting.extend(own);
+        let mut told = exact_watchers;
+        if !goes_on {
+            told.append(&mut waiting);
+        }
         for reply_to in told {
             self.round.bytes += 64;
             self.reply(Some(&reply_to), ReplyBody::Closed { run_id, close: Box::new(close.clone()) });
         }
+        waiting
     }
 
     fn reply(&mut self, to: Option<&ReplyTo>, body: ReplyBody) {

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use everpulse_protocol::continuation::Continues;
 use everpulse_protocol::event::{Event, EventBody, NextAttempt, ReplyTo, Start};
 use everpulse_protocol::family::{Parent, ParentClose, Target};
 use everpulse_protocol::history::{Begun, CommandKind, Parked, Record, RecordBody};
+use everpulse_protocol::size::HistorySize;
 use everpulse_protocol::{EventId, Payload, RunId, Timestamp, WorkflowId};
 use everpulse_sdk::replay::Instance;
 
@@ -27,10 +29,15 @@ pub(crate) struct Run {
     pub started: Option<Started>,
     /// The run that began it.
     pub parent: Option<Box<Parent>>,
+    /// The runs before it, if it continues one as new.
+    pub continues: Option<Box<Continues>>,
+    /// The run that goes on for it.
+    pub continued_as: Option<Box<RunId>>,
     /// A child that never began: the name of its workflow.
     pub never_began: Option<Box<str>>,
     pub ended: bool,
     pub records: Records,
+    pub size: HistorySize,
     /// Commands that have not come to their end, by number.
     /// Boxed: a node of the map has room for eleven, and most runs wait for one.
     pub pending: BTreeMap<u32, Box<Pending>>,
@@ -39,6 +46,8 @@ pub(crate) struct Run {
     pub parked: Option<Parked>,
     /// Who wants to hear of the end. Only the first is in history; the others ask again.
     pub watchers: Vec<ReplyTo>,
+    /// Who wants to hear of the end of this very run, also if another one goes on for it.
+    pub exact_watchers: Vec<ReplyTo>,
     /// The first frame that is needed to know the run: that of its first record, or of its last carrying's first piece.
     pub base: u64,
     /// The last frame that has a record of the run.
@@ -120,6 +129,7 @@ impl Pending {
             | CommandKind::Child
             | CommandKind::Signal
             | CommandKind::CancelRun
+            | CommandKind::ContinueAsNew
             | CommandKind::Cancel
             | CommandKind::Detach
             | CommandKind::Patch
@@ -138,6 +148,7 @@ impl Pending {
             | CommandKind::Child
             | CommandKind::Signal
             | CommandKind::CancelRun
+            | CommandKind::ContinueAsNew
             | CommandKind::Cancel
             | CommandKind::Detach
             | CommandKind::Patch
@@ -179,13 +190,17 @@ impl Run {
             run_id,
             started: None,
             parent: None,
+            continues: None,
+            continued_as: None,
             never_began: None,
             ended: false,
             records: Records::default(),
+            size: HistorySize::default(),
             pending: BTreeMap::new(),
             received: VecDeque::new(),
             parked: None,
             watchers: Vec::new(),
+            exact_watchers: Vec::new(),
             base: 0,
             last_frame: 0,
             next_no: 0,
@@ -227,6 +242,13 @@ impl Run {
         self.watchers.push(reply_to);
     }
 
+    /// The same for who means this very run. They ask again, too.
+    pub fn watch_exactly(&mut self, reply_to: ReplyTo) {
+        if self.exact_watchers.len() < WATCHERS_MAX && !self.exact_watchers.contains(&reply_to) {
+            self.exact_watchers.push(reply_to);
+        }
+    }
+
     fn take_in(&mut self, event: &Event, attempt: u32) {
         // One that is on trial stands at the head; others come once, as their ids are remembered.
         if attempt > 0
@@ -241,6 +263,11 @@ impl Run {
             Ok(EventBody::Spawn { start, parent }) => {
                 start_at = start.start_at;
                 self.parent = Some(Box::new(parent));
+            }
+            Ok(EventBody::ContinueAsNew { start, continues, parent }) => {
+                start_at = start.start_at;
+                self.parent = parent.map(Box::new);
+                self.continues = Some(Box::new(continues));
             }
             // Its step waits on: it was told of, and is not done.
             Ok(EventBody::AttemptReported { report, .. }) if report.outcome().is_none() => {}
@@ -279,9 +306,10 @@ impl Run {
     /// Folds a record into what is known of the run.
     fn fold(&mut self, record: &Record, body: Option<&RecordBody>, frame: u64) {
         self.last_frame = frame;
+        self.size = self.size.with(record);
         self.note_unknown(record, body.is_some(), frame);
         match body {
-            Some(body @ (RecordBody::Started { .. } | RecordBody::Spawned { .. })) => {
+            Some(body @ (RecordBody::Started { .. } | RecordBody::Spawned { .. } | RecordBody::Continued { .. })) => {
                 if let Some(begun) = body.begun() {
                     self.begin(begun, record.at);
                 }
@@ -374,6 +402,7 @@ impl Run {
         }
         if record.close.is_some() {
             self.ended = true;
+            self.continued_as = record.continued_as().map(Box::new);
             // A child that would be asked to cancel, or be ended, by the record that asks for it is not begun.
             let left = |pending: &Pending| {
                 pending.kind != CommandKind::Child
@@ -400,6 +429,9 @@ impl Run {
         }
         if let Some(parent) = begun.parent {
             self.parent = Some(Box::new(parent.clone()));
+        }
+        if let Some(continues) = begun.continues {
+            self.continues = Some(Box::new(continues.clone()));
         }
     }
 

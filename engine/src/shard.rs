@@ -21,6 +21,7 @@ use everpulse_protocol::chain::{Chain, Opening};
 use everpulse_protocol::event::Event;
 use everpulse_protocol::history::{Frame, Hash};
 use everpulse_protocol::shard::Config;
+use everpulse_protocol::size::HistorySize;
 use everpulse_protocol::task::Task;
 use everpulse_protocol::{EventId, Position, RunId, Timestamp, WriterId, encode};
 use everpulse_sdk::definition::Registry;
@@ -106,6 +107,10 @@ pub struct Options {
     pub trim_bytes_min: u64,
     /// What the worker says that it was built from; none: what the workflow's crate says.
     pub build: Option<String>,
+    /// When a run's history has become so long, that is logged.
+    pub history_warning: HistorySize,
+    /// When a run's history has become so long, the run fails.
+    pub history_limit: HistorySize,
     /// After each event a run is replayed from its beginning, and parked if that comes to something else.
     pub check_determinism: bool,
 }
@@ -123,6 +128,8 @@ impl Default for Options {
             id_memory_ms: DAY_MS,
             trim_bytes_min: 64 * 1024,
             build: None,
+            history_warning: HistorySize { events: 10_240, bytes: 10 * 1024 * 1024 },
+            history_limit: HistorySize { events: 51_200, bytes: 50 * 1024 * 1024 },
             check_determinism: false,
         }
     }

@@ -195,6 +195,21 @@ fn a_tour_has_a_child_for_each_city() {
 }
 
 #[test]
+fn a_subscription_goes_on_from_month_to_month() {
+    let dir = tempfile::tempdir().expect("a place for files");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_subscription"));
+    command.env("EVERPULSE_URL", format!("embedded:{}", dir.path().display())).env_remove("RUST_LOG");
+    let output = command.output().expect("it runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let told = String::from_utf8(output.stdout).expect("text");
+    let payments = told.lines().filter_map(|line| line.strip_prefix("Ada pays ")).map(|cents| cents.parse::<u64>());
+    let payments: Vec<u64> = payments.collect::<Result<_, _>>().expect("cents");
+    assert!(payments.len() >= 4 && payments.is_sorted() && payments.ends_with(&[1_200]), "{told}");
+    let sum: u64 = payments.iter().sum();
+    assert!(told.ends_with(&format!("Ada paid {sum} in all\n")), "{told}");
+}
+
+#[test]
 fn a_sealed_run_goes_on_with_another_key_and_names_it_to_who_has_none() {
     let mut sealed = Command::new(env!("CARGO_BIN_EXE_sealed"));
     let output = sealed.env_remove("EVERPULSE_URL").env_remove("RUST_LOG").output().expect("it runs");

@@ -154,7 +154,9 @@ fn inbox(bytes: &[u8]) {
     for event in again::<InboxFrame>(bytes).into_iter().flat_map(|frame| frame.events) {
         match event.body() {
             Ok(EventBody::Signal { value, .. } | EventBody::Query { args: value, .. }) => payload(&value.data),
-            Ok(EventBody::Start(start) | EventBody::Spawn { start, .. }) => payload(&start.args.data),
+            Ok(EventBody::Start(start) | EventBody::Spawn { start, .. } | EventBody::ContinueAsNew { start, .. }) => {
+                payload(&start.args.data)
+            }
             Ok(EventBody::SignalWithStart { start, value, .. }) => {
                 payload(&start.args.data);
                 payload(&value.data);

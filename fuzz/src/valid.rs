@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use everpulse_protocol::blob::{Piece, Reference};
 use everpulse_protocol::codec::Body;
+use everpulse_protocol::continuation::Continues;
 use everpulse_protocol::dead_letter::{DeadLetter, Letter};
 use everpulse_protocol::event::{Event, EventBody, IdPolicy, InboxFrame, NextAttempt, Outcome, ReplyTo, Report, Start};
 use everpulse_protocol::family::{Caller, CallerKind, Demand, Parent, ParentClose, Target};
@@ -12,6 +13,7 @@ use everpulse_protocol::history::{
 };
 use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame};
 use everpulse_protocol::shard::Config;
+use everpulse_protocol::size::HistorySize;
 use everpulse_protocol::task::{Control, OnExhausted, RetryPolicy, Task, TaskFrame, TaskOptions};
 use everpulse_protocol::timer::{TimerMessage, Wake};
 use everpulse_protocol::view::Fold;
@@ -76,6 +78,7 @@ fn event(n: u128, body: &EventBody) -> Event {
         id: event_id(n),
         workflow_id: workflow_id(),
         run_id: Some(RUN),
+        exact: false,
         sent_at: Timestamp(1_000),
         reply_to: Some(reply_to()),
         again: false,
@@ -88,6 +91,7 @@ fn event_bodies() -> Vec<EventBody> {
         EventBody::Start(start()),
         EventBody::SignalWithStart { start: start(), name: "word".to_owned(), value: payload(&"hello") },
         EventBody::Spawn { start: start(), parent: parent() },
+        EventBody::ContinueAsNew { start: start(), continues: continues(), parent: Some(parent()) },
         EventBody::Demanded {
             caller: Caller { workflow_id: workflow_id(), run_id: RUN, step: 5, kind: CallerKind::Awaits },
             demand: Demand::Signal { name: "word".to_owned(), value: payload(&"hello") },
@@ -253,6 +257,7 @@ pub fn records() -> Vec<Record> {
         RecordBody::StepSettled { step: 9, outcome: Outcome::Failed(failure()) },
         RecordBody::PromiseSettled { step: 9, outcome: Outcome::Done(payload(&true)) },
         RecordBody::Spawned { start: start(), version: 1, parent: parent(), build: None },
+        RecordBody::Continued { start: start(), version: 1, continues: continues(), parent: None, build: None },
         RecordBody::NeverBegan { workflow: "ship".to_owned(), parent: parent() },
         RecordBody::ChildBegan { step: 5 },
         RecordBody::ChildClosed { step: 5, close: close(), never_began: false },
@@ -262,6 +267,7 @@ pub fn records() -> Vec<Record> {
         RecordBody::AttemptOverdue { step: 1, attempt: 1, failure: failure() },
         RecordBody::TimerFired { step: 9 },
         RecordBody::CancelRequested { reason: "enough".to_owned() },
+        RecordBody::HistoryExceeded { size: HistorySize { events: 21, bytes: 9_000 }, limit: HistorySize::SUGGESTED },
         done(1, 12),
     ];
     let mut records: Vec<Record> = (0..).zip(&bodies).map(|(seq, body)| record(seq, body)).collect();
@@ -279,7 +285,9 @@ pub fn records() -> Vec<Record> {
         mark(8, CommandKind::Patch, "edit"),
         mark(8, CommandKind::DeprecatedPatch, "old-edit"),
     ];
-    records[20].close = Some(Close { status: CloseStatus::Completed, outcome: Outcome::Done(payload(&12_u64)) });
+    if let Some(last) = records.last_mut() {
+        last.close = Some(Close { status: CloseStatus::Completed, outcome: Outcome::Done(payload(&12_u64)) });
+    }
     records
 }
 
@@ -287,6 +295,25 @@ pub fn records() -> Vec<Record> {
 pub fn nested(levels: usize) -> Record {
     let within = |inner| RecordBody::Carried { piece: 0, pieces: 1, records: vec![inner], commands: Vec::new() };
     (0..levels).fold(records().remove(0), |inner, _| record(0, &within(inner)))
+}
+
+fn continues() -> Continues {
+    Continues { first: RUN, previous: RUN, number: 1, version: 1 }
+}
+
+/// A run that ends so that another one can go on.
+fn succession() -> Vec<Record> {
+    let next = RunId(Uuid::from_u128(11));
+    let of = |run, seq, body: &RecordBody| Record { run_id: RunId(Uuid::from_u128(run)), ..record(seq, body) };
+    let mut last = of(10, 0, &records()[0].body().expect("it was written here"));
+    let target = Target { workflow_id: workflow_id(), run_id: Some(next), on_close: None };
+    last.commands =
+        vec![CommandMark { target: Some(Box::new(target)), ..mark(0, CommandKind::ContinueAsNew, "twice") }];
+    last.close = Some(Close { status: CloseStatus::ContinuedAsNew, outcome: Outcome::Failed(failure()) });
+    let start = EventBody::ContinueAsNew { start: start(), continues: continues(), parent: None };
+    let received = |n, body: &EventBody| RecordBody::Received { event: event(n, body), attempt: 0 };
+    let word = EventBody::Signal { name: "word".to_owned(), value: payload(&"hello"), headers: None };
+    vec![last, of(11, 0, &received(11, &start)), of(11, 1, &received(30, &word))]
 }
 
 /// The history of a shard, frame by frame, not yet chained.
@@ -302,6 +329,8 @@ pub fn frames() -> Vec<Frame> {
         closed_at: Timestamp(2_000),
         status: CloseStatus::Failed,
         never_began: true,
+        first_run: Some(RUN),
+        continued_as: Some(RunId(Uuid::from_u128(9))),
     };
     let window = Some(Window { first: 2, since: Timestamp(10), expired: Timestamp(20) });
     let remembered =
@@ -312,6 +341,7 @@ pub fn frames() -> Vec<Frame> {
     let mut other = record(0, &carried);
     other.run_id = RunId(Uuid::from_u128(8));
     rounds.push(vec![other]);
+    rounds.push(succession());
     rounds.push(vec![record(0, &remembered), record(1, &RecordBody::TimedOut)]);
     let frame = |(number, records): (u64, Vec<Record>)| Frame {
         shard: 0,

@@ -372,6 +372,59 @@ pub async fn meddles(id: String) -> Result<(bool, bool), everpulse::Error> {
     Ok((taken, nobody))
 }
 
+/// Takes a word with each run, and ends with all of them.
+#[workflow(version = 1)]
+pub async fn series(left: u64, said: Vec<u64>) -> Vec<u64> {
+    let mut said = said;
+    said.push(signal::<Heard>().recv().await.n);
+    if left <= 1 {
+        return said;
+    }
+    continue_as_new(series(left - 1, said)).await
+}
+
+/// A month of a subscription in each run: an activity, a step and a timer, with another activity under way when it ends.
+#[workflow(version = 1)]
+pub async fn bills(month: u64, months: u64, paid: u64) -> Result<u64, everpulse::Error> {
+    let charged = count(month).await.unwrap_or(0);
+    let stepped = step("book", move || async move { Ok::<u64, everpulse::Error>(charged) }).await?;
+    sleep(Duration::from_millis(20)).await;
+    let paid = paid + stepped;
+    if month + 1 == months {
+        return Ok(paid);
+    }
+    let _under_way = endless().start();
+    continue_as_new(bills(month + 1, months, paid)).await
+}
+
+/// Never ends by itself.
+#[workflow(version = 1)]
+pub async fn rounds(n: u64) -> Result<u64, everpulse::Error> {
+    publish(&n);
+    let word = select! {
+        word = signal::<Heard>().recv() => Some(word.n),
+        () = sleep(Duration::from_millis(50)) => None,
+    };
+    match word {
+        Some(word) => Ok(n * 1_000 + word),
+        None => continue_as_new(rounds(n + 1)).await,
+    }
+}
+
+/// A parent of runs that go on: one that is told when to stop, and one that is cancelled.
+#[workflow(version = 1)]
+pub async fn raises(name: String) -> Result<(Vec<u64>, bool), everpulse::Error> {
+    let child = series(3, Vec::new()).id(format!("{name}-series")).start().await?;
+    let round = rounds(0).id(format!("{name}-round")).start().await?;
+    for n in 0..3 {
+        child.signal(Heard { n }).await?;
+    }
+    let heard = child.await?;
+    sleep(Duration::from_millis(200)).await;
+    round.cancel().await?;
+    Ok((heard, matches!(round.await, Err(Failure::Cancelled))))
+}
+
 /// All of them.
 #[must_use]
 pub fn serve_all(worker: Worker) -> Worker {
@@ -406,6 +459,10 @@ pub fn serve_workflows(worker: Worker) -> Worker {
         .workflow(traced)
         .workflow(inserts)
         .workflow(inherits)
+        .workflow(series)
+        .workflow(bills)
+        .workflow(rounds)
+        .workflow(raises)
 }
 
 /// The activities alone.

@@ -12,7 +12,6 @@ use sha2::{Digest as _, Sha256};
 
 use crate::codec::{DecodeError, Stored, decode, encode};
 use crate::event::Outcome;
-use crate::history::Close;
 use crate::values::{Values, each_payload};
 use crate::{Payload, RunId, Timestamp};
 
@@ -94,14 +93,14 @@ pub fn refers<T: Values + ?Sized>(values: &mut T) -> bool {
 
 /// What stays the same of a run's end when a replay comes to it again and seals it anew.
 #[must_use]
-pub fn identity(run_id: RunId, close: &Close) -> [u8; 32] {
+pub fn identity(run_id: RunId, outcome: &Outcome) -> [u8; 32] {
     let mut hash = Sha256::new();
     let mut add = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_be_bytes());
         hash.update(bytes);
     };
     add(run_id.0.as_bytes());
-    let value = match &close.outcome {
+    let value = match outcome {
         Outcome::Done(value) => Some(value),
         Outcome::Failed(failure) => {
             add(failure.message.as_bytes());

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{Body, Stored};
+use crate::continuation::Continues;
 use crate::family::{Caller, Demand, Parent};
 use crate::history::Close;
 use crate::task::Task;
@@ -25,9 +26,12 @@ pub struct Event {
     /// What the shard deduplicates by.
     pub id: EventId,
     pub workflow_id: WorkflowId,
-    /// The run that is meant; none: the newest of the workflow id.
+    /// The run that is meant, or the one that continues it as new; none: the newest of the workflow id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_id: Option<RunId>,
+    /// That run is meant alone, and not those that continue it. What is of a command of a run is so in any case.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exact: bool,
     /// When the sender issued it.
     pub sent_at: Timestamp,
     /// Who wants to hear what became of it.
@@ -89,6 +93,15 @@ pub enum EventBody {
     Spawn {
         start: Start,
         parent: Parent,
+    },
+    /// A run goes on as another one, with these arguments. It is never sent: it stands in the first record of that one, by
+    /// the frame that ends the run. Its id is that one's.
+    ContinueAsNew {
+        start: Start,
+        continues: Continues,
+        /// Who waits for the first of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parent: Option<Parent>,
     },
     /// A run asks something of another one.
     Demanded {
@@ -187,7 +200,10 @@ impl EventBody {
     #[must_use]
     pub fn as_start(&self) -> Option<&Start> {
         match self {
-            Self::Start(start) | Self::SignalWithStart { start, .. } | Self::Spawn { start, .. } => Some(start),
+            Self::Start(start)
+            | Self::SignalWithStart { start, .. }
+            | Self::Spawn { start, .. }
+            | Self::ContinueAsNew { start, .. } => Some(start),
             _ => None,
         }
     }
@@ -195,7 +211,10 @@ impl EventBody {
     /// The same, to be changed.
     pub fn as_start_mut(&mut self) -> Option<&mut Start> {
         match self {
-            Self::Start(start) | Self::SignalWithStart { start, .. } | Self::Spawn { start, .. } => Some(start),
+            Self::Start(start)
+            | Self::SignalWithStart { start, .. }
+            | Self::Spawn { start, .. }
+            | Self::ContinueAsNew { start, .. } => Some(start),
             _ => None,
         }
     }

@@ -30,6 +30,10 @@ pub enum FailureKind {
     Taken,
     /// An interceptor of the worker did not let the attempt begin.
     Refused,
+    /// The run ended, and another one goes on for it.
+    ContinuedAsNew,
+    /// The run's history became longer than its worker puts up with.
+    HistoryExceeded,
     #[serde(untagged)]
     Unknown(String),
 }

@@ -4,10 +4,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::codec::{self, Body, Stored};
+use crate::continuation::Continues;
 use crate::event::{Event, NextAttempt, Outcome, ReplyTo, Report, Start};
 use crate::family::{Parent, Target};
 use crate::kind::KindName;
 use crate::shard::Config;
+use crate::size::HistorySize;
 use crate::task::Task;
 use crate::timer::Wake;
 use crate::{DecodeError, EventId, Failure, Payload, Position, RunId, Timestamp, WorkflowId, WriterId};
@@ -128,6 +130,14 @@ impl Record {
         !self.run_id.is_nil() && !self.body.is_of_kind("carried") && !self.body.is_of_kind("remembered")
     }
 
+    /// The run that goes on for its run, which it ends.
+    #[must_use]
+    pub fn continued_as(&self) -> Option<RunId> {
+        self.close.as_ref().filter(|close| close.status == CloseStatus::ContinuedAsNew)?;
+        let mark = self.commands.iter().find(|mark| mark.kind == CommandKind::ContinueAsNew)?;
+        mark.target.as_ref()?.run_id
+    }
+
     /// Whether it is of no run, or repeats what stands, and says what this release does not know.
     fn passes_over(&self) -> bool {
         if self.is_of_its_run() {
@@ -190,6 +200,17 @@ pub enum RecordBody {
         start: Start,
         version: u32,
         parent: Parent,
+        /// As of those that clients start.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        build: Option<String>,
+    },
+    /// A run that goes on for another one begins.
+    Continued {
+        start: Start,
+        version: u32,
+        continues: Continues,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parent: Option<Parent>,
         /// As of those that clients start.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         build: Option<String>,
@@ -269,6 +290,11 @@ pub enum RecordBody {
     },
     /// The run went past its own time-out.
     TimedOut,
+    /// The run's history became longer than its worker puts up with: so long it was, and so long it may be.
+    HistoryExceeded {
+        size: HistorySize,
+        limit: HistorySize,
+    },
     /// An input was taken in without being applied: the run is parked, is to start later, or the input is on
     /// trial (its try counts from 1). When it is applied, another record bears the same event id.
     /// Of a run whose start is taken in so, this is the first record.
@@ -317,6 +343,7 @@ pub struct Begun<'a> {
     pub version: u32,
     pub reply_to: Option<&'a ReplyTo>,
     pub parent: Option<&'a Parent>,
+    pub continues: Option<&'a Continues>,
     pub build: Option<&'a String>,
 }
 
@@ -330,11 +357,25 @@ impl RecordBody {
                 version: *version,
                 reply_to: reply_to.as_ref(),
                 parent: None,
+                continues: None,
                 build: build.as_ref(),
             }),
-            Self::Spawned { start, version, parent, build } => {
-                Some(Begun { start, version: *version, reply_to: None, parent: Some(parent), build: build.as_ref() })
-            }
+            Self::Spawned { start, version, parent, build } => Some(Begun {
+                start,
+                version: *version,
+                reply_to: None,
+                parent: Some(parent),
+                continues: None,
+                build: build.as_ref(),
+            }),
+            Self::Continued { start, version, continues, parent, build } => Some(Begun {
+                start,
+                version: *version,
+                reply_to: None,
+                parent: parent.as_ref(),
+                continues: Some(continues),
+                build: build.as_ref(),
+            }),
             _ => None,
         }
     }
@@ -353,6 +394,12 @@ pub struct ClosedRun {
     /// A child that never began: the workflow id is not its.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub never_began: bool,
+    /// Of a run that continued another one: the first of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_run: Option<RunId>,
+    /// The run that goes on for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continued_as: Option<RunId>,
 }
 
 /// What a shard still knows of its past.
@@ -412,7 +459,8 @@ pub struct CommandMark {
     /// The command's number in its run, dense from 0 over all that is asked for; for a cancellation the number of what it cancels.
     pub no: u32,
     pub kind: CommandKind,
-    /// The activity's, step's, child's or signal's name, or a patch's id; empty for others.
+    /// The activity's, step's, child's or signal's name, that of the workflow as which the run goes on, or a patch's id; empty
+    /// for others.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// An activity's queue.
@@ -424,7 +472,7 @@ pub struct CommandMark {
     /// The activity was started by the owner itself; no task is in its queue.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub eager: bool,
-    /// Of a child, and of what is asked of another run: which one.
+    /// Of a child, of what is asked of another run, and of the run that goes on for this one: which one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Box<Target>>,
 }
@@ -452,6 +500,8 @@ pub enum CommandKind {
     Signal,
     /// A request to another run to cancel.
     CancelRun,
+    /// The run ends, and another one of its workflow id goes on for it.
+    ContinueAsNew,
     /// A dropped call: its activity, timer, step, promise or child is wanted no more.
     Cancel,
     /// A child goes on, whatever becomes of its parent; it bears the child's number.
@@ -478,7 +528,12 @@ impl CommandKind {
             | Self::Child
             | Self::Signal
             | Self::CancelRun => true,
-            Self::Cancel | Self::Detach | Self::Patch | Self::DeprecatedPatch | Self::Unknown(_) => false,
+            Self::ContinueAsNew
+            | Self::Cancel
+            | Self::Detach
+            | Self::Patch
+            | Self::DeprecatedPatch
+            | Self::Unknown(_) => false,
         }
     }
 }
@@ -519,6 +574,8 @@ pub enum CloseStatus {
     Cancelled,
     Terminated,
     TimedOut,
+    /// It ended so that another run could go on for it: see [`Record::continued_as`].
+    ContinuedAsNew,
     /// A way in which runs of a later release end. It has ended; what its outcome means is not known here.
     #[serde(untagged)]
     Unknown(KindName),

@@ -20,12 +20,14 @@
 //! | owner | the worker that currently receives a shard's messages |
 //! | parent, child | a run whose command began another one, and that one ([`family`]) |
 //! | headers | names and texts that travel with a run, to its tasks and children ([`headers`]) |
+//! | continued run | the one that goes on for a run which ended to begin anew ([`continuation`]) |
 //! | promise | what a run waits for, to be completed from outside by whoever has its *token* ([`token`]) |
 
 pub mod blob;
 pub mod chain;
 pub mod codec;
 pub mod coding;
+pub mod continuation;
 pub mod dead_letter;
 pub mod event;
 pub mod failure;
@@ -39,6 +41,7 @@ pub mod payload;
 pub mod reply;
 pub mod schema;
 pub mod shard;
+pub mod size;
 pub mod task;
 pub mod time;
 pub mod timer;

@@ -56,6 +56,7 @@ impl Wake {
             id: self.event_id(),
             workflow_id: shard::placeholder_id(self.shard),
             run_id: None,
+            exact: false,
             sent_at,
             reply_to: None,
             again: false,

@@ -170,7 +170,9 @@ impl Values for Task {
 impl Values for EventBody {
     fn each(&mut self, visit: &mut Visit<'_>) -> Result<(), CodingError> {
         match self {
-            Self::Start(start) | Self::Spawn { start, parent: _ } => start.each(visit),
+            Self::Start(start)
+            | Self::Spawn { start, parent: _ }
+            | Self::ContinueAsNew { start, continues: _, parent: _ } => start.each(visit),
             Self::SignalWithStart { start, name: _, value } => {
                 start.each(visit)?;
                 value.each(visit)
@@ -213,7 +215,7 @@ impl Values for Demand {
 
 impl Values for Event {
     fn each(&mut self, visit: &mut Visit<'_>) -> Result<(), CodingError> {
-        let Self { id: _, workflow_id: _, run_id: _, sent_at: _, reply_to: _, again: _, body } = self;
+        let Self { id: _, workflow_id: _, run_id: _, exact: _, sent_at: _, reply_to: _, again: _, body } = self;
         in_envelope::<EventBody>(body, "event", visit)
     }
 }
@@ -222,7 +224,8 @@ impl Values for RecordBody {
     fn each(&mut self, visit: &mut Visit<'_>) -> Result<(), CodingError> {
         match self {
             Self::Started { start, version: _, reply_to: _, build: _ }
-            | Self::Spawned { start, version: _, parent: _, build: _ } => start.each(visit),
+            | Self::Spawned { start, version: _, parent: _, build: _ }
+            | Self::Continued { start, version: _, continues: _, parent: _, build: _ } => start.each(visit),
             // As in the events of these names.
             Self::ChildClosed { step: _, close: _, never_began: _ }
             | Self::Delivered { step: _, outcome: _ }
@@ -246,6 +249,7 @@ impl Values for RecordBody {
             | Self::CancelRequested { reason: _ }
             | Self::Terminated { reason: _ }
             | Self::TimedOut
+            | Self::HistoryExceeded { size: _, limit: _ }
             | Self::Applied { event: _ }
             | Self::Resumed
             | Self::Remembered { closed: _, inputs: _, window: _ } => Ok(()),
@@ -279,6 +283,9 @@ impl Values for RunView {
             records: _,
             pending,
             parent: _,
+            continues: _,
+            continued_as: _,
+            history_bytes: _,
         } = self;
         close.each(visit)?;
         parked.each(visit)?;

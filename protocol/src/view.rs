@@ -3,10 +3,12 @@
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use crate::continuation::Continues;
 use crate::event::{EventBody, NextAttempt, Report, Start};
 use crate::family::{Parent, Target};
 use crate::history::{Begun, Close, CloseStatus, ClosedRun, CommandKind, Parked, Record, RecordBody};
 use crate::kind::KindName;
+use crate::size::weight;
 use crate::{Failure, Payload, RunId, Timestamp, Token, WorkflowId};
 
 /// A run as `describe` shows it.
@@ -34,6 +36,15 @@ pub struct RunView {
     /// The run that began it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
+    /// The runs before it, if it continues one as new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continues: Option<Continues>,
+    /// The run that goes on for it, if it continued as new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continued_as: Option<RunId>,
+    /// What its history counts for, in bytes.
+    #[serde(default)]
+    pub history_bytes: u64,
 }
 
 impl From<&ClosedRun> for RunView {
@@ -55,6 +66,9 @@ impl From<&ClosedRun> for RunView {
             records: 0,
             pending: Vec::new(),
             parent: None,
+            continues: None,
+            continued_as: run.continued_as,
+            history_bytes: 0,
         }
     }
 }
@@ -74,6 +88,8 @@ pub enum RunStatus {
     Cancelled,
     Terminated,
     TimedOut,
+    /// It ended so that another run could go on for it.
+    ContinuedAsNew,
     /// It ended in a way that only a later release knows.
     #[serde(untagged)]
     Unknown(KindName),
@@ -87,6 +103,7 @@ impl From<CloseStatus> for RunStatus {
             CloseStatus::Cancelled => Self::Cancelled,
             CloseStatus::Terminated => Self::Terminated,
             CloseStatus::TimedOut => Self::TimedOut,
+            CloseStatus::ContinuedAsNew => Self::ContinuedAsNew,
             CloseStatus::Unknown(kind) => Self::Unknown(kind),
         }
     }
@@ -102,6 +119,7 @@ impl std::fmt::Display for RunStatus {
             Self::Cancelled => "cancelled",
             Self::Terminated => "terminated",
             Self::TimedOut => "timed out",
+            Self::ContinuedAsNew => "continued as new",
             Self::Unknown(kind) => kind.as_str(),
         })
     }
@@ -144,6 +162,7 @@ impl PendingStep {
 pub struct Fold {
     view: Option<RunView>,
     pending: IndexMap<u32, PendingStep>,
+    bytes: u64,
 }
 
 impl Fold {
@@ -151,11 +170,13 @@ impl Fold {
     pub fn apply(&mut self, record: &Record) {
         let body = record.body().ok();
         match &body {
-            Some(RecordBody::Started { .. } | RecordBody::Spawned { .. }) => {
-                if let Some(Begun { start, version, build, parent, .. }) = body.as_ref().and_then(RecordBody::begun) {
+            Some(RecordBody::Started { .. } | RecordBody::Spawned { .. } | RecordBody::Continued { .. }) => {
+                if let Some(Begun { start, version, build, parent, continues, .. }) =
+                    body.as_ref().and_then(RecordBody::begun)
+                {
                     let parked = self.view.take().and_then(|view| view.parked);
-                    let (build, parent) = (build.cloned(), parent.cloned());
-                    self.view = Some(RunView { parked, build, parent, ..begun(record, start, version) });
+                    let (build, parent, continues) = (build.cloned(), parent.cloned(), continues.cloned());
+                    self.view = Some(RunView { parked, build, parent, continues, ..begun(record, start, version) });
                 }
             }
             Some(RecordBody::NeverBegan { workflow, parent }) => {
@@ -166,17 +187,21 @@ impl Fold {
                 if let Ok(body) = event.body()
                     && let Some(start) = body.as_start()
                 {
-                    let parent = match &body {
-                        EventBody::Spawn { parent, .. } => Some(parent.clone()),
-                        _ => None,
+                    let (parent, continues) = match &body {
+                        EventBody::Spawn { parent, .. } => (Some(parent.clone()), None),
+                        EventBody::ContinueAsNew { parent, continues, .. } => (parent.clone(), Some(continues.clone())),
+                        _ => (None, None),
                     };
-                    self.view = Some(RunView { parent, ..begun(record, start, start.version.unwrap_or(0)) });
+                    let begun = begun(record, start, start.version.unwrap_or(0));
+                    self.view = Some(RunView { parent, continues, ..begun });
                 }
             }
             _ => {}
         }
+        self.bytes += weight(record);
         let Some(view) = &mut self.view else { return };
         view.records = record.seq + 1;
+        view.history_bytes = self.bytes;
         match body {
             Some(
                 RecordBody::ActivitySettled { step, .. }
@@ -257,6 +282,7 @@ impl Fold {
         if let Some(close) = &record.close {
             view.close = Some(close.clone());
             view.closed_at = Some(record.at);
+            view.continued_as = record.continued_as();
             view.parked = None;
             self.pending.clear();
         }
@@ -297,5 +323,8 @@ fn blank(record: &Record, workflow: String) -> RunView {
         records: 0,
         pending: Vec::new(),
         parent: None,
+        continues: None,
+        continued_as: None,
+        history_bytes: 0,
     }
 }

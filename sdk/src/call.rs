@@ -13,14 +13,15 @@ use std::time::Duration;
 use everpulse_protocol::Payload;
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::history::CommandKind;
+use everpulse_protocol::id::check_name;
 use everpulse_protocol::payload::{Format, PayloadError};
 
 use crate::child;
 use crate::definition::{ActivityDefinition, AuthorError, Callable, Definition, Output, WorkflowDefinition};
 use crate::failure::Failure;
-use crate::options::{Overrides, ParentClose, Retry};
+use crate::options::{Overrides, ParentClose, Retry, ms};
 use crate::replay::core::Core;
-use crate::replay::{Command, Settlement, Ticket};
+use crate::replay::{Command, Next, Settlement, Ticket};
 
 /// A call of a workflow or an activity: arguments and options. Nothing happens before it is used.
 ///
@@ -147,6 +148,31 @@ impl<D: WorkflowDefinition> Call<D> {
             }
             State::Scheduled(_) | State::Done => panic!("a call that was awaited in a workflow is given to no client"),
         }
+    }
+
+    /// What a run goes on as; or why it cannot.
+    ///
+    /// # Panics
+    /// When the call was awaited before.
+    pub(crate) fn into_next(self) -> Result<Box<Next>, String> {
+        let State::New(new) = self.state else {
+            panic!("a call that was awaited is a child: `continue_as_new` takes one that was not")
+        };
+        let Overrides { id, tags, version, timeout, .. } = new.overrides;
+        let unusable = |error: &dyn fmt::Display| format!("cannot continue as `{}`: {error}", D::NAME);
+        if let Some(id) = id {
+            return Err(unusable(&format_args!("the next run has this one's workflow id, and not {id:?}")));
+        }
+        for tag in &tags {
+            check_name(tag).map_err(|error| unusable(&format_args!("a tag: {error}")))?;
+        }
+        Ok(Box::new(Next {
+            workflow: D::NAME.to_owned(),
+            version,
+            args: new.args.map_err(|error| unusable(&error))?,
+            tags: (!tags.is_empty()).then_some(tags),
+            timeout_ms: timeout.map(|timeout| ms(timeout).max(1)),
+        }))
     }
 
     /// The workflow id: 1 to 255 bytes without control characters. Without one a child has an id that no other run has.

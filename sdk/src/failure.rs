@@ -42,6 +42,11 @@ pub enum Failure<E> {
     Taken { message: String },
     /// An interceptor of the worker did not let the activity begin.
     Refused { message: String },
+    /// The run ended so that another one could go on for it. Only who looks at that run alone is told so: a client's handle and
+    /// a parent hear how the last run ends.
+    ContinuedAsNew { message: String },
+    /// The run's history became longer than its worker puts up with; the message has the figures.
+    HistoryExceeded { message: String },
     /// A kind of failure that this release does not know.
     Unknown { kind: String, message: String },
 }
@@ -92,6 +97,8 @@ impl<E: AuthorError> Failure<E> {
             FailureKind::NotFound => Self::NotFound { message },
             FailureKind::Taken => Self::Taken { message },
             FailureKind::Refused => Self::Refused { message },
+            FailureKind::ContinuedAsNew => Self::ContinuedAsNew { message },
+            FailureKind::HistoryExceeded => Self::HistoryExceeded { message },
             FailureKind::Unknown(kind) => Self::Unknown { kind, message },
             kind => Self::Unknown { kind: format!("{kind:?}"), message },
         }
@@ -124,7 +131,9 @@ impl<E: fmt::Display> fmt::Display for Failure<E> {
             Self::Undecodable { message }
             | Self::NotFound { message }
             | Self::Taken { message }
-            | Self::Refused { message } => f.write_str(message),
+            | Self::Refused { message }
+            | Self::ContinuedAsNew { message }
+            | Self::HistoryExceeded { message } => f.write_str(message),
             Self::Unknown { kind, message } => write!(f, "{message} ({kind})"),
         }
     }

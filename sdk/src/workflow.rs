@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use everpulse_protocol::size::HistorySize;
 use everpulse_protocol::{Headers, Payload, RunId, Timestamp, WorkflowId};
 use serde::Serialize;
 
@@ -27,16 +28,33 @@ pub struct Info {
     pub build: Option<String>,
     /// What came with the start beside the arguments, from the client or from the run that began this one.
     pub headers: Headers,
+    /// The first of the runs that this one continues as new; itself, if it continues none.
+    pub first_run_id: RunId,
+    /// The run that it continues.
+    pub continued_from: Option<RunId>,
+    /// How many runs came before it.
+    pub run_number: u32,
+    /// How many events the run's history has, with the one that the workflow is at.
+    pub history_events: u64,
+    /// What its history counts for in bytes, up to the event before.
+    pub history_bytes: u64,
+    /// The history is so long that the run should [continue as new](crate::continue_as_new) at the next good moment: 4,096
+    /// events, or 4 MiB, whatever the worker's limits are.
+    pub continue_as_new_suggested: bool,
 }
 
-/// Which run this is.
+/// Which run this is, and how long its history has become.
+///
+/// # Determinism
+/// The same in every replay.
 ///
 /// # Panics
 /// Outside a workflow.
 #[must_use]
 pub fn info() -> Info {
     let core = Core::current("`workflow::info` was called", INSTEAD);
-    let info = &core.info;
+    let (info, history) = (&core.info, core.history());
+    let continues = info.continues.as_ref();
     Info {
         workflow_id: info.workflow_id.clone(),
         run_id: info.run_id,
@@ -47,6 +65,12 @@ pub fn info() -> Info {
         build: info.build.clone(),
         // They were read before the code began.
         headers: Headers::of_payload(core.headers().as_ref()).unwrap_or_default(),
+        first_run_id: continues.map_or(info.run_id, |continues| continues.first),
+        continued_from: continues.map(|continues| continues.previous),
+        run_number: continues.map_or(0, |continues| continues.number),
+        history_events: history.events,
+        history_bytes: history.bytes,
+        continue_as_new_suggested: history.reaches(HistorySize::SUGGESTED),
     }
 }
 

@@ -36,7 +36,7 @@ pub fn judge(world: &mut World) -> Vec<String> {
         report.runs.iter().map(|run| (run.run_id.to_string(), run.workflow_id.clone())).collect();
     report.judge_effects(&world.ledger.lines(&names));
     faults.extend(report.violations.iter().map(ToString::to_string));
-    let standing = Standing::of(histories.iter().map(Vec::as_slice));
+    let mut standing = Standing::of(histories.iter().map(Vec::as_slice));
     what_is_left(world, &histories, &rules, &mut faults);
     starts_and_results(world, &report, &mut faults);
     forgotten(world, &standing, &mut faults);
@@ -91,7 +91,8 @@ fn starts_and_results(world: &World, report: &Report, faults: &mut Vec<String>) 
         }
         for pair in runs.windows(2) {
             // An id can be used again when it is forgotten.
-            if pair[0].closed_at_ms.is_none_or(|closed| closed + memory_ms / 2 > pair[1].started_at_ms) {
+            let goes_on = pair[0].continued_as == Some(pair[1].run_id);
+            if !goes_on && pair[0].closed_at_ms.is_none_or(|closed| closed + memory_ms / 2 > pair[1].started_at_ms) {
                 faults.push(format!("{id} has {} runs", runs.len()));
             }
         }
@@ -118,7 +119,8 @@ fn starts_and_results(world: &World, report: &Report, faults: &mut Vec<String>) 
 
 fn may_end_so(job: &Job, status: Status) -> bool {
     match status {
-        Status::Completed => true,
+        // Whether the next one is there is the checker's to see.
+        Status::Completed | Status::ContinuedAsNew => true,
         Status::Cancelled => job.stop.as_ref().is_some_and(|stop| !stop.terminate),
         Status::Terminated => job.stop.as_ref().is_some_and(|stop| stop.terminate),
         Status::TimedOut => job.timeout_ms.is_some(),
@@ -234,6 +236,8 @@ fn count(world: &mut World, report: &Report, standing: &Standing) {
     counts.replayed = standing.runs.len() as u64;
     counts.parked = standing.parked;
     counts.diverged = standing.diverged;
+    counts.continued = report.counts().continued_as_new as u64;
+    counts.handed_on = standing.handed_on;
     counts.trials = standing.trials;
     counts.shared_shards = standing.writers.iter().filter(|writers| writers.len() > 1).count() as u64;
     counts.effects = world.ledger.effects.len() as u64;

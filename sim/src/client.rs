@@ -75,6 +75,7 @@ impl Client {
                 id,
                 workflow_id,
                 run_id: None,
+                exact: false,
                 sent_at: ctx.now,
                 reply_to: None,
                 again: false,
@@ -112,6 +113,7 @@ impl Client {
             id: asked.id,
             workflow_id: id.clone(),
             run_id,
+            exact: false,
             sent_at: Timestamp(asked.issue(ctx.now.0)),
             reply_to: Some(ReplyTo { client: client.clone(), request: asked.request }),
             again: false,
@@ -188,6 +190,7 @@ impl Client {
             id: blind.asked.id,
             workflow_id: blind.workflow_id.clone(),
             run_id: None,
+            exact: false,
             sent_at: Timestamp(blind.asked.issue(ctx.now.0)),
             reply_to: Some(ReplyTo { client, request: blind.asked.request }),
             again: false,
@@ -244,11 +247,12 @@ fn hear_of_run(job: &mut Job, at: usize, reply: &Reply, ctx: &mut Ctx<'_>) {
         }
         ReplyBody::Closed { run_id, close } => {
             job.told.insert(*run_id);
-            if job.run.is_some_and(|run| run != *run_id) {
-                // Of another run of its name, whose start came again when the first was long forgotten.
+            // One that goes on for the run that was started; else of another run of its name, whose start came again when the
+            // first was long forgotten.
+            if job.run.is_some_and(|run| run != *run_id) && !job.kind.goes_on() {
                 return;
             }
-            job.run = Some(*run_id);
+            job.run.get_or_insert(*run_id);
             if job.outcome.as_ref().is_some_and(|outcome| *outcome != close.outcome) {
                 ctx.violations.push(format!("{} has two ends", job.workflow_id));
             }

@@ -87,6 +87,9 @@ counts! {
     local_repeats,
     parked,
     diverged,
+    /// Runs for which others went on, and signals that went along.
+    continued,
+    handed_on,
     letters,
     effects,
     /// Steps of the simulation.
@@ -106,7 +109,7 @@ const fn reached(rule: u32, what: &'static str, count: fn(&Counts) -> u64) -> Re
 }
 
 /// By what one sees that seeds have put each rule to the test.
-pub const RULES: [Reached; 29] = [
+pub const RULES: [Reached; 31] = [
     reached(1, "runs whose code came to the same commands again", |c| c.replayed),
     reached(2, "void frames", |c| c.void),
     reached(2, "frames whose fate was open", |c| c.open_appends),
@@ -115,6 +118,8 @@ pub const RULES: [Reached; 29] = [
     reached(4, "inputs that came again", |c| c.redelivered),
     reached(4, "frames whose marks were looked at", |c| c.marks),
     reached(4, "tasks that came to a worker that knew them", |c| c.tasks_known),
+    reached(4, "runs for which others went on", |c| c.continued),
+    reached(4, "signals that went along with them", |c| c.handed_on),
     reached(5, "shards that several workers wrote", |c| c.shared_shards),
     reached(5, "holds that ended while local work went on", |c| c.acks_with_work),
     reached(6, "effects of local work", |c| c.local_effects),

@@ -13,8 +13,8 @@ use everpulse_protocol::{Payload, WorkflowId};
 use everpulse_sdk::definition::Registry;
 use everpulse_sdk::intercept::{Headers, Interceptor};
 use everpulse_sdk::{
-    Error, Failure, Never, ParentClose, Retry, activity, info, join_all, now, promise, random_range, select, signal,
-    sleep, step, workflow,
+    Error, Failure, Never, ParentClose, Retry, activity, continue_as_new, info, join_all, now, promise, random_range,
+    select, signal, sleep, step, workflow,
 };
 use serde::{Deserialize, Serialize};
 
@@ -368,6 +368,47 @@ struct Onlooker;
 
 impl Interceptor for Onlooker {}
 
+/// Goes on as runs that take one word each.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn relays(n: u64) -> Result<u64, Failure<Never>> {
+    continue_as_new(relay(n, 0)).await
+}
+
+/// Takes a word and does something, and goes on while others wait; what is under way then goes with it.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn relay(left: u64, sum: u64) -> Result<u64, Failure<Never>> {
+    let word = signal::<Word>().recv().await.n;
+    let more = match left % 3 {
+        0 => step("same", move || async move { Ok::<u64, Never>(word) }).await?,
+        1 => double(word).await? - word,
+        _ => {
+            sleep(Duration::from_millis(word)).await;
+            word
+        }
+    };
+    if left == 1 {
+        return Ok(sum + more);
+    }
+    let _under_way = add(left, sum).start();
+    continue_as_new(relay(left - 1, sum + more)).await
+}
+
+/// A parent of such runs, which it knows by the first one.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn heads(n: u64) -> u64 {
+    let child = loop {
+        match relays(n).start().await {
+            Ok(child) => break child,
+            Err(Failure::TimedOut) => {}
+            Err(_) => return 0,
+        }
+    };
+    for each in 1..=n {
+        while let Err(Failure::TimedOut) = child.signal(Word { n: each }).await {}
+    }
+    child.await.unwrap_or(0)
+}
+
 /// What a worker serves.
 pub fn registry() -> Registry {
     let mut registry = registry_before();
@@ -405,6 +446,9 @@ fn registry_of_all_times() -> Registry {
     registry.workflow_fn(forsakes).expect("once");
     registry.workflow_fn(schedules::keeps).expect("once");
     registry.workflow_fn(everpulse_schedule::schedule).expect("once");
+    registry.workflow_fn(relays).expect("once");
+    registry.workflow_fn(relay).expect("once");
+    registry.workflow_fn(heads).expect("once");
     registry.workflow_fn(trusts).expect("once");
     registry.workflow_fn(signs).expect("once");
     registry.activity_fn(sign).expect("once");
@@ -472,6 +516,9 @@ pub const PLAIN: Kind = Kind {
 /// Without timers: a shard with nothing else is left alone until its hourly wake-up, unless somebody sees to it.
 pub const QUIET: [Kind; 5] = [PLAIN, LISTENS, WORKS, STEPS, BEGETS];
 
+/// Runs that go on as new, with words on the way.
+const RELAYS: Kind = Kind { name: "relays", args: (2, 7), signals: |n| n, result: |_, sum| vec![sum], ..PLAIN };
+
 const BEGETS: Kind =
     Kind { name: "begets", args: (3, 6), result: |n, _| vec![(2..n).map(|each| each * (each - 1)).sum()], ..PLAIN };
 
@@ -490,7 +537,7 @@ const TAKES_DOWN: Kind = Kind {
 };
 
 /// All of them.
-pub const KINDS: [Kind; 21] = [
+pub const KINDS: [Kind; 24] = [
     PLAIN,
     Kind { name: "fans", args: (5, 16), result: |n, _| vec![n * (n - 1) + 1], ..PLAIN },
     Kind { name: "naps", args: (4, 10), result: |n, _| vec![n], ..PLAIN },
@@ -530,11 +577,19 @@ pub const KINDS: [Kind; 21] = [
     Kind { name: "traced", args: (1, 5), result: |n, _| vec![n], ..PLAIN },
     Kind { name: "keeps", args: (3, 8), result: |n, _| (0..=n).collect(), ..PLAIN },
     Kind { name: "forsakes", args: (2, 6), result: |n, _| vec![n], ..PLAIN },
+    RELAYS,
+    RELAYS,
+    Kind { name: "heads", args: (2, 5), result: |n, _| vec![n * (n + 1) / 2], ..PLAIN },
     LONG,
     LONG,
 ];
 
 impl Kind {
+    /// Whether its runs go on as other ones.
+    pub fn goes_on(&self) -> bool {
+        self.name == RELAYS.name
+    }
+
     /// Whether the sequential model could have come to this, too.
     pub fn allows(&self, n: u64, sum: u64, outcome: &Outcome) -> bool {
         match outcome {

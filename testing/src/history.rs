@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use everpulse_protocol::continuation::Continues;
 use everpulse_protocol::event::{NextAttempt, Outcome};
 use everpulse_protocol::golden::shown_payload;
 use everpulse_protocol::history::{CommandKind, CommandMark, Record, RecordBody};
@@ -87,6 +88,7 @@ impl fmt::Display for Command {
             CommandKind::Child => write!(f, "child {no} `{name}`"),
             CommandKind::Signal => write!(f, "signal {no} `{name}` to another run"),
             CommandKind::CancelRun => write!(f, "cancel request {no} to another run"),
+            CommandKind::ContinueAsNew => write!(f, "continue as new {no} `{name}`"),
             CommandKind::Detach => write!(f, "detach {no}"),
             CommandKind::Patch => write!(f, "patch `{name}`"),
             CommandKind::DeprecatedPatch => write!(f, "deprecated patch `{name}`"),
@@ -258,6 +260,14 @@ fn what(told: &Told, record: &Record, begin: Timestamp) -> String {
             let args = shown_payload(&start.args);
             format!("begun `{}` version {version} {args} by workflow {}", start.workflow, parent.workflow_id)
         }
+        RecordBody::Continued { start, version, continues, .. } => {
+            let Continues { previous, number, .. } = continues;
+            format!(
+                "`{}` version {version} {} goes on for run {previous}, as number {number}",
+                start.workflow,
+                shown_payload(&start.args)
+            )
+        }
         RecordBody::NeverBegan { parent, .. } => format!("refused, or dropped by workflow {}", parent.workflow_id),
         RecordBody::ChildBegan { step } => format!("child {step}{} has begun", name(step)),
         RecordBody::ChildClosed { step, close, never_began } => {
@@ -295,6 +305,9 @@ fn what(told: &Told, record: &Record, begin: Timestamp) -> String {
         RecordBody::CancelRequested { reason } => format!("asked to cancel: {reason}"),
         RecordBody::Terminated { reason } => format!("terminated: {reason}"),
         RecordBody::TimedOut => "the run timed out".to_owned(),
+        RecordBody::HistoryExceeded { size, .. } => {
+            format!("the history is too long: {} events, {} bytes", size.events, size.bytes)
+        }
         RecordBody::Received { event, .. } => {
             format!("`{}` was taken in, for later", event.body.kind().unwrap_or_default())
         }

@@ -272,8 +272,17 @@ impl<D: Definition> Run<D> {
         })
     }
 
-    /// The run that answered to the start, or the newest of the id.
+    /// The run that is meant: the last one of those that go on for the run that was started, or for the newest of the id.
     fn run_id(&self, world: &World) -> Option<RunId> {
+        let mut last = self.started(world)?;
+        while let Some(next) = next_of(world, last) {
+            last = next;
+        }
+        Some(last)
+    }
+
+    /// The run that answered to the start, or the newest of the id.
+    fn started(&self, world: &World) -> Option<RunId> {
         let id = self.workflow_id();
         match &self.address {
             Address::Started { event, .. } => {
@@ -439,6 +448,30 @@ impl<D: Definition> Run<D> {
         told.map_or_else(|| panic!("no run of {} has begun", self.workflow_id()), |told| History::of(told, world.begin))
     }
 
+    /// The histories of the run that was started and of those that [continued it as new](everpulse_sdk::continue_as_new), one after
+    /// the other. All else that is asked here is of the last one.
+    ///
+    /// ```
+    /// # use everpulse_sdk as everpulse;
+    /// # use everpulse_testing::Environment;
+    /// #[everpulse::workflow(version = 1, crate = everpulse)]
+    /// async fn counts(n: u32) -> u32 {
+    ///     if n == 3 { n } else { everpulse::continue_as_new(counts(n + 1)).await }
+    /// }
+    /// let env = Environment::new().workflow(counts);
+    /// let run = env.start(counts(0));
+    /// assert_eq!(run.result().unwrap(), 3);
+    /// assert_eq!(run.series().len(), 4);
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub fn series(&self) -> Vec<History> {
+        drive::settle(&self.stage);
+        let world = self.stage.borrow();
+        let runs = std::iter::successors(self.started(&world), |run| next_of(&world, *run));
+        runs.filter_map(|run| Some(History::of(world.runs.get(&run)?, world.begin))).collect()
+    }
+
     /// Its history as JSON, to be kept in the repository and replayed through later code: see [`replay`](crate::replay()).
     ///
     /// # Panics
@@ -453,6 +486,11 @@ impl<D: Definition> Run<D> {
         let json = Golden::of(records).and_then(|golden| golden.to_json());
         json.unwrap_or_else(|error| panic!("{} cannot be exported: {error}", self.workflow_id()))
     }
+}
+
+/// The run that goes on for one.
+fn next_of(world: &World, run: RunId) -> Option<RunId> {
+    world.runs.get(&run)?.records.last()?.continued_as().filter(|next| world.runs.contains_key(next))
 }
 
 fn signalled<V: Serialize + ?Sized>(name: &str, value: &V) -> EventBody {

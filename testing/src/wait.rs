@@ -111,7 +111,8 @@ pub(crate) fn waited<'a>(mut marks: impl Iterator<Item = &'a CommandMark>, wait:
                     let target = mark.target.as_ref().map(|target| target.workflow_id.to_string());
                     Wait::Delivery(target.unwrap_or_default())
                 }
-                CommandKind::Patch
+                CommandKind::ContinueAsNew
+                | CommandKind::Patch
                 | CommandKind::DeprecatedPatch
                 | CommandKind::Cancel
                 | CommandKind::Detach

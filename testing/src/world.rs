@@ -165,6 +165,7 @@ impl World {
             id: EventId(id),
             workflow_id: workflow_id.clone(),
             run_id,
+            exact: false,
             sent_at: self.now,
             reply_to: Some(ReplyTo { client: "test".to_owned(), request: RequestId(id) }),
             again: false,

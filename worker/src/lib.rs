@@ -30,6 +30,7 @@ mod trial;
 
 pub use error::{Error, ErrorKind};
 pub use everpulse_engine::Status;
+pub use everpulse_protocol::size::HistorySize;
 pub use everpulse_sdk::intercept::{AttemptError, Attempted, Happened, Headers, Interceptor, Next, RunEvent};
 pub use options::Options;
 pub use worker::{Worker, WorkerHandle};

@@ -20,6 +20,8 @@
 //! | [`retention`](Options::retention) | 24 h | how long ends of runs can be asked for, and history can be read back |
 //! | [`id_memory`](Options::id_memory) | the retention, at least 1 h | how long ids of inputs and closed runs are known |
 //! | [`build`](Options::build) | `EVERPULSE_BUILD`, else the git revision | what runs record of the code that began them |
+//! | [`history_warning`](Options::history_warning) | 10,240 events, 10 MiB | a run with a longer history is logged, once |
+//! | [`history_limit`](Options::history_limit) | 51,200 events, 50 MiB | a run with a longer history fails |
 //! | [`check_determinism`](Options::check_determinism) | off | each run is replayed after every event |
 //! | [`schemas`](Options::schemas) | on | what is taken and given is published, and compared with what was |
 //! | [`inbox_prefetch`](Options::inbox_prefetch) | 64 | inbox frames per partition that wait in this process |
@@ -31,6 +33,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use everpulse_protocol::size::HistorySize;
 
 /// What can be set on a worker; the table above has the defaults.
 #[derive(Debug, Clone)]
@@ -91,6 +95,12 @@ pub struct Options {
     pub id_memory: Option<Duration>,
     /// What the runs that this worker begins record as its build; see [`Worker::build`](crate::Worker::build).
     pub build: Option<String>,
+    /// When a run's history has become so long, that is logged, once: the run ought to continue as new. A replay takes as long
+    /// as the history is, and so does whoever takes over.
+    pub history_warning: HistorySize,
+    /// When a run's history has become so long, the run fails, with both figures. It fails by the limit of the worker that has
+    /// it then, and that is recorded: no replay depends on it.
+    pub history_limit: HistorySize,
     /// Each run is replayed from its beginning after every event, and parked if that comes to something else; for tests.
     pub check_determinism: bool,
     /// What definitions take and give is published when the worker starts, and it does not start with a change that is not
@@ -120,6 +130,8 @@ impl Default for Options {
             retention: Duration::from_secs(24 * 3600),
             id_memory: None,
             build: None,
+            history_warning: HistorySize { events: 10_240, bytes: 10 * 1024 * 1024 },
+            history_limit: HistorySize { events: 51_200, bytes: 50 * 1024 * 1024 },
             check_determinism: false,
             schemas: true,
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everpulse_blobs::{Blobs, Stores};
+use everpulse_protocol::size::HistorySize;
 use everpulse_protocol::{Coding, WriterId, topic};
 use everpulse_sdk::definition::{Activities, ActivityFn, Duplicate, FunctionActivity, Registry, WorkflowFn};
 use everpulse_sdk::intercept::Interceptor;
@@ -274,6 +275,31 @@ impl Worker {
         self
     }
 
+    /// How long a run's history may become: one that reaches the limit fails, with both figures. 51,200 events or 50 MiB by
+    /// default; a run that lives for long continues as new before. What it was is recorded, so another worker may have another
+    /// limit.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use everpulse_worker::{HistorySize, Worker};
+    ///
+    /// let limit = HistorySize { events: 100_000, bytes: 200 << 20 };
+    /// Worker::connect("embedded:./data").await?.history_limit(limit).run().await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn history_limit(mut self, limit: HistorySize) -> Self {
+        self.options.history_limit = limit;
+        self
+    }
+
+    /// How long a run's history becomes before that is logged, once, with its name and id; 10,240 events or 10 MiB by default.
+    #[must_use]
+    pub fn history_warning(mut self, warning: HistorySize) -> Self {
+        self.options.history_warning = warning;
+        self
+    }
+
     /// Whether each run is replayed from its beginning after every event, and parked with what differs if the same code
     /// does not do the same again: for tests, in which a `HashMap` that is iterated, or a clock that is read by a helper,
     /// is found at its first event and not after a restart. What a run costs grows with the square of its events.
@@ -370,6 +396,8 @@ impl Worker {
                     retention_ms: milliseconds(retention),
                     id_memory_ms: milliseconds(id_memory),
                     build: self.options.build.clone().or_else(build_from_env),
+                    history_warning: self.options.history_warning,
+                    history_limit: self.options.history_limit,
                     check_determinism: self.options.check_determinism,
                     ..everpulse_engine::Options::default()
                 },
@@ -590,6 +618,7 @@ mod tests {
             id: EventId(Uuid::now_v7()),
             workflow_id: WorkflowId::new(workflow).expect("a good id"),
             run_id: None,
+            exact: false,
             sent_at: crate::clock::now(),
             reply_to: None,
             again: false,

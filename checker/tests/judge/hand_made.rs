@@ -156,7 +156,7 @@ pub struct Partition {
 
 impl Partition {
     /// The frame that a writer who knows the whole chain would write now.
-    pub fn next<const N: usize>(&self, records: [Record; N]) -> Frame {
+    pub fn next(&self, records: impl IntoIterator<Item = Record>) -> Frame {
         let number = self.tail.map_or(0, |(number, _)| number + 1);
         let frame = Frame(map([
             ("shard", 0.into()),
@@ -181,7 +181,7 @@ impl Partition {
         position
     }
 
-    pub fn write<const N: usize>(&mut self, records: [Record; N]) -> Position {
+    pub fn write(&mut self, records: impl IntoIterator<Item = Record>) -> Position {
         self.stand(&self.next(records))
     }
 

@@ -3,4 +3,5 @@
 mod broker;
 mod hand_made;
 mod later;
+mod series;
 mod violations;

@@ -11,7 +11,7 @@ use everpulse_protocol::event::Outcome;
 use everpulse_protocol::history::{Close, ClosedRun, CommandKind, Record, Window};
 use everpulse_protocol::{EventId, RunId, Timestamp};
 
-use super::{Book, Closed};
+use super::{Book, Chain, Closed};
 use crate::mutation::{self, Mutation};
 use crate::run::{Pending, Run};
 
@@ -157,7 +157,8 @@ impl Book {
                     (closed.frame, closed.position, closed.close) =
                         known.map_or((0, None, None), |known| (known.frame, known.position, known.close));
                 }
-                if !ended && !never_began && self.newest_of(&first.workflow_id).is_none() {
+                let goes_on = self.closed.get(&run_id).is_some_and(|closed| closed.next().is_some());
+                if !ended && !never_began && !goes_on && self.newest_of(&first.workflow_id).is_none() {
                     self.newest.insert(first.workflow_id.clone(), run_id);
                 }
             }
@@ -183,6 +184,8 @@ impl Book {
             closed_at: record.at,
             status: close.status,
             never_began: false,
+            first_run: None,
+            continued_as: record.continued_as(),
         };
         self.insert_closed(blank, Some(close), frame, frame);
     }
@@ -207,6 +210,7 @@ impl Book {
                 frame,
                 base,
                 never_began: run.never_began,
+                chain: Chain::of(run.first_run, run.continued_as),
             }),
         );
     }
@@ -227,11 +231,15 @@ impl Book {
                 known.base = frame;
                 known.workflow.clone_from(&run.workflow);
                 (known.version, known.started_at) = (run.version, run.started_at);
+                if let Some(chain) = Chain::of(run.first_run, run.continued_as) {
+                    known.chain = Some(chain);
+                }
                 continue;
             }
             let newest = self.newest_of(&run.workflow_id);
             let newer = |id: RunId| self.closed.get(&id).is_none_or(|other| other.closed_at > run.closed_at);
-            if !run.never_began && !newest.is_some_and(newer) {
+            // One for which another went on is not the newest, also where both ended in the same millisecond.
+            if !run.never_began && run.continued_as.is_none() && !newest.is_some_and(newer) {
                 self.newest.insert(run.workflow_id.clone(), run.run_id);
             }
             // Its end stood in a frame before the window, or it would be known.
@@ -338,6 +346,8 @@ mod tests {
                 closed_at: Timestamp(2),
                 status: everpulse_protocol::history::CloseStatus::Completed,
                 never_began: false,
+                first_run: None,
+                continued_as: None,
             };
             book.absorb_remembered(&[closed], &[], None, 7);
         }

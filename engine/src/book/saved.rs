@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::memory::{Noted, Pieces};
 use super::shelved::Entry;
-use super::{Book, Closed};
+use super::{Book, Chain, Closed};
 use crate::run::Run;
 
 /// All of a book but for what lies on the shelf.
@@ -64,6 +64,7 @@ struct SavedClosed {
     frame: u64,
     base: u64,
     never_began: bool,
+    chain: Option<Box<Chain>>,
 }
 
 impl Book {
@@ -173,6 +174,7 @@ impl SavedClosed {
             frame: closed.frame,
             base: closed.base,
             never_began: closed.never_began,
+            chain: closed.chain.clone(),
         }
     }
 }
@@ -191,6 +193,7 @@ impl From<SavedClosed> for (RunId, Closed) {
             frame: saved.frame,
             base: saved.base,
             never_began: saved.never_began,
+            chain: saved.chain,
         };
         (saved.run_id, closed)
     }

@@ -11,6 +11,7 @@ use everpulse_protocol::{Failure, FailureKind, RunId};
 use everpulse_sdk::replay::Command;
 
 use super::Applier;
+use super::continuing::Origin;
 use super::inputs::or;
 use crate::effect::{DeliveryToken, Outgoing};
 use crate::family;
@@ -43,9 +44,17 @@ impl Applier<'_> {
         let run_id = RunId(event.id.0);
         self.book.bring(run_id);
         if self.book.runs.contains_key(&run_id) || self.book.closed.contains_key(&run_id) {
-            self.round.orphaned.push(run_id);
+            let last = self.book.last_of(run_id);
+            self.book.bring(last);
+            self.round.orphaned.push(last);
             self.tell_begun(run_id, &parent, true);
-            return Some(run_id);
+            return Some(last);
+        }
+        if let Some(last) = self.book.going_on(&event.workflow_id, Some(run_id)) {
+            // It is forgotten, and the run that goes on for it is not.
+            self.round.orphaned.push(last);
+            self.tell_begun(run_id, &parent, true);
+            return Some(last);
         }
         if let Some(failure) = self.untimely(&event, "the start") {
             // It may have ended long ago; then its parent knows how, and this changes nothing.
@@ -80,7 +89,7 @@ impl Applier<'_> {
         if suspect {
             self.receive(run_id, event, 1);
         } else {
-            self.begin(run_id, event, start, Some(parent.clone()));
+            self.begin(run_id, event, start, Origin::Parent(parent.clone()));
         }
         self.tell_begun(run_id, &parent, false);
         Some(run_id)
@@ -121,7 +130,8 @@ impl Applier<'_> {
         suspect: bool,
         last_chance: bool,
     ) -> Option<RunId> {
-        let addressed = self.book.addressed(&event.workflow_id, event.run_id);
+        // A child is known by its first run, also when another one goes on for it.
+        let addressed = self.book.meant(&event);
         if self.book.inputs.contains_key(&event.id) {
             self.tell_delivered(&caller, Ok(()), true);
             self.round.orphaned.extend(addressed);
@@ -147,7 +157,7 @@ impl Applier<'_> {
             return self.demanded_of_none(token, event, (caller, demand), addressed, last_chance);
         };
         let has_it = self.book.runs.get(&run_id).is_some_and(|run| run.has_received(event.id));
-        let idle = self.book.runs.get(&run_id).is_some_and(|run| run.started.is_none());
+        let idle = self.book.runs.get(&run_id).is_some_and(|run| run.started.is_none() && run.continues.is_none());
         match demand {
             _ if has_it => {}
             _ if self.is_unknown(run_id) => self.keep(run_id, event),

@@ -30,6 +30,13 @@ impl Applier<'_> {
                 self.wake(number);
                 None
             }
+            EventBody::ContinueAsNew { .. } => {
+                self.bury(
+                    event,
+                    "a run that goes on for another one is begun by that one, and by no message".to_owned(),
+                );
+                None
+            }
             EventBody::Describe | EventBody::AskResult | EventBody::AskPublished { .. } => self.ask(&event, &body),
             // It may have taken another worker down, and leaves no trace by which that could be counted. Whoever still
             // wants to know asks again.
@@ -56,9 +63,17 @@ impl Applier<'_> {
         let run_id = RunId(event.id.0);
         self.book.bring(run_id);
         if self.book.runs.contains_key(&run_id) || self.book.closed.contains_key(&run_id) {
-            self.round.orphaned.push(run_id);
-            self.attach(run_id, event.reply_to, false);
-            return Some(run_id);
+            let last = self.book.last_of(run_id);
+            self.book.bring(last);
+            self.round.orphaned.push(last);
+            self.attach((run_id, last), event.reply_to, false);
+            return Some(last);
+        }
+        if let Some(last) = self.book.going_on(&event.workflow_id, Some(run_id)) {
+            // It is forgotten, and the run that goes on for it is not.
+            self.round.orphaned.push(last);
+            self.attach((run_id, last), event.reply_to, false);
+            return Some(last);
         }
         if signal.is_some() && self.signalled_before(&event) {
             return self.book.newest_of(&event.workflow_id);
@@ -69,11 +84,15 @@ impl Applier<'_> {
             if open || start.policy != IdPolicy::RestartWhenClosed {
                 self.round.decides = true;
                 let reply_to = event.reply_to.clone();
+                // The name that is good for as long as the series goes on.
+                let named = self.book.first_of(existing).unwrap_or(existing);
                 match (start.policy, signal) {
-                    (IdPolicy::Attach | IdPolicy::RestartWhenClosed, None) => self.attach(existing, reply_to, true),
+                    (IdPolicy::Attach | IdPolicy::RestartWhenClosed, None) => {
+                        self.attach((named, existing), reply_to, true);
+                    }
                     (IdPolicy::Attach | IdPolicy::RestartWhenClosed, Some(signal)) if open => {
                         self.signal_open(existing, event, signal, suspect);
-                        self.attach(existing, reply_to, true);
+                        self.attach((named, existing), reply_to, true);
                     }
                     _ => self.reply(reply_to.as_ref(), ReplyBody::Taken { run_id: existing, open }),
                 }
@@ -94,17 +113,23 @@ impl Applier<'_> {
         Some(run_id)
     }
 
-    /// Answers a start, and remembers who wants to hear of the end.
-    pub(super) fn attach(&mut self, run_id: RunId, reply_to: Option<ReplyTo>, attached: bool) {
+    /// Answers a start, and remembers who wants to hear of the end: of the last run that goes on for it.
+    fn attach(&mut self, (run_id, last): (RunId, RunId), reply_to: Option<ReplyTo>, attached: bool) {
         let Some(reply_to) = reply_to else { return };
         self.reply(Some(&reply_to), ReplyBody::Started { run_id, attached });
-        self.watch(run_id, reply_to);
+        self.watch(last, reply_to, false);
     }
 
     /// Answers with the end of a run, now or when it comes. True if it is open.
-    pub(super) fn watch(&mut self, run_id: RunId, reply_to: ReplyTo) -> bool {
+    ///
+    /// `exact`: the end of this very run is meant, also if another one goes on for it.
+    pub(super) fn watch(&mut self, run_id: RunId, reply_to: ReplyTo, exact: bool) -> bool {
         if let Some(run) = self.book.runs.get_mut(&run_id) {
-            run.watch(reply_to);
+            if exact {
+                run.watch_exactly(reply_to);
+            } else {
+                run.watch(reply_to);
+            }
             return true;
         }
         match self.book.closed.get(&run_id).map(|closed| closed.close.clone()) {
@@ -186,7 +211,8 @@ impl Applier<'_> {
             | EventBody::ChildClosed { .. }
             | EventBody::Delivered { .. }
             | EventBody::AttemptFailed { .. }
-            | EventBody::AttemptLeft { .. } => false,
+            | EventBody::AttemptLeft { .. }
+            | EventBody::ContinueAsNew { .. } => false,
         };
         if is_input && event.sent_at <= self.latest() {
             self.round.witnessed = self.round.witnessed.max(event.sent_at);
@@ -206,13 +232,13 @@ impl Applier<'_> {
     pub(super) fn ask(&mut self, event: &Event, body: &EventBody) -> Option<RunId> {
         self.round.decides = true;
         let reply_to = event.reply_to.clone()?;
-        let Some(run_id) = self.book.addressed(&event.workflow_id, event.run_id) else {
+        let Some(run_id) = self.book.meant(event) else {
             self.reply(Some(&reply_to), ReplyBody::NotFound);
             return None;
         };
         match body {
             EventBody::AskResult => {
-                if self.watch(run_id, reply_to.clone()) {
+                if self.watch(run_id, reply_to.clone(), event.exact) {
                     self.reply(Some(&reply_to), ReplyBody::Open { run_id });
                 }
             }
@@ -252,7 +278,13 @@ impl Applier<'_> {
         suspect: bool,
         last_chance: bool,
     ) -> Option<RunId> {
-        let addressed = self.book.addressed(&event.workflow_id, event.run_id);
+        let addressed = match &body {
+            // What a run was given a token for is its own.
+            EventBody::PromiseSettled { .. } | EventBody::AttemptReported { .. } => {
+                self.book.addressed(&event.workflow_id, event.run_id)
+            }
+            _ => self.book.meant(&event),
+        };
         if self.book.inputs.contains_key(&event.id) && !mutation::is(Mutation::ForgetsInputs) {
             self.reply(event.reply_to.as_ref(), ReplyBody::Accepted);
             self.round.orphaned.extend(addressed);
@@ -285,7 +317,8 @@ impl Applier<'_> {
         }
         let Some(run) = self.book.runs.get(&run_id) else { return Some(run_id) };
         let reply_to = event.reply_to.clone();
-        let idle = run.started.is_none();
+        // One that goes on for another begins, and hears of it then: what that one left to be tidied up is known to it.
+        let idle = run.started.is_none() && run.continues.is_none();
         if run.unknown.is_some() && !matches!(body, EventBody::Resume) {
             self.keep(run_id, event);
             self.reply(reply_to.as_ref(), ReplyBody::Accepted);

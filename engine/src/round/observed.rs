@@ -45,6 +45,10 @@ fn happened(coding: &Coding, workflow_id: &WorkflowId, body: &RecordBody) -> Opt
         RecordBody::Spawned { version, parent, .. } => {
             Some(Happened::Started { version: *version, parent: Some((parent.workflow_id.clone(), parent.run_id)) })
         }
+        RecordBody::Continued { version, parent, .. } => {
+            let parent = parent.as_ref().map(|parent| (parent.workflow_id.clone(), parent.run_id));
+            Some(Happened::Started { version: *version, parent })
+        }
         RecordBody::Signalled { name, headers, .. } => {
             let headers = opened(coding, workflow_id, headers.clone());
             Some(Happened::Signalled { name: name.clone(), headers })

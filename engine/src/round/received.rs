@@ -5,6 +5,7 @@ use everpulse_protocol::family::Demand;
 use everpulse_protocol::history::{Parked, ParkedKind, RecordBody};
 use everpulse_protocol::{Coding, EventId, RunId, WorkflowId};
 
+use super::continuing::{self, Origin};
 use super::unknown::unreadable;
 use super::{Applier, FRAME_BYTES, recorded};
 use crate::mutation::{self, Mutation};
@@ -68,12 +69,17 @@ impl Applier<'_> {
             let Some(Received { event, .. }) = run.received.front().cloned() else { return };
             let (workflow_id, id) = (event.workflow_id.clone(), event.id);
             match event.body() {
-                Ok(EventBody::Start(start)) if run.started.is_none() => self.begin(run_id, event, start, None),
+                Ok(EventBody::Start(start)) if run.started.is_none() => {
+                    self.begin(run_id, event, start, Origin::Client);
+                }
                 Ok(EventBody::SignalWithStart { start, name, value }) if run.started.is_none() => {
                     self.begin_signalled(run_id, event, start, Some((name, value)));
                 }
                 Ok(EventBody::Spawn { start, parent }) if run.started.is_none() => {
-                    self.begin(run_id, event, start, Some(parent));
+                    self.begin(run_id, event, start, Origin::Parent(parent));
+                }
+                Ok(EventBody::ContinueAsNew { start, continues, parent }) if run.started.is_none() => {
+                    self.begin(run_id, event, start, Origin::Continues(continues, parent));
                 }
                 // An older release took these in, which did not know all of the run.
                 Ok(EventBody::Demanded { demand: Demand::Terminate { reason }, .. }) => {
@@ -145,7 +151,7 @@ impl Applier<'_> {
             (Some(_), _) => replay::replay(run, self.registry).map(|replayed| run.live = Some(replayed.live)),
             (None, Some((_, Ok(body)))) => match body.as_start() {
                 Some(start) => {
-                    replay::entry(self.registry, &run.workflow_id, &start.workflow, start.version).map(|_| ())
+                    continuing::entry(self.registry, &run.workflow_id, start, run.continues.as_deref()).map(|_| ())
                 }
                 None => return,
             },
@@ -184,7 +190,10 @@ fn is_news(was: &Parked, is: &Parked) -> bool {
 /// Whether the run's code can be given what came.
 fn opens(coding: &Coding, workflow_id: &WorkflowId, body: EventBody) -> Result<(), Parked> {
     let opened = match body {
-        mut body @ (EventBody::Start(_) | EventBody::SignalWithStart { .. }) => coding.open(workflow_id, &mut body),
+        mut body @ (EventBody::Start(_)
+        | EventBody::SignalWithStart { .. }
+        | EventBody::Spawn { .. }
+        | EventBody::ContinueAsNew { .. }) => coding.open(workflow_id, &mut body),
         other => match recorded(other).as_ref().and_then(replay::as_input) {
             Some(mut input) => coding.open(workflow_id, &mut input),
             None => Ok(()),

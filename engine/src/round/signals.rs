@@ -10,6 +10,7 @@ use everpulse_protocol::reply::ReplyBody;
 use everpulse_protocol::{EventId, Payload, RunId};
 
 use super::Applier;
+use super::continuing::Origin;
 use crate::mutation::{self, Mutation};
 
 /// The name and the value of a signal.
@@ -41,16 +42,18 @@ impl Applier<'_> {
             id: EventId::derived(run_id, 0, "signal of start"),
             workflow_id: event.workflow_id.clone(),
             run_id: Some(run_id),
+            exact: false,
             sent_at: event.sent_at,
             reply_to: None,
             again: false,
             // What was said beside the start was said beside both.
             body: Body::of(&EventBody::Signal { name, value, headers: start.headers.clone() }),
         });
-        self.begin(run_id, event, start, None);
-        // If it could not begin, the event was taken in as a whole.
-        let has_begun = self.book.runs.get(&run_id).is_some_and(|run| run.started.is_some());
-        if let Some(signal) = signal.filter(|_| has_begun) {
+        self.round.with_start = signal;
+        self.begin(run_id, event, start, Origin::Client);
+        let Some(signal) = self.round.with_start.take() else { return };
+        // If it could not begin, the event was taken in as a whole. If it continued as new at once, the signal went along.
+        if self.book.runs.get(&run_id).is_some_and(|run| run.started.is_some()) {
             self.apply_event(run_id, signal);
         }
     }

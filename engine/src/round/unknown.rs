@@ -23,7 +23,7 @@ impl Applier<'_> {
             self.reply(event.reply_to.as_ref(), ReplyBody::Invalid { message });
             return None;
         }
-        let run_id = self.book.addressed(&event.workflow_id, event.run_id);
+        let run_id = self.book.meant(&event);
         if let Some(run_id) = run_id.filter(|run_id| self.book.runs.contains_key(run_id)) {
             let Some(run) = self.book.runs.get(&run_id) else { return Some(run_id) };
             let (has_it, stands_still) = (run.has_received(event.id), run.parked.is_some());

@@ -29,6 +29,8 @@ impl Shard {
             record_bytes_max: self.options.record_bytes_max,
             build: self.options.build.as_deref(),
             check_determinism: self.options.check_determinism,
+            history_warning: self.options.history_warning,
+            history_limit: self.options.history_limit,
         }
     }
 
@@ -146,7 +148,7 @@ impl Shard {
             }
             self.book.newest_of(&id);
             let book = &self.book;
-            let is_there = |event: &Event| book.addressed_at_hand(&event.workflow_id, event.run_id).is_some();
+            let is_there = |event: &Event| book.going_on_at_hand(&event.workflow_id, event.run_id).is_some();
             let there = self.early.of(&id, is_there);
             for early in there {
                 self.take_early(early, round, number, at);

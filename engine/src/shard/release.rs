@@ -45,6 +45,9 @@ impl Shard {
         for (token, runs) in round.taken {
             let since = self.deliveries.get(&token).map_or(now, |kept| kept.since);
             let mut runs = runs;
+            // What goes on for a run that ended begins in another round.
+            let next: Vec<RunId> = runs.iter().map(|run| self.book.last_of(*run)).collect();
+            runs.extend(next);
             runs.sort_unstable();
             runs.dedup();
             // All that stands is confirmed before the ack, also where the input was known or changed nothing: a

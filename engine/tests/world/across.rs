@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use everpulse_protocol::event::{Event, EventBody};
 use everpulse_protocol::history::Record;
-use everpulse_protocol::{EventId, RunId, WorkflowId, shard};
+use everpulse_protocol::{EventId, Payload, RunId, WorkflowId, shard};
 use everpulse_sdk::definition::Registry;
 use uuid::Uuid;
 
@@ -69,8 +69,12 @@ impl Across {
     }
 
     pub fn start(&mut self, id: &str, workflow: &str, n: u64) {
+        self.start_with(id, workflow, number(n));
+    }
+
+    pub fn start_with(&mut self, id: &str, workflow: &str, args: Payload) {
         let at = self.place(&WorkflowId::new(id).expect("a good id"));
-        let start = self.worlds[at].start(id, workflow, number(n));
+        let start = self.worlds[at].start(id, workflow, args);
         self.say(at, start);
     }
 

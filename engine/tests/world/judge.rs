@@ -6,9 +6,10 @@ use everpulse_protocol::chain::{Chain, Offered};
 use everpulse_protocol::event::{Event, EventBody, Report};
 use everpulse_protocol::family::{ParentClose, child_run};
 use everpulse_protocol::history::{CommandKind, CommandMark, Record, RecordBody};
+use everpulse_protocol::size::HistorySize;
 use everpulse_protocol::{EventId, RunId, Timestamp};
 use everpulse_sdk::definition::Registry;
-use everpulse_sdk::replay::{Command, Input, Instance, RunInfo, TurnState};
+use everpulse_sdk::replay::{Command, Input, Instance, RunInfo, TurnState, Unreceived};
 
 use super::{World, repeats};
 
@@ -45,8 +46,10 @@ pub fn judge(world: &World) -> Repeats {
     }
     for records in runs.values() {
         settled_once(records);
-        replays(&world.registry, records);
+        let unreceived = replays(&world.registry, records);
+        goes_on(&runs, records, &unreceived);
     }
+    succeeds(&standing);
     if world.shards == 1 {
         families(&runs);
     }
@@ -241,6 +244,8 @@ pub fn families(runs: &BTreeMap<RunId, Vec<&Record>>) {
                 assert!(children.contains_key(&step), "child {step} was asked for");
                 assert!(told.insert(step), "child {step} ends once for its parent");
                 let child = runs.get(&child_run(*run, step)).expect("it has a history");
+                assert!(child.iter().all(|record| record.seq == 0 || !is_continued(record)), "it is the first");
+                let child = to_the_last(runs, child);
                 let last = child.last().expect("a record");
                 assert_eq!(last.close.as_ref(), Some(&*close), "child {step} ended as its parent knows");
                 let nothing = matches!(last.body(), Ok(RecordBody::NeverBegan { .. }));
@@ -259,6 +264,7 @@ pub fn families(runs: &BTreeMap<RunId, Vec<&Record>>) {
         for (step, on_close) in children {
             let child =
                 runs.get(&child_run(*run, step)).unwrap_or_else(|| panic!("child {step} of {run} has no history"));
+            let child = to_the_last(runs, child);
             let last = child.last().expect("a record");
             let asked = child.iter().any(|record| {
                 matches!(record.body(), Ok(RecordBody::CancelRequested { .. } | RecordBody::NeverBegan { .. }))
@@ -282,12 +288,90 @@ pub fn families(runs: &BTreeMap<RunId, Vec<&Record>>) {
     }
 }
 
-/// The records, through the code again: the same commands after each, and the same end.
-fn replays(registry: &Registry, records: &[&Record]) {
-    let mut instance: Option<Instance> = None;
+/// The records of a run, or of the last one of those that go on for it.
+fn to_the_last<'a>(runs: &'a BTreeMap<RunId, Vec<&'a Record>>, records: &'a Vec<&'a Record>) -> &'a Vec<&'a Record> {
+    let mut last = records;
+    while let Some(next) = last.last().and_then(|record| record.continued_as()) {
+        last = runs.get(&next).expect("it went on");
+    }
+    last
+}
+
+fn is_continued(record: &Record) -> bool {
+    let continues = |event: &Event| matches!(event.body(), Ok(EventBody::ContinueAsNew { .. }));
+    matches!(record.body(), Ok(RecordBody::Received { event, .. }) if continues(&event))
+}
+
+/// A run that ends so that another one can go on has that one in the same frame, and no other has one.
+fn succeeds(standing: &[Standing]) {
+    let ends = standing.iter().filter_map(|Standing { record, behind }| {
+        Some((record.continued_as()?, (record.run_id, record.workflow_id.clone(), *behind)))
+    });
+    let mut ends: BTreeMap<RunId, _> = ends.collect();
+    for Standing { record, behind } in standing.iter().filter(|Standing { record, .. }| record.seq == 0) {
+        if is_continued(record) {
+            let before = ends.remove(&record.run_id).expect("one run goes on as this one");
+            assert_eq!((before.1, before.2), (record.workflow_id.clone(), *behind), "in one frame, of one id");
+        }
+    }
+    assert!(ends.is_empty(), "{ends:?} did not go on");
+}
+
+/// What a run was sent and did not receive is what the next one has in the first place, in the same order.
+fn goes_on(runs: &BTreeMap<RunId, Vec<&Record>>, records: &[&Record], unreceived: &[Unreceived]) {
+    let Some(next) = records.last().and_then(|last| last.continued_as()) else { return };
+    let mut came: BTreeMap<String, u64> = BTreeMap::new();
+    let (mut left, mut applied) = (Vec::new(), BTreeSet::new());
     for record in records {
-        let input = match record.body().expect("known kinds") {
-            RecordBody::Started { start, version, build, .. } | RecordBody::Spawned { start, version, build, .. } => {
+        applied.insert(record.event);
+        if let RecordBody::Signalled { name, .. } = record.body().expect("known kinds") {
+            let number = came.entry(name.clone()).or_default();
+            if unreceived.iter().any(|of| of.name == name && of.numbers.contains(number)) {
+                left.push(record.event);
+            }
+            *number += 1;
+        }
+    }
+    let received = records.iter().filter_map(|record| match record.body() {
+        Ok(RecordBody::Received { event, .. }) if record.event == event.id => Some(event),
+        _ => None,
+    });
+    for event in received {
+        // What is applied bears its id, in another record.
+        let is_applied = records
+            .iter()
+            .filter(|record| record.event == event.id)
+            .any(|record| !matches!(record.body(), Ok(RecordBody::Received { .. })));
+        let counts = matches!(event.body(), Ok(EventBody::Signal { .. } | EventBody::Demanded { .. }));
+        if counts && !is_applied && !left.contains(&event.id) {
+            left.push(event.id);
+        }
+    }
+    let begins = runs.get(&next).expect("it went on").iter().map_while(|record| match record.body() {
+        Ok(RecordBody::Received { event, .. }) => Some(event.id),
+        _ => None,
+    });
+    // The signal that came with its start has no record of its own where the first turn ended the run.
+    let run_id = records.last().expect("it ends").run_id;
+    let of_start = EventId::derived(run_id, 0, "signal of start");
+    let along: Vec<EventId> = begins.skip(1).filter(|id| *id != of_start).take(left.len()).collect();
+    assert_eq!(along, left, "all that was not received goes along");
+}
+
+/// The records, through the code again: the same commands after each, and the same end. Gives the signals that it says it did
+/// not receive.
+fn replays(registry: &Registry, records: &[&Record]) -> Vec<Unreceived> {
+    let (mut instance, mut size): (Option<Instance>, _) = (None, HistorySize::default());
+    let mut unreceived = Vec::new();
+    for record in records {
+        let so_far = size;
+        size = size.with(record);
+        let body = record.body().expect("known kinds");
+        let continues = body.begun().and_then(|begun| begun.continues.cloned());
+        let input = match body {
+            RecordBody::Started { start, version, build, .. }
+            | RecordBody::Spawned { start, version, build, .. }
+            | RecordBody::Continued { start, version, build, .. } => {
                 let entry = registry.workflow(&start.workflow, Some(version)).expect("known code");
                 let info = RunInfo {
                     workflow_id: record.workflow_id.clone(),
@@ -298,6 +382,7 @@ fn replays(registry: &Registry, records: &[&Record]) {
                     tags: start.tags.clone(),
                     build,
                     headers: start.headers.clone(),
+                    continues,
                 };
                 instance = Some(Instance::new(entry, info, start.args, registry.coding()));
                 Input::Start
@@ -320,12 +405,18 @@ fn replays(registry: &Registry, records: &[&Record]) {
             _ => continue,
         };
         let Some(instance) = instance.as_mut() else { continue };
+        instance.set_history(so_far.at_next());
         let turn = instance.replay(input, record.at, &record.commands);
         // A deprecated patch may be gone from the code.
         let plain = |marks: Vec<CommandMark>| -> Vec<(u32, CommandKind)> {
             let marks = marks.into_iter().filter(|mark| mark.kind != CommandKind::DeprecatedPatch);
             marks.map(|mark| (mark.no, mark.kind)).collect()
         };
+        for command in &turn.commands {
+            if let Command::ContinueAsNew { unreceived: left, .. } = command {
+                unreceived.clone_from(left);
+            }
+        }
         let marks = plain(turn.commands.iter().map(Command::mark).collect());
         let recorded = plain(record.commands.clone());
         assert_eq!(marks, recorded, "{} replays", record.workflow_id);
@@ -333,4 +424,5 @@ fn replays(registry: &Registry, records: &[&Record]) {
             assert_eq!(record.close.as_ref(), Some(&close), "{} ends as it did", record.workflow_id);
         }
     }
+    unreceived
 }

@@ -22,7 +22,7 @@ use everpulse_engine::{
 };
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::event::{Event, EventBody, IdPolicy, InboxFrame, NextAttempt, Outcome, ReplyTo, Start};
-use everpulse_protocol::history::{Close, Frame, Record, RecordBody};
+use everpulse_protocol::history::{Close, CloseStatus, Frame, Record, RecordBody};
 use everpulse_protocol::reply::ReplyBody;
 use everpulse_protocol::shard::Config;
 use everpulse_protocol::task::Task;
@@ -215,6 +215,7 @@ impl World {
             id: EventId(Uuid::from_u128(id)),
             workflow_id: WorkflowId::new(workflow).expect("a good id"),
             run_id: run,
+            exact: false,
             sent_at: self.now,
             reply_to: Some(ReplyTo { client: "c".to_owned(), request: RequestId(Uuid::from_u128(id)) }),
             again: false,
@@ -524,6 +525,7 @@ impl World {
             id: EventId::derived(task.run_id, task.step, "settled"),
             workflow_id: task.workflow_id.clone(),
             run_id: Some(task.run_id),
+            exact: false,
             sent_at: self.now,
             reply_to: None,
             again: false,
@@ -555,6 +557,7 @@ impl World {
             id: EventId::derived(task.run_id, task.step, what),
             workflow_id: task.workflow_id.clone(),
             run_id: Some(task.run_id),
+            exact: false,
             sent_at: self.now,
             reply_to: None,
             again: false,
@@ -589,8 +592,9 @@ impl World {
     /// The result of a run, as history has it.
     pub fn result(&self, id: &str) -> Option<Outcome> {
         let records = self.records();
-        let mut closes =
-            records.iter().filter(|record| record.workflow_id.as_str() == id).filter_map(|r| r.close.clone());
+        let goes_on = |close: &Close| close.status == CloseStatus::ContinuedAsNew;
+        let of_id = records.iter().filter(|record| record.workflow_id.as_str() == id);
+        let mut closes = of_id.filter_map(|record| record.close.clone()).filter(|close| !goes_on(close));
         let close = closes.next();
         assert!(closes.next().is_none(), "a run ends once");
         close.map(|close| close.outcome)

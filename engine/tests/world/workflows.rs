@@ -7,8 +7,8 @@ use std::time::Duration;
 use everpulse_protocol::Payload;
 use everpulse_sdk::definition::Registry;
 use everpulse_sdk::{
-    Error, Failure, Never, ParentClose, activity, external, join, join_all, promise, select, shielded, signal, sleep,
-    step, timeout, workflow,
+    Error, Failure, Never, ParentClose, activity, continue_as_new, external, info, join, join_all, promise, select,
+    shielded, signal, sleep, step, timeout, workflow,
 };
 use serde::{Deserialize, Serialize};
 
@@ -249,8 +249,84 @@ pub async fn meddles(n: u64) -> String {
     format!("{taken} {not_begun} {told} {nobody} {asked}")
 }
 
+/// Receives a word with each run, and ends with all of them. What is under way when a run ends goes with it.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn passes_on(n: u64, said: String) -> String {
+    let said = said + &signal::<Word>().recv().await.text;
+    if n <= 1 {
+        return said;
+    }
+    let stepped = step("add", move || async move { Ok::<u64, Never>(n) }).await.unwrap_or(0);
+    let _under_way = (slow(n).start(), sleep(Duration::from_secs(stepped)));
+    continue_as_new(passes_on(n - 1, said)).await
+}
+
+/// Goes on with its very first turn, and then with a timer. Its result is how many runs it took, and by what it knows of itself.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn counts_down(n: u64) -> u64 {
+    match n {
+        0 => u64::from(info().run_number),
+        n if n % 2 == 0 => continue_as_new(counts_down(n - 1)).await,
+        n => {
+            sleep(Duration::from_millis(n)).await;
+            continue_as_new(counts_down(n - 1)).await
+        }
+    }
+}
+
+/// A parent of runs that follow each other, which it knows by the first one.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn begets_many(n: u64) -> Result<String, Failure<Never>> {
+    let child = passes_on(n, String::new()).id("series").start().await?;
+    for at in 0..n {
+        child.signal(Word { text: at.to_string() }).await?;
+    }
+    child.await
+}
+
+/// Never ends by itself.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn circles(n: u64) -> Result<u64, Error> {
+    let rest = sleep(Duration::from_millis(700));
+    select! {
+        Word { text } = signal::<Word>().recv() => return Ok(text.len() as u64),
+        () = rest => {}
+    }
+    continue_as_new(circles(n + 1)).await
+}
+
+/// Asks for children that go round and round, and ends them in three ways.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn stops(n: u64) -> String {
+    let asked = circles(0).id("asked").start().await;
+    let told = circles(0).id("told").start().await;
+    let _dropped = circles(0).id("left").parent_close(ParentClose::Terminate).start().await;
+    sleep(Duration::from_millis(n)).await;
+    let (Ok(asked), Ok(told)) = (asked, told) else { return "none".to_owned() };
+    let delivered = (asked.cancel().await.is_ok(), told.signal(Word { text: "stop".to_owned() }).await.is_ok());
+    format!("{delivered:?} {:?} {:?}", asked.await.is_err_and(|error| error == Failure::Cancelled), told.await.ok())
+}
+
+/// Goes on while its children are under way.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn moves(n: u64) -> u64 {
+    if n == 0 {
+        return 7;
+    }
+    let _asked = naps(3_600_000).id("moved-asked").start().await;
+    let _ended = tidies(n).id("moved-ended").parent_close(ParentClose::Terminate).start().await;
+    twice(n).id("moved-alone").detach();
+    continue_as_new(moves(0)).await
+}
+
 pub fn registry() -> Registry {
     let mut registry = Registry::new();
+    registry.workflow_fn(passes_on).expect("new");
+    registry.workflow_fn(counts_down).expect("new");
+    registry.workflow_fn(begets_many).expect("new");
+    registry.workflow_fn(circles).expect("new");
+    registry.workflow_fn(stops).expect("new");
+    registry.workflow_fn(moves).expect("new");
     registry.workflow_fn(begets).expect("new");
     registry.workflow_fn(fails).expect("new");
     registry.workflow_fn(raises).expect("new");

@@ -386,6 +386,7 @@ fn an_event_of_an_unknown_kind_is_named_and_its_name_says_whether_it_only_asks()
         id: EventId(uuid::Uuid::from_u128(1)),
         workflow_id: shard::placeholder_id(3),
         run_id: None,
+        exact: false,
         sent_at: Timestamp(1),
         reply_to: None,
         again: false,

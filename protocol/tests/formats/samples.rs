@@ -6,6 +6,7 @@ use bytes::Bytes;
 use everpulse_protocol::blob::{Piece, Reference};
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::coding::SEALED_WORDS;
+use everpulse_protocol::continuation::Continues;
 use everpulse_protocol::dead_letter::{DeadLetter, Letter};
 use everpulse_protocol::event::{Event, EventBody, IdPolicy, InboxFrame, NextAttempt, Outcome, ReplyTo, Report, Start};
 use everpulse_protocol::family::{Caller, CallerKind, Demand, Parent, ParentClose, Target};
@@ -17,6 +18,7 @@ use everpulse_protocol::kind::KindName;
 use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame};
 use everpulse_protocol::schema::{Kind, Published};
 use everpulse_protocol::shard::Config;
+use everpulse_protocol::size::HistorySize;
 use everpulse_protocol::task::{Control, OnExhausted, RetryPolicy, Task, TaskFrame, TaskOptions};
 use everpulse_protocol::timer::{TimerMessage, Wake};
 use everpulse_protocol::view::{PendingStep, RunStatus, RunView};
@@ -35,6 +37,7 @@ pub(crate) fn all() -> Vec<Sample> {
         message("history", &frame()),
         message("history.patches", &Frame { records: vec![patched()], ..frame() }),
         message("history.families", &Frame { records: vec![parent_of_others()], ..frame() }),
+        message("history.continued", &Frame { records: vec![continued()], ..frame() }),
         message("history.unknown_kinds", &Frame { records: vec![unknown()], ..frame() }),
         message(
             "inbox",
@@ -43,6 +46,10 @@ pub(crate) fn all() -> Vec<Sample> {
         message(
             "inbox.again",
             &InboxFrame { shard: 3, events: vec![Event { again: true, ..event(EventBody::Resume) }] },
+        ),
+        message(
+            "inbox.exact",
+            &InboxFrame { shard: 3, events: vec![Event { exact: true, ..event(EventBody::AskResult) }] },
         ),
         message("tasks", &TaskFrame { tasks: vec![task(), task()] }),
         message("control", &Control { cancelled: vec![task().id] }),
@@ -173,6 +180,7 @@ fn event(what: EventBody) -> Event {
         id: EventId(Uuid::from_u128(78)),
         workflow_id: id(),
         run_id: Some(RUN),
+        exact: false,
         sent_at: Timestamp(1_000),
         reply_to: Some(reply_to()),
         again: false,
@@ -256,6 +264,22 @@ fn parent() -> Parent {
     Parent { workflow_id: id(), run_id: RUN, step: 4, hears_begin: true }
 }
 
+fn continues() -> Continues {
+    Continues { first: RUN, previous: RunId(Uuid::from_u128(83)), number: 2, version: 3 }
+}
+
+/// The end of a run for which another one goes on.
+fn continued() -> Record {
+    let mark = CommandMark {
+        name: "checkout".into(),
+        target: Some(Box::new(Target { on_close: None, ..*target() })),
+        ..CommandMark::new(9, CommandKind::ContinueAsNew)
+    };
+    let failure = Failure::new(FailureKind::ContinuedAsNew, "it went on as a new run of workflow `checkout`");
+    let close = Close { status: CloseStatus::ContinuedAsNew, outcome: Outcome::Failed(failure) };
+    Record { commands: vec![mark], close: Some(close), ..record() }
+}
+
 fn caller() -> Caller {
     Caller { workflow_id: id(), run_id: RUN, step: 4, kind: CallerKind::Awaits }
 }
@@ -322,6 +346,7 @@ fn events() -> Vec<EventBody> {
         EventBody::Start(start()),
         EventBody::SignalWithStart { start: start(), name: "Approved".into(), value: payload() },
         EventBody::Spawn { start: start(), parent: parent() },
+        EventBody::ContinueAsNew { start: start(), continues: continues(), parent: Some(parent()) },
         EventBody::Demanded { caller: caller(), demand: Demand::Signal { name: "Approved".into(), value: payload() } },
         EventBody::ChildBegan { step: 4 },
         EventBody::ChildClosed { step: 4, close: Box::new(close()), never_began: true },
@@ -359,10 +384,19 @@ fn records() -> Vec<RecordBody> {
         closed_at: Timestamp(1_500),
         status: CloseStatus::TimedOut,
         never_began: true,
+        first_run: Some(RUN),
+        continued_as: Some(RunId(Uuid::from_u128(84))),
     };
     vec![
         RecordBody::Started { start: start(), version: 2, reply_to: Some(reply_to()), build: Some("4f2a9c".into()) },
         RecordBody::Spawned { start: start(), version: 2, parent: parent(), build: Some("4f2a9c".into()) },
+        RecordBody::Continued {
+            start: start(),
+            version: 2,
+            continues: continues(),
+            parent: Some(parent()),
+            build: Some("4f2a9c".into()),
+        },
         RecordBody::NeverBegan { workflow: "ship".into(), parent: parent() },
         RecordBody::ChildBegan { step: 4 },
         RecordBody::ChildClosed { step: 4, close: Box::new(close()), never_began: true },
@@ -379,6 +413,10 @@ fn records() -> Vec<RecordBody> {
         RecordBody::CancelRequested { reason: "enough".into() },
         RecordBody::Terminated { reason: "now".into() },
         RecordBody::TimedOut,
+        RecordBody::HistoryExceeded {
+            size: HistorySize { events: 51_201, bytes: 1_000 },
+            limit: HistorySize { events: 51_200, bytes: 2_000 },
+        },
         RecordBody::Received { event: event(EventBody::Resume), attempt: 2 },
         RecordBody::Applied { event: EventId(Uuid::from_u128(78)) },
         RecordBody::Parked { reason: parked },
@@ -422,6 +460,9 @@ fn replies() -> Vec<ReplyBody> {
         records: 7,
         pending: vec![pending],
         parent: Some(parent()),
+        continues: Some(continues()),
+        continued_as: Some(RunId(Uuid::from_u128(84))),
+        history_bytes: 1_000,
     };
     vec![
         ReplyBody::Started { run_id: RUN, attached: true },

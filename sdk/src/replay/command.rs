@@ -57,6 +57,13 @@ pub enum Command {
         no: u32,
         target: Target,
     },
+    /// The run ends, and another one of its workflow id goes on for it. It is the last command.
+    ContinueAsNew {
+        no: u32,
+        target: Target,
+        next: Box<Next>,
+        unreceived: Vec<Unreceived>,
+    },
     /// What was asked for under this number is wanted no more.
     Cancel {
         no: u32,
@@ -94,6 +101,7 @@ impl Command {
             Self::Child { no, target, spawn } => of(*no, CommandKind::Child, target, &spawn.workflow),
             Self::Signal { no, target, name, .. } => of(*no, CommandKind::Signal, target, name),
             Self::CancelRun { no, target } => of(*no, CommandKind::CancelRun, target, ""),
+            Self::ContinueAsNew { no, target, next, .. } => of(*no, CommandKind::ContinueAsNew, target, &next.workflow),
             Self::Cancel { no } => mark(*no, CommandKind::Cancel),
             Self::Detach { no } => mark(*no, CommandKind::Detach),
             Self::Patch { no, id, deprecated } => {
@@ -120,6 +128,7 @@ impl fmt::Display for Command {
             Self::CancelRun { no, target } => {
                 write!(f, "command {no}, a cancel request to workflow {}", target.workflow_id)
             }
+            Self::ContinueAsNew { no, next, .. } => write!(f, "command {no}, to continue as `{}`", next.workflow),
             Self::Cancel { no } => write!(f, "the cancellation of command {no}"),
             Self::Detach { no } => write!(f, "the detachment of child {no}"),
             Self::Patch { no, id, .. } => write!(f, "patch `{id}` before command {no}"),
@@ -140,6 +149,27 @@ pub struct Spawn {
     pub hears_begin: bool,
     /// Those of the run that begins it.
     pub headers: Option<Payload>,
+}
+
+/// What the run that goes on for another one is begun with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Next {
+    pub workflow: String,
+    /// None: the newest that its first owner has, and no older one than that of the run before.
+    pub version: Option<u32>,
+    pub args: Payload,
+    /// None: as the run before.
+    pub tags: Option<Vec<String>>,
+    /// None: as the run before.
+    pub timeout_ms: Option<u64>,
+}
+
+/// Signals of one name that a run was sent and has not received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreceived {
+    pub name: String,
+    /// Which they are of all signals of that name that came, from 0 on; in ascending order.
+    pub numbers: Vec<u64>,
 }
 
 /// How a step is tried.

@@ -15,14 +15,17 @@ use std::task::Waker;
 use everpulse_protocol::family::Target;
 use everpulse_protocol::history::{CommandKind, CommandMark};
 use everpulse_protocol::payload::Format;
+use everpulse_protocol::size::HistorySize;
 use everpulse_protocol::{Payload, Timestamp};
 use rand_chacha::ChaCha8Rng;
 
+use self::continuing::Continuing;
 use self::handlers::Handlers;
 use super::{Command, RunInfo, Settlement, Wait};
 use crate::cancellation::CancelWait;
 
 pub(crate) mod children;
+mod continuing;
 pub(crate) mod handlers;
 
 thread_local! {
@@ -81,6 +84,10 @@ struct State {
     patches: BTreeMap<String, bool>,
     /// While a record is replayed: the patches in it.
     recorded: Option<Vec<CommandMark>>,
+    /// The run is to end with this turn and go on as another one.
+    continuing: Option<Continuing>,
+    /// With the event that is being applied, but for its bytes.
+    history: HistorySize,
     /// Boxed: most runs have none.
     handlers: Option<Box<Handlers>>,
     /// What came with the start, opened; boxed, as most runs have none.
@@ -188,6 +195,8 @@ impl Core {
             random: crate::random::seeded(info.run_id),
             patches: BTreeMap::new(),
             recorded: None,
+            continuing: None,
+            history: HistorySize::default(),
             handlers: None,
             headers: None,
         };
@@ -221,6 +230,10 @@ impl Core {
 
     pub(crate) fn set_now(&self, now: Timestamp) {
         self.state.borrow_mut().now = now;
+    }
+
+    pub(crate) fn set_history(&self, history: HistorySize) {
+        self.state.borrow_mut().history = history;
     }
 
     /// The commands of the record that is replayed now; none: the event is new.
@@ -352,6 +365,10 @@ impl Core {
 
     pub(crate) fn now(&self) -> Timestamp {
         self.state.borrow().now
+    }
+
+    pub(crate) fn history(&self) -> HistorySize {
+        self.state.borrow().history
     }
 
     pub(crate) fn with_random<T>(&self, draw: impl FnOnce(&mut ChaCha8Rng) -> T) -> T {

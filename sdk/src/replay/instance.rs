@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::history::{Close, CloseStatus, CommandMark};
+use everpulse_protocol::size::HistorySize;
 use everpulse_protocol::{Coding, CodingError, Failure, FailureKind, Headers, Payload, Timestamp, WorkflowId, blob};
 
 use super::core::Core;
@@ -54,6 +55,8 @@ impl fmt::Debug for Instance {
 enum Polled {
     Waiting,
     Ready(Result<Payload, Failure>),
+    /// It wishes to go on as another run.
+    Continuing,
     Restless,
 }
 
@@ -77,6 +80,12 @@ impl Instance {
             asked: BTreeMap::new(),
             ended: None,
         }
+    }
+
+    /// Says how long the run's history is, for the event that is applied next: how many events there are with that one, and
+    /// the bytes of those before it. The run's code can ask for it, so a replay has to say the same.
+    pub fn set_history(&mut self, history: HistorySize) {
+        self.core.set_history(history);
     }
 
     /// Applies one event and polls until the run comes to rest.
@@ -108,21 +117,31 @@ impl Instance {
             return Turn { commands: Vec::new(), published: Vec::new(), state: state.clone() };
         }
         let state = turn(self);
+        let mut commands = match state {
+            TurnState::Closed(_) => self.core.take_last_commands(),
+            _ => self.core.take_commands(),
+        };
         // Before it is sealed, which comes to other bytes each time.
         let again = match &state {
             TurnState::Closed(close) if leaves && self.coding.has_blobs() => {
-                Some(blob::identity(self.core.info.run_id, close))
+                let outcome = match next_args(&mut commands) {
+                    Some(args) => &Outcome::Done(args.clone()),
+                    None => &close.outcome,
+                };
+                Some(blob::identity(self.core.info.run_id, outcome))
             }
             _ => None,
-        };
-        let commands = match state {
-            TurnState::Closed(_) => self.core.take_last_commands(),
-            _ => self.core.take_commands(),
         };
         let mut turn = Turn { commands, published: self.core.take_published(), state };
         let sealed = self.sealed(&mut turn).and_then(|()| match &mut turn.state {
             // Into the next frame. The rest is on its way later, and whoever sends it sees to what is large in it.
-            TurnState::Closed(close) if leaves => put_away(&self.coding, &self.core.info.workflow_id, close, again),
+            TurnState::Closed(close) if leaves => {
+                let workflow_id = &self.core.info.workflow_id;
+                match next_args(&mut turn.commands) {
+                    Some(args) => self.coding.put_away(workflow_id, args, again),
+                    None => put_away(&self.coding, workflow_id, close, again),
+                }
+            }
             _ => Ok(()),
         });
         if let Err(error) = sealed {
@@ -275,6 +294,7 @@ impl Instance {
         match catch_unwind(AssertUnwindSafe(|| self.take(input).map(|()| self.poll()))) {
             Err(panic) => TurnState::Panicked { message: explain(panic_message(&*panic)) },
             Ok(Err(failure)) => TurnState::Closed(self.failed(*failure)),
+            Ok(Ok(Polled::Continuing)) => self.continued(),
             Ok(Ok(polled)) => self.state(polled),
         }
     }
@@ -317,6 +337,7 @@ impl Instance {
             polls += 1;
             match future.as_mut().poll(&mut Context::from_waker(&self.waker)) {
                 Poll::Ready(result) => Some(Polled::Ready(result)),
+                Poll::Pending if self.core.is_continuing() => Some(Polled::Continuing),
                 Poll::Pending if polls >= POLLS_PER_TURN_MAX => Some(Polled::Restless),
                 Poll::Pending => None,
             }
@@ -352,6 +373,7 @@ impl Instance {
                 TurnState::Closed(Close { status: CloseStatus::Completed, outcome: Outcome::Done(result) })
             }
             Polled::Ready(Err(failure)) => TurnState::Closed(self.failed(failure)),
+            Polled::Continuing => unreachable!("it is told apart before"),
             Polled::Restless => self.stuck("does not come to rest: it wakes itself over and over again"),
             // Asked for before anything has started.
             Polled::Waiting if self.future.is_none() => TurnState::Waiting,
@@ -375,6 +397,37 @@ impl Instance {
             Polled::Waiting if !self.core.has_waits() => self.stuck("waits for something that is not durable"),
             Polled::Waiting => TurnState::Waiting,
         }
+    }
+
+    /// Ends the run so that the next one can go on for it.
+    fn continued(&mut self) -> TurnState {
+        if let Some(message) = self.core.take_fatal() {
+            return TurnState::Panicked { message };
+        }
+        if self.core.has_debts() {
+            let message = format!(
+                "{} continues as new while a saga has parts that may have to be undone, which the next run would not know of; \
+                 end the saga first",
+                self.name()
+            );
+            return TurnState::Panicked { message };
+        }
+        let Some(next) = self.core.take_continuing() else {
+            unreachable!("it was there when it was looked for, and nobody was polled since")
+        };
+        // What the code holds is dropped as if it returned, so what is under way is cancelled in the same way.
+        let future = self.future.take();
+        let dropped = {
+            let _entered = self.core.enter();
+            catch_unwind(AssertUnwindSafe(move || drop(future)))
+        };
+        if let Err(panic) = dropped {
+            return TurnState::Panicked { message: explain(panic_message(&*panic)) };
+        }
+        let message = format!("it went on as a new run of workflow `{}`", next.workflow);
+        self.core.continue_as(next);
+        let outcome = Outcome::Failed(Failure::new(FailureKind::ContinuedAsNew, message));
+        TurnState::Closed(Close { status: CloseStatus::ContinuedAsNew, outcome })
     }
 
     fn failed(&self, failure: Failure) -> Close {
@@ -422,6 +475,14 @@ impl Drop for Instance {
     fn drop(&mut self) {
         self.tear_down();
     }
+}
+
+/// The arguments of the run that goes on for this one: they are in the frame that ends it.
+fn next_args(commands: &mut [Command]) -> Option<&mut Payload> {
+    commands.iter_mut().find_map(|command| match command {
+        Command::ContinueAsNew { next, .. } => Some(&mut next.args),
+        _ => None,
+    })
 }
 
 /// Puts out what is large in a run's end. One that no store takes is an end all the same: tried again it would be as large.

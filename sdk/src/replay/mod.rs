@@ -20,11 +20,12 @@ mod ticket;
 mod values;
 pub(crate) mod waker;
 
+use everpulse_protocol::continuation::Continues;
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::history::Close;
 use everpulse_protocol::{Failure, FailureKind, Payload, RunId, Timestamp, WorkflowId};
 
-pub use command::{Command, Spawn, StepBody, StepOptions};
+pub use command::{Command, Next, Spawn, StepBody, StepOptions, Unreceived};
 pub use instance::Instance;
 pub(crate) use ticket::{Settlement, Ticket};
 
@@ -42,6 +43,8 @@ pub struct RunInfo {
     pub build: Option<String>,
     /// What came with its start, as it is stored; [`Headers`](everpulse_protocol::Headers).
     pub headers: Option<Payload>,
+    /// The runs before it, if it continues one as new.
+    pub continues: Option<Continues>,
 }
 
 /// One event, as far as it concerns the run's code.

@@ -6,7 +6,7 @@
 use everpulse_protocol::CodingError;
 use everpulse_protocol::values::{Value, Values, Visit};
 
-use super::{Command, Input, Spawn, Turn, TurnState, Unanswered};
+use super::{Command, Input, Next, Spawn, Turn, TurnState, Unanswered};
 
 impl Values for Input {
     fn each(&mut self, visit: &mut Visit<'_>) -> Result<(), CodingError> {
@@ -38,6 +38,11 @@ impl Values for Command {
                 visit(Value::Of(target.workflow_id.clone(), headers))
             }
             Self::Signal { no: _, target, name: _, value } => visit(Value::Of(target.workflow_id.clone(), value)),
+            // Of its own workflow id, as those of this run.
+            Self::ContinueAsNew { no: _, target: _, next, unreceived: _ } => {
+                let Next { workflow: _, version: _, args, tags: _, timeout_ms: _ } = &mut **next;
+                args.each(visit)
+            }
             // What a step comes to is sealed where it comes to its end: see `StepBody::seal`.
             Self::Step { no: _, name: _, options: _, body: _ }
             | Self::Timer { no: _, due: _ }

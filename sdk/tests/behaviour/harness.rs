@@ -45,6 +45,7 @@ fn begin<D: WorkflowDefinition>(args: Payload, headers: Option<Payload>) -> Run 
         tags: Vec::new(),
         build: Some("4f2a".to_owned()),
         headers,
+        continues: None,
     };
     Run { instance: Instance::new(&D::entry(), info, args, &Coding::default()), now: 1_000, replaying: None }
 }
@@ -114,6 +115,10 @@ pub fn show(turn: &Turn) -> Vec<String> {
         Command::Child { no, spawn, .. } => format!("{no} child {}", spawn.workflow),
         Command::Signal { no, target, name, .. } => format!("{no} signal {name} to {}", target.workflow_id),
         Command::CancelRun { no, target } => format!("{no} cancel {}", target.workflow_id),
+        Command::ContinueAsNew { no, next, unreceived, .. } => {
+            let unreceived = unreceived.iter().map(|of| format!(", leaving {} {:?}", of.name, of.numbers));
+            format!("{no} continue as {}{}", next.workflow, unreceived.collect::<String>())
+        }
         Command::Cancel { no } => format!("cancel {no}"),
         Command::Detach { no } => format!("detach {no}"),
         Command::Patch { id, deprecated: false, .. } => format!("patch {id}"),
@@ -134,6 +139,7 @@ fn state(state: &TurnState) -> String {
                 CloseStatus::Completed => "completed",
                 CloseStatus::Failed => "failed",
                 CloseStatus::Cancelled => "cancelled",
+                CloseStatus::ContinuedAsNew => "continued as new",
                 other => panic!("the sdk never closes a run as {other:?}"),
             };
             match outcome {

@@ -67,6 +67,7 @@ fn end(coding: &Coding, run: u128, n: u32) -> TurnState {
         build: None,
         headers: None,
         tags: Vec::new(),
+        continues: None,
     };
     let args = says(n).into_request(Format::default()).expect("the arguments can be encoded").args;
     let mut instance = Instance::new(&says::entry(), info, args, coding);

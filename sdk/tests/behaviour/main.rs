@@ -11,6 +11,7 @@ mod activities;
 mod calls;
 mod cancellation;
 mod concurrency;
+mod continuing;
 mod determinism;
 mod failures;
 mod families;

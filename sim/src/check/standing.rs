@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use everpulse_protocol::chain::{Chain, Offered};
 use everpulse_protocol::history::{CommandKind, CommandMark, ParkedKind, Record, RecordBody};
-use everpulse_protocol::{Position, RunId, WriterId};
+use everpulse_protocol::size::HistorySize;
+use everpulse_protocol::{EventId, Position, RunId, WriterId};
 use everpulse_sdk::definition::Registry;
 use everpulse_sdk::replay::{Command, Input, Instance, RunInfo, TurnState};
 
@@ -23,11 +24,14 @@ pub struct Standing {
     pub diverged: u64,
     /// Inputs that were taken in for another try.
     pub trials: u64,
+    /// Signals that went along with a run which went on for another.
+    pub handed_on: u64,
 }
 
 impl Standing {
     pub fn of<'a>(histories: impl IntoIterator<Item = &'a [Placed]>) -> Self {
-        let mut standing = Self { runs: BTreeMap::new(), writers: Vec::new(), parked: 0, diverged: 0, trials: 0 };
+        let mut standing =
+            Self { runs: BTreeMap::new(), writers: Vec::new(), parked: 0, diverged: 0, trials: 0, handed_on: 0 };
         for entries in histories {
             let (mut chain, mut writers) = (Chain::new(), BTreeSet::new());
             for (place, position, payload) in entries {
@@ -60,18 +64,46 @@ impl Standing {
         Some(*place)
     }
 
-    /// When a run ended, by recorded time.
+    /// When a run ended, or the last one of those that went on for it, by recorded time.
     pub fn closed_at(&self, run: RunId) -> Option<u64> {
-        let records = self.runs.get(&run)?;
-        records.iter().find(|(record, _)| record.close.is_some()).map(|(record, _)| record.at.0)
+        let mut run = run;
+        loop {
+            let (last, _) = self.runs.get(&run)?.iter().find(|(record, _)| record.close.is_some())?;
+            match last.continued_as() {
+                Some(next) => run = next,
+                None => return Some(last.at.0),
+            }
+        }
+    }
+
+    /// What each run that went on has left, by what its code says when it is replayed, is what the next one has taken in.
+    fn hands_on(&mut self, run: RunId, left: &[EventId], next: RunId) -> Result<(), String> {
+        let records = self.runs.get(&next).ok_or_else(|| format!("run {next} is to go on, and has no history"))?;
+        let received = records.iter().map_while(|(record, _)| match record.body() {
+            Ok(RecordBody::Received { event, .. }) => Some(event.id),
+            _ => None,
+        });
+        // The signal that came with its start has no record of its own where the first turn ended the run.
+        let of_start = EventId::derived(run, 0, "signal of start");
+        let along: Vec<EventId> = received.skip(1).filter(|id| *id != of_start).take(left.len()).collect();
+        self.handed_on += left.len() as u64;
+        match along == left {
+            true => Ok(()),
+            false => Err(format!("{left:?} were not received, and run {next} begins with {along:?}")),
+        }
     }
 
     /// The records, through the code again: the same commands after each, and the same end.
-    pub fn replays(&self, registry: &Registry, faults: &mut Vec<String>) {
-        for records in self.runs.values() {
-            if let Err(fault) = replay(registry, records.iter().map(|(record, _)| record)) {
-                faults.push(fault);
-            }
+    pub fn replays(&mut self, registry: &Registry, faults: &mut Vec<String>) {
+        let replay = |(run, records): (&RunId, &Vec<(Record, usize)>)| {
+            let next = records.last().and_then(|(last, _)| last.continued_as());
+            replay(registry, records.iter().map(|(record, _)| record)).map(|left| (*run, left, next))
+        };
+        let replayed: Vec<_> = self.runs.iter().map(replay).collect();
+        for replayed in replayed {
+            let handed_on =
+                replayed.and_then(|(run, left, next)| next.map_or(Ok(()), |next| self.hands_on(run, &left, next)));
+            faults.extend(handed_on.err());
         }
     }
 }
@@ -87,9 +119,9 @@ pub fn standing_still(standing: &Standing) -> Vec<String> {
             _ => waits,
         })
     };
-    let parent = |records: &[(Record, usize)]| match records.first()?.0.body() {
-        Ok(RecordBody::Spawned { parent, .. }) => Some(parent.run_id),
-        _ => None,
+    let parent = |records: &[(Record, usize)]| {
+        let begun = records.iter().find_map(|(record, _)| record.body().ok().filter(|body| body.begun().is_some()))?;
+        Some(begun.begun()?.parent?.run_id)
     };
     // A child may wait for its parent, and so for whom that one waits for.
     let goes_on = |records: &&Vec<(Record, usize)>| {
@@ -107,12 +139,20 @@ pub fn standing_still(standing: &Standing) -> Vec<String> {
     open.filter_map(|records| records.first().map(|(record, _)| record.workflow_id.to_string())).collect()
 }
 
-fn replay<'a>(registry: &Registry, records: impl Iterator<Item = &'a Record>) -> Result<(), String> {
-    let mut instance: Option<Instance> = None;
+/// Gives the signals that the run was sent and says it did not receive.
+fn replay<'a>(registry: &Registry, records: impl Iterator<Item = &'a Record>) -> Result<Vec<EventId>, String> {
+    let (mut came, mut left): (BTreeMap<String, Vec<EventId>>, _) = (BTreeMap::new(), Vec::new());
+    let mut order = Vec::new();
+    let (mut instance, mut size): (Option<Instance>, _) = (None, HistorySize::default());
     for record in records {
+        let so_far = size;
+        size = size.with(record);
         let body = record.body().map_err(|error| format!("{}: {error}", record.workflow_id))?;
+        let continues = body.begun().and_then(|begun| begun.continues.cloned());
         let input = match body {
-            RecordBody::Started { start, version, build, .. } | RecordBody::Spawned { start, version, build, .. } => {
+            RecordBody::Started { start, version, build, .. }
+            | RecordBody::Spawned { start, version, build, .. }
+            | RecordBody::Continued { start, version, build, .. } => {
                 let entry = registry
                     .workflow(&start.workflow, Some(version))
                     .ok_or_else(|| format!("{} is a run of unknown code", record.workflow_id))?;
@@ -125,11 +165,16 @@ fn replay<'a>(registry: &Registry, records: impl Iterator<Item = &'a Record>) ->
                     tags: start.tags.clone(),
                     build,
                     headers: start.headers.clone(),
+                    continues,
                 };
                 instance = Some(Instance::new(entry, info, start.args, registry.coding()));
                 Input::Start
             }
-            RecordBody::Signalled { name, value, .. } => Input::Signal { name, value },
+            RecordBody::Signalled { name, value, .. } => {
+                came.entry(name.clone()).or_default().push(record.event);
+                order.push(record.event);
+                Input::Signal { name, value }
+            }
             RecordBody::ActivitySettled { step, outcome, .. }
             | RecordBody::StepSettled { step, outcome }
             | RecordBody::PromiseSettled { step, outcome }
@@ -147,7 +192,16 @@ fn replay<'a>(registry: &Registry, records: impl Iterator<Item = &'a Record>) ->
             _ => continue,
         };
         let Some(instance) = instance.as_mut() else { continue };
+        instance.set_history(so_far.at_next());
         let turn = instance.replay(input, record.at, &record.commands);
+        for command in &turn.commands {
+            let Command::ContinueAsNew { unreceived, .. } = command else { continue };
+            for of_name in unreceived {
+                let of = came.get(&of_name.name).map(Vec::as_slice).unwrap_or_default();
+                left.extend(of_name.numbers.iter().filter_map(|number| of.get(usize::try_from(*number).ok()?)));
+            }
+            left.sort_by_key(|event| order.iter().position(|other| other == event));
+        }
         // Where an activity runs is its owner's choice; all else follows from the history.
         let due = |mark: &CommandMark| mark.due.filter(|_| mark.kind == CommandKind::Timer);
         let plain = |mark: &CommandMark| (mark.no, mark.kind, mark.name.clone(), due(mark));
@@ -163,5 +217,5 @@ fn replay<'a>(registry: &Registry, records: impl Iterator<Item = &'a Record>) ->
             return Err(format!("{} ends otherwise when it is replayed", record.workflow_id));
         }
     }
-    Ok(())
+    Ok(left)
 }

@@ -45,6 +45,7 @@ impl World {
             id: EventId::derived(child, parent.step, what),
             workflow_id: parent.workflow_id.clone(),
             run_id: Some(parent.run_id),
+            exact: false,
             sent_at: self.now,
             reply_to: None,
             again: false,

@@ -1,6 +1,7 @@
 //! What authors rely on in their tests.
 
 mod checks;
+mod continuing;
 mod environment;
 mod exploring;
 mod families;

@@ -121,6 +121,8 @@ impl Carrying {
                 closed_at: run.closed_at,
                 status: run.status,
                 never_began: run.never_began,
+                first_run: run.chain.as_ref().and_then(|chain| chain.first),
+                continued_as: run.next(),
             });
             room = room.saturating_sub(CLOSED_IDS);
         }

@@ -26,8 +26,13 @@ pub(super) fn note(
         Ok(RecordBody::Spawned { parent, .. } | RecordBody::NeverBegan { parent, .. }) => {
             shard.parents.insert(run, parent.step);
         }
+        Ok(RecordBody::Continued { parent: Some(parent), .. }) => {
+            shard.parents.insert(run, parent.step);
+        }
         Ok(RecordBody::Received { event, .. }) => {
-            if let Ok(EventBody::Spawn { parent, .. }) = event.body() {
+            if let Ok(EventBody::Spawn { parent, .. } | EventBody::ContinueAsNew { parent: Some(parent), .. }) =
+                event.body()
+            {
                 shard.parents.insert(run, parent.step);
             }
         }
@@ -52,7 +57,8 @@ pub(super) fn note(
     if record.close.is_none() {
         return;
     }
-    if let Some(step) = shard.parents.get(&run) {
+    // Of a run for which another one goes on nobody is told.
+    if let Some(step) = shard.parents.get(&run).filter(|_| record.continued_as().is_none()) {
         untold.insert(EventId::derived(run, *step, "child closed"), (number, frame));
     }
     for ((_, no), on_close) in shard.children.range((run, 0)..=(run, u32::MAX)) {
