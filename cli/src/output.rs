@@ -42,6 +42,9 @@ pub fn description(view: &Description, now: SystemTime) -> String {
         if !step.name.is_empty() {
             let _ = write!(of, " `{}`", step.name);
         }
+        if !step.scopes.is_empty() {
+            let _ = write!(of, " in {}", step.scopes.join(" > "));
+        }
         if step.attempt > 1 {
             let _ = write!(of, ", attempt {}", step.attempt);
         }

@@ -425,6 +425,7 @@ mod tests {
             at: Timestamp(u64::from(seq)),
             body: Body::of(body),
             commands: Vec::new(),
+            notes: Vec::new(),
             close: close.then_some(Close { status: CloseStatus::Completed, outcome }),
         }
     }

@@ -10,6 +10,7 @@ use everpulse_protocol::family::Demand;
 use everpulse_protocol::history::{
     Close, CloseStatus, CommandKind, CommandMark, Parked, ParkedKind, Record, RecordBody,
 };
+use everpulse_protocol::note::Note;
 use everpulse_protocol::reply::{Reply, ReplyBody};
 use everpulse_protocol::size::HistorySize;
 use everpulse_protocol::task::{Task, TaskOptions};
@@ -188,7 +189,8 @@ impl Applier<'_> {
             return;
         }
         let live = Box::new(Live { instance, used: None, published: turn.published.into_iter().collect() });
-        self.write(&event.workflow_id, run_id, event.id, &body, turn.commands, closing(turn.state));
+        let asked = Asked { commands: turn.commands, notes: turn.notes, close: closing(turn.state) };
+        self.write_turn(&event.workflow_id, run_id, event.id, &body, asked);
         if let Some(run) = self.book.runs.get_mut(&run_id) {
             run.live = Some(live);
             self.book.touch(run_id, self.frame);
@@ -232,7 +234,8 @@ impl Applier<'_> {
             }
             return Err(parked);
         }
-        self.write(&workflow_id, run_id, event, body, turn.commands, closing(turn.state));
+        let asked = Asked { commands: turn.commands, notes: turn.notes, close: closing(turn.state) };
+        self.write_turn(&workflow_id, run_id, event, body, asked);
         Ok(())
     }
 
@@ -428,7 +431,7 @@ impl Applier<'_> {
         self.record(&workflow_id, run_id, event, body, marks, Some(close));
     }
 
-    /// Writes the record of what was applied, and gathers what its commands want.
+    /// Writes a record, and gathers what its commands want.
     fn write(
         &mut self,
         workflow_id: &WorkflowId,
@@ -437,6 +440,18 @@ impl Applier<'_> {
         body: &RecordBody,
         commands: Vec<Command>,
         close: Option<Close>,
+    ) {
+        self.write_turn(workflow_id, run_id, event, body, Asked { commands, notes: Vec::new(), close });
+    }
+
+    /// The same of what came of an event that was applied.
+    fn write_turn(
+        &mut self,
+        workflow_id: &WorkflowId,
+        run_id: RunId,
+        event: EventId,
+        body: &RecordBody,
+        Asked { commands, notes, close }: Asked,
     ) {
         let mut marks = Vec::with_capacity(commands.len());
         let mut others = Vec::new();
@@ -478,7 +493,7 @@ impl Applier<'_> {
             }
             marks.push(mark);
         }
-        let waiting = self.record(workflow_id, run_id, event, body, marks, close);
+        let waiting = self.record_noted(workflow_id, run_id, event, body, Noted { marks, notes, close });
         self.tell_others(run_id, others);
         if let Some(succession) = succession {
             self.succeed(succession, waiting);
@@ -509,16 +524,36 @@ impl Applier<'_> {
         run_id: RunId,
         event: EventId,
         body: &RecordBody,
-        commands: Vec<CommandMark>,
+        marks: Vec<CommandMark>,
         close: Option<Close>,
+    ) -> Vec<ReplyTo> {
+        self.record_noted(workflow_id, run_id, event, body, Noted { marks, notes: Vec::new(), close })
+    }
+
+    fn record_noted(
+        &mut self,
+        workflow_id: &WorkflowId,
+        run_id: RunId,
+        event: EventId,
+        body: &RecordBody,
+        Noted { marks, notes, close }: Noted,
     ) -> Vec<ReplyTo> {
         let seq = self.book.runs.get(&run_id).map_or(0, |run| run.next_seq());
         let stored = Body::of(body);
-        let beside = stored.0.len() + 64 * (1 + commands.len());
+        let beside = stored.0.len() + 64 * (1 + marks.len()) + notes.iter().map(Note::bytes).sum::<usize>();
         let close = close.map(|close| self.fitting(close, beside));
         self.round.bytes += beside + close.as_ref().map_or(0, |close| close.outcome.bytes());
-        let record =
-            Record { workflow_id: workflow_id.clone(), run_id, seq, event, at: self.at, body: stored, commands, close };
+        let record = Record {
+            workflow_id: workflow_id.clone(),
+            run_id,
+            seq,
+            event,
+            at: self.at,
+            body: stored,
+            commands: marks,
+            notes,
+            close,
+        };
         let ended = record.close.clone();
         self.observe((workflow_id, run_id), body, ended.as_ref().map(|close| close.status));
         let goes_on = record.continued_as().is_some();
@@ -575,6 +610,20 @@ impl Applier<'_> {
         self.round.sends.push(Outgoing::Wake(wake));
         wake
     }
+}
+
+/// What a run's code asked for in one turn, said about it, and came to.
+struct Asked {
+    commands: Vec<Command>,
+    notes: Vec<Note>,
+    close: Option<Close>,
+}
+
+/// The same as history keeps it.
+struct Noted {
+    marks: Vec<CommandMark>,
+    notes: Vec<Note>,
+    close: Option<Close>,
 }
 
 /// The first attempt at an activity.

@@ -220,6 +220,7 @@ fn what_an_older_release_took_in_without_knowing_it_is_taken_up() {
         at: world.now,
         body: Body::of(&body),
         commands: Vec::new(),
+        notes: Vec::new(),
         close: None,
     });
     let records = records.collect();

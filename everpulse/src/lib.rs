@@ -71,10 +71,11 @@ pub use everpulse_schedule::scheduled_at;
 pub use everpulse_sdk::intercept::{self, Headers};
 pub use everpulse_sdk::{
     ActivityDefinition, Call, Child, CompletionToken, ContinueAsNew, Definition, Delivery, Elapsed, Error, External,
-    Failure, Guard, Handle, Mutex, Never, ParentClose, Permit, Promise, Query, Retry, Saga, SagaFailure, Semaphore,
-    Signal, Starting, WorkflowDefinition, activities, activity, cancelled, continue_as_new, deprecate_patch, external,
-    info, join, join_all, now, on_query, patched, promise, publish, query, race, random, random_range, saga, select,
-    shielded, signal, sleep, sleep_until, step, timeout, try_join, try_join_all, uuid, workflow,
+    Failure, FanOut, Gathered, Guard, Handle, Mutex, Never, ParentClose, Permit, Promise, Query, Retry, Saga,
+    SagaFailure, Scope, Semaphore, Signal, Starting, Stop, WorkflowDefinition, activities, activity, cancelled,
+    continue_as_new, deprecate_patch, external, fan_out, info, join, join_all, now, on_query, patched, promise,
+    publish, query, race, random, random_range, saga, scope, select, shielded, signal, sleep, sleep_until, step,
+    timeout, try_join, try_join_all, uuid, workflow,
 };
 pub use everpulse_sdk::{definition, failure, options};
 

@@ -11,6 +11,7 @@ use everpulse_protocol::history::{
     Close, CloseStatus, ClosedRun, CommandKind, CommandMark, Frame, Hash, Parked, ParkedKind, QueueMark, Record,
     RecordBody, Verified, Window,
 };
+use everpulse_protocol::note::{Note, NoteKind};
 use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame};
 use everpulse_protocol::shard::Config;
 use everpulse_protocol::size::HistorySize;
@@ -212,6 +213,7 @@ fn record(seq: u32, body: &RecordBody) -> Record {
         at: Timestamp(1_000),
         body: Body::of(body),
         commands: Vec::new(),
+        notes: Vec::new(),
         close: None,
     }
 }
@@ -284,6 +286,11 @@ pub fn records() -> Vec<Record> {
         mark(2, CommandKind::Cancel, ""),
         mark(8, CommandKind::Patch, "edit"),
         mark(8, CommandKind::DeprecatedPatch, "old-edit"),
+    ];
+    records[7].notes = vec![
+        Note { name: "payment".to_owned(), before: Some(1), ..Note::new(0, NoteKind::ScopeBegan) },
+        Note { scope: Some(0), ..Note::new(1, NoteKind::Command) },
+        Note { value: Some(payload(&7_u64)), before: Some(9), ..Note::new(0, NoteKind::ScopeDone) },
     ];
     if let Some(last) = records.last_mut() {
         last.close = Some(Close { status: CloseStatus::Completed, outcome: Outcome::Done(payload(&12_u64)) });

@@ -8,6 +8,7 @@ use crate::continuation::Continues;
 use crate::event::{Event, NextAttempt, Outcome, ReplyTo, Report, Start};
 use crate::family::{Parent, Target};
 use crate::kind::KindName;
+use crate::note::Note;
 use crate::shard::Config;
 use crate::size::HistorySize;
 use crate::task::Task;
@@ -109,6 +110,9 @@ pub struct Record {
     /// What the run asked for after this: the fingerprint that a replay must match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub commands: Vec<CommandMark>,
+    /// What the code says about them, for people. A replay is not compared with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Note>,
     /// The run's end, if this was it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub close: Option<Close>,

@@ -37,6 +37,7 @@ pub mod headers;
 pub mod history;
 pub mod id;
 pub mod kind;
+pub mod note;
 pub mod payload;
 pub mod reply;
 pub mod schema;

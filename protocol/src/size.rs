@@ -46,7 +46,8 @@ const ENVELOPE: u64 = 128;
 /// What each command counts for, beside its names.
 const COMMAND: u64 = 32;
 
-/// What a record counts for, in bytes: about what it takes in history. The formula is never changed.
+/// What a record counts for, in bytes: about what it takes in history. The formula is never changed. Notes count nothing: a run's code may go by the
+/// count, and scopes may be edited while runs are open.
 #[must_use]
 pub fn weight(record: &Record) -> u64 {
     let of_command = |mark: &CommandMark| {
@@ -69,6 +70,7 @@ mod tests {
     use super::*;
     use crate::codec::Body;
     use crate::history::{CommandKind, RecordBody};
+    use crate::note::{Note, NoteKind};
     use crate::{EventId, RunId, Timestamp, WorkflowId};
 
     #[test]
@@ -83,11 +85,14 @@ mod tests {
             at: Timestamp(3),
             body,
             commands: Vec::new(),
+            notes: Vec::new(),
             close: None,
         };
         assert_eq!(weight(&record), 128 + of_body);
         record.commands = vec![CommandMark { name: "charge".into(), ..CommandMark::new(0, CommandKind::Activity) }];
         assert_eq!(weight(&record), 128 + of_body + 38);
+        record.notes = vec![Note { name: "payment".into(), ..Note::new(0, NoteKind::ScopeBegan) }];
+        assert_eq!(weight(&record), 128 + of_body + 38, "notes may be edited while runs are open");
         let size = HistorySize::default().with(&record).with(&record);
         assert_eq!(size, HistorySize { events: 2, bytes: 2 * weight(&record) });
         assert!(size.reaches(HistorySize { events: 2, bytes: u64::MAX }));

@@ -9,6 +9,7 @@ use crate::dead_letter::{DeadLetter, Letter};
 use crate::event::{Event, EventBody, Outcome, Report, Start};
 use crate::family::Demand;
 use crate::history::{Close, Parked, Record, RecordBody};
+use crate::note::Note;
 use crate::reply::ReplyBody;
 use crate::task::Task;
 use crate::view::{PendingStep, RunView};
@@ -259,9 +260,18 @@ impl Values for RecordBody {
 
 impl Values for Record {
     fn each(&mut self, visit: &mut Visit<'_>) -> Result<(), CodingError> {
-        let Self { workflow_id: _, run_id: _, seq: _, event: _, at: _, body, commands: _, close } = self;
+        let Self { workflow_id: _, run_id: _, seq: _, event: _, at: _, body, commands: _, notes, close } = self;
         in_envelope::<RecordBody>(body, "record", visit)?;
+        notes.each(visit)?;
         close.each(visit)
+    }
+}
+
+impl Values for Note {
+    fn each(&mut self, visit: &mut Visit<'_>) -> Result<(), CodingError> {
+        let Self { kind: _, no: _, scope: _, name: _, before: _, value, failure } = self;
+        value.each(visit)?;
+        failure.each(visit)
     }
 }
 

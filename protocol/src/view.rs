@@ -3,11 +3,14 @@
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use std::collections::BTreeMap;
+
 use crate::continuation::Continues;
 use crate::event::{EventBody, NextAttempt, Report, Start};
 use crate::family::{Parent, Target};
 use crate::history::{Begun, Close, CloseStatus, ClosedRun, CommandKind, Parked, Record, RecordBody};
 use crate::kind::KindName;
+use crate::note::{Note, NoteKind};
 use crate::size::weight;
 use crate::{Failure, Payload, RunId, Timestamp, Token, WorkflowId};
 
@@ -148,6 +151,9 @@ pub struct PendingStep {
     /// Of a child, and of what is asked of another run: which one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Box<Target>>,
+    /// The scopes that it stands in, the outermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
 }
 
 impl PendingStep {
@@ -162,6 +168,8 @@ impl PendingStep {
 pub struct Fold {
     view: Option<RunView>,
     pending: IndexMap<u32, PendingStep>,
+    /// The scopes that the run's code began: what each is called, and which one it stands in.
+    scopes: BTreeMap<u32, (String, Option<u32>)>,
     bytes: u64,
 }
 
@@ -276,6 +284,7 @@ impl Fold {
                         attempt: None,
                     }),
                     target: mark.target.clone(),
+                    scopes: Vec::new(),
                 },
             );
         }
@@ -286,6 +295,40 @@ impl Fold {
             view.parked = None;
             self.pending.clear();
         }
+        record.notes.iter().for_each(|note| self.note(note));
+    }
+
+    /// Takes what the code says about its commands.
+    fn note(&mut self, note: &Note) {
+        match note.kind {
+            NoteKind::Command => {
+                let scopes = self.scopes_of(note.scope);
+                let Some(pending) = self.pending.get_mut(&note.no) else { return };
+                if pending.name.is_empty() {
+                    pending.name.clone_from(&note.name);
+                }
+                if note.scope.is_some() {
+                    pending.scopes = scopes;
+                }
+            }
+            NoteKind::ScopeBegan => {
+                self.scopes.insert(note.no, (note.name.clone(), note.scope));
+            }
+            NoteKind::ScopeDone | NoteKind::ScopeFailed | NoteKind::ScopeDropped | NoteKind::Unknown(_) => {}
+        }
+    }
+
+    /// The names of a scope and of those around it, the outermost first.
+    fn scopes_of(&self, innermost: Option<u32>) -> Vec<String> {
+        let mut names = Vec::new();
+        let mut next = innermost;
+        while let Some((no, (name, around))) = next.and_then(|no| Some((no, self.scopes.get(&no)?))) {
+            names.push(name.clone());
+            // A scope has a greater number than the one around it; a history that says otherwise ends here.
+            next = around.filter(|around| *around < no);
+        }
+        names.reverse();
+        names
     }
 
     /// The run as it stands now; none before its start.

@@ -89,6 +89,27 @@ impl<T, E> Promise<T, E> {
     pub fn token(&self) -> CompletionToken<T, E> {
         self.token.clone()
     }
+
+    /// What it stands for, in a word, for people: `describe` shows it beside the token.
+    ///
+    /// ```
+    /// # use everpulse_sdk as everpulse;
+    /// # #[everpulse::workflow(crate = everpulse)]
+    /// # async fn waits() -> Result<bool, everpulse::Error> {
+    /// let approval = everpulse::promise::<bool>().named("approval of the budget");
+    /// # Ok(approval.await?) }
+    /// ```
+    ///
+    /// # Determinism
+    /// A replay does not look at it: it can be edited while runs are open.
+    ///
+    /// # Panics
+    /// Outside the workflow that made it.
+    pub fn named(self, name: impl Into<String>) -> Self {
+        let core = Core::current("a promise was named", "name it where it is made");
+        core.name(self.token.token.step, name.into());
+        self
+    }
 }
 
 impl<T> Promise<T> {

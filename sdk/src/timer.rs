@@ -25,7 +25,7 @@ const INSTEAD: &str = "in an activity or elsewhere use your runtime's own, such 
 /// Dropping it cancels the timer.
 pub fn sleep(duration: Duration) -> Sleep {
     let now = Core::current("`sleep` was called", INSTEAD).now();
-    Sleep { due: Timestamp(now.0.saturating_add(ms(duration))), state: State::New }
+    Sleep { due: Timestamp(now.0.saturating_add(ms(duration))), name: None, state: State::New }
 }
 
 /// Waits until a time; one that has passed is due at once.
@@ -37,7 +37,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// Dropping it cancels the timer.
 pub fn sleep_until(time: SystemTime) -> Sleep {
     Core::current("`sleep_until` was called", INSTEAD);
-    Sleep { due: timestamp(time), state: State::New }
+    Sleep { due: timestamp(time), name: None, state: State::New }
 }
 
 /// The next whole millisecond; the beginning of 1970 for all before.
@@ -50,7 +50,28 @@ fn timestamp(time: SystemTime) -> Timestamp {
 #[must_use = "a timer does nothing until it is awaited"]
 pub struct Sleep {
     due: Timestamp,
+    name: Option<String>,
     state: State,
+}
+
+impl Sleep {
+    /// What it waits for, in a word, for people: `describe` and an exported history show it.
+    ///
+    /// ```
+    /// # use everpulse_sdk as everpulse;
+    /// # use std::time::Duration;
+    /// # #[everpulse::workflow(crate = everpulse)]
+    /// # async fn waits() {
+    /// everpulse::sleep(Duration::from_secs(86_400)).named("cooling-off period").await;
+    /// # }
+    /// ```
+    ///
+    /// # Determinism
+    /// A replay does not look at it: it can be edited while runs are open.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
 }
 
 #[derive(Debug)]
@@ -69,6 +90,9 @@ impl Future for Sleep {
             let due = self.due;
             let ticket = Ticket::schedule(&core, CommandKind::Timer, |no| Command::Timer { no, due })
                 .expect("timers are scheduled even after a cancellation");
+            if let Some(name) = self.name.take() {
+                core.name(ticket.no(), name);
+            }
             self.state = State::Scheduled(ticket);
         }
         let State::Scheduled(ticket) = &self.state else { panic!("a timer was polled after it had fired") };

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 
-use crate::{clients, coverage, deny, fuzz, guarantees, pulsar, purity, root, sim};
+use crate::{clients, conformance, coverage, deny, fuzz, guarantees, pulsar, purity, root, sim};
 
 /// What `cargo xtask ci` may leave out.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -38,6 +38,11 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     step("guarantees", guarantees::check)?;
     step("coverage", || coverage::run(coverage::Options::default()))?;
     step("tests and doctests, embedded arm", || cargo(&["test", "--workspace"], &[("EVERPULSE_ARM", "embedded")]))?;
+    if conformance::is_possible() || !options.skip_pulsar {
+        step("the public conformance suite, embedded arm", || suite_on(clients::Arm::Embedded))?;
+    } else {
+        eprintln!("\n==== the public conformance suite: SKIPPED (there is no pip). What was not run is not known.");
+    }
     step("fuzz", || fuzz::run(&fuzz::Options { seconds: 30, seed: None }))?;
     step("simulation", || sim::run(&sim::Options::short(100_000, 45)))?;
     if options.skip_pulsar {
@@ -46,6 +51,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         );
     } else {
         step("other people's clients, embedded arm", || clients_on(clients::Arm::Embedded))?;
+        step("the public conformance suite, Apache Pulsar arm", || suite_on(clients::Arm::Pulsar))?;
         step("tests, Apache Pulsar arm", pulsar_arm)?;
         step("tests, Apache Pulsar by TLS", secured_arm)?;
         step("other people's clients, Apache Pulsar arm", || clients_on(clients::Arm::Pulsar))?;
@@ -73,6 +79,10 @@ fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<()>
 
 fn clients_on(arm: clients::Arm) -> anyhow::Result<()> {
     clients::run(&clients::Options { suites: Vec::new(), arms: vec![arm] })
+}
+
+fn suite_on(arm: clients::Arm) -> anyhow::Result<()> {
+    conformance::run(&conformance::Options { arms: vec![arm], ..conformance::Options::default() })
 }
 
 fn pulsar_arm() -> anyhow::Result<()> {

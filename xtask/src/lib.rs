@@ -5,6 +5,7 @@ pub mod bench;
 pub mod chaos;
 pub mod ci;
 pub mod clients;
+pub mod conformance;
 pub mod coverage;
 pub mod deny;
 pub mod fuzz;

@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use xtask::{bench, chaos, ci, clients, coverage, deny, fuzz, guarantees, pulsar, purity, sim, soak};
+use xtask::{bench, chaos, ci, clients, conformance, coverage, deny, fuzz, guarantees, pulsar, purity, sim, soak};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "The project's own commands")]
@@ -27,6 +27,8 @@ enum Top {
     Guarantees,
     /// Other people's clients on our broker and on Apache Pulsar.
     Clients(clients::Options),
+    /// The public suite of durable executions, on both arms; what came of it stands in docs/conformance-aws.md.
+    Conformance(conformance::Options),
     /// The table of what the broker covers: is it as the tests say?
     Coverage(coverage::Options),
     /// Licences, sources and bans of everything that is depended on.
@@ -128,6 +130,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Top::Purity => purity::check()?,
         Top::Guarantees => guarantees::check()?,
         Top::Clients(options) => clients::run(&options)?,
+        Top::Conformance(options) => conformance::run(&options)?,
         Top::Coverage(options) => coverage::run(options)?,
         Top::Deny => deny::run()?,
         Top::Bench(bench) => bench.run()?,

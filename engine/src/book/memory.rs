@@ -303,6 +303,7 @@ mod tests {
             at: Timestamp(1),
             body: Body::of(body),
             commands: Vec::new(),
+            notes: Vec::new(),
             close: None,
         }
     }

@@ -285,6 +285,7 @@ mod tests {
             at: Timestamp(5),
             body: Body::of(&body),
             commands: vec![timer],
+            notes: Vec::new(),
             close: None,
         };
         let mut run = Run { base: 3, ..Run::new(workflow_id, run_id) };

@@ -85,6 +85,7 @@ impl World {
             at: self.now,
             body,
             commands: Vec::new(),
+            notes: Vec::new(),
             close: None,
         }
     }

@@ -15,6 +15,7 @@ use everpulse_protocol::history::{
     RecordBody, Verified, Window,
 };
 use everpulse_protocol::kind::KindName;
+use everpulse_protocol::note::{Note, NoteKind};
 use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame};
 use everpulse_protocol::schema::{Kind, Published};
 use everpulse_protocol::shard::Config;
@@ -36,6 +37,7 @@ pub(crate) fn all() -> Vec<Sample> {
     let mut all = vec![
         message("history", &frame()),
         message("history.patches", &Frame { records: vec![patched()], ..frame() }),
+        message("history.notes", &Frame { records: vec![noted()], ..frame() }),
         message("history.families", &Frame { records: vec![parent_of_others()], ..frame() }),
         message("history.continued", &Frame { records: vec![continued()], ..frame() }),
         message("history.unknown_kinds", &Frame { records: vec![unknown()], ..frame() }),
@@ -252,6 +254,7 @@ fn record() -> Record {
             mark(3, CommandKind::Promise),
             mark(1, CommandKind::Cancel),
         ],
+        notes: Vec::new(),
         close: Some(close()),
     }
 }
@@ -313,6 +316,19 @@ fn patched() -> Record {
     let commands =
         vec![mark(3, CommandKind::Patch, "fraud-check"), mark(3, CommandKind::DeprecatedPatch, "two-warehouses")];
     Record { commands, close: None, ..record() }
+}
+
+fn noted() -> Record {
+    let scope = |no, kind| Note { scope: Some(0), name: "payment".into(), before: Some(3), ..Note::new(no, kind) };
+    let notes = vec![
+        scope(1, NoteKind::ScopeBegan),
+        Note { scope: Some(1), name: "cool down".into(), ..Note::new(3, NoteKind::Command) },
+        Note { value: Some(payload()), ..scope(1, NoteKind::ScopeDone) },
+        Note { failure: Some(Box::new(failure())), ..scope(2, NoteKind::ScopeFailed) },
+        scope(3, NoteKind::ScopeDropped),
+        Note::new(4, NoteKind::Unknown(KindName::new("price").expect("it is short"))),
+    ];
+    Record { commands: vec![CommandMark::new(3, CommandKind::Timer)], notes, close: None, ..record() }
 }
 
 /// What an owner carries on of a later release.
@@ -443,6 +459,7 @@ fn replies() -> Vec<ReplyBody> {
         parked: true,
         token: Some(Token { workflow_id: id(), run_id: RUN, step: 4, attempt: Some(2) }),
         target: Some(target()),
+        scopes: vec!["checkout".into(), "payment".into()],
     };
     let view = RunView {
         workflow_id: id(),

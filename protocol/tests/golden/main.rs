@@ -24,6 +24,7 @@ fn record(seq: u32, body: Body) -> Record {
         at: Timestamp(AT + u64::from(seq)),
         body,
         commands: vec![mark],
+        notes: Vec::new(),
         close: None,
     }
 }

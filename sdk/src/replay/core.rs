@@ -21,12 +21,14 @@ use rand_chacha::ChaCha8Rng;
 
 use self::continuing::Continuing;
 use self::handlers::Handlers;
+use self::notes::Notes;
 use super::{Command, RunInfo, Settlement, Wait};
 use crate::cancellation::CancelWait;
 
 pub(crate) mod children;
 mod continuing;
 pub(crate) mod handlers;
+pub(crate) mod notes;
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
@@ -92,6 +94,7 @@ struct State {
     handlers: Option<Box<Handlers>>,
     /// What came with the start, opened; boxed, as most runs have none.
     headers: Option<Box<Payload>>,
+    notes: Notes,
 }
 
 /// A command that has not been taken up by the code.
@@ -157,6 +160,7 @@ impl State {
         let no = self.next_no;
         self.next_no += 1;
         let command = command(no);
+        self.notes.command(no);
         self.last_command = Some(command.to_string());
         let (target, hears_begin) = match &command {
             Command::Child { target, spawn, .. } => (Some(Box::new(target.clone())), spawn.hears_begin),
@@ -199,6 +203,7 @@ impl Core {
             history: HistorySize::default(),
             handlers: None,
             headers: None,
+            notes: Notes::default(),
         };
         Rc::new(Self { id: NEXT.fetch_add(1, Ordering::Relaxed), info, format, state: RefCell::new(state) })
     }
@@ -239,8 +244,10 @@ impl Core {
     /// The commands of the record that is replayed now; none: the event is new.
     pub(crate) fn set_recorded(&self, recorded: Option<&[CommandMark]>) {
         let is_patch = |mark: &&CommandMark| matches!(mark.kind, CommandKind::Patch | CommandKind::DeprecatedPatch);
-        let recorded = recorded.map(|marks| marks.iter().filter(is_patch).cloned().collect());
-        self.state.borrow_mut().recorded = recorded;
+        let recorded: Option<Vec<CommandMark>> = recorded.map(|marks| marks.iter().filter(is_patch).cloned().collect());
+        let mut state = self.state.borrow_mut();
+        state.notes.begin_turn(recorded.is_none());
+        state.recorded = recorded;
     }
 
     /// Takes an outcome in. One for a step that is unknown, cancelled or settled already changes nothing.

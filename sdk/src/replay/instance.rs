@@ -114,7 +114,7 @@ impl Instance {
 
     fn finish(&mut self, leaves: bool, turn: impl FnOnce(&mut Self) -> TurnState) -> Turn {
         if let Some(state) = &self.ended {
-            return Turn { commands: Vec::new(), published: Vec::new(), state: state.clone() };
+            return Turn { commands: Vec::new(), notes: Vec::new(), published: Vec::new(), state: state.clone() };
         }
         let state = turn(self);
         let mut commands = match state {
@@ -132,7 +132,8 @@ impl Instance {
             }
             _ => None,
         };
-        let mut turn = Turn { commands, published: self.core.take_published(), state };
+        let notes = self.core.take_notes();
+        let mut turn = Turn { commands, notes, published: self.core.take_published(), state };
         let sealed = self.sealed(&mut turn).and_then(|()| match &mut turn.state {
             // Into the next frame. The rest is on its way later, and whoever sends it sees to what is large in it.
             TurnState::Closed(close) if leaves => {
@@ -158,7 +159,7 @@ impl Instance {
             }
             TurnState::Panicked { .. } | TurnState::Stuck { .. } | TurnState::Unopened { .. } => {
                 self.end(&turn.state);
-                Turn { commands: Vec::new(), published: Vec::new(), state: turn.state }
+                Turn { commands: Vec::new(), notes: Vec::new(), published: Vec::new(), state: turn.state }
             }
         }
     }

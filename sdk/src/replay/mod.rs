@@ -8,9 +8,9 @@
 //! ```text
 //!          ┌────────────────────────── Instance ──────────────────────────┐
 //!  Input ─►│ core: slots, signals, time, random ──wakes──► future ──┐     │
-//!          │   ▲                                                    │     ├─► Turn { commands, published, state }
+//!          │   ▲                                                    │     ├─► Turn { commands, notes, published, state }
 //!          │   └────────── ambient context: sleep, call, recv ◄─────┘     │
-//!          └───────────────────────────────────────────────────────────────┘
+//!          └──────────────────────────────────────────────────────────────┘
 //! ```
 
 mod command;
@@ -23,6 +23,7 @@ pub(crate) mod waker;
 use everpulse_protocol::continuation::Continues;
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::history::Close;
+use everpulse_protocol::note::Note;
 use everpulse_protocol::{Failure, FailureKind, Payload, RunId, Timestamp, WorkflowId};
 
 pub use command::{Command, Next, Spawn, StepBody, StepOptions, Unreceived};
@@ -86,6 +87,8 @@ pub enum Input {
 pub struct Turn {
     /// In the order in which the run asked. Empty when the run panicked or is stuck.
     pub commands: Vec<Command>,
+    /// What the code says about them, for people. None when an event is replayed.
+    pub notes: Vec<Note>,
     /// Names and values, the last of a name counts.
     pub published: Vec<(String, Payload)>,
     pub state: TurnState,

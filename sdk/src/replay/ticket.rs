@@ -49,6 +49,11 @@ impl Ticket {
         (no, wanted.then_some(Self { run: core.id, no }))
     }
 
+    /// The command's number.
+    pub(crate) fn no(&self) -> u32 {
+        self.no
+    }
+
     /// # Panics
     /// Outside the run that scheduled it.
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Settlement> {

@@ -70,8 +70,9 @@ impl Values for TurnState {
 
 impl Values for Turn {
     fn each(&mut self, visit: &mut Visit<'_>) -> Result<(), CodingError> {
-        let Self { commands, published, state } = self;
+        let Self { commands, notes, published, state } = self;
         commands.each(visit)?;
+        notes.each(visit)?;
         published.iter_mut().try_for_each(|(_, value)| value.each(visit))?;
         state.each(visit)
     }

@@ -182,6 +182,7 @@ impl Sweep<'_> {
             at: self.at,
             body: Body::of(body),
             commands: Vec::new(),
+            notes: Vec::new(),
             close: None,
         };
         self.round.bytes += record.body.0.len() + 64;
