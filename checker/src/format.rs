@@ -149,6 +149,10 @@ pub enum Body {
         done: bool,
     },
     Signalled,
+    /// An update was taken.
+    UpdateAccepted {
+        id: String,
+    },
     ActivitySettled {
         step: u32,
         done: bool,
@@ -308,6 +312,8 @@ pub enum MarkKind {
     Cancel,
     /// A child goes on, whatever becomes of its parent.
     Detach,
+    /// What an update is answered; the number is that of the update.
+    Answer,
     /// A way that the run took at an edit of its code. It has no number of its own.
     Patch,
     /// Of a kind that is not known here. Whether the number is its own is not known either.
@@ -326,6 +332,7 @@ impl MarkKind {
             Self::ContinueAsNew => "continuation",
             Self::Cancel => "cancellation",
             Self::Detach => "detachment",
+            Self::Answer => "answer",
             Self::Patch => "patch",
             Self::Unknown => "unknown command",
         }
@@ -457,6 +464,7 @@ fn mark(value: &ValueRef<'_>) -> Result<Mark, Reason> {
         "continue_as_new" => MarkKind::ContinueAsNew,
         "cancel" => MarkKind::Cancel,
         "detach" => MarkKind::Detach,
+        "answer" => MarkKind::Answer,
         "patch" | "deprecated_patch" => MarkKind::Patch,
         _ => MarkKind::Unknown,
     };
@@ -479,6 +487,9 @@ fn mark(value: &ValueRef<'_>) -> Result<Mark, Reason> {
         }
         _ => None,
     };
+    if kind == MarkKind::Answer {
+        done(map.required("answer")?)?;
+    }
     let name = map.optional("name").and_then(text).unwrap_or_default();
     Ok(Mark {
         no: map.number("no")?,
@@ -525,6 +536,7 @@ fn body(bytes: &[u8]) -> Result<Body, Reason> {
             "child_closed" => child_closed(&map()?)?,
             "delivered" => Body::Delivered { step: step()?, done: done(map()?.required("outcome")?)? },
             "signalled" => map().map(|_| Body::Signalled)?,
+            "update_accepted" => Body::UpdateAccepted { id: map()?.text("id")?.to_owned() },
             "activity_settled" => Body::ActivitySettled { step: step()?, done: done(map()?.required("outcome")?)? },
             "attempt_failed" => Body::AttemptFailed { step: step()? },
             "step_settled" => Body::StepSettled { step: step()?, done: done(map()?.required("outcome")?)? },

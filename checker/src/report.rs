@@ -114,6 +114,8 @@ pub enum Kind {
     Succession,
     /// Parents and children that do not know of each other what is so, or a child that goes on against what was agreed.
     Family,
+    /// An update that is taken or answered twice, or answered without being taken.
+    Update,
     /// A run's end is missing where it must be, or cannot be understood.
     Close,
     AfterClose,

@@ -120,6 +120,8 @@ pub struct Judge {
     received: HashMap<Id, (Body, u32)>,
     /// Attempts that ended from outside: step, attempt.
     ended_attempts: HashSet<(u32, u32)>,
+    /// Updates that were taken, by id: the number of each, and whether it is answered.
+    updates: HashMap<String, (u32, bool)>,
     ordered: bool,
     /// Something of it is of a kind that the judge does not know.
     blurred: bool,
@@ -156,6 +158,7 @@ impl Judge {
             next_no: None,
             received: HashMap::new(),
             ended_attempts: HashSet::new(),
+            updates: HashMap::new(),
             ordered: false,
             blurred: false,
             digests: BTreeMap::new(),
@@ -311,6 +314,12 @@ impl Judge {
                 }
             }
             Body::Delivered { step, done } => self.settled(MarkKind::Message, *step, *done, record.at, fault),
+            Body::UpdateAccepted { id } => {
+                let no = u32::try_from(self.updates.len()).unwrap_or(u32::MAX);
+                if self.updates.insert(id.clone(), (no, false)).is_some() {
+                    fault(Kind::Update, format!("update {id:?} is taken a second time"));
+                }
+            }
             Body::CancelRequested => self.run.cancel_requested = true,
             Body::Started { workflow } | Body::Spawned { workflow, .. } | Body::Continued { workflow, .. } => {
                 if let Body::Continued { before, parent, .. } = body {
@@ -447,6 +456,20 @@ impl Judge {
             }
             return;
         }
+        if mark.kind == MarkKind::Answer {
+            let partial = self.is_known_in_part();
+            match self.updates.get_mut(&mark.name) {
+                None if partial => {}
+                None => fault(Kind::Update, format!("update {:?} is answered, but was never taken", mark.name)),
+                Some((_, true)) => fault(Kind::Update, format!("update {:?} is answered a second time", mark.name)),
+                Some((no, _)) if *no != mark.no && !partial => {
+                    let message = format!("update {:?}, the {no}th, is answered as the {}th", mark.name, mark.no);
+                    fault(Kind::Update, message);
+                }
+                Some((_, answered)) => *answered = true,
+            }
+            return;
+        }
         if mark.kind == MarkKind::Cancel {
             let partial = self.is_known_in_part();
             match self.command(mark.no) {
@@ -569,6 +592,7 @@ fn word(body: &Body) -> &'static str {
         Body::ChildClosed { .. } => "the end of a child",
         Body::Delivered { .. } => "an answer of another run",
         Body::Signalled => "a signal",
+        Body::UpdateAccepted { .. } => "an update",
         Body::ActivitySettled { .. } => "an activity's settlement",
         Body::AttemptFailed { .. } => "a failed attempt",
         Body::StepSettled { .. } => "a step's settlement",

@@ -217,6 +217,21 @@ pub enum RunCommand {
         #[arg(default_value = "null")]
         value: String,
     },
+    /// Request an update, and print its answer
+    Update {
+        id: String,
+        name: String,
+        #[arg(default_value = "{}")]
+        value: String,
+        /// The same id is the same request; a new UUID without it
+        #[arg(long)]
+        update_id: Option<String>,
+        /// Do not wait for the answer, and print the update's id when the run has taken it
+        #[arg(long)]
+        accepted: bool,
+    },
+    /// Wait for the answer to an update that was requested before
+    UpdateResult { id: String, update_id: String },
     /// Ask a query, and print the answer
     Query {
         id: String,

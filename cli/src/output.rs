@@ -65,6 +65,10 @@ pub fn description(view: &Description, now: SystemTime) -> String {
             line("", &format!("token: {token}"));
         }
     }
+    for update in &view.updates {
+        let of = format!("an answer to update `{}` {}, taken {}", update.name, update.id, ago(update.at, now));
+        line("owes", &of);
+    }
     text
 }
 
@@ -113,6 +117,7 @@ pub fn description_json(view: &Description) -> Value {
         "cancel_requested": view.cancel_requested,
         "records": view.records,
         "pending": view.pending,
+        "updates": view.updates,
         "parent": view.parent,
         "history_bytes": view.history_bytes,
         "continues": view.continues,

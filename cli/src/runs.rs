@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use everpulse::RunId;
-use everpulse::client::{Client, ResultError, Run, Untyped};
+use everpulse::client::{Client, ResultError, Run, Untyped, UpdateError};
 use serde_json::Value;
 
 use crate::arguments::{BadInput, RunCommand, json};
@@ -82,6 +82,25 @@ pub async fn run(client: &Client, command: RunCommand) -> anyhow::Result<()> {
             let value = json("the signal", &value)?;
             Ok(client.run_named(id).signal_named(&name, &value).await?)
         }
+        RunCommand::Update { id, name, value, update_id, accepted } => {
+            let value = json("the update", &value)?;
+            let mut update = client.run_named(&id).update_named(&name, &value);
+            if let Some(update_id) = update_id {
+                update = update.id(update_id);
+            }
+            if accepted {
+                let taken = update.accepted().await.map_err(|error| update_failed(&id, error))?;
+                println!("{}", serde_json::json!({ "update_id": taken.id() }));
+            } else {
+                println!("{:#}", update.await.map_err(|error| update_failed(&id, error))?);
+            }
+            Ok(())
+        }
+        RunCommand::UpdateResult { id, update_id } => {
+            let answer = client.run_named(&id).update_result_named(update_id).await;
+            println!("{:#}", answer.map_err(|error| update_failed(&id, error))?);
+            Ok(())
+        }
         RunCommand::Query { id, name, value } => {
             let value = json("the question", &value)?;
             let answer: Value = client.run_named(id).query_named(&name, &value).await?;
@@ -102,6 +121,15 @@ pub async fn run(client: &Client, command: RunCommand) -> anyhow::Result<()> {
 fn named(client: &Client, id: &str, run: Option<RunId>) -> Run<Untyped> {
     let newest = client.run_named(id);
     run.map_or_else(|| newest.clone(), |run| newest.only(run))
+}
+
+fn update_failed(id: &str, error: UpdateError<Value>) -> anyhow::Error {
+    match error {
+        UpdateError::Refused(failure) => anyhow!("{id} refuses the update: {failure}"),
+        UpdateError::Failed(failure) => anyhow!("{id} answers that it failed: {failure}"),
+        UpdateError::Other(error) => error.into(),
+        other => anyhow!("{other}"),
+    }
 }
 
 /// Waits for the end of a run, and prints what it gave.

@@ -262,3 +262,51 @@ impl<E: fmt::Display> fmt::Display for ResultError<E> {
 }
 
 impl<E: fmt::Display + fmt::Debug> std::error::Error for ResultError<E> {}
+
+/// Why an update has no reply for the caller.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum UpdateError<E> {
+    /// The workflow's validator refused it: nothing has happened, and nothing will.
+    Refused(Failure<E>),
+    /// It was taken, and this is the workflow's answer.
+    Failed(Failure<E>),
+    /// It could not be requested, or not answered; [`Error::kind`] says more.
+    Other(Error),
+}
+
+impl<E> UpdateError<E> {
+    /// The workflow's own error, whether it refused the update or failed at it.
+    pub fn failure(&self) -> Option<&Failure<E>> {
+        match self {
+            Self::Refused(failure) | Self::Failed(failure) => Some(failure),
+            Self::Other(_) => None,
+        }
+    }
+
+    /// What a caller does next, if it was not the workflow that said no.
+    pub fn kind(&self) -> Option<ErrorKind> {
+        match self {
+            Self::Other(error) => Some(error.kind()),
+            Self::Refused(_) | Self::Failed(_) => None,
+        }
+    }
+}
+
+impl<E> From<Error> for UpdateError<E> {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for UpdateError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(failure) => write!(f, "refused: {failure}"),
+            Self::Failed(failure) => fmt::Display::fmt(failure, f),
+            Self::Other(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+impl<E: fmt::Display + fmt::Debug> std::error::Error for UpdateError<E> {}

@@ -3,7 +3,7 @@
 //! ```text
 //! Client ─┬─ start(checkout(order)) ──► Start ──await──► Run ─┬─ result, describe
 //!         ├─ run(checkout, "order-42") ──────────────────► Run ─┤
-//!         │                                                   └─ signal, cancel, terminate, resume
+//!         │                                                   └─ signal, update, cancel, terminate, resume
 //!         ├─ complete(&token, value), fail(&token, error), activity(&token)
 //!         ├─ schedule("nightly") ─► create, describe, pause, trigger, backfill, update, delete
 //!         └─ dead_letters("payments") ─► list, show, redrive, drop
@@ -38,6 +38,7 @@ mod client;
 mod completion;
 mod run;
 mod start;
+mod update;
 
 pub mod schedule;
 
@@ -52,11 +53,11 @@ mod requests;
 pub use client::{Client, Options};
 pub use completion::Attempt;
 pub use dead_letter::{DeadLetters, LetterId, Listed};
-pub use error::{Error, ErrorKind, ResultError};
+pub use error::{Error, ErrorKind, ResultError, UpdateError};
 pub use everpulse_protocol::Headers;
 pub use everpulse_protocol::dead_letter::{DeadLetter, Letter};
 pub use everpulse_protocol::event::IdPolicy;
-pub use everpulse_protocol::view::{PendingStep, RunStatus};
+pub use everpulse_protocol::view::{OpenUpdate, PendingStep, RunStatus};
 pub use everpulse_protocol::{InvalidToken, RunId, Timestamp, WorkflowId};
 pub use everpulse_transport::Address;
 pub use intercept::Interceptor;
@@ -64,3 +65,4 @@ pub use run::{Description, Run};
 pub use schedule::{Overlap, Schedule};
 pub use start::Start;
 pub use untyped::Untyped;
+pub use update::{Requesting, Updating};

@@ -25,7 +25,7 @@ use crate::start;
 pub type Description = RunView;
 
 /// Asked so often, a question waits for the longest time before it is asked again.
-const OFTEN: u32 = 8;
+pub(crate) const OFTEN: u32 = 8;
 
 /// A run: one that was started here, or the newest of a workflow id. Clones are the same handle.
 ///
@@ -488,11 +488,15 @@ impl<D: Definition> Run<D> {
         self.inner.core.event(id, self.meant(), Some(ticket.reply_to()), body)
     }
 
-    fn meant(&self) -> Meant {
+    pub(crate) fn meant(&self) -> Meant {
         Meant { run_id: self.run_id(), exact: self.inner.exact }
     }
 
-    fn workflow_id(&self) -> Result<&WorkflowId, Error> {
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.inner.core
+    }
+
+    pub(crate) fn workflow_id(&self) -> Result<&WorkflowId, Error> {
         self.inner.id.as_ref().map_err(Clone::clone)
     }
 }

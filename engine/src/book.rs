@@ -249,6 +249,7 @@ impl Book {
             }
             Some(
                 RecordBody::Signalled { .. }
+                | RecordBody::UpdateAccepted { .. }
                 | RecordBody::PromiseSettled { .. }
                 | RecordBody::AttemptReported { .. }
                 | RecordBody::CancelRequested { .. }
@@ -371,6 +372,7 @@ impl Book {
                 cancel_requested: false,
                 records: 0,
                 pending: Vec::new(),
+                updates: Vec::new(),
                 parent: None,
                 continues: None,
                 continued_as: closed.next(),

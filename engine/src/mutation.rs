@@ -68,6 +68,10 @@ mutations! {
     4 JudgesInFlight "judges-in-flight",
     /// Whoever wrote what is loaded is taken for dead.
     4 TakesForDead "takes-for-dead",
+    /// An update is taken as often as it comes.
+    4 UpdatesCountTwice "updates-count-twice",
+    /// That an update was refused is not remembered.
+    4 ForgetsRefusals "forgets-refusals",
     /// Of a start with a signal the start counts.
     4 StartForgetsSignal "start-forgets-signal",
     /// Who takes over does not tell parents again how their children ended.

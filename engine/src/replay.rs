@@ -195,7 +195,10 @@ impl Replayed {
                 Command::Cancel { no } => {
                     self.open.remove(&no);
                 }
-                Command::Patch { .. } | Command::Detach { .. } | Command::ContinueAsNew { .. } => {}
+                Command::Patch { .. }
+                | Command::Detach { .. }
+                | Command::ContinueAsNew { .. }
+                | Command::Answer { .. } => {}
                 command => {
                     self.open.insert(command.mark().no, command);
                 }
@@ -300,6 +303,7 @@ fn input(body: RecordBody) -> Option<Input> {
             Some(Input::ChildClosed { step, outcome: close.outcome, began: !never_began })
         }
         RecordBody::Signalled { name, value, headers: _ } => Some(Input::Signal { name, value }),
+        RecordBody::UpdateAccepted { id, name, args } => Some(Input::Update { id, name, args }),
         RecordBody::ActivitySettled { step, outcome, .. }
         | RecordBody::StepSettled { step, outcome }
         | RecordBody::PromiseSettled { step, outcome }

@@ -15,7 +15,7 @@ use everpulse_protocol::reply::{Reply, ReplyBody};
 use everpulse_protocol::size::HistorySize;
 use everpulse_protocol::task::{Task, TaskOptions};
 use everpulse_protocol::timer::Wake;
-use everpulse_protocol::{EventId, Failure, FailureKind, Payload, RunId, Timestamp, WorkflowId};
+use everpulse_protocol::{EventId, Failure, FailureKind, Payload, RunId, Timestamp, WorkflowId, shard};
 use everpulse_sdk::definition::Registry;
 use everpulse_sdk::intercept::RunEvent;
 use everpulse_sdk::replay::{Command, Input, Instance, StepBody, StepOptions, Turn, TurnState};
@@ -51,6 +51,7 @@ mod observed;
 mod received;
 mod signals;
 mod unknown;
+mod updates;
 
 /// What a round gathered.
 #[derive(Debug, Default)]
@@ -456,8 +457,17 @@ impl Applier<'_> {
         let mut marks = Vec::with_capacity(commands.len());
         let mut others = Vec::new();
         let mut succession = None;
+        // What happened, and a failure in the place of an end, find room as well.
+        let mut room = self.record_bytes_max.saturating_sub(Body::of(body).0.len() + 64 * (1 + commands.len())) / 2;
         for command in commands {
             let mut mark = command.mark();
+            if let Some(answer) = mark.answer.take() {
+                // All answers of a turn are in one record.
+                let (bytes, max) = (answer.bytes(), self.payload_bytes_max.min(room));
+                let answer = if bytes > max { answer.shortened(&too_large(bytes, max)) } else { *answer };
+                room = room.saturating_sub(answer.bytes());
+                mark.answer = Some(Box::new(answer));
+            }
             match command {
                 Command::Activity { no, name, queue, args, options, headers } => {
                     let limit = options.schedule_to_close_ms;
@@ -489,7 +499,7 @@ impl Applier<'_> {
                     succession = self.succession(of, event, body, (target, *next), &unreceived);
                 }
                 // They leave nothing but their marks.
-                Command::Patch { .. } | Command::Detach { .. } => {}
+                Command::Patch { .. } | Command::Detach { .. } | Command::Answer { .. } => {}
             }
             marks.push(mark);
         }
@@ -540,7 +550,9 @@ impl Applier<'_> {
     ) -> Vec<ReplyTo> {
         let seq = self.book.runs.get(&run_id).map_or(0, |run| run.next_seq());
         let stored = Body::of(body);
-        let beside = stored.0.len() + 64 * (1 + marks.len()) + notes.iter().map(Note::bytes).sum::<usize>();
+        let answers = marks.iter().filter_map(|mark| mark.answer.as_deref()).map(Outcome::bytes).sum::<usize>();
+        let noted = notes.iter().map(Note::bytes).sum::<usize>();
+        let beside = stored.0.len() + 64 * (1 + marks.len()) + answers + noted;
         let close = close.map(|close| self.fitting(close, beside));
         self.round.bytes += beside + close.as_ref().map_or(0, |close| close.outcome.bytes());
         let record = Record {
@@ -557,12 +569,16 @@ impl Applier<'_> {
         let ended = record.close.clone();
         self.observe((workflow_id, run_id), body, ended.as_ref().map(|close| close.status));
         let goes_on = record.continued_as().is_some();
-        let (watchers, exact_watchers) = match (&ended, self.book.runs.get_mut(&run_id)) {
-            (Some(_), Some(run)) => (std::mem::take(&mut run.watchers), std::mem::take(&mut run.exact_watchers)),
+        let (watchers, exact_watchers, of_updates) = match (&ended, self.book.runs.get_mut(&run_id)) {
+            (Some(_), Some(run)) => {
+                let of_updates = run.all_update_watchers();
+                (std::mem::take(&mut run.watchers), std::mem::take(&mut run.exact_watchers), of_updates)
+            }
             _ => Default::default(),
         };
         let before = self.book.runs.get(&run_id).map(|run| run.size).unwrap_or_default();
         self.book.absorb(&record, Some(body), self.frame);
+        self.tell_answers(&record, of_updates);
         self.round.records.push(record);
         let Some(close) = ended else {
             self.mind_length(run_id, before);
@@ -590,6 +606,24 @@ impl Applier<'_> {
             self.reply(Some(&reply_to), ReplyBody::Closed { run_id, close: Box::new(close.clone()) });
         }
         waiting
+    }
+
+    /// Writes a record of the shard.
+    fn record_of_shard(&mut self, event: EventId, body: &RecordBody) {
+        let record = Record {
+            workflow_id: shard::placeholder_id(self.shard),
+            run_id: RunId::NIL,
+            seq: 0,
+            event: EventId::derived(RunId(event.0), self.shard, "noted"),
+            at: self.at,
+            body: Body::of(body),
+            commands: Vec::new(),
+            notes: Vec::new(),
+            close: None,
+        };
+        self.round.bytes += record.body.0.len() + 64;
+        self.book.absorb(&record, Some(body), self.frame);
+        self.round.records.push(record);
     }
 
     fn reply(&mut self, to: Option<&ReplyTo>, body: ReplyBody) {

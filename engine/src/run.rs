@@ -14,11 +14,14 @@ pub(crate) use self::left::Left;
 use self::records::Records;
 use self::unknown::Unknown;
 pub(crate) use self::unknown::why_unknown;
+use self::updates::Updates;
+pub(crate) use self::updates::answer_in;
 
 mod frozen;
 mod left;
 mod records;
 mod unknown;
+mod updates;
 
 /// A run that has not ended.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub(crate) struct Run {
     /// Inputs that were taken in and not applied.
     pub received: VecDeque<Received>,
     pub parked: Option<Parked>,
+    /// Boxed: most runs have none.
+    pub updates: Option<Box<Updates>>,
     /// Who wants to hear of the end. Only the first is in history; the others ask again.
     pub watchers: Vec<ReplyTo>,
     /// Who wants to hear of the end of this very run, also if another one goes on for it.
@@ -134,6 +139,7 @@ impl Pending {
             | CommandKind::Detach
             | CommandKind::Patch
             | CommandKind::DeprecatedPatch
+            | CommandKind::Answer
             | CommandKind::Unknown(_) => None,
         }
     }
@@ -153,6 +159,7 @@ impl Pending {
             | CommandKind::Detach
             | CommandKind::Patch
             | CommandKind::DeprecatedPatch
+            | CommandKind::Answer
             | CommandKind::Unknown(_) => false,
         }
     }
@@ -199,6 +206,7 @@ impl Run {
             pending: BTreeMap::new(),
             received: VecDeque::new(),
             parked: None,
+            updates: None,
             watchers: Vec::new(),
             exact_watchers: Vec::new(),
             base: 0,
@@ -360,6 +368,7 @@ impl Run {
                     pending.left_by(body, record.at, frame);
                 }
             }
+            Some(RecordBody::UpdateAccepted { id, .. }) => self.take_update(id),
             Some(RecordBody::Parked { reason }) => self.parked = Some(reason.clone()),
             Some(RecordBody::Resumed) => self.parked = None,
             _ => {}
@@ -370,6 +379,7 @@ impl Run {
         for mark in &record.commands {
             match mark.kind {
                 CommandKind::Cancel => self.unwant(mark.no, record, frame),
+                CommandKind::Answer => self.note_answer(mark, record.seq),
                 CommandKind::Detach => {
                     if let Some(other) = self.pending.get_mut(&mark.no).and_then(|pending| pending.other.as_mut()) {
                         other.target.on_close = Some(ParentClose::Abandon);

@@ -75,8 +75,9 @@ pub use everpulse_sdk::{
     SagaFailure, Scope, Semaphore, Signal, Starting, Stop, WorkflowDefinition, activities, activity, cancelled,
     continue_as_new, deprecate_patch, external, fan_out, info, join, join_all, now, on_query, patched, promise,
     publish, query, race, random, random_range, saga, scope, select, shielded, signal, sleep, sleep_until, step,
-    timeout, try_join, try_join_all, uuid, workflow,
+    timeout, try_join, try_join_all, update, uuid, workflow,
 };
+pub use everpulse_sdk::{Responder, Update, UpdateRequest, Updates};
 pub use everpulse_sdk::{definition, failure, options};
 
 #[cfg(feature = "client")]
@@ -108,7 +109,7 @@ pub mod prelude {
     pub use everpulse_sdk::{
         Failure, ParentClose, Retry, activities, activity, cancelled, continue_as_new, deprecate_patch, external, join,
         join_all, now, on_query, patched, promise, publish, query, race, random, random_range, saga, select, shielded,
-        signal, sleep, sleep_until, step, timeout, try_join, try_join_all, uuid, workflow,
+        signal, sleep, sleep_until, step, timeout, try_join, try_join_all, update, uuid, workflow,
     };
     pub use std::time::Duration;
 

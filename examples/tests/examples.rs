@@ -266,3 +266,28 @@ fn a_rose_bed_is_watered_at_its_times_and_by_hand() {
     let expected = [wet, wet, wet, "4 waterings; paused: it rains", "schedules: roses"];
     assert_eq!(told.lines().collect::<Vec<_>>(), expected);
 }
+
+#[test]
+fn a_cart_takes_what_fits_and_answers_it_also_after_a_kill() {
+    let dir = tempfile::tempdir().expect("a place for files");
+    let cart = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cart"));
+        command.arg("--url").arg(format!("embedded:{}", dir.path().display())).args(arguments).env_remove("RUST_LOG");
+        command
+    };
+    let mut worker = Running(cart(&["worker"]).spawn().expect("it starts"));
+    let say = |arguments: &[&str]| {
+        let output = cart(arguments).output().expect("it runs");
+        let said = if output.status.success() { output.stdout.clone() } else { output.stderr.clone() };
+        String::from_utf8(said).expect("text").trim().to_owned()
+    };
+    assert_eq!(say(&["add", "ada", "tea", "3", "--id", "tea-1"]), r#"{"tea":3}"#);
+    assert_eq!(say(&["add", "ada", "tea", "18"]), "Error: refused: 18 more are too many, there is room for 17");
+    assert_eq!(say(&["add", "ada", "unicorn"]), "Error: there is no unicorn in stock");
+    worker.0.kill().expect("SIGKILL");
+    worker.0.wait().expect("it is ours");
+    let _next = Running(cart(&["worker"]).spawn().expect("it starts"));
+    assert_eq!(say(&["add", "ada", "tea", "3", "--id", "tea-1"]), r#"{"tea":3}"#, "it was put in once");
+    assert_eq!(say(&["add", "ada", "milk"]), r#"{"milk":1,"tea":3}"#);
+    assert_eq!(say(&["check-out", "ada"]), r#"{"milk":1,"tea":3}"#);
+}

@@ -153,7 +153,11 @@ fn record(record: &Record) {
 fn inbox(bytes: &[u8]) {
     for event in again::<InboxFrame>(bytes).into_iter().flat_map(|frame| frame.events) {
         match event.body() {
-            Ok(EventBody::Signal { value, .. } | EventBody::Query { args: value, .. }) => payload(&value.data),
+            Ok(
+                EventBody::Signal { value, .. }
+                | EventBody::Update { args: value, .. }
+                | EventBody::Query { args: value, .. },
+            ) => payload(&value.data),
             Ok(EventBody::Start(start) | EventBody::Spawn { start, .. } | EventBody::ContinueAsNew { start, .. }) => {
                 payload(&start.args.data)
             }

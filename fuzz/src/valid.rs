@@ -12,7 +12,7 @@ use everpulse_protocol::history::{
     RecordBody, Verified, Window,
 };
 use everpulse_protocol::note::{Note, NoteKind};
-use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame};
+use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame, UpdateState};
 use everpulse_protocol::shard::Config;
 use everpulse_protocol::size::HistorySize;
 use everpulse_protocol::task::{Control, OnExhausted, RetryPolicy, Task, TaskFrame, TaskOptions};
@@ -101,6 +101,7 @@ fn event_bodies() -> Vec<EventBody> {
         EventBody::ChildClosed { step: 5, close: close(), never_began: true },
         EventBody::Delivered { step: 6, outcome: Outcome::Failed(failure()) },
         EventBody::Signal { headers: Some(payload(&"a header")), name: "word".to_owned(), value: payload(&"hello") },
+        EventBody::Update { id: "u-1".to_owned(), name: "add".to_owned(), args: payload(&"tea"), patient: true },
         EventBody::ActivitySettled { step: 0, attempt: 1, outcome: Outcome::Done(payload(&6_u64)) },
         EventBody::StepSettled { step: 1, outcome: Outcome::Failed(failure()) },
         EventBody::AttemptFailed { step: 0, attempt: 1, failure: failure(), next: NextAttempt::At(Timestamp(2_000)) },
@@ -118,6 +119,7 @@ fn event_bodies() -> Vec<EventBody> {
         EventBody::Describe,
         EventBody::AskResult,
         EventBody::AskPublished { name: "progress".to_owned() },
+        EventBody::AskUpdate { id: "u-1".to_owned() },
         EventBody::Query { name: "count_of".to_owned(), args: payload(&"tea") },
         EventBody::Wake { shard: 0, number: 3 },
     ]
@@ -193,6 +195,8 @@ pub fn replies() -> Vec<Bytes> {
         ReplyBody::Description(Box::new(fold.view().expect("it was started"))),
         ReplyBody::Published { value: Some(payload(&1)) },
         ReplyBody::Answered { outcome: Outcome::Done(payload(&3)) },
+        ReplyBody::Update { run_id: Some(RUN), state: UpdateState::Refused(failure()) },
+        ReplyBody::Update { run_id: Some(RUN), state: UpdateState::Answered(Outcome::Done(payload(&3))) },
         ReplyBody::Accepted,
         ReplyBody::AlreadyClosed { run_id: RUN },
         ReplyBody::AlreadyCompleted,
@@ -270,6 +274,7 @@ pub fn records() -> Vec<Record> {
         RecordBody::TimerFired { step: 9 },
         RecordBody::CancelRequested { reason: "enough".to_owned() },
         RecordBody::HistoryExceeded { size: HistorySize { events: 21, bytes: 9_000 }, limit: HistorySize::SUGGESTED },
+        RecordBody::UpdateAccepted { id: "u-1".to_owned(), name: "add".to_owned(), args: payload(&"tea") },
         done(1, 12),
     ];
     let mut records: Vec<Record> = (0..).zip(&bodies).map(|(seq, body)| record(seq, body)).collect();
@@ -292,7 +297,9 @@ pub fn records() -> Vec<Record> {
         Note { scope: Some(0), ..Note::new(1, NoteKind::Command) },
         Note { value: Some(payload(&7_u64)), before: Some(9), ..Note::new(0, NoteKind::ScopeDone) },
     ];
+    let answer = Some(Box::new(Outcome::Done(payload(&1))));
     if let Some(last) = records.last_mut() {
+        last.commands = vec![CommandMark { answer, ..mark(0, CommandKind::Answer, "u-1") }];
         last.close = Some(Close { status: CloseStatus::Completed, outcome: Outcome::Done(payload(&12_u64)) });
     }
     records

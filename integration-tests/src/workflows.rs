@@ -352,6 +352,29 @@ pub async fn adds_up(n: u64) -> u64 {
     sum
 }
 
+#[update(reply = u64, error = Trouble)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Put {
+    pub n: u64,
+}
+
+/// Takes so many even numbers, and answers with their sum so far. Of a thousand it does not know what to make.
+#[workflow(version = 1)]
+pub async fn puts(n: u64) -> Result<u64, Failure<Never>> {
+    let puts = update::<Put>().validate(|put| if put.n.is_multiple_of(2) { Ok(()) } else { Err(Trouble::Final) });
+    let mut sum = 0;
+    for _ in 0..n {
+        let put = puts.recv().await;
+        if put.n == 1_000 {
+            put.reply(Err(Trouble::Final));
+            continue;
+        }
+        sum += count(put.n).await?;
+        put.reply(Ok(sum));
+    }
+    Ok(sum)
+}
+
 /// Ends before its children, as soon as it is told to.
 #[workflow(version = 1)]
 pub async fn leaves(name: String) -> Result<u64, everpulse::Error> {
@@ -446,6 +469,7 @@ pub fn serve_workflows(worker: Worker) -> Worker {
         .workflow(waits_for_operator)
         .workflow(naps)
         .workflow(adds_up)
+        .workflow(puts)
         .workflow(gathers)
         .workflow(endless_run)
         .workflow(races)

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use everpulse::WorkerHandle;
-use everpulse::client::{ErrorKind, IdPolicy};
+use everpulse::client::{ErrorKind, IdPolicy, UpdateError};
 use everpulse::prelude::*;
 use everpulse_integration_tests::arm::{Arm, eventually};
 use everpulse_integration_tests::party::{Failpoint, Party, Role};
@@ -42,6 +42,115 @@ async fn a_start_with_a_signal_begins_a_run_or_signals_the_open_one() -> Result<
     next.terminate("enough").await?;
     worker.stop().await;
     judged(&arm).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn updates_are_taken_once_or_refused_and_answered() -> Result<()> {
+    let arm = Arm::new()?;
+    let (worker, client) = both(&arm).await?;
+    let run = client.start(puts(4)).id("p").await?;
+    assert_eq!(run.update(Put { n: 2 }).await?, 2);
+    let refused = run.update(Put { n: 3 }).id("odd").await.expect_err("it is odd");
+    assert!(matches!(refused, UpdateError::Refused(Failure::Failed(Trouble::Final))), "{refused}");
+    assert_eq!(run.update_result::<Put>("odd").await.expect_err("it was refused").kind(), Some(ErrorKind::NotFound));
+    // The same id is the same request, from any process, whatever it says now.
+    let taken = run.update(Put { n: 4 }).id("four").accepted().await?;
+    let elsewhere = Client::connect(arm.url()).await?.run(puts, "p");
+    assert_eq!(elsewhere.update(Put { n: 40 }).id("four").await?, 6);
+    assert_eq!((taken.result().await?, elsewhere.update_result::<Put>("four").await?), (6, 6));
+    let failed = run.update(Put { n: 1_000 }).await.expect_err("it is a thousand");
+    assert!(matches!(failed, UpdateError::Failed(Failure::Failed(Trouble::Final))), "{failed}");
+    let strange = run.update_named("Take", &1).patience(Duration::ZERO).await.expect_err("nobody takes it");
+    assert_eq!(strange.kind(), Some(ErrorKind::Unhandled), "{strange}");
+    let nobody = client.run(puts, "nobody").update(Put { n: 2 }).patience(Duration::ZERO).await.expect_err("no run");
+    assert_eq!(nobody.kind(), Some(ErrorKind::NotFound), "{nobody}");
+    let export = run.export().await?;
+    assert_eq!(export.matches("update_accepted").count(), 3, "{export}");
+    assert_eq!(run.update(Put { n: 6 }).id("last").await?, 12);
+    assert_eq!(run.result().await?, 12);
+    // What it was is read from history, and what it never took is not taken any more.
+    assert_eq!(run.update(Put { n: 6 }).id("last").await?, 12);
+    assert_eq!(elsewhere.update_result::<Put>("four").await?, 6);
+    let late = run.update(Put { n: 8 }).await.expect_err("it has ended");
+    assert_eq!(late.kind(), Some(ErrorKind::AlreadyClosed), "{late}");
+    worker.stop().await;
+    judged(&arm).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_waits_for_its_run_and_is_told_of_its_end() -> Result<()> {
+    let arm = Arm::new()?;
+    let (worker, client) = both(&arm).await?;
+    // It is not there when it is asked first.
+    let run = client.run(puts, "early");
+    let start = async {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        client.start(puts(2)).id("early").await
+    };
+    let (answer, started) = futures::join!(run.update(Put { n: 2 }).into_future(), start);
+    assert_eq!((answer?, started?.id()), (2, "early"));
+    // Nobody counts while no activity worker is there: here it is the run that ends before it answers.
+    let listens = client.start(listens()).id("deaf").await?;
+    let deaf = listens.update(Put { n: 2 }).patience(Duration::from_millis(300)).await.expect_err("it takes none");
+    assert_eq!(deaf.kind(), Some(ErrorKind::Unhandled), "{deaf}");
+    worker.stop().await;
+    let owner = Worker::connect(arm.url()).await?;
+    let owner = workflows::serve_workflows(owner).spawn().await?;
+    let taken = run.update(Put { n: 4 }).id("open").accepted().await?;
+    let owes = run.describe().await?.updates;
+    assert_eq!(owes.iter().map(|update| update.id.as_str()).collect::<Vec<_>>(), ["open"]);
+    run.terminate("enough").await?;
+    let unanswered = taken.result().await.expect_err("nobody answers any more");
+    assert_eq!(unanswered.kind(), Some(ErrorKind::AlreadyClosed), "{unanswered}");
+    let again = run.update_result::<Put>("open").await.expect_err("from history it is the same");
+    assert!(again.to_string().contains("had not answered update `open`"), "{again}");
+    listens.terminate("enough").await?;
+    owner.stop().await;
+    judged(&arm).await
+}
+
+/// The owner of all shards ends itself at a point while a run is asked for things, good and bad.
+async fn killed_with_updates(point: &'static str) -> Result<()> {
+    let arm = Arm::new()?;
+    let client = Client::connect(arm.url()).await?;
+    let ledger = arm.dir().join("ledger.jsonl");
+    let _activities = Party::start(arm.url(), Role::Activities, &ledger, None)?;
+    // Each number is counted by an activity; other commands there may be none.
+    let hits = if point == "command-sent" { 3 } else { 6 };
+    for hit in 1..=hits {
+        let context = || format!("killed at {point}, hit {hit}");
+        let file = arm.dir().join(format!("{point}-{hit}"));
+        let failpoint = Failpoint { name: point, hit, stops: false, file };
+        let mut victim = Party::start(arm.url(), Role::Workflows, &ledger, Some(&failpoint)).with_context(context)?;
+        let id = format!("{point}-{hit}");
+        let asking = async {
+            let run = client.start(puts(3)).id(&id).enqueue().await?;
+            for (n, sum) in [(2, 2), (4, 6), (6, 12)] {
+                let refused = run.update(Put { n: n + 1 }).patience(Duration::from_secs(60)).await;
+                ensure!(matches!(refused, Err(UpdateError::Refused(_))), "{refused:?}");
+                let answer = run.update(Put { n }).id(format!("put-{n}")).patience(Duration::from_secs(60)).await?;
+                ensure!(answer == sum, "{n} gives {answer}");
+            }
+            for (n, sum) in [(2, 2), (4, 6), (6, 12)] {
+                ensure!(run.update(Put { n }).id(format!("put-{n}")).await? == sum, "put-{n} is known");
+            }
+            anyhow::Ok(run)
+        };
+        let heir = async {
+            eventually("it is killed", || async { Ok(failpoint.file.exists().then_some(())) }).await?;
+            victim.wait_killed()?;
+            Party::start(arm.url(), Role::Workflows, &ledger, None)
+        };
+        let (run, heir) = futures::join!(asking, heir);
+        let mut heir = heir.with_context(context)?;
+        let sum = run.with_context(context)?.result().await.with_context(context)?;
+        ensure!(sum == 12, "{}: {sum}", context());
+        heir.leave()?;
+    }
+    let report = everpulse_checker::check(&arm.checked(&[], None)?).await?;
+    ensure!(report.is_clean(), "{point}: {report:#?}");
+    ensure!(report.counts().completed == hits as usize && report.counts().open == 0, "{point}: {:?}", report.counts());
+    Ok(())
 }
 
 /// The owner of all shards ends itself at a point while runs are begun by their signals.
@@ -97,4 +206,15 @@ killed! {
     signals_with_starts_bear_an_owner_killed_with_the_receipt: "append-receipt";
     signals_with_starts_bear_an_owner_killed_before_the_ack: "ack-before";
     signals_with_starts_bear_an_owner_killed_after_the_ack: "ack-sent";
+}
+
+killed! {
+    killed_with_updates:
+    updates_bear_an_owner_killed_when_an_input_arrives: "inbox-received";
+    updates_bear_an_owner_killed_before_the_append: "append-before";
+    updates_bear_an_owner_killed_when_the_append_is_on_its_way: "append-sent";
+    updates_bear_an_owner_killed_with_the_receipt: "append-receipt";
+    updates_bear_an_owner_killed_when_a_command_is_sent: "command-sent";
+    updates_bear_an_owner_killed_before_the_ack: "ack-before";
+    updates_bear_an_owner_killed_after_the_ack: "ack-sent";
 }

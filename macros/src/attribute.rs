@@ -23,6 +23,7 @@ pub struct Named {
 pub struct Asked {
     pub name: Option<LitStr>,
     pub reply: Option<Type>,
+    pub error: Option<Type>,
     pub krate: Option<Path>,
 }
 
@@ -148,6 +149,7 @@ impl Asked {
                 match key {
                     "name" => asked.name = Some(name(input)?),
                     "reply" => asked.reply = Some(input.parse()?),
+                    "error" => asked.error = Some(input.parse()?),
                     _ => asked.krate = Some(input.call(Path::parse_mod_style)?),
                 }
                 Ok(())

@@ -1,4 +1,4 @@
-//! The attribute macros of Everpulse: workflow, activity, activities, signal, query; and its joins and select.
+//! The attribute macros of Everpulse: workflow, activity, activities, signal, query, update; and its joins and select.
 //!
 //! What they write names only `everpulse::__private`; what things mean is in `everpulse-sdk`. Bodies of
 //! functions are never parsed: their tokens pass as they came, so that editors and debuggers see them
@@ -81,6 +81,13 @@ pub fn signal(attribute: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn query(attribute: TokenStream, item: TokenStream) -> TokenStream {
     ask::query(attribute.into(), item.into()).into()
+}
+
+/// Makes a struct or enum an update, which runs take and answer:
+/// `#[update(reply = u32, error = CartError, name = "..", crate = path)]`. Without `error` it cannot be refused.
+#[proc_macro_attribute]
+pub fn update(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    ask::update(attribute.into(), item.into()).into()
 }
 
 #[doc(hidden)]

@@ -131,6 +131,16 @@ pub enum EventBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         headers: Option<Payload>,
     },
+    /// A request that the run's code looks at before it is taken, and answers later. What is refused is no record of the run.
+    Update {
+        /// The same id is the same request: it is taken once by a run.
+        id: String,
+        name: String,
+        args: Payload,
+        /// If the run cannot be asked yet, that is no refusal: it will be sent again.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        patient: bool,
+    },
     /// An activity came to its end. The first settlement of a step wins.
     ActivitySettled {
         step: u32,
@@ -182,6 +192,10 @@ pub enum EventBody {
     /// The state that the run published last under this name.
     AskPublished {
         name: String,
+    },
+    /// What became of an update.
+    AskUpdate {
+        id: String,
     },
     /// What the run's own handler of this name says.
     Query {

@@ -247,6 +247,12 @@ pub enum RecordBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         headers: Option<Payload>,
     },
+    /// The code has let an update pass. Its answer is a command.
+    UpdateAccepted {
+        id: String,
+        name: String,
+        args: Payload,
+    },
     ActivitySettled {
         step: u32,
         attempt: u32,
@@ -463,8 +469,8 @@ pub struct CommandMark {
     /// The command's number in its run, dense from 0 over all that is asked for; for a cancellation the number of what it cancels.
     pub no: u32,
     pub kind: CommandKind,
-    /// The activity's, step's, child's or signal's name, that of the workflow as which the run goes on, or a patch's id; empty
-    /// for others.
+    /// The activity's, step's, child's or signal's name, that of the workflow as which the run goes on, a patch's or an update's id;
+    /// empty for others.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// An activity's queue.
@@ -479,13 +485,25 @@ pub struct CommandMark {
     /// Of a child, of what is asked of another run, and of the run that goes on for this one: which one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Box<Target>>,
+    /// Of an answer: what was answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Box<Outcome>>,
 }
 
 impl CommandMark {
     /// A mark of which nothing but number and kind is said.
     #[must_use]
     pub fn new(no: u32, kind: CommandKind) -> Self {
-        Self { no, kind, name: String::new(), queue: String::new(), due: None, eager: false, target: None }
+        Self {
+            no,
+            kind,
+            name: String::new(),
+            queue: String::new(),
+            due: None,
+            eager: false,
+            target: None,
+            answer: None,
+        }
     }
 }
 
@@ -515,6 +533,8 @@ pub enum CommandKind {
     Patch,
     /// The same where the old way is gone from the code: a replay may pass it over.
     DeprecatedPatch,
+    /// The answer to an update; it bears the number of that among the updates of its run, from 0.
+    Answer,
     /// What a later release asks for. Whether it is work, whether it was sent and how it ends is not known here.
     #[serde(untagged)]
     Unknown(KindName),
@@ -537,6 +557,7 @@ impl CommandKind {
             | Self::Detach
             | Self::Patch
             | Self::DeprecatedPatch
+            | Self::Answer
             | Self::Unknown(_) => false,
         }
     }

@@ -6,7 +6,7 @@ use crate::codec::Stored;
 use crate::event::Outcome;
 use crate::history::Close;
 use crate::view::RunView;
-use crate::{Payload, RequestId, RunId};
+use crate::{Failure, Payload, RequestId, RunId};
 
 /// One message of a reply topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +58,12 @@ pub enum ReplyBody {
     Answered {
         outcome: Outcome,
     },
+    /// What became of an update, and of which run.
+    Update {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run_id: Option<RunId>,
+        state: UpdateState,
+    },
     /// The signal, completion, cancellation, termination or resumption is in history.
     Accepted,
     /// The run has ended before.
@@ -76,4 +82,22 @@ pub enum ReplyBody {
     Invalid {
         message: String,
     },
+}
+
+/// What became of an update.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateState {
+    /// The run cannot be asked yet, and this is why. Nothing was decided: it may be sent again.
+    NotYet(Failure),
+    /// It was refused, with the error of the code that looked at it or the reason why none did. It never takes effect.
+    Refused(Failure),
+    /// It is in history. Its answer will follow on the same request.
+    Accepted,
+    /// The code has answered it.
+    Answered(Outcome),
+    /// The run has ended, and the code had not answered it.
+    Unanswered,
+    /// The run has not taken it.
+    Unknown,
 }

@@ -8,9 +8,9 @@ use crate::coding::CodingError;
 use crate::dead_letter::{DeadLetter, Letter};
 use crate::event::{Event, EventBody, Outcome, Report, Start};
 use crate::family::Demand;
-use crate::history::{Close, Parked, Record, RecordBody};
+use crate::history::{Close, CommandMark, Parked, Record, RecordBody};
 use crate::note::Note;
-use crate::reply::ReplyBody;
+use crate::reply::{ReplyBody, UpdateState};
 use crate::task::Task;
 use crate::view::{PendingStep, RunView};
 use crate::{Failure, Payload, WorkflowId};
@@ -193,13 +193,14 @@ impl Values for EventBody {
             Self::AttemptFailed { step: _, attempt: _, failure, next: _ } => failure.each(visit),
             Self::AttemptLeft { step: _, attempt: _, until: _, task } => task.each(visit),
             Self::AttemptReported { step: _, attempt: _, report } => report.each(visit),
-            Self::Query { name: _, args } => args.each(visit),
+            Self::Update { id: _, name: _, args, patient: _ } | Self::Query { name: _, args } => args.each(visit),
             Self::Cancel { reason: _ }
             | Self::Terminate { reason: _ }
             | Self::Resume
             | Self::Describe
             | Self::AskResult
             | Self::AskPublished { name: _ }
+            | Self::AskUpdate { id: _ }
             | Self::Wake { shard: _, number: _ } => Ok(()),
         }
     }
@@ -236,6 +237,7 @@ impl Values for RecordBody {
                 value.each(visit)?;
                 headers.each(visit)
             }
+            Self::UpdateAccepted { id: _, name: _, args } => args.each(visit),
             Self::ActivitySettled { step: _, attempt: _, outcome }
             | Self::StepSettled { step: _, outcome }
             | Self::PromiseSettled { step: _, outcome } => outcome.each(visit),
@@ -258,10 +260,28 @@ impl Values for RecordBody {
     }
 }
 
+impl Values for CommandMark {
+    fn each(&mut self, visit: &mut Visit<'_>) -> Result<(), CodingError> {
+        let Self { no: _, kind: _, name: _, queue: _, due: _, eager: _, target: _, answer } = self;
+        answer.each(visit)
+    }
+}
+
+impl Values for UpdateState {
+    fn each(&mut self, visit: &mut Visit<'_>) -> Result<(), CodingError> {
+        match self {
+            Self::NotYet(failure) | Self::Refused(failure) => failure.each(visit),
+            Self::Answered(outcome) => outcome.each(visit),
+            Self::Accepted | Self::Unanswered | Self::Unknown => Ok(()),
+        }
+    }
+}
+
 impl Values for Record {
     fn each(&mut self, visit: &mut Visit<'_>) -> Result<(), CodingError> {
-        let Self { workflow_id: _, run_id: _, seq: _, event: _, at: _, body, commands: _, notes, close } = self;
+        let Self { workflow_id: _, run_id: _, seq: _, event: _, at: _, body, commands, notes, close } = self;
         in_envelope::<RecordBody>(body, "record", visit)?;
+        commands.each(visit)?;
         notes.each(visit)?;
         close.each(visit)
     }
@@ -292,6 +312,7 @@ impl Values for RunView {
             cancel_requested: _,
             records: _,
             pending,
+            updates: _,
             parent: _,
             continues: _,
             continued_as: _,
@@ -310,6 +331,7 @@ impl Values for ReplyBody {
             Self::Description(view) => view.each(visit),
             Self::Published { value } => value.each(visit),
             Self::Answered { outcome } => outcome.each(visit),
+            Self::Update { run_id: _, state } => state.each(visit),
             Self::Started { run_id: _, attached: _ }
             | Self::Taken { run_id: _, open: _ }
             | Self::Open { run_id: _ }

@@ -36,6 +36,9 @@ pub struct RunView {
     pub records: u32,
     /// What the run waits for, in the order of the commands.
     pub pending: Vec<PendingStep>,
+    /// Updates that it has taken and not answered, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub updates: Vec<OpenUpdate>,
     /// The run that began it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
@@ -68,6 +71,7 @@ impl From<&ClosedRun> for RunView {
             cancel_requested: false,
             records: 0,
             pending: Vec::new(),
+            updates: Vec::new(),
             parent: None,
             continues: None,
             continued_as: run.continued_as,
@@ -163,6 +167,15 @@ impl PendingStep {
     }
 }
 
+/// An update that a run has taken and not answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenUpdate {
+    pub id: String,
+    pub name: String,
+    /// When it was taken.
+    pub at: Timestamp,
+}
+
 /// Folds the records of one run.
 #[derive(Debug, Clone, Default)]
 pub struct Fold {
@@ -252,12 +265,18 @@ impl Fold {
                     pending.token = None;
                 }
             }
+            Some(RecordBody::UpdateAccepted { id, name, .. }) => {
+                view.updates.push(OpenUpdate { id, name, at: record.at })
+            }
             Some(RecordBody::CancelRequested { .. }) => view.cancel_requested = true,
             Some(RecordBody::Parked { reason }) => view.parked = Some(reason),
             Some(RecordBody::Resumed) => view.parked = None,
             _ => {}
         }
         for mark in &record.commands {
+            if mark.kind == CommandKind::Answer {
+                view.updates.retain(|update| update.id != mark.name);
+            }
             if matches!(mark.kind, CommandKind::Cancel | CommandKind::Detach) {
                 self.pending.shift_remove(&mark.no);
             }
@@ -293,6 +312,7 @@ impl Fold {
             view.closed_at = Some(record.at);
             view.continued_as = record.continued_as();
             view.parked = None;
+            view.updates.clear();
             self.pending.clear();
         }
         record.notes.iter().for_each(|note| self.note(note));
@@ -365,6 +385,7 @@ fn blank(record: &Record, workflow: String) -> RunView {
         cancel_requested: false,
         records: 0,
         pending: Vec::new(),
+        updates: Vec::new(),
         parent: None,
         continues: None,
         continued_as: None,

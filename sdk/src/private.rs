@@ -33,6 +33,7 @@ pub use crate::options::ActivityOptions;
 pub use crate::query::Query;
 pub use crate::schema::{Asked, NoSchema, Schemas, Shape};
 pub use crate::signal::Signal;
+pub use crate::update::Update;
 pub use protocol::Failure as Recorded;
 
 /// What a return type that is spelled as a `Result` has to be.

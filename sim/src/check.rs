@@ -19,7 +19,7 @@ use everpulse_protocol::{EventId, RunId, decode, topic};
 
 pub use self::standing::{Placed, Standing, standing_still};
 pub use self::witness::Witness;
-use crate::client::Job;
+use crate::client::{Job, Told};
 use crate::party::Place;
 use crate::wire;
 use crate::workflows::{self, QUEUE};
@@ -40,6 +40,7 @@ pub fn judge(world: &mut World) -> Vec<String> {
     what_is_left(world, &histories, &rules, &mut faults);
     starts_and_results(world, &report, &mut faults);
     forgotten(world, &standing, &mut faults);
+    updates(world, &standing, &mut faults);
     effects_behind_frames(world, &standing, &mut faults);
     dead_letters(world, &standing, &mut faults);
     standing.replays(world.registry(), &mut faults);
@@ -125,6 +126,24 @@ fn may_end_so(job: &Job, status: Status) -> bool {
         Status::Terminated => job.stop.as_ref().is_some_and(|stop| stop.terminate),
         Status::TimedOut => job.timeout_ms.is_some(),
         _ => false,
+    }
+}
+
+/// What clients were told of updates is what stands.
+fn updates(world: &World, standing: &Standing, faults: &mut Vec<String>) {
+    let known = standing.updates();
+    for job in world.jobs().into_iter().flat_map(|jobs| &jobs.jobs) {
+        for (id, told) in &job.told_of {
+            let stands = known.get(id);
+            let is_so = match told {
+                Told::Refused => stands.is_none(),
+                Told::Taken => stands.is_some(),
+                Told::Answered(outcome) => stands.is_some_and(|answer| answer.as_ref() == Some(outcome)),
+            };
+            if !is_so {
+                faults.push(format!("of update {id} of {} was told {told:?}, and {stands:?} stands", job.workflow_id));
+            }
+        }
     }
 }
 

@@ -11,16 +11,16 @@ use bytes::Bytes;
 use everpulse_broker::semantics::Kind as Subscription;
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::event::{Event, EventBody, IdPolicy, Outcome, ReplyTo, Report, Start};
-use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame};
+use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame, UpdateState};
 use everpulse_protocol::{EventId, Payload, Timestamp, WorkflowId, decode, topic};
 
-pub use self::jobs::{Asked, Job, Jobs};
+pub use self::jobs::{Asked, Job, Jobs, Signal, Told};
 use crate::broker::Layout;
 use crate::link::News;
 use crate::outbox::Outbox;
 use crate::party::Ctx;
 use crate::wire::{self, Heard, Timer};
-use crate::workflows::{Kind, To, Word};
+use crate::workflows::{Kind, Sell, To, Word};
 
 /// What was sent: a start, or anything else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,6 +156,7 @@ impl Client {
                         To::Signals => word(signal.n),
                         To::Promises => kept(step, signal.n),
                         To::Attempt => signed(signal.n),
+                        To::Updates => sell(signal, ctx.dice.percent(80)),
                     };
                     events.push((asking(&mut signal.asked, Some(run), &body), Purpose::Other));
                 }
@@ -207,13 +208,16 @@ impl Client {
                 if reply.request == job.start.request || reply.request == job.result {
                     hear_of_run(job, at, reply, ctx);
                 }
+                if job.kind.to == To::Updates && hear_of_update(job, reply, ctx) {
+                    continue;
+                }
                 if job.by_signals && hear_of_beginning(job, at, reply, ctx) {
                     continue;
                 }
                 let signals = job.signals.iter_mut().map(|signal| &mut signal.asked);
                 let asked = signals.chain(job.stop.as_mut().map(|stop| &mut stop.asked));
                 for asked in asked.filter(|asked| asked.request == reply.request) {
-                    if job.kind.to != To::Signals && reply.body == ReplyBody::NotFound {
+                    if matches!(job.kind.to, To::Promises | To::Attempt) && reply.body == ReplyBody::NotFound {
                         // A run that is to start later has no promises yet; nobody else would know their tokens.
                         continue;
                     }
@@ -305,6 +309,33 @@ fn hear_of_beginning(job: &mut Job, at: usize, reply: &Reply, ctx: &mut Ctx<'_>)
     true
 }
 
+/// What an update is answered. True if that is all that it says.
+fn hear_of_update(job: &mut Job, reply: &Reply, ctx: &mut Ctx<'_>) -> bool {
+    let Some(signal) = job.signals.iter_mut().find(|signal| signal.asked.request == reply.request) else {
+        return false;
+    };
+    let ReplyBody::Update { state, .. } = &reply.body else { return false };
+    let id = signal.asked.id.to_string();
+    match state {
+        UpdateState::NotYet(_) => ctx.counts.updates_not_yet += 1,
+        UpdateState::Refused(_) => {
+            job.told_of.push((id, Told::Refused));
+            ctx.counts.updates_refused += 1;
+            signal.asked = Asked::new(ctx.dice);
+            signal.refusals += 1;
+        }
+        UpdateState::Accepted => job.told_of.push((id, Told::Taken)),
+        UpdateState::Answered(outcome) => {
+            job.told_of.push((id, Told::Answered(outcome.clone())));
+            ctx.counts.updates += u64::from(!signal.asked.answered);
+            signal.asked.answered = true;
+        }
+        UpdateState::Unanswered => signal.asked.answered = true,
+        UpdateState::Unknown => ctx.violations.push(format!("nobody asked {} what it knows", job.workflow_id)),
+    }
+    true
+}
+
 /// What a signal or a request to stop is answered. True if nobody knows whether it has counted.
 fn hear_of_input(asked: &mut Asked, reply: &Reply, ctx: &mut Ctx<'_>) -> bool {
     match &reply.body {
@@ -330,6 +361,13 @@ fn hear_of_input(asked: &mut Asked, reply: &Reply, ctx: &mut Ctx<'_>) -> bool {
 fn kept(step: u32, n: u64) -> EventBody {
     let value = Payload::encode(&n).expect("numbers can be written");
     EventBody::PromiseSettled { step, outcome: Outcome::Done(value) }
+}
+
+/// What was refused twice is forced.
+fn sell(signal: &Signal, patient: bool) -> EventBody {
+    let sell = Sell { n: signal.n, force: signal.refusals > 1 };
+    let args = Payload::encode(&sell).expect("numbers can be written");
+    EventBody::Update { id: signal.asked.id.to_string(), name: "Sell".to_owned(), args, patient }
 }
 
 fn signed(n: u64) -> EventBody {

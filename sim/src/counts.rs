@@ -42,6 +42,10 @@ counts! {
     asked_again,
     starts_again,
     not_found,
+    /// Updates that were answered; that were refused; and answers that a run cannot be asked yet.
+    updates,
+    updates_refused,
+    updates_not_yet,
     /// Trims that shards asked for.
     trims,
     /// What was let go: messages of all topics, and segments of the disk.
@@ -109,7 +113,7 @@ const fn reached(rule: u32, what: &'static str, count: fn(&Counts) -> u64) -> Re
 }
 
 /// By what one sees that seeds have put each rule to the test.
-pub const RULES: [Reached; 31] = [
+pub const RULES: [Reached; 33] = [
     reached(1, "runs whose code came to the same commands again", |c| c.replayed),
     reached(2, "void frames", |c| c.void),
     reached(2, "frames whose fate was open", |c| c.open_appends),
@@ -120,6 +124,8 @@ pub const RULES: [Reached; 31] = [
     reached(4, "tasks that came to a worker that knew them", |c| c.tasks_known),
     reached(4, "runs for which others went on", |c| c.continued),
     reached(4, "signals that went along with them", |c| c.handed_on),
+    reached(4, "updates that were answered", |c| c.updates),
+    reached(4, "updates that were refused, and are never taken", |c| c.updates_refused),
     reached(5, "shards that several workers wrote", |c| c.shared_shards),
     reached(5, "holds that ended while local work went on", |c| c.acks_with_work),
     reached(6, "effects of local work", |c| c.local_effects),

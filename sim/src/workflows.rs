@@ -4,6 +4,7 @@ mod schedules;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use everpulse_sdk::definition::Registry;
 use everpulse_sdk::intercept::{Headers, Interceptor};
 use everpulse_sdk::{
     Error, Failure, Never, ParentClose, Retry, activity, continue_as_new, info, join_all, now, promise, random_range,
-    select, signal, sleep, step, workflow,
+    select, signal, sleep, step, update, workflow,
 };
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +73,33 @@ pub async fn doomed(n: u64) -> Result<u64, Error> {
 #[derive(Serialize, Deserialize)]
 pub struct Word {
     pub n: u64,
+}
+
+/// Sells so much. What is not forced has to fit how often that was done before.
+#[update(reply = u64, error = String, crate = everpulse_sdk)]
+#[derive(Serialize, Deserialize)]
+pub struct Sell {
+    pub n: u64,
+    pub force: bool,
+}
+
+/// Its result is the sum of what was let pass; answers are the sums so far, some of them after an activity.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn sells(n: u64) -> Result<u64, Failure<Never>> {
+    let sold = Rc::new(Cell::new(0_u64));
+    let seen = Rc::clone(&sold);
+    let sells = update::<Sell>().validate(move |sell| match sell.force || sell.n % 2 == seen.get() % 2 {
+        true => Ok(()),
+        false => Err(format!("{} of them were sold", seen.get())),
+    });
+    let mut sum = 0;
+    for _ in 0..n {
+        let sell = sells.recv().await;
+        sum += if sell.n % 3 == 0 { double(sell.n).await? / 2 } else { sell.n };
+        sold.set(sold.get() + 1);
+        sell.reply(Ok(sum));
+    }
+    Ok(sum)
 }
 
 /// Activities one after the other.
@@ -449,6 +477,7 @@ fn registry_of_all_times() -> Registry {
     registry.workflow_fn(relays).expect("once");
     registry.workflow_fn(relay).expect("once");
     registry.workflow_fn(heads).expect("once");
+    registry.workflow_fn(sells).expect("once");
     registry.workflow_fn(trusts).expect("once");
     registry.workflow_fn(signs).expect("once");
     registry.activity_fn(sign).expect("once");
@@ -477,6 +506,8 @@ pub enum To {
     Promises,
     /// The first one at the first activity.
     Attempt,
+    /// Each has to be let pass, and is answered.
+    Updates,
 }
 
 /// A workflow, and how it is used.
@@ -537,8 +568,9 @@ const TAKES_DOWN: Kind = Kind {
 };
 
 /// All of them.
-pub const KINDS: [Kind; 24] = [
+pub const KINDS: [Kind; 25] = [
     PLAIN,
+    Kind { name: "sells", args: (3, 9), signals: |n| n, to: To::Updates, result: |_, sum| vec![sum], ..PLAIN },
     Kind { name: "fans", args: (5, 16), result: |n, _| vec![n * (n - 1) + 1], ..PLAIN },
     Kind { name: "naps", args: (4, 10), result: |n, _| vec![n], ..PLAIN },
     LISTENS,

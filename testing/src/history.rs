@@ -90,6 +90,7 @@ impl fmt::Display for Command {
             CommandKind::CancelRun => write!(f, "cancel request {no} to another run"),
             CommandKind::ContinueAsNew => write!(f, "continue as new {no} `{name}`"),
             CommandKind::Detach => write!(f, "detach {no}"),
+            CommandKind::Answer => write!(f, "answer to update {no}, `{name}`"),
             CommandKind::Patch => write!(f, "patch `{name}`"),
             CommandKind::DeprecatedPatch => write!(f, "deprecated patch `{name}`"),
             CommandKind::Cancel => write!(f, "cancel {no}"),
@@ -279,6 +280,7 @@ fn what(told: &Told, record: &Record, begin: Timestamp) -> String {
             Outcome::Failed(failure) => format!("what {step}{} told another run was not taken: {failure}", name(step)),
         },
         RecordBody::Signalled { name, value, .. } => format!("signal `{name}` {}", shown_payload(&value)),
+        RecordBody::UpdateAccepted { id, name, args } => format!("update {id}, `{name}` {}", shown_payload(&args)),
         RecordBody::ActivitySettled { step, outcome, .. } => {
             format!("activity {step}{} {}", name(step), settled(&outcome))
         }

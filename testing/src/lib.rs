@@ -82,6 +82,7 @@
 
 mod environment;
 mod run;
+mod update;
 mod wait;
 
 mod explore;
@@ -106,4 +107,5 @@ pub use kept::replay_or_panic;
 pub use kept::{ReplayError, ReplayErrorKind, replay, replay_all};
 pub use run::{At, Run};
 pub use stubs::Mock;
+pub use update::Requested;
 pub use wait::{Unfinished, Wait};

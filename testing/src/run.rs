@@ -14,12 +14,13 @@ use everpulse_protocol::view::RunStatus;
 use everpulse_protocol::{EventId, Headers, Payload, RequestId, RunId, Timestamp, WorkflowId};
 use everpulse_sdk::definition::Definition;
 use everpulse_sdk::replay::Wait as Waited;
-use everpulse_sdk::{Failure, Query, Signal, workflow};
+use everpulse_sdk::{Failure, Query, Signal, Update, workflow};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::drive::{self, Ended, Stage};
 use crate::history::{Command, History};
+use crate::update::Requested;
 use crate::wait::{Unfinished, Wait, waited};
 use crate::world::World;
 
@@ -178,6 +179,38 @@ impl<D: Definition> Run<D> {
     #[track_caller]
     pub fn signal_named<V: Serialize + ?Sized>(&self, name: &str, value: &V) {
         self.tell(&signalled(name, value));
+    }
+
+    /// Requests an update of it, under an id of its own. What became of it is said by what this gives.
+    ///
+    /// # Panics
+    /// When the update cannot be encoded.
+    #[track_caller]
+    pub fn update<U: Update>(&self, update: U) -> Requested<U> {
+        self.request(None, update)
+    }
+
+    /// The same under this id: once more under the same one is the same request.
+    ///
+    /// # Panics
+    /// When the update cannot be encoded.
+    #[track_caller]
+    pub fn update_as<U: Update>(&self, id: impl Into<String>, update: U) -> Requested<U> {
+        self.request(Some(id.into()), update)
+    }
+
+    #[track_caller]
+    fn request<U: Update>(&self, id: Option<String>, update: U) -> Requested<U> {
+        let args = Payload::encode(&update).unwrap_or_else(|error| panic!("update `{}`: {error}", U::NAME));
+        let mut world = self.stage.borrow_mut();
+        world.begin_planned();
+        let mut event = world.event(self.workflow_id(), None, &EventBody::Resume);
+        let id = id.unwrap_or_else(|| event.id.to_string());
+        event.body = Body::of(&EventBody::Update { id: id.clone(), name: U::NAME.to_owned(), args, patient: true });
+        world.publish(event.clone(), true);
+        drop(world);
+        drive::settle_a_little(&self.stage);
+        Requested::new(std::rc::Rc::clone(&self.stage), event, id)
     }
 
     /// Asks it to cancel.

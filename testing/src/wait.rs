@@ -3,9 +3,9 @@
 use std::fmt;
 
 use everpulse_protocol::history::{CommandKind, CommandMark};
-use everpulse_sdk::Signal;
 use everpulse_sdk::definition::{ActivityFn, Definition, WorkflowFn};
 use everpulse_sdk::replay::Wait as Waited;
+use everpulse_sdk::{Signal, Update};
 
 /// Something that a run waits for.
 ///
@@ -30,6 +30,7 @@ pub enum Wait {
     Step(String),
     Timer,
     Signal(String),
+    Update(String),
     /// That the promise of this number is completed from outside.
     Promise(u32),
     /// A child, by the name of its workflow: that it begins, or ends.
@@ -63,6 +64,12 @@ impl Wait {
     pub fn signal<T: Signal>() -> Self {
         Self::Signal(T::NAME.to_owned())
     }
+
+    /// An update.
+    #[must_use]
+    pub fn update<T: Update>() -> Self {
+        Self::Update(T::NAME.to_owned())
+    }
 }
 
 impl fmt::Display for Wait {
@@ -72,6 +79,7 @@ impl fmt::Display for Wait {
             Self::Step(name) => write!(f, "step `{name}`"),
             Self::Timer => f.write_str("a timer"),
             Self::Signal(name) => write!(f, "signal `{name}`"),
+            Self::Update(name) => write!(f, "update `{name}`"),
             Self::Promise(no) => write!(f, "promise {no}"),
             Self::Child(name) => write!(f, "child `{name}`"),
             Self::Delivery(id) => write!(f, "an answer of workflow {id}"),
@@ -116,6 +124,7 @@ pub(crate) fn waited<'a>(mut marks: impl Iterator<Item = &'a CommandMark>, wait:
                 | CommandKind::DeprecatedPatch
                 | CommandKind::Cancel
                 | CommandKind::Detach
+                | CommandKind::Answer
                 | CommandKind::Unknown(_) => {
                     unreachable!("no work")
                 }
@@ -123,6 +132,7 @@ pub(crate) fn waited<'a>(mut marks: impl Iterator<Item = &'a CommandMark>, wait:
             None => Wait::Other(format!("command {no}")),
         },
         Waited::Signal(name) => Wait::Signal(name.clone()),
+        Waited::Update(name) => Wait::Update(name.clone()),
         Waited::CancelRequest => Wait::Cancel,
         other => Wait::Other(format!("{other:?}")),
     }

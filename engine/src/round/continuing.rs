@@ -263,7 +263,10 @@ fn is_for_whoever_goes_on(event: &Event) -> bool {
             | EventBody::AskResult
             | EventBody::AskPublished { .. }
             | EventBody::Query { .. }
-            | EventBody::Wake { .. },
+            | EventBody::Wake { .. }
+            // A request is told that its run has ended; whoever wants it of the next one asks that.
+            | EventBody::Update { .. }
+            | EventBody::AskUpdate { .. },
         ) => false,
         // What may be an input is kept until somebody comes who can read it.
         Err(_) => true,

@@ -8,6 +8,7 @@ use everpulse_protocol::{EventId, Failure, FailureKind, Payload, RunId, Timestam
 use super::Applier;
 use super::signals::Signal;
 use super::unknown::may_count;
+use super::updates::Update;
 use crate::effect::DeliveryToken;
 use crate::mutation::{self, Mutation};
 
@@ -41,7 +42,10 @@ impl Applier<'_> {
             // It may have taken another worker down, and leaves no trace by which that could be counted. Whoever still
             // wants to know asks again.
             EventBody::Query { .. } if suspect => None,
-            EventBody::Query { .. } => self.ask(&event, &body),
+            EventBody::Query { .. } | EventBody::AskUpdate { .. } => self.ask(&event, &body),
+            EventBody::Update { id, name, args, patient } => {
+                self.update(event, Update { id, name, args, patient }, suspect)
+            }
             EventBody::Signal { .. }
             | EventBody::PromiseSettled { .. }
             | EventBody::AttemptReported { .. }
@@ -154,16 +158,24 @@ impl Applier<'_> {
     /// record and the skew; what is forgotten was recorded before `since`; `expired` is `since` and the skew; and what
     /// comes again after it was forgotten is refused. Refused inputs lie in the dead letters, and can be redriven.
     pub(super) fn timely(&mut self, event: Event, what: &str) -> Option<Event> {
-        let Event { id, workflow_id, sent_at, .. } = &event;
+        let Some((body, message)) = self.untimely_input(&event, what) else { return Some(event) };
+        self.reply(event.reply_to.as_ref(), body);
+        self.bury(event, message);
+        None
+    }
+
+    /// How an input that must not be taken is answered, and why, for its dead letter.
+    pub(super) fn untimely_input(&self, event: &Event, what: &str) -> Option<(ReplyBody, String)> {
+        let Event { id, workflow_id, sent_at, .. } = event;
         let (expired, latest) = (self.book.window.expired, self.latest());
-        let (body, message) = if *sent_at < expired && !mutation::is(Mutation::TakesTheExpired) {
+        if *sent_at < expired && !mutation::is(Mutation::TakesTheExpired) {
             let message = format!(
                 "{what} {id} for workflow {workflow_id} was issued before {} ms, which is longer ago than ids are \
                  remembered: whether it took effect is not known. Look at the run, and issue it again under a new id \
                  if it is still wanted",
                 expired.0
             );
-            (ReplyBody::Expired { message: message.clone() }, message)
+            Some((ReplyBody::Expired { message: message.clone() }, message))
         } else if *sent_at > latest {
             let message = format!(
                 "{what} {id} for workflow {workflow_id} was issued at {} ms, which is {} s ahead of the time that its \
@@ -173,13 +185,10 @@ impl Applier<'_> {
                 (sent_at.0 - self.at.0) / 1_000,
                 self.skew_ms / 1_000
             );
-            (ReplyBody::Invalid { message: message.clone() }, message)
+            Some((ReplyBody::Invalid { message: message.clone() }, message))
         } else {
-            return Some(event);
-        };
-        self.reply(event.reply_to.as_ref(), body);
-        self.bury(event, message);
-        None
+            None
+        }
     }
 
     /// Inputs are not issued later than this, unless a clock is wrong.
@@ -195,6 +204,7 @@ impl Applier<'_> {
             | EventBody::Spawn { .. }
             | EventBody::Demanded { .. }
             | EventBody::Signal { .. }
+            | EventBody::Update { .. }
             | EventBody::PromiseSettled { .. }
             | EventBody::AttemptReported { .. }
             | EventBody::Cancel { .. }
@@ -205,6 +215,7 @@ impl Applier<'_> {
             | EventBody::AskResult
             | EventBody::AskPublished { .. }
             | EventBody::Query { .. }
+            | EventBody::AskUpdate { .. }
             | EventBody::ActivitySettled { .. }
             | EventBody::StepSettled { .. }
             | EventBody::ChildBegan { .. }
@@ -245,6 +256,7 @@ impl Applier<'_> {
             EventBody::AskPublished { .. } | EventBody::Query { .. } if self.is_unknown(run_id) => {
                 self.reply_unknown(run_id, &reply_to);
             }
+            EventBody::AskUpdate { id } => self.ask_update(run_id, id, &reply_to),
             EventBody::AskPublished { name } => {
                 let value = self.published(run_id, name);
                 self.reply(Some(&reply_to), ReplyBody::Published { value });

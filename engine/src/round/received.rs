@@ -7,6 +7,7 @@ use everpulse_protocol::{Coding, EventId, RunId, WorkflowId};
 
 use super::continuing::{self, Origin};
 use super::unknown::unreadable;
+use super::updates::Update;
 use super::{Applier, FRAME_BYTES, recorded};
 use crate::mutation::{self, Mutation};
 use crate::replay;
@@ -82,6 +83,9 @@ impl Applier<'_> {
                     self.begin(run_id, event, start, Origin::Continues(continues, parent));
                 }
                 // An older release took these in, which did not know all of the run.
+                Ok(EventBody::Update { id, name, args, patient }) => {
+                    self.received_update(run_id, event, Update { id, name, args, patient });
+                }
                 Ok(EventBody::Demanded { demand: Demand::Terminate { reason }, .. }) => {
                     self.terminate(run_id, id, reason);
                 }

@@ -18,6 +18,7 @@ struct Frozen<'a> {
     /// Those in which stands what this release does not know.
     unknown: Vec<u64>,
     watchers: Vec<ReplyTo>,
+    update_watchers: Vec<(u32, ReplyTo)>,
     #[serde(borrow, with = "serde_bytes")]
     records: &'a [u8],
 }
@@ -49,6 +50,7 @@ impl Run {
             commands: self.open_commands(),
             unknown: self.unknown.iter().flat_map(|unknown| unknown.frames()).collect(),
             watchers: self.watchers.clone(),
+            update_watchers: self.all_update_watchers(),
             records: self.records.as_bytes(),
         };
         rmp_serde::to_vec(&frozen).expect("there is nothing in it that MessagePack cannot write")
@@ -56,7 +58,7 @@ impl Run {
 
     /// The run again; none if the bytes are another's, or none at all.
     pub fn thaw(bytes: &[u8], run_id: RunId, base: u64) -> Option<Self> {
-        let Frozen { workflow_id, last_frame, commands, unknown, watchers, records } =
+        let Frozen { workflow_id, last_frame, commands, unknown, watchers, update_watchers, records } =
             rmp_serde::from_slice(bytes).ok()?;
         let mut run = Self::new(workflow_id, run_id);
         let mut rest = records;
@@ -81,6 +83,7 @@ impl Run {
             }
         }
         run.watchers = watchers;
+        update_watchers.into_iter().for_each(|(no, reply_to)| run.watch_update(no, reply_to));
         run.base = base;
         Some(run)
     }

@@ -152,7 +152,7 @@ pub fn word(world: &mut World, id: &str, text: &str) -> Event {
 
 pub fn lease(no: u32) -> CommandMark {
     let kind = CommandKind::Unknown(KindName::new("lease").expect("it is short"));
-    CommandMark { no, kind, name: "pack".to_owned(), queue: String::new(), due: None, eager: false, target: None }
+    CommandMark { name: "pack".to_owned(), ..CommandMark::new(no, kind) }
 }
 
 /// Why a run stands still, if it does.

@@ -392,7 +392,7 @@ fn an_event_of_an_unknown_kind_is_named_and_its_name_says_whether_it_only_asks()
         again: false,
         body: Body::of(&kind),
     };
-    for (kind, only_asks) in [("ask_leases", true), ("update", false), ("asked", false)] {
+    for (kind, only_asks) in [("ask_leases", true), ("urge", false), ("asked", false)] {
         let event = event(kind);
         assert_eq!(event.body(), Err(DecodeError::Unknown { expected: "event", kind: kind.to_owned() }));
         assert_eq!(event.only_asks(), only_asks, "{kind}");

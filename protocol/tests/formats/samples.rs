@@ -16,13 +16,13 @@ use everpulse_protocol::history::{
 };
 use everpulse_protocol::kind::KindName;
 use everpulse_protocol::note::{Note, NoteKind};
-use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame};
+use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame, UpdateState};
 use everpulse_protocol::schema::{Kind, Published};
 use everpulse_protocol::shard::Config;
 use everpulse_protocol::size::HistorySize;
 use everpulse_protocol::task::{Control, OnExhausted, RetryPolicy, Task, TaskFrame, TaskOptions};
 use everpulse_protocol::timer::{TimerMessage, Wake};
-use everpulse_protocol::view::{PendingStep, RunStatus, RunView};
+use everpulse_protocol::view::{OpenUpdate, PendingStep, RunStatus, RunView};
 use everpulse_protocol::{
     EventId, Failure, FailureKind, Payload, Position, RequestId, RunId, Timestamp, Token, WorkflowId, WriterId,
 };
@@ -40,6 +40,7 @@ pub(crate) fn all() -> Vec<Sample> {
         message("history.notes", &Frame { records: vec![noted()], ..frame() }),
         message("history.families", &Frame { records: vec![parent_of_others()], ..frame() }),
         message("history.continued", &Frame { records: vec![continued()], ..frame() }),
+        message("history.answers", &Frame { records: vec![answers()], ..frame() }),
         message("history.unknown_kinds", &Frame { records: vec![unknown()], ..frame() }),
         message(
             "inbox",
@@ -232,13 +233,11 @@ fn close() -> Close {
 
 fn record() -> Record {
     let mark = |no, kind| CommandMark {
-        no,
-        kind,
         name: "charge".into(),
         queue: "mail".into(),
         due: Some(Timestamp(3_000)),
         eager: true,
-        target: None,
+        ..CommandMark::new(no, kind)
     };
     Record {
         workflow_id: id(),
@@ -331,6 +330,17 @@ fn noted() -> Record {
     Record { commands: vec![CommandMark::new(3, CommandKind::Timer)], notes, close: None, ..record() }
 }
 
+/// What the code answered to updates.
+fn answers() -> Record {
+    let mark = |no, outcome| CommandMark {
+        name: format!("u-{no}"),
+        answer: Some(Box::new(outcome)),
+        ..CommandMark::new(no, CommandKind::Answer)
+    };
+    let commands = vec![mark(0, Outcome::Done(payload())), mark(1, Outcome::Failed(failure()))];
+    Record { commands, close: None, ..record() }
+}
+
 /// What an owner carries on of a later release.
 fn unknown() -> Record {
     let name = |name: &str| KindName::new(name).expect("it is short");
@@ -368,6 +378,7 @@ fn events() -> Vec<EventBody> {
         EventBody::ChildClosed { step: 4, close: Box::new(close()), never_began: true },
         EventBody::Delivered { step: 7, outcome: Outcome::Failed(failure()) },
         EventBody::Signal { name: "Approved".into(), value: payload(), headers: Some(payload()) },
+        EventBody::Update { id: "u-1".into(), name: "AddItem".into(), args: payload(), patient: true },
         EventBody::ActivitySettled { step: 4, attempt: 2, outcome: Outcome::Done(payload()) },
         EventBody::StepSettled { step: 5, outcome: Outcome::Failed(failure()) },
         EventBody::PromiseSettled { step: 6, outcome: Outcome::Done(payload()) },
@@ -384,6 +395,7 @@ fn events() -> Vec<EventBody> {
         EventBody::Describe,
         EventBody::AskResult,
         EventBody::AskPublished { name: "Stage".into() },
+        EventBody::AskUpdate { id: "u-1".into() },
         EventBody::Query { name: "CountOf".into(), args: payload() },
         EventBody::Wake { shard: 3, number: 17 },
     ]
@@ -418,6 +430,7 @@ fn records() -> Vec<RecordBody> {
         RecordBody::ChildClosed { step: 4, close: Box::new(close()), never_began: true },
         RecordBody::Delivered { step: 7, outcome: Outcome::Done(payload()) },
         RecordBody::Signalled { name: "Approved".into(), value: payload(), headers: Some(payload()) },
+        RecordBody::UpdateAccepted { id: "u-1".into(), name: "AddItem".into(), args: payload() },
         RecordBody::ActivitySettled { step: 4, attempt: 2, outcome: Outcome::Done(payload()) },
         RecordBody::AttemptFailed { step: 4, attempt: 2, failure: failure(), next: NextAttempt::Redrive },
         RecordBody::StepSettled { step: 5, outcome: Outcome::Failed(failure()) },
@@ -476,6 +489,7 @@ fn replies() -> Vec<ReplyBody> {
         cancel_requested: true,
         records: 7,
         pending: vec![pending],
+        updates: vec![OpenUpdate { id: "u-1".into(), name: "AddItem".into(), at: Timestamp(1_300) }],
         parent: Some(parent()),
         continues: Some(continues()),
         continued_as: Some(RunId(Uuid::from_u128(84))),
@@ -489,6 +503,7 @@ fn replies() -> Vec<ReplyBody> {
         ReplyBody::Description(Box::new(view)),
         ReplyBody::Published { value: Some(payload()) },
         ReplyBody::Answered { outcome: Outcome::Failed(failure()) },
+        ReplyBody::Update { run_id: Some(RUN), state: UpdateState::Answered(Outcome::Done(payload())) },
         ReplyBody::Accepted,
         ReplyBody::AlreadyClosed { run_id: RUN },
         ReplyBody::AlreadyCompleted,

@@ -72,6 +72,12 @@ pub enum Command {
     Detach {
         no: u32,
     },
+    /// The code answers the update of this number.
+    Answer {
+        no: u32,
+        id: String,
+        outcome: Outcome,
+    },
     /// The run took the new way at an edit of its code, before the command of this number. Nothing is to be done.
     Patch {
         no: u32,
@@ -104,6 +110,11 @@ impl Command {
             Self::ContinueAsNew { no, target, next, .. } => of(*no, CommandKind::ContinueAsNew, target, &next.workflow),
             Self::Cancel { no } => mark(*no, CommandKind::Cancel),
             Self::Detach { no } => mark(*no, CommandKind::Detach),
+            Self::Answer { no, id, outcome } => CommandMark {
+                name: id.clone(),
+                answer: Some(Box::new(outcome.clone())),
+                ..mark(*no, CommandKind::Answer)
+            },
             Self::Patch { no, id, deprecated } => {
                 let kind = if *deprecated { CommandKind::DeprecatedPatch } else { CommandKind::Patch };
                 CommandMark { name: id.clone(), ..mark(*no, kind) }
@@ -131,6 +142,7 @@ impl fmt::Display for Command {
             Self::ContinueAsNew { no, next, .. } => write!(f, "command {no}, to continue as `{}`", next.workflow),
             Self::Cancel { no } => write!(f, "the cancellation of command {no}"),
             Self::Detach { no } => write!(f, "the detachment of child {no}"),
+            Self::Answer { no, id, .. } => write!(f, "the answer to update {no}, `{id}`"),
             Self::Patch { no, id, .. } => write!(f, "patch `{id}` before command {no}"),
         }
     }

@@ -22,6 +22,7 @@ use rand_chacha::ChaCha8Rng;
 use self::continuing::Continuing;
 use self::handlers::Handlers;
 use self::notes::Notes;
+use self::updates::Updates;
 use super::{Command, RunInfo, Settlement, Wait};
 use crate::cancellation::CancelWait;
 
@@ -29,6 +30,7 @@ pub(crate) mod children;
 mod continuing;
 pub(crate) mod handlers;
 pub(crate) mod notes;
+pub(crate) mod updates;
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
@@ -95,6 +97,7 @@ struct State {
     /// What came with the start, opened; boxed, as most runs have none.
     headers: Option<Box<Payload>>,
     notes: Notes,
+    updates: Option<Box<Updates>>,
 }
 
 /// A command that has not been taken up by the code.
@@ -204,6 +207,7 @@ impl Core {
             handlers: None,
             headers: None,
             notes: Notes::default(),
+            updates: None,
         };
         Rc::new(Self { id: NEXT.fetch_add(1, Ordering::Relaxed), info, format, state: RefCell::new(state) })
     }
@@ -316,6 +320,7 @@ impl Core {
         let state = self.state.borrow();
         state.slots.values().any(|slot| slot.is_awaited())
             || state.signals.values().any(|inbox| !inbox.waiters.is_empty())
+            || Self::awaited_updates(&state).next().is_some()
             || state.cancel_waiters.values().any(|(kind, _)| *kind == CancelWait::Request)
     }
 
@@ -327,23 +332,30 @@ impl Core {
             state.signals.iter().filter(|(_, inbox)| !inbox.waiters.is_empty()).map(|(name, _)| name).collect();
         signals.sort_unstable();
         let signals = signals.into_iter().cloned().map(Wait::Signal);
+        let updates = Self::awaited_updates(&state).cloned().map(Wait::Update);
         let asked = state.cancel_waiters.values().any(|(kind, _)| *kind == CancelWait::Request);
-        commands.chain(signals).chain(asked.then_some(Wait::CancelRequest)).collect()
+        commands.chain(signals).chain(updates).chain(asked.then_some(Wait::CancelRequest)).collect()
     }
 
     pub(crate) fn take_commands(&self) -> Vec<Command> {
         let mut state = self.state.borrow_mut();
         state.dropped.clear();
+        Self::take_dropped_answers(&mut state);
         std::mem::take(&mut state.commands)
     }
 
-    /// The same at the run's end. What the code held then is dropped when it returns, and that is no word about children: what
-    /// becomes of those was agreed with each.
+    /// The same at the run's end. What the code held then is dropped when it returns, and that is no word about children, of
+    /// which it was agreed what becomes, nor about updates, of which it is told that the run has ended.
     pub(crate) fn take_last_commands(&self) -> Vec<Command> {
         let mut state = self.state.borrow_mut();
         let dropped = std::mem::take(&mut state.dropped);
+        let unanswered = Self::take_dropped_answers(&mut state);
         let mut commands = std::mem::take(&mut state.commands);
-        commands.retain(|command| !matches!(command, Command::Cancel { no } if dropped.contains(no)));
+        commands.retain(|command| match command {
+            Command::Cancel { no } => !dropped.contains(no),
+            Command::Answer { no, .. } => !unanswered.contains(no),
+            _ => true,
+        });
         commands
     }
 

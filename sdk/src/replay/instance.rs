@@ -134,17 +134,8 @@ impl Instance {
         };
         let notes = self.core.take_notes();
         let mut turn = Turn { commands, notes, published: self.core.take_published(), state };
-        let sealed = self.sealed(&mut turn).and_then(|()| match &mut turn.state {
-            // Into the next frame. The rest is on its way later, and whoever sends it sees to what is large in it.
-            TurnState::Closed(close) if leaves => {
-                let workflow_id = &self.core.info.workflow_id;
-                match next_args(&mut turn.commands) {
-                    Some(args) => self.coding.put_away(workflow_id, args, again),
-                    None => put_away(&self.coding, workflow_id, close, again),
-                }
-            }
-            _ => Ok(()),
-        });
+        let sealed =
+            self.sealed(&mut turn).and_then(|()| if leaves { self.put_away(&mut turn, again) } else { Ok(()) });
         if let Err(error) = sealed {
             let message = format!("what it asks for cannot leave: {error}");
             // Elsewhere there may be what is missing here.
@@ -180,6 +171,26 @@ impl Instance {
             }
         }
         self.coding.seal(workflow_id, turn)
+    }
+
+    /// Puts away what goes into the next frame, if it is large. The rest is on its way later, and whoever sends it sees to what
+    /// is large in it. An answer that no store takes is one all the same: tried again it would be as large.
+    fn put_away(&self, turn: &mut Turn, again: Option<[u8; 32]>) -> Result<(), CodingError> {
+        let workflow_id = &self.core.info.workflow_id;
+        for command in &mut turn.commands {
+            let Command::Answer { outcome, .. } = command else { continue };
+            match self.coding.put_away(workflow_id, outcome, None) {
+                Err(error @ CodingError::Refused { .. }) => {
+                    *outcome = outcome.clone().shortened(&format!("what was answered cannot leave: {error}"));
+                }
+                put => put?,
+            }
+        }
+        match (&mut turn.state, next_args(&mut turn.commands)) {
+            (TurnState::Closed(_), Some(args)) => self.coding.put_away(workflow_id, args, again),
+            (TurnState::Closed(close), None) => put_away(&self.coding, workflow_id, close, again),
+            _ => Ok(()),
+        }
     }
 
     /// What goes into the run is opened here, and nowhere else.
@@ -238,6 +249,30 @@ impl Instance {
         }
     }
 
+    /// Has the run's own code look at an update before it is taken. History and the run know nothing of it.
+    ///
+    /// Panics of the validator are caught.
+    ///
+    /// # Errors
+    /// Why it is not taken: of the kind `NotFound` where no code of the run takes updates of this name, not yet or not any
+    /// more. If [`Unanswered::spoilt`] says so, this instance has to be dropped.
+    pub fn validate(&mut self, name: &str, args: &Payload) -> Result<(), Unanswered> {
+        let Some(validator) = self.core.validator(name) else {
+            let known = self.core.update_names();
+            return Err(Unanswered::unspoilt(FailureKind::NotFound, self.unknown("update", name, &known)));
+        };
+        let (coding, workflow_id) = (self.coding.clone(), self.core.info.workflow_id.clone());
+        let unopened = |error: CodingError| Unanswered::unspoilt(FailureKind::Undecodable, error.to_string());
+        let mut args = args.clone();
+        coding.open(&workflow_id, &mut args).map_err(unopened)?;
+        self.look(&format!("the validator of update `{name}`"), || validator(&args)).map_err(|mut unanswered| {
+            match coding.seal(&workflow_id, &mut unanswered) {
+                Ok(()) => unanswered,
+                Err(error) => Unanswered { spoilt: unanswered.spoilt, ..unopened(error) },
+            }
+        })
+    }
+
     /// Lets a handler look at the run. What it does beyond that is noticed as far as it can be.
     fn look<T>(&mut self, what: &str, look: impl FnOnce() -> Result<T, Box<Failure>>) -> Result<T, Unanswered> {
         // Who is woken in here is known to be, and not taken for woken from outside.
@@ -277,9 +312,9 @@ impl Instance {
             false => known.join(", "),
         };
         format!(
-            "{} has no handler for {what} `{name}`, it has {has}; `on_{what}` registers one, before the first await of the \
-             workflow",
-            self.name()
+            "{} has no handler for {what} `{name}`, it has {has}; {} registers one, before the first await of the workflow",
+            self.name(),
+            if what == "query" { "`on_query`" } else { "`update::<T>()`" }
         )
     }
 
@@ -313,6 +348,7 @@ impl Instance {
                 }
             }
             Input::Signal { name, value } => self.core.signal(name, value),
+            Input::Update { id, name, args } => self.core.update(id, name, args),
             Input::Settled { step, outcome } => self.core.settle(step, Settlement::Outcome(outcome)),
             Input::ChildBegan { step } => self.core.child_began(step),
             Input::ChildClosed { step, outcome, began } => {
@@ -445,7 +481,7 @@ impl Instance {
         TurnState::Stuck {
             message: format!(
                 "{} {how} (a channel, a lock, a tokio timer, I/O); its last command was {}; in a workflow wait only for \
-                 activities, `step`, `sleep`, `signal::<T>().recv()`, and what is made of them; do all else in an \
+                 activities, `step`, `sleep`, `signal::<T>().recv()`, `update::<T>().recv()`, and what is made of them; do all else in an \
                  activity or a step",
                 self.name(),
                 last.as_deref().unwrap_or("none at all")

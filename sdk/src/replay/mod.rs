@@ -57,6 +57,12 @@ pub enum Input {
         name: String,
         value: Payload,
     },
+    /// One that was let pass.
+    Update {
+        id: String,
+        name: String,
+        args: Payload,
+    },
     /// An activity or a step has come to its end.
     Settled {
         step: u32,
@@ -102,6 +108,8 @@ pub enum Wait {
     Command(u32),
     /// A signal of this name.
     Signal(String),
+    /// An update of this name.
+    Update(String),
     /// That the run is asked to cancel.
     CancelRequest,
 }

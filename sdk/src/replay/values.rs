@@ -12,6 +12,7 @@ impl Values for Input {
     fn each(&mut self, visit: &mut Visit<'_>) -> Result<(), CodingError> {
         match self {
             Self::Signal { name: _, value } => value.each(visit),
+            Self::Update { id: _, name: _, args } => args.each(visit),
             Self::Settled { step: _, outcome } => outcome.each(visit),
             // Sealed for the child: the instance opens it with that one's id.
             Self::ChildClosed { step: _, outcome: _, began: _ } => Ok(()),
@@ -30,6 +31,7 @@ impl Values for Command {
                 args.each(visit)?;
                 headers.each(visit)
             }
+            Self::Answer { no: _, id: _, outcome } => outcome.each(visit),
             // For the run that it is sent to.
             Self::Child { no: _, target, spawn } => {
                 let Spawn { workflow: _, version: _, args, tags: _, timeout_ms: _, hears_begin: _, headers } =

@@ -119,6 +119,8 @@ pub fn show(turn: &Turn) -> Vec<String> {
             let unreceived = unreceived.iter().map(|of| format!(", leaving {} {:?}", of.name, of.numbers));
             format!("{no} continue as {}{}", next.workflow, unreceived.collect::<String>())
         }
+        Command::Answer { no, id, outcome: Outcome::Done(value) } => format!("answer {no} {id}: {} bytes", value.len()),
+        Command::Answer { no, id, outcome: Outcome::Failed(failure) } => format!("answer {no} {id}: {failure}"),
         Command::Cancel { no } => format!("cancel {no}"),
         Command::Detach { no } => format!("detach {no}"),
         Command::Patch { id, deprecated: false, .. } => format!("patch {id}"),

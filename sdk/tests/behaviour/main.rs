@@ -33,3 +33,4 @@ mod standstill;
 mod steps;
 mod sync;
 mod time;
+mod updates;

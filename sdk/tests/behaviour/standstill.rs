@@ -28,8 +28,8 @@ fn a_run_that_no_event_can_wake_is_stuck_and_says_where() {
     run.start();
     let message = "stuck: workflow `waits_for_nothing` version 3, run order-42/00000000-0000-0000-0000-000000000007, waits for \
                    something that is not durable (a channel, a lock, a tokio timer, I/O); its last command was command 0, \
-                   activity `double`; in a workflow wait only for activities, `step`, `sleep`, `signal::<T>().recv()`, and \
-                   what is made of them; do all else in an activity or a step";
+                   activity `double`; in a workflow wait only for activities, `step`, `sleep`, `signal::<T>().recv()`, \
+                   `update::<T>().recv()`, and what is made of them; do all else in an activity or a step";
     assert_eq!(run.done(0, 2), [message]);
     assert_eq!(run.done(0, 2), [message], "and it stays so");
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use everpulse_protocol::chain::{Chain, Offered};
+use everpulse_protocol::event::Outcome;
 use everpulse_protocol::history::{CommandKind, CommandMark, ParkedKind, Record, RecordBody};
 use everpulse_protocol::size::HistorySize;
 use everpulse_protocol::{EventId, Position, RunId, WriterId};
@@ -62,6 +63,20 @@ impl Standing {
         let asks = |record: &Record| record.commands.iter().any(|mark| mark.no == step && mark.kind.is_work());
         let (_, place) = self.runs.get(&run)?.iter().find(|(record, _)| asks(record))?;
         Some(*place)
+    }
+
+    /// All updates that were taken, by their ids, with their answers.
+    pub fn updates(&self) -> BTreeMap<String, Option<Outcome>> {
+        let mut updates = BTreeMap::new();
+        for (record, _) in self.runs.values().flatten() {
+            if let Ok(RecordBody::UpdateAccepted { id, .. }) = record.body() {
+                updates.insert(id, None);
+            }
+            for mark in record.commands.iter().filter(|mark| mark.kind == CommandKind::Answer) {
+                updates.insert(mark.name.clone(), mark.answer.as_deref().cloned());
+            }
+        }
+        updates
     }
 
     /// When a run ended, or the last one of those that went on for it, by recorded time.
@@ -175,6 +190,7 @@ fn replay<'a>(registry: &Registry, records: impl Iterator<Item = &'a Record>) ->
                 order.push(record.event);
                 Input::Signal { name, value }
             }
+            RecordBody::UpdateAccepted { id, name, args } => Input::Update { id, name, args },
             RecordBody::ActivitySettled { step, outcome, .. }
             | RecordBody::StepSettled { step, outcome }
             | RecordBody::PromiseSettled { step, outcome }

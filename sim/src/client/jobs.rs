@@ -31,6 +31,8 @@ pub struct Job {
     /// All runs that it was told of.
     pub told: BTreeSet<RunId>,
     pub signals: Vec<Signal>,
+    /// Of its updates.
+    pub told_of: Vec<(String, Told)>,
     pub stop: Option<Stop>,
     pub outcome: Option<Outcome>,
     /// When it was told that the end is too long ago to be known.
@@ -56,6 +58,16 @@ pub struct Asked {
 pub struct Signal {
     pub n: u64,
     pub asked: Asked,
+    /// Of an update: how often it was refused.
+    pub refusals: u32,
+}
+
+/// What was told of an update, by its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    Refused,
+    Taken,
+    Answered(Outcome),
 }
 
 /// A run is cancelled or terminated.
@@ -103,7 +115,8 @@ impl Jobs {
             // One that takes workers down is enough.
             let kind = if kind.name == POISON && (number > 0 || shape.calm) { shape.kinds[0] } else { kind };
             let n = dice.within(kind.args.0, kind.args.1);
-            let signals = (0..(kind.signals)(n)).map(|_| Signal { n: dice.within(1, 50), asked: Asked::new(dice) });
+            let signals =
+                (0..(kind.signals)(n)).map(|_| Signal { n: dice.within(1, 50), asked: Asked::new(dice), refusals: 0 });
             let signals = signals.collect();
             let stop = dice.percent(12).then(|| Stop {
                 after_ms: dice.within(0, 3_000),
@@ -127,6 +140,7 @@ impl Jobs {
                 run: None,
                 told: BTreeSet::new(),
                 signals,
+                told_of: Vec::new(),
                 stop,
                 outcome: None,
                 forgotten_ms: None,

@@ -215,3 +215,18 @@ fn futures_of_activities_are_given_to_whatever_waits_for_them() {
     run.result().expect_err("nobody approves");
     assert_eq!(asked.get(), 2);
 }
+
+#[test]
+fn an_update_is_refused_or_answered_and_its_id_is_one_request() {
+    let env = Environment::new().workflow(counter);
+    let run = env.start(counter(3)).id("c");
+    assert!(run.is_waiting_for(Wait::update::<Count>()));
+    assert_eq!(run.update(Count { by: 2 }).result(), Ok(2));
+    let refused = run.update(Count { by: 9 });
+    assert_eq!(refused.accepted(), Err(Failure::Failed("9 is too much".to_owned())));
+    assert_eq!(run.update_as("u-1", Count { by: 3 }).result(), Ok(5));
+    assert_eq!(run.update_as("u-1", Count { by: 1 }).result(), Ok(5), "it is the same request");
+    assert_eq!(run.update(Count { by: 1 }).result(), Ok(6));
+    assert_eq!(run.result(), Ok(6));
+    assert!(run.update(Count { by: 1 }).result().is_err(), "it has ended");
+}

@@ -79,6 +79,21 @@ fn a_careless_activity_is_found_with_the_line_that_plays_it_again_and_few_faults
 }
 
 #[test]
+fn what_is_told_of_updates_holds_under_faults() {
+    explore(300, |env| {
+        let env = env.workflow(counter);
+        let run = env.start(counter(2)).id("c");
+        let refused = run.update(Count { by: 3 });
+        let (first, again) = (run.update_as("u-1", Count { by: 1 }), run.update_as("u-1", Count { by: 2 }));
+        let answer = first.result().expect("it is let pass");
+        assert_eq!(again.result(), Ok(answer), "it is the same request");
+        assert!(refused.accepted().is_err());
+        let sum = run.update(Count { by: 2 }).result().expect("it is let pass");
+        assert_eq!((run.result(), sum), (Ok(sum), answer + 2));
+    });
+}
+
+#[test]
 fn who_remembers_the_key_charges_once() {
     explore(300, |env| {
         let charged = Rc::new(RefCell::new(std::collections::BTreeMap::new()));

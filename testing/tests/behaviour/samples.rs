@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
-use everpulse::{Error, Failure, activities, activity, join_all, publish, select, signal, sleep, step, workflow};
+use everpulse::{
+    Error, Failure, activities, activity, join_all, publish, select, signal, sleep, step, update, workflow,
+};
 use everpulse_sdk as everpulse;
 use serde::{Deserialize, Serialize};
 
@@ -139,6 +141,27 @@ pub async fn has_hidden_state() -> u64 {
     }
     sleep(Duration::from_secs(2)).await;
     7
+}
+
+#[update(reply = u64, error = String, crate = everpulse_sdk)]
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Count {
+    pub by: u64,
+}
+
+/// Counts up so often, never by more than it has steps.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn counter(n: u64) -> u64 {
+    let counts = update::<Count>()
+        .validate(move |count| if count.by > n { Err(format!("{} is too much", count.by)) } else { Ok(()) });
+    let mut sum = 0;
+    for _ in 0..n {
+        let count = counts.recv().await;
+        sleep(Duration::from_secs(1)).await;
+        sum += count.by;
+        count.reply(Ok(sum));
+    }
+    sum
 }
 
 /// Waits for something that no event brings.

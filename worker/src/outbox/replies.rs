@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use everpulse_protocol::event::Outcome;
-use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame};
+use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame, UpdateState};
 use everpulse_protocol::{Failure, encode, topic};
 use everpulse_transport::{Lane, Limits, Transport};
 
@@ -70,7 +70,12 @@ impl Replies {
 fn weigh(reply: &Reply) -> usize {
     let body = match &reply.body {
         ReplyBody::Closed { close, .. } => outcome_bytes(&close.outcome),
-        ReplyBody::Answered { outcome } => outcome_bytes(outcome),
+        ReplyBody::Answered { outcome } | ReplyBody::Update { state: UpdateState::Answered(outcome), .. } => {
+            outcome_bytes(outcome)
+        }
+        ReplyBody::Update { state: UpdateState::NotYet(failure) | UpdateState::Refused(failure), .. } => {
+            failure_bytes(failure)
+        }
         ReplyBody::Published { value } => value.as_ref().map_or(0, |value| value.len()),
         ReplyBody::Description(view) => 512 + 256 * view.pending.len(),
         _ => 0,

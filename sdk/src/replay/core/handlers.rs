@@ -10,6 +10,7 @@ use std::rc::Rc;
 use everpulse_protocol::{Failure, Payload};
 
 use super::Core;
+use crate::update::Validator;
 
 /// Answers a query from its encoded arguments.
 pub(crate) type QueryHandler = dyn Fn(&Payload) -> Result<Payload, Box<Failure>>;
@@ -18,6 +19,8 @@ pub(crate) type QueryHandler = dyn Fn(&Payload) -> Result<Payload, Box<Failure>>
 #[derive(Default)]
 pub(super) struct Handlers {
     queries: BTreeMap<&'static str, Rc<QueryHandler>>,
+    /// Which updates are taken, and what looks at them before.
+    pub(super) updates: BTreeMap<&'static str, Rc<Validator>>,
     /// A handler only looks now.
     looking: bool,
     /// What it did although it only looks.

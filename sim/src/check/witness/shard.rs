@@ -120,7 +120,11 @@ pub(super) fn of_inbox(payload: &Bytes) -> Option<Unacked> {
         match event.body() {
             Ok(EventBody::Wake { .. }) => is_wake = true,
             Ok(
-                EventBody::Describe | EventBody::AskResult | EventBody::AskPublished { .. } | EventBody::Query { .. },
+                EventBody::Describe
+                | EventBody::AskResult
+                | EventBody::AskPublished { .. }
+                | EventBody::AskUpdate { .. }
+                | EventBody::Query { .. },
             ) => {}
             // The id of a start is that of its run.
             _ => {
