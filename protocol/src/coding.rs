@@ -340,21 +340,27 @@ impl Coding {
         }
         let Payload { mut encoding, mut data } = payload.clone();
         let mut was_sealed = !self.only_sealed;
-        // One more, by which it may lie elsewhere.
-        for _ in 0..=LAYERS_MAX {
-            let Some((beneath, named)) = encoding.rsplit_once('+') else { break };
+        let (mut opened, mut was_fetched) = (0, false);
+        while let Some((beneath, named)) = encoding.rsplit_once('+') {
             let (name, label) = named.split_once(':').map_or((named, None), |(name, label)| (name, Some(label)));
-            let layer =
-                self.layers.iter().chain(self.others.iter()).chain(&self.blobs).find(|layer| layer.name() == name);
+            let blobs = self.blobs.as_ref().filter(|blobs| blobs.name() == name);
+            // Beside its layers, a value may lie elsewhere, once.
+            let is_beyond = if blobs.is_some() {
+                std::mem::replace(&mut was_fetched, true)
+            } else {
+                opened += 1;
+                opened > LAYERS_MAX
+            };
+            if is_beyond {
+                let reason = format!("it went through more than {LAYERS_MAX}");
+                return Err(CodingError::Broken { layer: "all layers".to_owned(), reason });
+            }
+            let layer = self.layers.iter().chain(self.others.iter()).chain(blobs).find(|layer| layer.name() == name);
             let layer = layer.ok_or_else(|| CodingError::missing(named))?;
             was_sealed |= layer.conceals();
             let unwrapped = layer.unwrap(data, label, Place::new(workflow_id, beneath));
             data = unwrapped.map_err(|error| CodingError::of_layer(name, error))?;
             encoding.truncate(beneath.len());
-        }
-        if encoding.contains('+') {
-            let reason = format!("it went through more than {LAYERS_MAX}");
-            return Err(CodingError::Broken { layer: "all layers".to_owned(), reason });
         }
         if !was_sealed {
             return Err(CodingError::Plain);
