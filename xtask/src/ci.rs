@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 
-use crate::{clients, conformance, coverage, deny, fuzz, guarantees, pulsar, purity, root, sim};
+use crate::{clients, conformance, coverage, deny, fuzz, guarantees, links, pulsar, purity, root, sim};
 
 /// What `cargo xtask ci` may leave out.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -36,6 +36,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         eprintln!("\n==== licences, sources and bans: SKIPPED (there is no python3). What was not run is not known.");
     }
     step("guarantees", guarantees::check)?;
+    step("links", links::check)?;
     step("coverage", || coverage::run(coverage::Options::default()))?;
     step("tests and doctests, embedded arm", || cargo(&["test", "--workspace"], &[("EVERPULSE_ARM", "embedded")]))?;
     if conformance::is_possible() || !options.skip_pulsar {

@@ -4,7 +4,9 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use xtask::{bench, chaos, ci, clients, conformance, coverage, deny, fuzz, guarantees, pulsar, purity, sim, soak};
+use xtask::{
+    bench, chaos, ci, clients, conformance, coverage, deny, fuzz, guarantees, links, pulsar, purity, sim, soak,
+};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "The project's own commands")]
@@ -23,6 +25,8 @@ enum Top {
     Chaos(chaos::Options),
     /// Only the check of the invariants that manifests and lints can prove.
     Purity,
+    /// Do the links between documents lead to files, and is each decision named by the index?
+    Links,
     /// Are the tests there that `docs/guarantees.md` names?
     Guarantees,
     /// Other people's clients on our broker and on Apache Pulsar.
@@ -129,6 +133,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Top::Chaos(options) => chaos::run(&options)?,
         Top::Purity => purity::check()?,
         Top::Guarantees => guarantees::check()?,
+        Top::Links => links::check()?,
         Top::Clients(options) => clients::run(&options)?,
         Top::Conformance(options) => conformance::run(&options)?,
         Top::Coverage(options) => coverage::run(options)?,
