@@ -273,6 +273,8 @@ fn a_cart_takes_what_fits_and_answers_it_also_after_a_kill() {
     let cart = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cart"));
         command.arg("--url").arg(format!("embedded:{}", dir.path().display())).args(arguments).env_remove("RUST_LOG");
+        // What a user reads, whatever is set where the tests run.
+        command.env("RUST_BACKTRACE", "0");
         command
     };
     let mut worker = Running(cart(&["worker"]).spawn().expect("it starts"));

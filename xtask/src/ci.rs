@@ -38,7 +38,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     step("guarantees", guarantees::check)?;
     step("links", links::check)?;
     step("coverage", || coverage::run(coverage::Options::default()))?;
-    step("tests and doctests, embedded arm", || cargo(&["test", "--workspace"], &[("EVERPULSE_ARM", "embedded")]))?;
+    // All that fails is seen at once.
+    step("tests and doctests, embedded arm", || {
+        cargo(&["test", "--workspace", "--no-fail-fast"], &[("EVERPULSE_ARM", "embedded")])
+    })?;
     if conformance::is_possible() || !options.skip_pulsar {
         step("the public conformance suite, embedded arm", || suite_on(clients::Arm::Embedded))?;
     } else {
@@ -87,7 +90,7 @@ fn suite_on(arm: clients::Arm) -> anyhow::Result<()> {
 }
 
 fn pulsar_arm() -> anyhow::Result<()> {
-    let mut arguments = vec!["test"];
+    let mut arguments = vec!["test", "--no-fail-fast"];
     arguments.extend(ON_PULSAR.iter().flat_map(|package| ["-p", *package]));
     let environment = [("EVERPULSE_ARM", "pulsar")];
     on_pulsar(None, &[&arguments], &environment)
