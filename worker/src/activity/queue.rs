@@ -1,5 +1,8 @@
-//! The deliveries of one queue: a slot first, then a frame; its tasks run side by side; the frame is acked when all of
+//! The deliveries of one queue: a frame first, then a slot; its tasks run side by side; the frame is acked when all of
 //! them are settled.
+//!
+//! A slot is taken when there is something for it. Whoever waits for tasks with a slot in hand keeps it from those who have
+//! one already: a batch that is complete, an attempt that the owner of a run makes here.
 //!
 //! A frame that finds no slot for a while is given back, so that it does not wait here for a long task while another
 //! worker is idle.
@@ -48,10 +51,39 @@ impl FrameHold {
     }
 }
 
+/// What waits here for a slot.
+struct Frames {
+    consumer: Consumer,
+    head: Option<Delivery>,
+}
+
+impl Frames {
+    /// Waits until there is something.
+    ///
+    /// # Cancel safety
+    /// Safe: what has come is kept.
+    async fn arrival(&mut self) {
+        if self.head.is_none() {
+            self.head = Some(self.consumer.recv().await);
+        }
+    }
+
+    fn next(&mut self) -> Option<Delivery> {
+        self.head.take().or_else(|| self.consumer.try_recv())
+    }
+
+    /// This also moves the acks along, which wait behind messages that nobody takes.
+    fn give_back(&mut self) {
+        while let Some(delivery) = self.next() {
+            self.consumer.acker().nack(delivery.token);
+        }
+    }
+}
+
 pub(super) struct Queue {
     shared: Arc<Shared>,
     name: String,
-    consumer: Consumer,
+    frames: Frames,
     slots: Arc<Semaphore>,
     stop: watch::Receiver<Option<Instant>>,
     running: JoinSet<()>,
@@ -65,21 +97,22 @@ impl Queue {
         stop: watch::Receiver<Option<Instant>>,
     ) -> Self {
         let slots = Arc::clone(shared.slots.get(&name).expect("every served queue has slots"));
-        Self { shared, name, consumer, slots, stop, running: JoinSet::new() }
+        Self { shared, name, frames: Frames { consumer, head: None }, slots, stop, running: JoinSet::new() }
     }
 
     /// Serves until it is told to stop, then drains.
     pub(super) async fn serve(mut self) {
-        while let Some(slot) = self.slot().await {
-            match self.delivery().await {
-                Some(delivery) => self.take(delivery, slot),
-                None => break,
+        while self.arrival().await {
+            let Some(slot) = self.slot().await else { break };
+            // None: it was given back meanwhile.
+            if let Some(delivery) = self.frames.next() {
+                self.take(delivery, slot);
             }
         }
         self.drain().await;
     }
 
-    /// Room for the next frame; none when it is time to stop.
+    /// Room for the frame that is here; none when it is time to stop.
     async fn slot(&mut self) -> Option<OwnedSemaphorePermit> {
         let limit = self.shared.options.give_back;
         let mut patience = Instant::now() + limit;
@@ -92,20 +125,21 @@ impl Queue {
                 slot = Arc::clone(&self.slots).acquire_owned(), if room => return slot.ok(),
                 Some(_) = self.running.join_next(), if !self.running.is_empty() => {}
                 () = sleep_until(patience) => {
-                    give_back(&mut self.consumer);
+                    self.frames.give_back();
                     patience = Instant::now() + limit;
                 }
             }
         }
     }
 
-    async fn delivery(&mut self) -> Option<Delivery> {
+    /// Waits until a frame is here; false when it is time to stop.
+    async fn arrival(&mut self) -> bool {
         loop {
             tokio::select! {
                 biased;
                 // An error: the runner is gone.
-                _ = self.stop.wait_for(Option::is_some) => return None,
-                delivery = self.consumer.recv() => return Some(delivery),
+                _ = self.stop.wait_for(Option::is_some) => return false,
+                () = self.frames.arrival() => return true,
                 Some(_) = self.running.join_next(), if !self.running.is_empty() => {}
             }
         }
@@ -113,7 +147,7 @@ impl Queue {
 
     fn take(&mut self, delivery: Delivery, slot: OwnedSemaphorePermit) {
         failpoint::hit("task-received");
-        let acker = self.consumer.acker();
+        let acker = self.frames.consumer.acker();
         let tasks = match decode::<TaskFrame>(&delivery.payload) {
             Ok(frame) if frame.tasks.is_empty() => return acker.ack(delivery.token),
             Ok(frame) => frame.tasks,
@@ -162,7 +196,7 @@ impl Queue {
                 Some(_) = self.running.join_next() => {}
                 () = sleep_until(until) => break,
                 // What waits here would wait until this worker has left.
-                _ = ticks.tick() => give_back(&mut self.consumer),
+                _ = ticks.tick() => self.frames.give_back(),
             }
         }
         if !self.running.is_empty() {
@@ -170,14 +204,7 @@ impl Queue {
             tracing::warn!(queue, left, "the drain time is over; attempts that still run are left to other workers");
             self.running.shutdown().await;
         }
-        self.consumer.close().await;
-    }
-}
-
-/// This also moves the acks along, which wait behind messages that nobody takes.
-fn give_back(consumer: &mut Consumer) {
-    while let Some(delivery) = consumer.try_recv() {
-        consumer.acker().nack(delivery.token);
+        self.frames.consumer.close().await;
     }
 }
 

@@ -16,10 +16,12 @@ use everpulse_sdk::definition::Registry;
 use everpulse_transport::{Message, PublisherOptions};
 use tokio::sync::Notify;
 
-use super::{ActivityRunner, sealed};
+use super::{ActivityRunner, EagerResult, sealed};
 use crate::options::Options;
 use crate::relay::Relay;
 use crate::trial::{LONG, Trial, task};
+
+mod narrow;
 
 /// How often each run's activity was begun.
 static BEGUN: LazyLock<Mutex<BTreeMap<String, u32>>> = LazyLock::new(Mutex::default);
