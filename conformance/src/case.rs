@@ -9,8 +9,9 @@ use everpulse::{CompletionToken, Golden};
 use regex::Regex;
 use serde_json::{Value, json};
 
+use crate::frames::Frames;
 use crate::handlers::{RejectedError, workflow_of};
-use crate::history::{self, Children};
+use crate::history::{self, Children, Writers};
 use crate::logs::{self, Logs};
 use crate::suite::Case;
 use crate::variables::Variables;
@@ -20,23 +21,40 @@ use crate::{matching, payload};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a history is looked at while something is waited for in it.
 const LOOK: Duration = Duration::from_millis(500);
+/// How much later than the client others may be told of an end.
+const LATE: Duration = Duration::from_secs(5);
+
+/// Where cases are played.
+#[derive(Debug)]
+pub struct Stage {
+    pub client: Client,
+    pub logs: Logs,
+    /// Who wrote what, where processes are killed. A single one is who wrote everything.
+    pub frames: Option<Frames>,
+}
+
+/// The workflow id of a case.
+#[must_use]
+pub fn workflow_id_of(case: &Case) -> String {
+    format!("case-{}", case.id)
+}
 
 /// Plays a case. What comes back differs from what is expected; nothing: it is as expected.
 ///
 /// # Errors
 /// When it cannot be played.
-pub async fn play(client: &Client, logs: &Logs, case: &Case) -> Result<Vec<String>> {
+pub async fn play(stage: &Stage, case: &Case) -> Result<Vec<String>> {
     let mut variables = Variables::generate(case.body.get("Variables"))?;
     let input = variables.put_into(case.body.get("Input").unwrap_or(&Value::Null));
     let workflow = workflow_of(&case.id).context("there is no handler for it")?;
-    let id = format!("case-{}", case.id);
-    let run = client.start_named(workflow, &json!({ "input": input })).id(&id).await?;
+    let id = workflow_id_of(case);
+    let run = stage.client.start_named(workflow, &json!({ "input": input })).id(&id).await?;
     let expected = case.list("ExpectedExecutionHistory");
     if expected.is_empty() {
         bail!("it expects no history");
     }
     let Some(result) = case.body.get("ExpectedResult") else {
-        let differences = until_it_is_there(client, &run, expected, &variables).await?;
+        let differences = until_it_is_there(stage, &run, expected, &variables).await?;
         run.terminate("the case is over").await?;
         return Ok(differences);
     };
@@ -48,17 +66,16 @@ pub async fn play(client: &Client, logs: &Logs, case: &Case) -> Result<Vec<Strin
             Err(error) => Err(error).context("waiting for its end"),
         }
     };
-    let outside = External { client, run: &run, actions, variables: &variables }.play();
+    let outside = External { stage, run: &run, actions, variables: &variables }.play();
     tokio::select! {
         ended = ended => ended?,
         played = outside => { played?; unreachable!("the external system waits for ever") }
     }
-    let (golden, children) = exported(client, &run).await?;
-    let events = history::events(&golden, &children);
+    let events = events(stage, &run).await?;
     let mut differences = matching::compare(expected, &events, &mut variables)?;
     differences.extend(ended_as(result, &events, &variables));
     let expected = case.list("ExpectedLogs");
-    differences.extend(logs::compare(expected, &logs.of(&id), &variables)?);
+    differences.extend(said(stage, &id, expected, &variables).await?);
     if !differences.is_empty() {
         let shown: Vec<String> = events.iter().map(Value::to_string).collect();
         differences.push(format!("its history:\n    {}", shown.join("\n    ")));
@@ -66,9 +83,21 @@ pub async fn play(client: &Client, logs: &Logs, case: &Case) -> Result<Vec<Strin
     Ok(differences)
 }
 
+/// What differs in what was logged. Those who look on are told of what stands, which may be a little later than the client.
+async fn said(stage: &Stage, id: &str, expected: &[Value], variables: &Variables) -> Result<Vec<String>> {
+    let until = tokio::time::Instant::now() + LATE;
+    loop {
+        let differences = logs::compare(expected, &stage.logs.of(id)?, variables)?;
+        if differences.is_empty() || tokio::time::Instant::now() >= until {
+            return Ok(differences);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 /// Compares a history that goes on, until it is as expected.
 async fn until_it_is_there<D>(
-    client: &Client,
+    stage: &Stage,
     run: &Run<D>,
     expected: &[Value],
     variables: &Variables,
@@ -78,8 +107,7 @@ where
 {
     let until = tokio::time::Instant::now() + PATIENCE;
     loop {
-        let (golden, children) = exported(client, run).await?;
-        let events = history::events(&golden, &children);
+        let events = events(stage, run).await?;
         let differences = matching::compare(expected, &events, &mut variables.clone())?;
         if differences.is_empty() || tokio::time::Instant::now() >= until {
             return Ok(differences);
@@ -114,12 +142,12 @@ fn ended_as(expected: &Value, events: &[Value], variables: &Variables) -> Vec<St
     differences
 }
 
-/// The run's history, and those of the runs that it began.
-async fn exported<D: everpulse::Definition>(client: &Client, run: &Run<D>) -> Result<(Golden, Children)> {
+/// The suite's events of a run, by its history and those of the runs that it began.
+async fn events<D: everpulse::Definition>(stage: &Stage, run: &Run<D>) -> Result<Vec<Value>> {
     let golden = Golden::from_json(&run.export().await?)?;
     let mut children = Children::new();
     for (workflow_id, run_id) in history::begun(&golden) {
-        match client.run_named(workflow_id).export().await {
+        match stage.client.run_named(workflow_id).export().await {
             Ok(text) => {
                 children.insert(run_id, Golden::from_json(&text)?);
             }
@@ -128,12 +156,16 @@ async fn exported<D: everpulse::Definition>(client: &Client, run: &Run<D>) -> Re
             Err(error) => return Err(error.into()),
         }
     }
-    Ok((golden, children))
+    let writers = match &stage.frames {
+        Some(frames) => frames.writers(golden.run_id).await?,
+        None => Writers::new(),
+    };
+    Ok(history::events(&golden, &children, &writers))
 }
 
 /// The external system of a case: it finds callbacks in the history, and does what the case says.
 struct External<'a, D: everpulse::Definition> {
-    client: &'a Client,
+    stage: &'a Stage,
     run: &'a Run<D>,
     actions: &'a [Value],
     variables: &'a Variables,
@@ -153,8 +185,7 @@ impl<D: everpulse::Definition> External<'_, D> {
                 tokio::time::sleep(LOOK).await;
                 continue;
             }
-            let (golden, children) = exported(self.client, self.run).await?;
-            for event in history::events(&golden, &children) {
+            for event in events(self.stage, self.run).await? {
                 let token = event["CallbackStartedDetails"]["CallbackId"].as_str();
                 let Some(token) = token.filter(|token| !handled.contains(*token)) else { continue };
                 let name = event["Name"].as_str().unwrap_or_default();
@@ -189,13 +220,13 @@ impl<D: everpulse::Definition> External<'_, D> {
         let token: CompletionToken<Value, RejectedError> = token.parse()?;
         let payload = self.variables.put_into(&action["Payload"]);
         match action["Operation"].as_str() {
-            Some("success") => self.client.complete(&token, payload).await?,
+            Some("success") => self.stage.client.complete(&token, payload).await?,
             Some("failure") if payload["ErrorType"] == "RejectedError" => {
                 let message = payload["ErrorMessage"].as_str().unwrap_or_default().to_owned();
-                self.client.fail(&token, RejectedError { message }).await?;
+                self.stage.client.fail(&token, RejectedError { message }).await?;
             }
             Some("heartbeat") => {
-                self.client.activity(&token).heartbeat("it goes on").await?;
+                self.stage.client.activity(&token).heartbeat("it goes on").await?;
                 return Ok(false);
             }
             other => bail!("an action of an unknown kind: {other:?} with {payload}"),

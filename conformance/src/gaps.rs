@@ -25,43 +25,21 @@ pub const GAPS: &[(&str, &str)] = &[
     ),
     ("1-18", "As 1-17: an attempt that was lost with its process is not taken for failed, but run again."),
     (
-        "3-11",
-        "It counts how often a part of the code runs: a second time, as its value is too large to be recorded. A run whose \
-         future is in memory goes on from where it stands, and replays are silent, so the code is heard once.",
-    ),
-    (
-        "3-12",
-        "It wants the end of a process that crashed to stand in the run's history. Workers leave no trace there; what they \
-         began is taken up by others.",
-    ),
-    (
-        "10-1",
-        "Hooks at the begin and end of an invocation. Interceptors hear of the begin and end of a run, which of a run that \
-         never waits is the same moment; it could be played by that, and is not.",
-    ),
-    ("10-2", "Hooks at the begin and end of each operation. Interceptors hear of no steps and no other commands."),
-    (
-        "10-3",
-        "Hooks around the attempts at a step. Interceptors stand around the attempts at an activity, with their number; it could \
-         be played by that, and is not.",
-    ),
-    (
         "10-4",
-        "As 10-2: of its hooks, which all fail, those of operations are not there. An interceptor that fails is caught.",
-    ),
-    (
-        "10-5",
-        "As 10-1, of two plug-ins. A worker has any number of interceptors; it could be played by that, and is not.",
+        "Its hooks all fail, and nothing may come of that. An interceptor that panics when it is told of a run is caught; what \
+         stands around an attempt is a part of it, and its panic fails the attempt.",
     ),
     (
         "10-6",
-        "A hook that hears of the second invocation of a run. Nobody hears here that a run goes on or is replayed.",
+        "A hook that hears of the second invocation of a run. Nobody is told here that a run goes on behind a wait.",
     ),
-    ("10-7", "As 10-1, of a run that fails; it could be played by that, and is not."),
 ];
 
 const WRITES: &str = "There is no serializer of a part of a run. The value's own `Serialize` writes what is noted, \
                       nothing reads it: a replay makes the value again.";
+
+const RUNS: &str = "There are no hooks of invocations. Interceptors are told when a run begins and ends, and a run that never waits \
+                    has one invocation.";
 
 /// Cases that are met by their handlers.
 pub const COMPOSED: &[(&str, &str)] = &[
@@ -69,6 +47,11 @@ pub const COMPOSED: &[(&str, &str)] = &[
         "1-13",
         "The usual retries of an activity, which are others than the suite's: 200 ms at first, doubled each time up to a minute, \
          for ever and without jitter.",
+    ),
+    (
+        "3-11",
+        "Lines of a replay are suppressed. The handler says this one past `tracing`, and the worker is killed while the run waits: \
+         the next one replays it, and makes the large value again.",
     ),
     ("3-14", WRITES),
     (
@@ -86,6 +69,14 @@ pub const COMPOSED: &[(&str, &str)] = &[
     ("9-16", "Values of more than 4 KiB are not noted, of items and of the whole; the case accepts anything there."),
     ("9-19", WRITES),
     ("9-20", WRITES),
+    ("10-1", RUNS),
+    (
+        "10-2",
+        "There are no hooks of operations. The interceptor says that one begins before its first attempt, and that it ended behind \
+         the one that came to a value.",
+    ),
+    ("10-5", RUNS),
+    ("10-7", RUNS),
 ];
 
 #[cfg(test)]

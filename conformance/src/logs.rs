@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context as _, Result};
 use regex::Regex;
@@ -18,13 +21,61 @@ use crate::variables::Variables;
 #[derive(Debug, Clone, Default)]
 pub struct Logs {
     lines: Arc<Mutex<BTreeMap<String, Vec<Value>>>>,
+    /// Where processes that are killed say it instead.
+    file: Option<Arc<PathBuf>>,
 }
 
+/// Where [`say_in_replays`] says it.
+static HEARD: OnceLock<Logs> = OnceLock::new();
+
 impl Logs {
-    /// What a run logged.
+    /// Logs that several processes share.
     #[must_use]
-    pub fn of(&self, run: &str) -> Vec<Value> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).get(run).cloned().unwrap_or_default()
+    pub fn in_file(file: PathBuf) -> Self {
+        Self { file: Some(Arc::new(file)), ..Self::default() }
+    }
+
+    /// What a run logged.
+    ///
+    /// # Errors
+    /// When the file that it stands in cannot be read.
+    pub fn of(&self, run: &str) -> Result<Vec<Value>> {
+        let Some(file) = self.file.as_deref() else {
+            let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+            return Ok(lines.get(run).cloned().unwrap_or_default());
+        };
+        if !file.exists() {
+            return Ok(Vec::new());
+        }
+        let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        let lines = text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect::<Result<Vec<Value>>>()?;
+        Ok(lines.into_iter().filter(|line| line["run"] == run).map(|mut line| line["said"].take()).collect())
+    }
+
+    /// Adds a line of a run.
+    pub fn say(&self, run: &str, line: Value) {
+        let Some(file) = self.file.as_deref() else {
+            let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+            return lines.entry(run.to_owned()).or_default().push(line);
+        };
+        // One write of a short line, which a kill behind it does not take back.
+        let line = format!("{}\n", json!({ "run": run, "said": line }));
+        let file = OpenOptions::new().create(true).append(true).open(file);
+        if let Err(error) = file.and_then(|mut file| file.write_all(line.as_bytes())) {
+            eprintln!("a line is lost, and the case will miss it: {error}");
+        }
+    }
+
+    /// From now on what is said in replays is said here. The first logs of a process are those.
+    pub fn hear_replays(&self) {
+        let _ = HEARD.set(self.clone());
+    }
+}
+
+/// Says something of a run whenever its code comes by, also in a replay, where nobody hears what is said by `tracing`.
+pub fn say_in_replays(run: &str, message: &str) {
+    if let Some(logs) = HEARD.get() {
+        logs.say(run, json!({ "message": format!("[INFO] {message}") }));
     }
 }
 
@@ -34,8 +85,7 @@ impl<S: Subscriber> Layer<S> for Logs {
         event.record(&mut fields);
         let Some(run) = fields.run else { return };
         let message = format!("[{}] {}", event.metadata().level(), fields.message);
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.entry(run).or_default().push(json!({ "message": message }));
+        self.say(&run, json!({ "message": message }));
     }
 }
 

@@ -7,10 +7,11 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use everpulse::Worker;
 use everpulse::client::Client;
+use everpulse_conformance::case::Stage;
 use everpulse_conformance::logs::Logs;
 use everpulse_conformance::report::{self, Report, Row};
 use everpulse_conformance::suite::{self, Case};
-use everpulse_conformance::{case, gaps, handlers};
+use everpulse_conformance::{case, crash, gaps, handlers, plugins};
 use everpulse_integration_tests::Arm;
 use futures::StreamExt as _;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -37,6 +38,15 @@ enum Command {
         #[arg(long = "case")]
         only: Vec<String>,
     },
+    /// Is a worker that is killed: the program starts it itself.
+    #[command(hide = true)]
+    Serve {
+        #[arg(long)]
+        url: String,
+        /// Where it says what its runs log.
+        #[arg(long)]
+        logs: PathBuf,
+    },
     /// Compares the document with reports, or writes it.
     Document {
         #[arg(long)]
@@ -53,6 +63,10 @@ const AT_ONCE: usize = 12;
 fn main() -> Result<ExitCode> {
     match Cli::parse().command {
         Command::Run { cases, report, only } => run(&cases, &report, &only),
+        Command::Serve { url, logs } => {
+            serve(&url, logs)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Document { document, write, reports } => {
             compare(&document, write, &reports)?;
             Ok(ExitCode::SUCCESS)
@@ -60,12 +74,23 @@ fn main() -> Result<ExitCode> {
     }
 }
 
-#[tokio::main]
-async fn run(cases: &Path, report: &Path, only: &[String]) -> Result<ExitCode> {
-    let logs = Logs::default();
+fn listen(logs: &Logs) {
     let shown =
         tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(EnvFilter::from_default_env());
     tracing_subscriber::registry().with(logs.clone()).with(shown).init();
+    logs.hear_replays();
+}
+
+#[tokio::main]
+async fn serve(url: &str, logs: PathBuf) -> Result<()> {
+    listen(&Logs::in_file(logs));
+    crash::serve(url).await
+}
+
+#[tokio::main]
+async fn run(cases: &Path, report: &Path, only: &[String]) -> Result<ExitCode> {
+    let logs = Logs::default();
+    listen(&logs);
     let mut cases = suite::read(cases)?;
     if let Some(unknown) = only.iter().find(|id| cases.iter().all(|case| case.id != **id)) {
         bail!("the suite has no case {unknown}");
@@ -74,8 +99,9 @@ async fn run(cases: &Path, report: &Path, only: &[String]) -> Result<ExitCode> {
     let arm = Arm::new()?;
     let client = Client::connect(arm.url()).await.context("connecting a client")?;
     let worker = Worker::connect(arm.url()).await.context("connecting a worker")?.check_determinism(true);
-    let worker = handlers::register(worker).spawn().await.context("starting a worker")?;
-    let played = cases.into_iter().map(|case| played(&client, &logs, case));
+    let worker = plugins::register(handlers::register(worker), &logs).spawn().await.context("starting a worker")?;
+    let stage = Stage { client, logs, frames: None };
+    let played = cases.into_iter().map(|case| played(&stage, case));
     let cases = futures::stream::iter(played).buffered(AT_ONCE).collect().await;
     worker.stop().await;
     let name = std::env::var("EVERPULSE_ARM").unwrap_or_else(|_| "embedded".to_owned());
@@ -89,12 +115,14 @@ async fn run(cases: &Path, report: &Path, only: &[String]) -> Result<ExitCode> {
     Ok(if apply == pass { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn played(client: &Client, logs: &Logs, case: Case) -> Row {
+async fn played(stage: &Stage, case: Case) -> Row {
     let gap = gaps::reason(&case.id);
-    let differences = match gap {
-        Some(_) => Vec::new(),
-        None => case::play(client, logs, &case).await.unwrap_or_else(|error| vec![format!("{error:#}")]),
+    let played = match (gap, crash::of(&case.id)) {
+        (Some(_), _) => Ok(Vec::new()),
+        (None, Some(crash)) => crash::play(&case, crash).await,
+        (None, None) => case::play(stage, &case).await,
     };
+    let differences = played.unwrap_or_else(|error| vec![format!("{error:#}")]);
     let composed = gaps::composed(&case.id).map(str::to_owned);
     Row { id: case.id, family: case.family, gap: gap.map(str::to_owned), composed, differences }
 }

@@ -86,7 +86,7 @@ pub fn document(reports: &[Report], before: &str) -> Result<String> {
     Ok(format!(
         "# The public suite of durable executions\n\n\
          `aws-durable-execution-conformance-tests` {VERSION} has {} cases. {apply} of them apply here; {}, {} pass. Each is a \
-         workflow of ours\nin `conformance/src/handlers`; what is compared is derived from the run's exported history alone, by \
+         workflow of ours\nin `conformance/src/handlers`; what is compared is derived from the run's exported history, by \
          the rules of\n`conformance/src/history.rs` ([why so](decisions/scopes-are-notes.md)). {composed} of those that apply are met by \
          their handlers: the suite asks the engine\nfor something there that it does not have, and the row says what the handler does \
          in its place. `cargo xtask conformance` installs\nand plays the suite, and `--write` writes this, also when a case fails.\n\n\

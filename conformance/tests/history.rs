@@ -3,14 +3,14 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "it is a test")]
 
 use everpulse::Golden;
-use everpulse_conformance::history::{Children, events};
+use everpulse_conformance::history::{Children, Writers, events};
 use everpulse_conformance::matching;
 use everpulse_conformance::variables::Variables;
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::event::{IdPolicy, Outcome, Start};
 use everpulse_protocol::history::{Close, CloseStatus, CommandKind, CommandMark, Record, RecordBody};
 use everpulse_protocol::note::{Note, NoteKind};
-use everpulse_protocol::{EventId, Failure, FailureKind, Payload, RunId, Timestamp, WorkflowId};
+use everpulse_protocol::{EventId, Failure, FailureKind, Payload, RunId, Timestamp, WorkflowId, WriterId};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -80,10 +80,14 @@ fn expected() -> Vec<Value> {
 }
 
 fn told(records: Vec<Record>) -> Vec<Value> {
+    told_by(records, &Writers::new())
+}
+
+fn told_by(records: Vec<Record>, writers: &Writers) -> Vec<Value> {
     let first = records.first().expect("there is one");
     let (workflow_id, run_id) = (first.workflow_id.clone(), first.run_id);
     let golden = Golden { workflow: "greets".into(), version: 1, build: None, workflow_id, run_id, records };
-    events(&golden, &Children::new())
+    events(&golden, &Children::new(), writers)
 }
 
 fn differences(records: Vec<Record>) -> Vec<String> {
@@ -119,6 +123,21 @@ fn a_wrong_history_differs() {
         edit(&mut records);
         assert!(!differences(records).is_empty(), "{what}");
     }
+}
+
+#[test]
+fn a_process_ends_where_another_one_goes_on_with_its_step() {
+    let writers = |of: [u128; 3]| (0..).zip(of.map(|number| WriterId(Uuid::from_u128(number)))).collect::<Writers>();
+    let types = |writers: &Writers| {
+        let events = told_by(right(), writers);
+        events.iter().map(|event| event["EventType"].as_str().expect("a type").to_owned()).collect::<Vec<_>>()
+    };
+    let alone = types(&Writers::new());
+    assert_eq!(types(&writers([1, 1, 1])), alone, "nobody has gone");
+    assert_eq!(types(&writers([1, 1, 2])), alone, "a timer is nobody's");
+    let mut interrupted = alone;
+    interrupted.insert(3, "InvocationCompleted".to_owned());
+    assert_eq!(types(&writers([1, 2, 2])), interrupted, "behind the begin of the step");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::flaky::{each_second, fails_for_good, succeeds_on};
 use super::step::gives;
 use super::{Cases, Raw, run, text};
+use crate::logs::say_in_replays;
 
 pub const CASES: Cases = &[
     ("3-1", "has_a_part"),
@@ -21,6 +22,8 @@ pub const CASES: Cases = &[
     ("3-8", "part_tries_in_vain"),
     ("3-9", "waits_after_a_part"),
     ("3-10", "waits_in_a_part"),
+    ("3-11", "part_is_large"),
+    ("3-12", "has_a_part"),
     ("3-13", "only_waits_in_a_part"),
     ("3-14", "part_with_a_serializer"),
     ("3-15", "part_fails_by_itself"),
@@ -34,7 +37,7 @@ pub fn register(worker: Worker) -> Worker {
     let worker = worker.workflow(part_fails_and_is_caught).workflow(parts_in_parts).workflow(part_tries_again);
     let worker = worker.workflow(part_tries_in_vain).workflow(waits_after_a_part).workflow(waits_in_a_part);
     let worker = worker.workflow(only_waits_in_a_part).workflow(part_with_a_serializer).workflow(part_fails_by_itself);
-    worker.workflow(part_gives_nothing).workflow(part_logs).workflow(waits_in_and_after_a_part)
+    worker.workflow(part_gives_nothing).workflow(part_logs).workflow(waits_in_and_after_a_part).workflow(part_is_large)
 }
 
 /// What the suite calls a child context.
@@ -156,4 +159,20 @@ async fn part_logs(input: Value) -> Result<Value, Error> {
 async fn waits_in_and_after_a_part(input: Value) -> Result<Value, Error> {
     let inner = part("part", echoes_and_waits(input)).await?;
     echoes_and_waits(inner).await
+}
+
+/// More than a note of a value may have, and more than the suite keeps.
+const LARGE_BYTES: usize = 300_000;
+
+#[workflow(version = 1)]
+async fn part_is_large(input: Value) -> Result<Value, Error> {
+    let (run, word) = (run(), text(&input)?);
+    let large = part("part", async {
+        say_in_replays(&run, &word);
+        let small = text(&gives("small", input).await?)?;
+        Ok(json!(small.repeat(LARGE_BYTES / small.len().max(1) + 1)))
+    })
+    .await?;
+    sleep(Duration::from_secs(2)).await;
+    Ok(json!(text(&large)?.len() >= LARGE_BYTES))
 }

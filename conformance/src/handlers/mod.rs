@@ -18,6 +18,7 @@ pub mod flaky;
 pub mod invoke;
 pub mod map;
 pub mod parallel;
+pub mod plugin;
 pub mod step;
 pub mod submitted;
 pub mod wait;
@@ -38,6 +39,7 @@ pub fn workflow_of(case: &str) -> Option<&'static str> {
         submitted::CASES,
         parallel::CASES,
         map::CASES,
+        plugin::CASES,
     ];
     modules.into_iter().flatten().find(|(id, _)| *id == case).map(|(_, workflow)| *workflow)
 }
@@ -55,6 +57,7 @@ pub fn register(worker: Worker) -> Worker {
         submitted::register,
         parallel::register,
         map::register,
+        plugin::register,
         flaky::register,
     ];
     modules.into_iter().fold(worker, |worker, register| register(worker))
