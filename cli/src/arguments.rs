@@ -174,6 +174,9 @@ pub enum RunCommand {
         /// This version, instead of the newest that the workers have
         #[arg(long)]
         version: Option<u32>,
+        /// Start it though its workers have published that they take no such arguments
+        #[arg(long)]
+        unchecked: bool,
         /// The run fails with a time-out so many seconds after its start
         #[arg(long)]
         run_timeout_seconds: Option<u64>,

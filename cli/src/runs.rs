@@ -23,6 +23,7 @@ pub async fn run(client: &Client, command: RunCommand) -> anyhow::Result<()> {
             tags,
             headers,
             version,
+            unchecked,
             run_timeout_seconds,
             signal,
             signal_value,
@@ -33,7 +34,9 @@ pub async fn run(client: &Client, command: RunCommand) -> anyhow::Result<()> {
             if !args.is_object() {
                 bail!(BadInput::new("the arguments are an object by parameter name: '{\"order\": ..}'"));
             }
-            schemas::check_start(client, &workflow, version, &args).await?;
+            if !unchecked {
+                schemas::check_start(client, &workflow, version, &args).await?;
+            }
             let mut start = client.start_named(&workflow, &args);
             if let Some(if_known) = if_known {
                 start = start.policy(if_known.into());

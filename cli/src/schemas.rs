@@ -51,7 +51,7 @@ pub async fn check_start(client: &Client, name: &str, version: Option<u32>, args
     if let Err(mismatch) = fits(&schema, args) {
         bail!(BadInput::new(format!(
             "the workflow `{name}` does not take these arguments: {mismatch}; `everpulse schema show workflow {name}` says \
-             what it takes"
+             what it takes, and --unchecked starts it nevertheless"
         )));
     }
     Ok(())

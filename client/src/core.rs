@@ -218,12 +218,22 @@ impl Core {
 
     /// An answer as its reader sees it.
     pub(crate) async fn opened<T: Values + Send>(&self, workflow_id: &WorkflowId, mut answer: T) -> Result<T, Error> {
-        let undecodable = |error: CodingError| Error::undecodable(workflow_id, &error);
-        if let Some(stores) = self.stores.as_ref().filter(|_| blob::refers(&mut answer)) {
-            stores.fetch(&mut answer).boxed().await.map_err(undecodable)?;
-        }
-        self.coding.open(workflow_id, &mut answer).map_err(undecodable)?;
+        self.open_in_place(workflow_id, &mut answer).await?;
         Ok(answer)
+    }
+
+    /// The same, where it stands.
+    pub(crate) async fn open_in_place<T: Values + Send>(
+        &self,
+        workflow_id: &WorkflowId,
+        answer: &mut T,
+    ) -> Result<(), Error> {
+        let undecodable = |error: CodingError| Error::undecodable(workflow_id, &error);
+        if let Some(stores) = self.stores.as_ref().filter(|_| blob::refers(answer)) {
+            // Boxed: most have nothing that is large, and very many may wait for their answers.
+            stores.fetch(answer).boxed().await.map_err(undecodable)?;
+        }
+        self.coding.open(workflow_id, answer).map_err(undecodable)
     }
 
     /// As much of an answer as its reader can see, without asking stores for what lies there.

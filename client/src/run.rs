@@ -21,6 +21,9 @@ use crate::intercept::{Call, CallKind};
 use crate::requests::{Heard, Ticket};
 use crate::start;
 
+/// Words of a description that lie in a store are waited for so long.
+const WORDS_WITHIN: Duration = Duration::from_secs(2);
+
 /// What a person sees of a run: status, version, pending steps with attempt, last error and next try.
 pub type Description = RunView;
 
@@ -128,7 +131,7 @@ impl<D: Definition> Run<D> {
     }
 
     async fn result_until(&self, deadline: Deadline) -> Result<D::Output, ResultError<D::Error>> {
-        let close = self.intercepted(CallKind::Result, None, |_| self.close(deadline)).await?;
+        let mut close = self.intercepted(CallKind::Result, None, |_| self.close(deadline)).await?;
         if let CloseStatus::Unknown(kind) = close.status {
             let message = format!(
                 "{} ended as `{kind}`, which is not known to this release: ask with the release of its workers, or a later one",
@@ -136,7 +139,7 @@ impl<D: Definition> Run<D> {
             );
             return Err(Error::new(ErrorKind::Refused, message).into());
         }
-        let close = self.inner.core.opened(self.workflow_id()?, close).await?;
+        self.inner.core.open_in_place(self.workflow_id()?, &mut close).await?;
         match close.outcome {
             Outcome::Done(value) => value.decode().map_err(|error| ResultError::Failed(Failure::from(error))),
             Outcome::Failed(failure) => Err(ResultError::Failed(Failure::from_recorded(failure))),
@@ -169,7 +172,8 @@ impl<D: Definition> Run<D> {
                 .boxed()
             })
         };
-        let question = self.inner.core.sealed(id, EventBody::AskResult).await?;
+        // It has no value that could be large.
+        let question = self.inner.core.seal(id, EventBody::AskResult)?;
         let question = Question {
             what: &|| format!("waiting for the result of {id}"),
             event: &|| self.event(id, &ticket, &question),
@@ -215,6 +219,12 @@ impl<D: Definition> Run<D> {
             _ => None,
         };
         let mut view = self.ask("describing", &ticket, EventBody::Describe, take, Some(read)).await?;
+        // Words that say why it does not go on; the result stays where it lies. A store that is away keeps nobody waiting.
+        let words = async {
+            self.inner.core.fetch_what_can_be(&mut view.parked).await;
+            self.inner.core.fetch_what_can_be(&mut view.pending).await;
+        };
+        let _ = tokio::time::timeout(WORDS_WITHIN, words).await;
         // Without the key there is much to see all the same.
         self.inner.core.open_what_can_be(id, &mut view);
         Ok(view)
@@ -521,4 +531,20 @@ fn expired(id: &WorkflowId, message: &str) -> Error {
 
 fn refused(id: &WorkflowId, message: &str) -> Error {
     Error::new(ErrorKind::Invalid, format!("{id}: {message}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::untyped::Untyped;
+
+    /// Who waits for ten thousand results has a future for each.
+    #[test]
+    fn a_wait_for_a_result_is_small() {
+        fn size_of<T>(_: impl FnOnce(&'static Run<Untyped>) -> T) -> usize {
+            std::mem::size_of::<T>()
+        }
+        let size = size_of(|run| run.result());
+        assert!(size <= 640, "{size} bytes");
+    }
 }

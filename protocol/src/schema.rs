@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
 use crate::codec::Stored;
+use crate::{Position, Timestamp};
 
 /// What a schema is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -56,6 +56,10 @@ pub struct Published {
     /// What was published before it counts no more, and this says nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub forgotten: bool,
+    /// Where the last one of this definition stands, which whoever published this had compared it with: it stands if that is
+    /// the last one still. None if there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<Position>,
 }
 
 impl Stored for Published {

@@ -49,24 +49,19 @@ impl Board {
     /// The first that is not, and then nothing is published; or when the broker does not answer.
     pub async fn publish(&self, own: &[Published]) -> Result<(), NotPublished> {
         self.transport.set_up_schemas().await?;
-        let mut standing = Standing::default();
-        let end = self.read_on(&mut standing, None).await?;
-        for published in own {
-            standing.check(published)?;
+        let (mut standing, mut read) = (Standing::default(), None);
+        loop {
+            read = self.read_on(&mut standing, read).await?;
+            let new: Vec<Published> =
+                own.iter().filter_map(|own| standing.addition(own).transpose()).collect::<Result<_, _>>()?;
+            if new.is_empty() {
+                return Ok(());
+            }
+            for published in new {
+                self.send(&published).await?;
+            }
+            // If somebody else was faster, theirs stands and ours is compared with it: each turn one of us comes further.
         }
-        let new: Vec<&Published> = own.iter().filter(|published| !standing.says(published)).collect();
-        if new.is_empty() {
-            return Ok(());
-        }
-        for published in new {
-            self.send(published).await?;
-        }
-        // Somebody else may have been faster with something that contradicts it.
-        self.read_on(&mut standing, end).await?;
-        for published in own {
-            standing.check(published)?;
-        }
-        Ok(())
     }
 
     /// Lets anything be published in the place of what stands.
@@ -87,6 +82,7 @@ impl Board {
             gives: None,
             fails: None,
             forgotten: true,
+            follows: None,
         })
         .await
     }
@@ -106,7 +102,7 @@ impl Board {
         let last = entries.last().map(|entry| entry.position);
         for entry in entries {
             match decode::<Published>(&entry.payload) {
-                Ok(published) => standing.take(published),
+                Ok(published) => standing.take(published, entry.position),
                 Err(error) => tracing::warn!(position = %entry.position, %error, "a schema cannot be read"),
             }
         }

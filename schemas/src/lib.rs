@@ -2,10 +2,11 @@
 //!
 //! Values are written by one release and read by another: inputs lie in history, results are waited for by clients that were
 //! built last year. [`reads`] says whether all that was written by one schema is read by another; [`Standing`] holds the
-//! schemas of an application, of which each was compatible with the one before it; [`fits`] checks one value.
+//! schemas of an application, of which each was compatible with all before it; [`fits`] checks one value.
 
 mod board;
 mod compare;
+mod normal;
 mod shape;
 mod standing;
 

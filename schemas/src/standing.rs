@@ -1,8 +1,9 @@
-//! The schemas that stand in an application, of which each was compatible with the one before it.
+//! The schemas that stand in an application, of which each was compatible with all before it.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
+use everpulse_protocol::Position;
 use everpulse_protocol::schema::{Kind, Published};
 use serde_json::Value;
 
@@ -10,63 +11,91 @@ use crate::compare::{Mismatch, has_all, reads};
 
 /// What is published for each definition and stands.
 ///
-/// What was published later stands if it is compatible with what stands before it; else it is void, for every reader alike. So
-/// of two workers that publish at once and contradict each other, the first one is right, and both learn it by reading.
+/// A record stands if it follows the last one of its definition that does, like a frame of the chain; whoever wrote it had
+/// compared it with all that stood. So of two workers that publish at once and contradict each other the first one is right,
+/// both learn it by reading, and a release with other rules of comparison reads no other result.
 #[derive(Debug, Clone, Default)]
 pub struct Standing {
-    all: BTreeMap<(Kind, String, Option<u32>), Published>,
+    all: BTreeMap<(Kind, String, Option<u32>), Stood>,
+}
+
+/// What stands of one definition.
+#[derive(Debug, Clone)]
+struct Stood {
+    /// With what it does not say, and others before it do. None once it was forgotten.
+    newest: Option<Published>,
+    /// All that was ever said, each once: what was written by any of these is read still.
+    takes: Vec<String>,
+    gives: Vec<String>,
+    fails: Vec<String>,
+    at: Position,
 }
 
 impl Standing {
-    /// One more that was published.
-    pub fn take(&mut self, published: Published) {
+    /// One more that was published, and where it stands.
+    pub fn take(&mut self, published: Published, at: Position) {
         let key = published.key();
+        let mut stood = Stood { newest: None, takes: Vec::new(), gives: Vec::new(), fails: Vec::new(), at };
         if published.forgotten {
-            self.all.remove(&key);
+            self.all.insert(key, stood);
             return;
         }
-        if let Ok(merged) = self.check(&published) {
-            self.all.insert(key, merged);
+        let before = self.all.remove(&key);
+        if published.follows != before.as_ref().map(|before| before.at) {
+            self.all.extend(before.map(|before| (key, before)));
+            return;
         }
+        let mut newest = published;
+        if let Some(Stood { newest: was, takes, gives, fails, at: _ }) = before {
+            (stood.takes, stood.gives, stood.fails) = (takes, gives, fails);
+            if let Some(was) = was {
+                newest.takes = newest.takes.or(was.takes);
+                newest.gives = newest.gives.or(was.gives);
+                newest.fails = newest.fails.or(was.fails);
+            }
+        }
+        for (all, said) in
+            [(&mut stood.takes, &newest.takes), (&mut stood.gives, &newest.gives), (&mut stood.fails, &newest.fails)]
+        {
+            all.extend(said.iter().filter(|said| !all.contains(said)).cloned().collect::<Vec<_>>());
+        }
+        stood.newest = Some(newest);
+        self.all.insert(key, stood);
     }
 
-    /// Whether it may be published after those that stand; with what it does not say, and they do.
+    /// What has to be said of it so that it stands; nothing if all of it stands already.
     ///
     /// # Errors
-    /// What differs, and what can be done.
-    pub fn check(&self, new: &Published) -> Result<Published, Refused> {
-        let Some(old) = self.all.get(&new.key()) else { return Ok(new.clone()) };
+    /// What cannot be read any more of what stands, and what can be done.
+    pub fn addition(&self, new: &Published) -> Result<Option<Published>, Refused> {
+        let Some(stood) = self.all.get(&new.key()) else { return Ok(Some(new.clone())) };
         let refused = |what, differs| Refused { of: new.title(), what, differs: Box::new(differs) };
-        if let (Some(was), Some(is)) = (value(old.takes.as_deref()), value(new.takes.as_deref())) {
+        let mut is_new = stood.newest.is_none();
+        // What was said once is not compared again: the others were, with it.
+        if let Some(is) = unsaid(&stood.takes, &new.takes) {
+            is_new = true;
             let what = what_is_taken(new.kind);
-            reads(&is, &was).map_err(|mismatch| refused(what, Differs::Before(mismatch)))?;
-            has_all(&was, &is).map_err(|mismatch| refused(what, Differs::After(mismatch)))?;
+            for was in stood.takes.iter().filter_map(|was| value(was)) {
+                reads(&is, &was).map_err(|mismatch| refused(what, Differs::Before(mismatch)))?;
+                // Of two releases that take turns, each may be asked by the other.
+                let asked = if new.kind == Kind::Activity { reads } else { has_all };
+                asked(&was, &is).map_err(|mismatch| refused(what, Differs::After(mismatch)))?;
+            }
         }
-        for (what, was, is) in [("its result", &old.gives, &new.gives), ("its error", &old.fails, &new.fails)] {
-            if let (Some(was), Some(is)) = (value(was.as_deref()), value(is.as_deref())) {
+        for (what, said, is) in [("its result", &stood.gives, &new.gives), ("its error", &stood.fails, &new.fails)] {
+            let Some(is) = unsaid(said, is) else { continue };
+            is_new = true;
+            for was in said.iter().filter_map(|was| value(was)) {
                 reads(&is, &was).map_err(|mismatch| refused(what, Differs::Before(mismatch)))?;
                 reads(&was, &is).map_err(|mismatch| refused(what, Differs::After(mismatch)))?;
             }
         }
-        let mut merged = new.clone();
-        merged.takes = merged.takes.or_else(|| old.takes.clone());
-        merged.gives = merged.gives.or_else(|| old.gives.clone());
-        merged.fails = merged.fails.or_else(|| old.fails.clone());
-        Ok(merged)
+        Ok(is_new.then(|| Published { follows: Some(stood.at), ..new.clone() }))
     }
 
-    /// Whether what stands says all that this says.
-    #[must_use]
-    pub fn says(&self, new: &Published) -> bool {
-        self.all.get(&new.key()).is_some_and(|old| {
-            let same = |old: &Option<String>, new: &Option<String>| new.is_none() || old == new;
-            same(&old.takes, &new.takes) && same(&old.gives, &new.gives) && same(&old.fails, &new.fails)
-        })
-    }
-
-    /// All that stand, by kind, name and version.
+    /// All that stand, by kind, name and version: the newest of each.
     pub fn iter(&self) -> impl Iterator<Item = &Published> {
-        self.all.values()
+        self.all.values().filter_map(|stood| stood.newest.as_ref())
     }
 
     /// The one of that name; without a version the newest.
@@ -75,13 +104,18 @@ impl Standing {
         let of_name = |published: &&Published| {
             published.kind == kind && published.name == name && (version.is_none() || published.version == version)
         };
-        self.all.values().rfind(of_name)
+        self.iter().filter(of_name).last()
     }
 }
 
+/// What nobody has said yet, if it can be read.
+fn unsaid(said: &[String], new: &Option<String>) -> Option<Value> {
+    value(new.as_ref().filter(|new| !said.contains(new))?)
+}
+
 /// What cannot be read is compared with nothing.
-fn value(text: Option<&str>) -> Option<Value> {
-    serde_json::from_str(text?).ok()
+fn value(text: &str) -> Option<Value> {
+    serde_json::from_str(text).ok()
 }
 
 fn what_is_taken(kind: Kind) -> &'static str {

@@ -33,6 +33,7 @@ fn own(registry: &Registry, build: Option<&str>) -> Vec<Published> {
         gives: schemas.gives,
         fails: schemas.fails,
         forgotten: false,
+        follows: None,
     };
     let workflows = registry.workflows().map(|entry| {
         let build = build.or(entry.build);

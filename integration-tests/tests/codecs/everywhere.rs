@@ -231,8 +231,12 @@ async fn play(arm: &Arm, codec: Codec, blobs: Option<Blobs>) -> Result<Wiretap> 
     client.complete(&token, canary("completion")).await?;
     assert_eq!(run.result().await?, canary("result"));
 
-    let letters = client.dead_letters("default")?.list().await?;
-    let letters = format!("{:?}", letters.iter().map(|listed| &listed.letter).collect::<Vec<_>>());
+    // What lies in a store is fetched for who looks at one letter.
+    let (operator, mut letters) = (client.dead_letters("default")?, Vec::new());
+    for listed in operator.list().await? {
+        letters.push(operator.show(listed.id).await?);
+    }
+    let letters = format!("{letters:?}");
     assert!(letters.contains(&canary("exhausted-error")), "an operator with the key sees why: {letters}");
 
     let Err(ResultError::Failed(failure)) = client.start(fails()).id("fails").await?.result().await else {

@@ -77,6 +77,7 @@ pub(crate) fn all() -> Vec<Sample> {
         message("blob", &Reference { at: Some("7:41/8:2".to_owned()), ..Reference::to(b"tea") }),
         message("blob_piece", &piece()),
         message("schema", &schema()),
+        message("schema.follows", &Published { follows: Some(Position { ledger: 6, entry: 2 }), ..schema() }),
         message("schema.forgotten", &Published { version: None, takes: None, forgotten: true, ..schema() }),
         message("replies", &ReplyFrame { replies: vec![Reply { request: request(), body: ReplyBody::Accepted }] }),
     ];
@@ -97,6 +98,7 @@ fn schema() -> Published {
         gives: Some("true".into()),
         fails: None,
         forgotten: false,
+        follows: None,
     }
 }
 
