@@ -20,6 +20,10 @@ pub struct Options {
 const ON_PULSAR: [&str; 4] =
     ["everpulse-transport", "everpulse-checker", "everpulse-cli", "everpulse-integration-tests"];
 
+/// So many tests of one binary run at once: most of them wait most of the time, for processes that were killed to be
+/// replaced and for time-outs to come.
+const TEST_THREADS: (&str, &str) = ("RUST_TEST_THREADS", "5");
+
 /// Runs every check.
 ///
 /// # Errors
@@ -40,7 +44,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     step("coverage", || coverage::run(coverage::Options::default()))?;
     // All that fails is seen at once.
     step("tests and doctests, embedded arm", || {
-        cargo(&["test", "--workspace", "--no-fail-fast"], &[("EVERPULSE_ARM", "embedded")])
+        cargo(&["test", "--workspace", "--no-fail-fast"], &[("EVERPULSE_ARM", "embedded"), TEST_THREADS])
     })?;
     if conformance::is_possible() || !options.skip_pulsar {
         step("the public conformance suite, embedded arm", || suite_on(clients::Arm::Embedded))?;
@@ -92,7 +96,7 @@ fn suite_on(arm: clients::Arm) -> anyhow::Result<()> {
 fn pulsar_arm() -> anyhow::Result<()> {
     let mut arguments = vec!["test", "--no-fail-fast"];
     arguments.extend(ON_PULSAR.iter().flat_map(|package| ["-p", *package]));
-    let environment = [("EVERPULSE_ARM", "pulsar")];
+    let environment = [("EVERPULSE_ARM", "pulsar"), TEST_THREADS];
     on_pulsar(None, &[&arguments], &environment)
 }
 
