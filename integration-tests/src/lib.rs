@@ -8,6 +8,7 @@ pub mod chaos;
 pub mod ledger;
 pub mod party;
 pub mod released;
+pub mod waits;
 pub mod workflows;
 
 pub use arm::Arm;

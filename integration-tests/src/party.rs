@@ -48,6 +48,9 @@ pub struct Failpoint {
 /// The variable that tells a party how long it keeps history, and remembers ids.
 pub const RETENTION_MS: &str = "EVERPULSE_TEST_RETENTION_MS";
 
+/// The variable that tells a party to serve the workflows of [`waits`](crate::waits), too.
+pub const WAITS: &str = "EVERPULSE_TEST_WAITS";
+
 /// The variable that tells a party in which directory large values lie.
 pub const BLOBS: &str = "EVERPULSE_TEST_BLOBS";
 

@@ -28,7 +28,8 @@ impl std::fmt::Display for Trouble {
 
 impl std::error::Error for Trouble {}
 
-fn note(step: &str) {
+/// One execution, in the ledger.
+pub(crate) fn note(step: &str) {
     let context = activity_context::context();
     let workflow_id = context.workflow_id().to_string();
     ledger::note(context.idempotency_key(), &workflow_id, step, context.attempt()).expect("the ledger can be written");

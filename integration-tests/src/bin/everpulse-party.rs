@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use everpulse::Blobs;
 use everpulse::prelude::*;
-use everpulse_integration_tests::{ledger, party, workflows};
+use everpulse_integration_tests::{ledger, party, waits, workflows};
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -39,6 +39,12 @@ async fn main() -> Result<()> {
         "both" => workflows::serve_all(worker),
         "broker" => worker,
         other => bail!("no such role: {other}"),
+    };
+    let worker = match (std::env::var_os(party::WAITS), role.as_str()) {
+        (Some(_), "workflows") => waits::serve_workflows(worker),
+        (Some(_), "activities") => waits::serve_activities(worker),
+        (Some(_), "both") => waits::serve_activities(waits::serve_workflows(worker)),
+        _ => worker,
     };
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let handle = worker.spawn().await.context("starting")?;
