@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::core::Core;
 use crate::dead_letter::DeadLetters;
 use crate::error::{Error, ErrorKind};
-use crate::intercept::Interceptor;
+use crate::intercept::{self, CallKind, Interceptor};
 use crate::run::Run;
 use crate::schedule::{self, Schedule};
 use crate::start::Start;
@@ -160,6 +160,11 @@ impl Client {
     /// # Cancel safety
     /// What is forgotten is forgotten; the rest is forgotten next time.
     pub async fn collect_blobs(&self, before: SystemTime) -> Result<Collected, Error> {
+        let call = intercept::Call::new(CallKind::CollectBlobs);
+        self.core.interceptors.around(call, |_| self.collect(before)).await
+    }
+
+    async fn collect(&self, before: SystemTime) -> Result<Collected, Error> {
         let Some(stores) = &self.core.stores else {
             return Err(Error::new(ErrorKind::Invalid, "this client has no store for blobs: give it one".to_owned()));
         };
@@ -208,7 +213,9 @@ impl Client {
     /// # Cancel safety
     /// Safe: nothing is changed.
     pub async fn schemas(&self) -> Result<Standing, Error> {
-        Board::new(self.core.transport.clone()).read().await.map_err(Error::from)
+        let call = intercept::Call::new(CallKind::Schemas);
+        let board = Board::new(self.core.transport.clone());
+        self.core.interceptors.around(call, |_| async move { board.read().await.map_err(Error::from) }).await
     }
 
     /// Lets anything be published in the place of a schema: when nothing is left that was written by it, or would be read by
@@ -220,7 +227,10 @@ impl Client {
     /// # Cancel safety
     /// When it is dropped, it may be forgotten or not.
     pub async fn forget_schema(&self, kind: Kind, name: &str, version: Option<u32>) -> Result<(), Error> {
-        Board::new(self.core.transport.clone()).forget(kind, name, version).await.map_err(Error::from)
+        let call = intercept::Call::new(CallKind::ForgetSchema).named(Some(name.to_owned()));
+        let board = Board::new(self.core.transport.clone());
+        let forgotten = |_| async move { board.forget(kind, name, version).await.map_err(Error::from) };
+        self.core.interceptors.around(call, forgotten).await
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -273,7 +283,8 @@ impl Client {
     /// # Cancel safety
     /// Safe: a question leaves no trace.
     pub async fn schedules(&self) -> Result<Vec<String>, Error> {
-        schedule::names(&self.core).await
+        let call = intercept::Call::new(CallKind::Schedules);
+        self.core.interceptors.around(call, |_| schedule::names(&self.core)).await
     }
 
     /// Tries a parked run again.

@@ -25,6 +25,7 @@ use everpulse_transport::{self as transport, AckToken, Consumer, Delivery, Messa
 
 use crate::core::{self, Core};
 use crate::error::{Error, ErrorKind};
+use crate::intercept::{Call, CallKind};
 use crate::run::Run;
 use crate::untyped::Untyped;
 
@@ -73,6 +74,15 @@ impl DeadLetters {
         Self { core, queue }
     }
 
+    async fn intercepted<T: Send>(
+        &self,
+        kind: CallKind,
+        inner: impl Future<Output = Result<T, Error>> + Send,
+    ) -> Result<T, Error> {
+        let call = Call::new(kind).named(self.queue.clone());
+        self.core.interceptors.around(call, |_| inner).await
+    }
+
     /// All letters, the oldest first. Values that lie in a store are named only: [`show`](Self::show) fetches those of one.
     ///
     /// # Errors
@@ -81,6 +91,10 @@ impl DeadLetters {
     /// # Cancel safety
     /// Safe: nothing is changed.
     pub async fn list(&self) -> Result<Vec<Listed>, Error> {
+        self.intercepted(CallKind::DeadLetters, self.listed()).await
+    }
+
+    async fn listed(&self) -> Result<Vec<Listed>, Error> {
         let visit = self.visit().await?;
         let mut letters = Vec::with_capacity(visit.letters.len());
         for (id, (_, letter)) in &visit.letters {
@@ -98,6 +112,10 @@ impl DeadLetters {
     /// # Cancel safety
     /// Safe: nothing is changed.
     pub async fn show(&self, id: LetterId) -> Result<DeadLetter, Error> {
+        self.intercepted(CallKind::DeadLetters, self.one(id)).await
+    }
+
+    async fn one(&self, id: LetterId) -> Result<DeadLetter, Error> {
         let visit = self.visit().await?;
         let found = self.find(&visit, id);
         visit.leave().await;
@@ -129,6 +147,10 @@ impl DeadLetters {
     /// # Cancel safety
     /// When it is dropped the letter may be back in its queue and still in the list; another redrive is harmless then.
     pub async fn redrive(&self, id: LetterId) -> Result<(), Error> {
+        self.intercepted(CallKind::Redrive, self.redriven(id)).await
+    }
+
+    async fn redriven(&self, id: LetterId) -> Result<(), Error> {
         let visit = self.visit().await?;
         let redriven = match self.find(&visit, id) {
             Ok((token, letter)) => match self.put_back(letter.letter).await {
@@ -153,6 +175,10 @@ impl DeadLetters {
     /// # Cancel safety
     /// When it is dropped the letter may or may not be there.
     pub async fn drop(&self, id: LetterId) -> Result<(), Error> {
+        self.intercepted(CallKind::DropLetter, self.dropped(id)).await
+    }
+
+    async fn dropped(&self, id: LetterId) -> Result<(), Error> {
         let visit = self.visit().await?;
         let found = self.find(&visit, id).map(|(token, _)| visit.ack(token));
         visit.leave().await;

@@ -50,9 +50,10 @@ pub trait Interceptor: Send + Sync + 'static {
 #[non_exhaustive]
 pub struct Call {
     pub kind: CallKind,
-    /// Of which run. None: it is a start, for which an id is drawn.
+    /// Of which run. None: it is a start, for which an id is drawn, or of the application.
     pub workflow_id: Option<String>,
-    /// The name of the workflow that is started, of the signal, of the query, or of what was published.
+    /// The name of the workflow that is started, of the signal, of the query, or of what was published; of the queue whose
+    /// dead letters are looked at (none: the inbox's), or of what a schema is of.
     pub name: Option<String>,
     /// What travels with a start or a signal. Of other calls it goes nowhere.
     pub headers: Headers,
@@ -74,6 +75,18 @@ pub enum CallKind {
     Export,
     /// A promise, or an attempt at an activity, is completed from outside, or told of.
     Complete,
+    /// Dead letters are listed, or one is shown.
+    DeadLetters,
+    /// A dead letter is put back where it came from.
+    Redrive,
+    /// A dead letter is given up.
+    DropLetter,
+    /// What is taken and given is listed.
+    Schemas,
+    ForgetSchema,
+    /// The schedules are listed. What is done with one is done with its run.
+    Schedules,
+    CollectBlobs,
 }
 
 impl Call {
@@ -81,6 +94,11 @@ impl Call {
     #[must_use]
     pub fn new(kind: CallKind) -> Self {
         Self { kind, workflow_id: None, name: None, headers: Headers::new() }
+    }
+
+    pub(crate) fn named(mut self, name: Option<String>) -> Self {
+        self.name = name;
+        self
     }
 
     pub(crate) fn of(mut self, workflow_id: impl Into<String>) -> Self {

@@ -209,20 +209,26 @@ fn event(task: &Task, what: &str, body: &EventBody, now: Timestamp) -> Event {
 #[must_use]
 pub fn too_late(task: &Task, now: Timestamp) -> Option<Failure> {
     let waited_ms = now.0.saturating_sub(task.scheduled_at.0);
-    let is_over = |limit: Option<u64>| limit.is_some_and(|limit| waited_ms > limit);
-    let (limit, name) = if is_over(task.options.schedule_to_close_ms) {
-        (task.options.schedule_to_close_ms, "schedule-to-close")
-    } else if is_over(task.options.schedule_to_start_ms) && task.counted_attempts() <= 1 {
-        (task.options.schedule_to_start_ms, "schedule-to-start")
-    } else {
-        return None;
-    };
+    let (limit, name) = begin_limits(task).find(|(limit, _)| waited_ms > *limit)?;
     let message = format!(
-        "activity `{}` was taken up after {waited_ms} ms, and its {name} time-out is {} ms",
-        task.activity,
-        limit.unwrap_or_default()
+        "activity `{}` was taken up after {waited_ms} ms, and its {name} time-out is {limit} ms",
+        task.activity
     );
     Some(Failure::new(FailureKind::TimedOut, message))
+}
+
+/// From when on it is too late to begin with a task; none if it may wait for ever.
+#[must_use]
+pub fn begin_by(task: &Task) -> Option<Timestamp> {
+    let limit = begin_limits(task).map(|(limit, _)| limit).min()?;
+    Some(Timestamp(task.scheduled_at.0.saturating_add(limit).saturating_add(1)))
+}
+
+/// So many milliseconds a task may wait, and what the time-out is called.
+fn begin_limits(task: &Task) -> impl Iterator<Item = (u64, &'static str)> {
+    let start = task.options.schedule_to_start_ms.filter(|_| task.counted_attempts() <= 1);
+    let close = task.options.schedule_to_close_ms.map(|limit| (limit, "schedule-to-close"));
+    close.into_iter().chain(start.map(|limit| (limit, "schedule-to-start")))
 }
 
 /// A deploy that is half done, or was forgotten, fails no step: its task waits for a worker that has the activity, and the
@@ -418,15 +424,16 @@ mod tests {
     fn a_task_that_waited_too_long_for_a_worker_is_not_begun_with() {
         let mut task = task(1, None);
         let after = |ms| Timestamp(NOW.0 + ms);
-        assert_eq!(too_late(&task, after(1_000_000)), None);
+        assert_eq!((too_late(&task, after(1_000_000)), begin_by(&task)), (None, None));
         task.options.schedule_to_start_ms = Some(500);
         task.options.schedule_to_close_ms = Some(9_000);
-        assert_eq!(too_late(&task, after(500)), None);
+        assert_eq!((too_late(&task, after(500)), begin_by(&task)), (None, Some(after(501))));
         let failure = too_late(&task, after(501)).expect("too late");
         assert_eq!(failure.kind, FailureKind::TimedOut);
         assert!(failure.message.ends_with("after 501 ms, and its schedule-to-start time-out is 500 ms"), "{failure}");
         task.attempt = 2;
         assert_eq!(too_late(&task, after(9_000)), None, "it was begun with");
+        assert_eq!(begin_by(&task), Some(after(9_001)));
         assert!(too_late(&task, after(9_001)).expect("too late").message.contains("schedule-to-close"));
     }
 

@@ -69,7 +69,11 @@ impl Interceptor for Door {
     async fn attempt(&self, context: &ActivityContext, next: Next<'_>) -> Attempted {
         match context.header("authorization") {
             Some("let-me-in") => next.run().await,
-            _ => Err(AttemptError::refused(format!("whoever started {} may not do this", context.workflow_id()))),
+            _ => {
+                let refused =
+                    AttemptError::refused(format!("whoever started {} may not do this", context.workflow_id()));
+                Err(refused.not_retryable())
+            }
         }
     }
 }

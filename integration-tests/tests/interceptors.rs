@@ -9,7 +9,7 @@ use everpulse::client::intercept::{Answered, Call, CallKind, Interceptor as Arou
 use everpulse::client::{Error, ErrorKind, ResultError};
 use everpulse::intercept::{AttemptError, Attempted, Happened, Interceptor, Next, RunEvent};
 use everpulse::prelude::*;
-use everpulse_integration_tests::arm::Arm;
+use everpulse_integration_tests::arm::{Arm, eventually};
 use everpulse_integration_tests::party::{Failpoint, Party, Role};
 use everpulse_integration_tests::workflows::{self, *};
 
@@ -17,6 +17,13 @@ type Seen = Arc<Mutex<Vec<String>>>;
 
 fn note(seen: &Seen, line: impl Into<String>) {
     seen.lock().expect("nobody panics").push(line.into());
+}
+
+/// What was seen, when there is so much: those who look on may be told a moment later.
+async fn heard(seen: &Seen, lines: usize) -> Result<Vec<String>> {
+    let enough = || async { Ok((seen.lock().expect("nobody panics").len() >= lines).then_some(())) };
+    eventually("all is told", enough).await?;
+    Ok(taken(seen))
 }
 
 fn taken(seen: &Seen) -> Vec<String> {
@@ -52,7 +59,7 @@ struct Door(Seen);
 impl Interceptor for Door {
     async fn attempt(&self, context: &ActivityContext, next: Next<'_>) -> Attempted {
         if context.header("trace").is_none() {
-            return Err(AttemptError::refused("no trace"));
+            return Err(AttemptError::refused("no trace").not_retryable());
         }
         if context.attempt() == 1 {
             return Err(AttemptError::refused("come again").retry_after(Duration::from_millis(10)));
@@ -88,7 +95,7 @@ async fn interceptors_what_a_client_says_beside_a_start_travels_with_the_run() -
     assert_eq!(run.result().await?, ["t-1"; 4]);
     assert_eq!(taken(&called), ["Start traced ok", "Result - ok"]);
     assert_eq!(
-        taken(&seen),
+        heard(&seen, 7).await?,
         [
             "traced started t-1",
             "overhears done",
@@ -104,7 +111,7 @@ async fn interceptors_what_a_client_says_beside_a_start_travels_with_the_run() -
     listener.signal(Heard { n: 5 }).await?;
     assert_eq!(listener.result().await?, 5);
     assert_eq!(taken(&called), ["Start listens ok", "Signal Heard ok", "Result - ok"]);
-    assert_eq!(taken(&seen), ["listens started t-1", "listens Heard t-1 t-1", "listens Completed t-1"]);
+    assert_eq!(heard(&seen, 3).await?, ["listens started t-1", "listens Heard t-1 t-1", "listens Completed t-1"]);
     worker.stop().await;
     let report = everpulse_checker::check(&arm.checked(&[], None)?).await?;
     ensure!(report.is_clean(), "{report:#?}");

@@ -380,9 +380,19 @@ impl ActivityContext {
     /// }
     /// ```
     ///
+    /// # Panics
+    /// In an activity with `batch(..)`: its code goes on for all of its tasks, and cannot leave one of them.
+    ///
     /// # Cancel safety
     /// It is said with the first poll, and cannot be taken back. A plain `fn` cannot await it.
     pub async fn complete_later<T>(&self) -> T {
+        if CURRENT.with_borrow(|current| matches!(current, Some(Current::Batch(_)))) {
+            panic!(
+                "`complete_later` was awaited in activity `{}`, which has `batch(..)`: one execution does several tasks, and \
+                 would never end for the others. What is to be completed later needs an activity without `batch(..)`",
+                self.task.activity
+            );
+        }
         let leave = lock(&self.line.leave).take();
         if let Some(leave) = leave {
             // The receiver lives as long as this.
@@ -497,6 +507,14 @@ mod tests {
         assert!(attempt.as_mut().poll(&mut cx).is_pending());
         drop(attempt);
         assert!(!went_on);
+    }
+
+    #[test]
+    #[should_panic(expected = "needs an activity without `batch(..)`")]
+    fn a_part_of_a_batch_cannot_be_left_to_be_completed_later() {
+        let context = ActivityContext::for_test();
+        let batch = with_batch(vec![context.clone()], async move { context.complete_later::<()>().await });
+        let _ = batch.now_or_never();
     }
 
     #[test]

@@ -42,7 +42,8 @@ pub type Attempted = Result<Payload, AttemptError>;
 /// impl Interceptor for Door {
 ///     async fn attempt(&self, context: &ActivityContext, next: Next<'_>) -> Attempted {
 ///         if context.header("authorization") != Some(&self.token) {
-///             return Err(AttemptError::refused(format!("`{}` needs a token", context.activity())));
+///             let refused = AttemptError::refused(format!("`{}` needs a token", context.activity()));
+///             return Err(refused.not_retryable());
 ///         }
 ///         next.run().await
 ///     }
@@ -63,8 +64,9 @@ pub trait Interceptor: Send + Sync + 'static {
     /// Something happened to a run, and is in history. It is told by the worker that wrote it, in the order of the run, at most
     /// once: when that worker goes down just then, or is overtaken, nobody is told.
     ///
-    /// It is called where runs are polled, and keeps its shard waiting: it should be quick, and hand on what takes longer. A
-    /// panic is noted and changes nothing.
+    /// It is called on a thread that the worker has for this. The run waits for it, for a tenth of a second at most, and not while it is
+    /// behind. Where interceptors are so slow that what 1,024 frames tell waits for them, they are not told of what comes then; that is
+    /// logged, with its number. A panic is noted and changes nothing.
     fn observe(&self, event: &RunEvent) {
         let _ = event;
     }
@@ -204,14 +206,21 @@ impl Interceptors {
 }
 
 impl AttemptError {
-    /// The attempt is not let in, and no other one will be: the workflow gets
-    /// [`Failure::Refused`](crate::Failure::Refused).
+    /// The attempt is not let in. Another one may be, as with all failures: it follows as the activity's retry policy says. With
+    /// [`not_retryable`](Self::not_retryable) there is none.
     #[must_use]
     pub fn refused(why: impl Into<String>) -> Self {
-        Self { failure: Failure::new(FailureKind::Refused, why), retryable: false }
+        Self { failure: Failure::new(FailureKind::Refused, why), retryable: true }
     }
 
-    /// The same, but another attempt may go better: it follows as the activity's retry policy says.
+    /// The same, and no other attempt could go better: the workflow gets it at once, a refusal as
+    /// [`Failure::Refused`](crate::Failure::Refused).
+    #[must_use]
+    pub fn not_retryable(self) -> Self {
+        Self { retryable: false, ..self }
+    }
+
+    /// The same, and another attempt may go better.
     #[must_use]
     pub fn retryable(self) -> Self {
         Self { retryable: true, ..self }

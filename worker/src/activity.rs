@@ -165,6 +165,7 @@ impl ActivityRunner {
     pub async fn drain(&self, limit: Duration) {
         // It is kept, and there may be no queue that listens.
         self.stop.send_replace(Some(Instant::now() + limit));
+        self.shared.batches.close();
         let tasks = std::mem::take(&mut *lock(&self.tasks));
         for task in tasks {
             if let Err(error) = task.await {
@@ -206,12 +207,12 @@ async fn hear(shared: Arc<Shared>, mut consumer: Consumer, mut alive: watch::Rec
 
 impl Shared {
     /// Makes one attempt, from the slot to the verdict. The slot is free again when the author's code has ended.
-    async fn attempt<S: Send + 'static>(&self, task: &Task, slot: S) -> Option<Verdict> {
+    async fn attempt<S: Send + Sync + 'static>(&self, task: &Task, slot: S) -> Option<Verdict> {
         let end = self.run(task, slot).await;
         judge(task, end, clock::now())
     }
 
-    async fn run<S: Send + 'static>(&self, task: &Task, slot: S) -> End {
+    async fn run<S: Send + Sync + 'static>(&self, task: &Task, slot: S) -> End {
         if let Some(failure) = &task.returned {
             return End::Failed { failure: failure.clone(), retryable: true, heartbeat: None };
         }
@@ -246,7 +247,7 @@ impl Shared {
         let mut slot = Some(slot);
         let joining = entry.batch.as_ref().map(|batch| {
             let slots = self.slots.get(&task.queue).cloned();
-            self.batches.joining((entry, batch), task, &context, (slot.take(), slots))
+            self.batches.joining((entry, batch), task, (&context, &pulse), (slot.take(), slots))
         });
         let code = (joining.as_ref().unwrap_or(entry), self.registry.interceptors());
         let end = attempt::run(code, &opened, context, &pulse, bounds, slot).await;

@@ -33,6 +33,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use self::carrier::{Carrier, Unacked};
 use self::eager::HostEager;
+use self::observers::Observers;
 use self::returning::Returning;
 use self::thread::{Arrival, Message, Shared};
 use crate::activity::ActivityRunner;
@@ -44,6 +45,7 @@ use crate::{clock, failpoint};
 mod broken;
 mod carrier;
 mod eager;
+mod observers;
 mod pieces;
 mod returning;
 pub(crate) mod step;
@@ -106,12 +108,14 @@ impl Host {
             cache: setting.cache.clone(),
         });
         let (mut mailboxes, mut threads) = (Vec::new(), Vec::new());
+        let interceptors = setting.registry.interceptors().clone();
+        let (observers, telling) = Observers::start(interceptors, Handle::current()).map_err(crate::Error::thread)?;
         for number in 0..setting.threads.max(1) {
             let (mailbox, messages) = channel();
             let (shared, mine) = (shared.clone(), mailbox.clone());
             let (transport, outbox, runner) =
                 (setting.transport.clone(), setting.outbox.clone(), setting.runner.clone());
-            let interceptors = setting.registry.interceptors().clone();
+            let observers = observers.clone();
             let (returning, runtime) = (returning.clone(), Handle::current());
             let enabled = setting.eager;
             let thread = std::thread::Builder::new()
@@ -119,13 +123,15 @@ impl Host {
                 .spawn(move || {
                     let host_eager = Rc::new(HostEager::new(runner.clone(), enabled));
                     let eager: Rc<dyn Eager> = host_eager.clone();
-                    let carrier = Carrier::new(runtime, transport, outbox, runner, interceptors, host_eager, returning);
+                    let carrier = Carrier::new(runtime, transport, outbox, runner, observers, host_eager, returning);
                     thread::run(&messages, &mine, &shared, &carrier, &eager);
                 })
                 .map_err(crate::Error::thread)?;
             mailboxes.push(mailbox);
             threads.push(thread);
         }
+        // It ends when the others have.
+        threads.extend(telling);
         tokio::spawn(look_at_all(setting.outbox.clone(), setting.layout.shards));
         let (stop_intake, stopped) = oneshot::channel();
         let closing = Arc::new(AtomicBool::new(false));
@@ -199,7 +205,9 @@ impl Host {
             let _ = ended.send(());
         });
         if joining.is_err() || timeout(LEAVING, end).await.is_err() {
-            tracing::warn!("workflow code blocks an engine thread; it is left behind");
+            tracing::warn!(
+                "workflow code blocks an engine thread, or an interceptor that looks on its own; it is left behind"
+            );
         }
     }
 

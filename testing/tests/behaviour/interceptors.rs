@@ -45,7 +45,7 @@ impl Interceptor for Door {
     async fn attempt(&self, context: &ActivityContext, next: Next<'_>) -> Attempted {
         match context.header("tenant") {
             Some(_) => next.run().await,
-            None => Err(AttemptError::refused("who are you?")),
+            None => Err(AttemptError::refused("who are you?").not_retryable()),
         }
     }
 

@@ -1,14 +1,18 @@
 //! Batches: tasks of one activity, of whatever runs, that are done in one execution of its code.
 //!
 //! ```text
-//!  task ─► slot ─► join ─┐                              ┌─► its own end ─► judged, settled, acked by itself
-//!  task ─► slot ─► join ─┼─► full, or waited ─► slot, run ─┼─► ..
-//!  task ─► slot ─► join ─┘                              └─► ..
+//!  task ─► slot ─► join ─┐                                    ┌─► its own end ─► judged, settled, acked by itself
+//!  task ─► slot ─► join ─┼─► full: in the slot of the last ───┼─► ..
+//!  task ─► slot ─► join ─┘   or waited: in the next free one  └─► ..
 //! ```
 //! Here tasks are only put together. Each stays an attempt of its own, with its own time-outs, heartbeats, interceptors and
 //! retries: what it waits for is its part of what the execution gives back. It gives its slot back when it joins, so that
-//! more may come; the execution has one, as one attempt has elsewhere.
+//! more may come; the execution has one, as one attempt has elsewhere. Time counts from there.
+//!
+//! A batch that is full has the slot of the task that made it so. So those that wait here are fewer than one batch for each
+//! activity, whatever comes, and beside them there is what is executed.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,15 +23,24 @@ use everpulse_sdk::activity::{self, ActivityContext};
 use everpulse_sdk::definition::{ActivityEntry, AttemptError, Batch};
 use everpulse_sdk::intercept::Attempted;
 use futures::FutureExt as _;
-use futures::future::join_all;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use futures::future::{BoxFuture, join_all};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::task::AbortHandle;
 use tokio::time::sleep;
+use tracing::{Instrument as _, Span};
 
-use super::attempt::panicked;
+use super::attempt::{Pulse, blocking, panicked};
 
 /// The batches that still take tasks, by activity. Clones are the same.
 #[derive(Clone, Default)]
-pub(super) struct Batches(Arc<Mutex<Open>>);
+pub(super) struct Batches(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    open: Mutex<Open>,
+    /// Nobody is waited for any more.
+    closing: watch::Sender<bool>,
+}
 
 #[derive(Default)]
 struct Open {
@@ -51,80 +64,94 @@ struct Code {
 struct Gathering {
     number: u64,
     members: Vec<Member>,
+    /// Who waits for it to be full.
+    gatherer: AbortHandle,
 }
 
 /// A task in a batch.
 struct Member {
     args: Payload,
     context: ActivityContext,
+    pulse: Arc<Pulse>,
+    /// What its interceptors stand for.
+    span: Span,
     /// Closed when its attempt has ended without it.
     end: oneshot::Sender<Attempted>,
 }
 
 impl Batches {
     /// The code of a batch activity, as one attempt of it sees it: to join a batch, and to wait for its part.
-    pub fn joining<S: Send + 'static>(
+    pub fn joining<S: Send + Sync + 'static>(
         &self,
         (entry, batch): (&ActivityEntry, &Batch),
         task: &Task,
-        context: &ActivityContext,
+        (context, pulse): (&ActivityContext, &Arc<Pulse>),
         (slot, slots): (S, Option<Arc<Semaphore>>),
     ) -> ActivityEntry {
-        let (all, context) = (self.clone(), context.clone());
+        let (all, context, pulse) = (self.clone(), context.clone(), Arc::clone(pulse));
         let name = (task.queue.clone(), task.activity.clone());
         let code = Code { entry: entry.clone(), batch: batch.clone(), slots };
         let slot = Mutex::new(Some(slot));
-        // What took an execution down, or kept it, may have been this task: it does so to no others.
-        let kept = |last: &Failure| matches!(last.kind, FailureKind::Panicked | FailureKind::TimedOut);
-        let alone = task.failures.last().is_some_and(kept);
+        let alone = is_alone(task);
         entry.through(move |args| {
-            let (all, name, code, context) = (all.clone(), name.clone(), code.clone(), context.clone());
+            let (all, name, code) = (all.clone(), name.clone(), code.clone());
+            let (context, pulse) = (context.clone(), Arc::clone(&pulse));
             let slot = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
             async move {
                 let (end, ended) = oneshot::channel();
-                let member = Member { args, context, end };
+                pulse.pause();
+                let member = Member { args, context: context.clone(), pulse, span: Span::current(), end };
                 if alone {
                     tokio::spawn(execute(code, vec![member], slot));
                 } else {
-                    drop(slot);
-                    all.join(name, &code, member);
+                    all.join(name, &code, member, slot);
                 }
                 match ended.await {
                     Ok(end) => end,
-                    Err(_) => Err(left_out()),
+                    Err(_) if context.is_cancelled() => Err(left_out()),
+                    // The runtime is shutting down: nobody may settle this.
+                    Err(_) => std::future::pending().await,
                 }
             }
             .boxed()
         })
     }
 
-    fn join(&self, name: Name, code: &Code, member: Member) {
+    /// From now on no batch waits for others: the worker is shutting down, and takes no tasks.
+    pub fn close(&self) {
+        self.0.closing.send_replace(true);
+    }
+
+    fn join<S: Send + 'static>(&self, name: Name, code: &Code, member: Member, slot: S) {
         let full = {
-            let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
             open.next += 1;
             let number = open.next;
             let gathering = open.batches.entry(name.clone()).or_insert_with(|| {
-                tokio::spawn(self.clone().gather(name.clone(), number, code.clone()));
-                Gathering { number, members: Vec::new() }
+                let gathering = tokio::spawn(self.clone().gather(name.clone(), number, code.clone()));
+                Gathering { number, members: Vec::new(), gatherer: gathering.abort_handle() }
             });
             gathering.members.push(member);
             if gathering.members.len() >= code.batch.max { open.batches.remove(&name) } else { None }
         };
         if let Some(full) = full {
-            let code = code.clone();
-            tokio::spawn(async move {
-                let slot = code.slot().await;
-                execute(code, full.members, slot).await;
-            });
+            // It may wait for a slot, and needs none.
+            full.gatherer.abort();
+            tokio::spawn(execute(code.clone(), full.members, slot));
         }
     }
 
     /// Waits for a batch that does not get full meanwhile. It takes more as long as there is no slot for it.
     async fn gather(self, name: Name, number: u64, code: Code) {
-        sleep(code.batch.wait).await;
+        let mut closing = self.0.closing.subscribe();
+        tokio::select! {
+            () = sleep(code.batch.wait) => {}
+            // No error: this has the sender.
+            _ = closing.wait_for(|closing| *closing) => {}
+        }
         let slot = code.slot().await;
         let waited = {
-            let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
             // Another one may gather, since this one was full.
             let is_this = open.batches.get(&name).is_some_and(|gathering| gathering.number == number);
             is_this.then(|| open.batches.remove(&name)).flatten()
@@ -135,55 +162,88 @@ impl Batches {
     }
 }
 
+/// What took an execution down, or kept it, may have been this task: it does so to no others. And where others could use up
+/// its last attempt, which is not its first, it makes that alone.
+fn is_alone(task: &Task) -> bool {
+    let kept = |last: &Failure| matches!(last.kind, FailureKind::Panicked | FailureKind::TimedOut);
+    let max_attempts = task.options.retry.max_attempts;
+    let is_last = max_attempts.is_some_and(|max| max > 1 && task.counted_attempts() >= max);
+    is_last || task.failures.last().is_some_and(kept)
+}
+
 impl Code {
     async fn slot(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(self.slots.as_ref()?).acquire_owned().await.ok()
+    }
+
+    /// One execution. A panic of the author's code is given as such.
+    async fn run<S: Send + 'static>(
+        &self,
+        args: Vec<Payload>,
+        contexts: Vec<ActivityContext>,
+        span: Span,
+        slot: S,
+    ) -> Result<Vec<Attempted>, Box<dyn Any + Send>> {
+        let executed = async {
+            let batch = activity::with_batch(contexts, self.batch.run(args));
+            if self.entry.blocking {
+                return blocking(span, slot, || futures::executor::block_on(batch)).await;
+            }
+            let _slot = slot;
+            batch.instrument(span).await
+        };
+        AssertUnwindSafe(executed).catch_unwind().await
+    }
+
+    /// What a task came to whose execution with others went wrong is found out without them, in the same attempt.
+    fn again_alone(self, mut member: Member) -> BoxFuture<'static, ()> {
+        async move {
+            member.pulse.pause();
+            let slot = tokio::select! {
+                slot = self.slot() => slot,
+                () = member.end.closed() => return,
+            };
+            execute(self, vec![member], slot).await;
+        }
+        .boxed()
     }
 }
 
 /// One execution, for as long as anybody waits for a part of it.
 async fn execute<S: Send + 'static>(code: Code, members: Vec<Member>, slot: S) {
-    let Code { entry, batch, .. } = code;
-    let wanted = members.into_iter().filter(|member| !member.end.is_closed() && !member.context.is_cancelled());
-    let (mut args, mut contexts, mut ends) = (Vec::new(), Vec::new(), Vec::new());
-    for Member { args: own, context, end } in wanted {
-        args.push(own);
-        contexts.push(context);
-        ends.push(end);
-    }
-    if ends.is_empty() {
-        return;
-    }
-    let tasks = ends.len();
-    tracing::debug!(activity = entry.name, tasks, "tasks are done in one execution");
-    let executed = async {
-        if !entry.blocking {
-            let _slot = slot;
-            let batch = activity::with_batch(contexts, batch.run(args));
-            return AssertUnwindSafe(batch).catch_unwind().await;
-        }
-        let blocking = tokio::task::spawn_blocking(move || {
-            let _slot = slot;
-            futures::executor::block_on(activity::with_batch(contexts, batch.run(args)))
-        });
-        match blocking.await {
-            Ok(ended) => Ok(ended),
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => Err(panic),
-                // The runtime is shutting down: nobody may settle this.
-                Err(_) => std::future::pending().await,
-            },
-        }
+    let wanted = |member: &Member| !member.end.is_closed() && !member.context.is_cancelled();
+    let mut members: Vec<Member> = members.into_iter().filter(wanted).collect();
+    let Some(span) = members.first().map(|first| first.span.clone()) else { return };
+    let tasks = members.len();
+    tracing::debug!(activity = code.entry.name, tasks, "tasks are done in one execution");
+    let args = members.iter().map(|member| member.args.clone()).collect();
+    let contexts = members.iter().map(|member| member.context.clone()).collect();
+    members.iter().for_each(|member| member.pulse.begin());
+    let executed = tokio::select! {
+        executed = code.run(args, contexts, span, slot) => executed,
+        _ = join_all(members.iter_mut().map(|member| member.end.closed())) => return,
     };
-    let parts = tokio::select! {
-        parts = executed => parts,
-        _ = join_all(ends.iter_mut().map(oneshot::Sender::closed)) => return,
-    };
-    let parts = parts.unwrap_or_else(|panic| vec![Err(panicked(&*panic)); tasks]);
-    for (end, part) in ends.into_iter().zip(parts) {
-        // It may have timed out meanwhile.
-        let _ = end.send(part);
+    let parts = executed.unwrap_or_else(|panic| vec![Err(panicked(&*panic)); tasks]);
+    if tasks > 1 && parts.iter().any(is_nobodys) {
+        tracing::warn!(
+            activity = code.entry.name,
+            tasks,
+            "an execution went wrong; its tasks are done again, each alone"
+        );
     }
+    for (member, part) in members.into_iter().zip(parts) {
+        // A panic and a wrong number of results are nobody's: which of them it was one alone can tell.
+        if tasks > 1 && is_nobodys(&part) {
+            tokio::spawn(code.clone().again_alone(member));
+        } else {
+            // It may have timed out meanwhile.
+            let _ = member.end.send(part);
+        }
+    }
+}
+
+fn is_nobodys(part: &Attempted) -> bool {
+    part.as_ref().is_err_and(|error| error.failure.kind == FailureKind::Panicked)
 }
 
 /// For a task that was cancelled before its batch began: its end is decided by that.

@@ -23,7 +23,7 @@ use super::settle::settle;
 use super::{Shared, Slot, lock};
 use crate::{clock, dead_letter, failpoint};
 
-/// So many attempts may wait for their settlement to be confirmed, beside those that run.
+/// So many attempts may wait for their settlement to be confirmed, beside those that run, or wait for their batch.
 const UNCONFIRMED_MAX: usize = 4_096;
 /// While it drains, a queue gives back what comes at least so often, and no more often.
 const GIVE_BACK_DRAINING: Duration = Duration::from_millis(200);
@@ -85,6 +85,8 @@ pub(super) struct Queue {
     name: String,
     frames: Frames,
     slots: Arc<Semaphore>,
+    /// A permit for each that may wait to be confirmed.
+    unconfirmed: Arc<Semaphore>,
     stop: watch::Receiver<Option<Instant>>,
     running: JoinSet<()>,
 }
@@ -97,7 +99,8 @@ impl Queue {
         stop: watch::Receiver<Option<Instant>>,
     ) -> Self {
         let slots = Arc::clone(shared.slots.get(&name).expect("every served queue has slots"));
-        Self { shared, name, frames: Frames { consumer, head: None }, slots, stop, running: JoinSet::new() }
+        let (frames, unconfirmed) = (Frames { consumer, head: None }, Arc::new(Semaphore::new(UNCONFIRMED_MAX)));
+        Self { shared, name, frames, slots, unconfirmed, stop, running: JoinSet::new() }
     }
 
     /// Serves until it is told to stop, then drains.
@@ -117,7 +120,7 @@ impl Queue {
         let limit = self.shared.options.give_back;
         let mut patience = Instant::now() + limit;
         loop {
-            let room = self.running.len() < self.shared.options.concurrency_of(&self.name) + UNCONFIRMED_MAX;
+            let room = self.unconfirmed.available_permits() > 0;
             tokio::select! {
                 biased;
                 // An error: the runner is gone.
@@ -156,7 +159,9 @@ impl Queue {
                 tracing::warn!(topic, position = %delivery.position, %error, "a frame of tasks cannot be read, dead letter");
                 let letter = dead_letter::unreadable(&topic, delivery.payload, &error, clock::now());
                 let (outbox, dead) = (self.shared.outbox.clone(), dead_letter::topic_for(&topic));
+                let unconfirmed = Arc::clone(&self.unconfirmed).try_acquire_owned();
                 self.running.spawn(async move {
+                    let _unconfirmed = unconfirmed;
                     match outbox.dead_letter(&dead, letter).await {
                         Ok(_) => acker.ack(delivery.token),
                         Err(error) => {
@@ -172,13 +177,14 @@ impl Queue {
         for task in tasks {
             let (shared, slots, hold, slot) =
                 (Arc::clone(&self.shared), Arc::clone(&self.slots), Arc::clone(&hold), slot.take());
+            let unconfirmed = Arc::clone(&self.unconfirmed);
             self.running.spawn(async move {
                 match slot {
-                    Some(slot) => perform(&shared, task, hold, Slot(slot)).await,
+                    Some(slot) => perform(&shared, task, hold, Slot(slot), &unconfirmed).await,
                     // Short ones, as they share a frame: a slot will come.
                     None => {
                         if let Ok(slot) = slots.acquire_owned().await {
-                            perform(&shared, task, hold, Slot(slot)).await;
+                            perform(&shared, task, hold, Slot(slot), &unconfirmed).await;
                         }
                     }
                 }
@@ -209,7 +215,7 @@ impl Queue {
 }
 
 /// From a task to its settlement, unless it is known here already.
-async fn perform(shared: &Shared, task: Task, hold: Arc<FrameHold>, slot: Slot) {
+async fn perform(shared: &Shared, task: Task, hold: Arc<FrameHold>, slot: Slot, unconfirmed: &Semaphore) {
     let id = AttemptId::of(&task);
     match lock(&shared.seen).begin(id, hold) {
         Sight::New => {}
@@ -219,6 +225,8 @@ async fn perform(shared: &Shared, task: Task, hold: Arc<FrameHold>, slot: Slot) 
     }
     let verdict = shared.attempt(&task, slot).await;
     failpoint::hit("activity-done");
+    // An error: there are so many that no more are taken. It is one of the last.
+    let _unconfirmed = unconfirmed.try_acquire();
     let settled = match verdict {
         Some(verdict) => settle(&shared.outbox, &task, verdict).await,
         None => Ok(()),

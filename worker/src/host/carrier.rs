@@ -12,7 +12,6 @@ use everpulse_engine::{DeliveryToken, Effect, LocalResult, Outgoing, SendId};
 use everpulse_protocol::task::{Task, TaskFrame};
 use everpulse_protocol::timer::TimerMessage;
 use everpulse_protocol::{EventId, Failure, FailureKind, Position, RunId, decode, topic};
-use everpulse_sdk::intercept::Interceptors;
 use everpulse_transport::{
     AckToken, Acker, ErrorKind, Message as Outbound, Piece, Publisher, PublisherOptions, Transport,
 };
@@ -21,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use super::eager::HostEager;
+use super::observers::Observers;
 use super::pieces::Pieces;
 use super::returning::Returning;
 use super::step;
@@ -105,7 +105,7 @@ pub(super) struct Carrier {
     pub transport: Transport,
     pub outbox: Outbox,
     pub runner: Option<ActivityRunner>,
-    pub interceptors: Interceptors,
+    pub observers: Observers,
     pub eager: Rc<HostEager>,
     pub acker: Acker,
     pub unacked: Arc<Unacked>,
@@ -120,7 +120,7 @@ impl Carrier {
         transport: Transport,
         outbox: Outbox,
         runner: Option<ActivityRunner>,
-        interceptors: Interceptors,
+        observers: Observers,
         eager: Rc<HostEager>,
         returning: Arc<Returning>,
     ) -> Self {
@@ -129,7 +129,7 @@ impl Carrier {
             transport,
             outbox,
             runner,
-            interceptors,
+            observers,
             eager,
             acker: returning.acker.clone(),
             unacked: returning.unacked.clone(),
@@ -164,7 +164,7 @@ impl Carrier {
                 }
             }
             Effect::CancelTasks { tasks } => self.outbox.cancel_tasks(tasks),
-            Effect::Observe { events } => events.iter().for_each(|event| self.interceptors.observe(event)),
+            Effect::Observe { events } => self.observers.tell(events),
             Effect::Trim { upto } => self.trim(upto, back),
             Effect::Ack { token } => {
                 failpoint::hit("ack-before");

@@ -58,7 +58,44 @@ async fn fragile(ns: Vec<u64>) -> Vec<u64> {
 
 #[everpulse_sdk::activity(batch(max = 10, wait = "10ms"), crate = everpulse_sdk)]
 async fn forgetful(ns: Vec<u64>) -> Vec<u64> {
-    ns.into_iter().skip(1).collect()
+    ns.into_iter().filter(|n| n % 2 == 0).collect()
+}
+
+/// Takes a second, and does no more than one.
+#[everpulse_sdk::activity(batch(max = 10, wait = "10ms"), crate = everpulse_sdk)]
+async fn ponderous(ns: Vec<u64>) -> Vec<u64> {
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(ns.len(), 1, "one after the other");
+    ns
+}
+
+#[everpulse_sdk::activity(batch(max = 3, wait = "10ms"), crate = everpulse_sdk)]
+async fn few_tries(ns: Vec<u64>) -> Vec<u64> {
+    note("few_tries", &ns);
+    ns
+}
+
+#[everpulse_sdk::activity(batch(max = 2, wait = "1h"), crate = everpulse_sdk)]
+async fn full(ns: Vec<u64>) -> Vec<u64> {
+    ns
+}
+
+#[everpulse_sdk::activity(batch(max = 10, wait = "1h"), crate = everpulse_sdk)]
+async fn patient(ns: Vec<u64>) -> Vec<u64> {
+    sleep(Duration::from_millis(400)).await;
+    ns
+}
+
+#[everpulse_sdk::activity(batch(max = 10, wait = "1h"), crate = everpulse_sdk)]
+async fn belated(ns: Vec<u64>) -> Vec<u64> {
+    note("belated", &ns);
+    ns
+}
+
+#[everpulse_sdk::activity(batch(max = 10, wait = "1h"), crate = everpulse_sdk)]
+async fn hurried(ns: Vec<u64>) -> Vec<u64> {
+    note("hurried", &ns);
+    ns
 }
 
 #[everpulse_sdk::activity(batch(max = 10, wait = "10ms"), crate = everpulse_sdk)]
@@ -98,7 +135,7 @@ async fn run<D: FunctionActivity>(batches: Batches, task: Task, slots: Option<Ar
     let context = ActivityContext::new(&task, pulse.clone());
     let entry = D::entry();
     let batch = entry.batch.clone().expect("it is one");
-    let joining = batches.joining((&entry, &batch), &task, &context, (slot, slots));
+    let joining = batches.joining((&entry, &batch), &task, (&context, &pulse), (slot, slots));
     let bounds = Bounds { cancel_grace: Duration::from_secs(5), payload_bytes_max: 1_000 };
     attempt::run((&joining, &Interceptors::default()), &task, context, &pulse, bounds, ()).await
 }
@@ -110,6 +147,13 @@ async fn run_all<D: FunctionActivity>(batches: &Batches, tasks: Vec<Task>) -> Ve
 fn value<T: serde::de::DeserializeOwned>(end: &End) -> T {
     match end {
         End::Done(value) => value.decode().expect("of that type"),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn failure(end: &End) -> Failure {
+    match end {
+        End::Failed { failure, .. } => failure.clone(),
         other => panic!("{other:?}"),
     }
 }
@@ -150,35 +194,124 @@ async fn each_task_has_an_end_of_its_own() {
     assert_eq!(given("picky"), [vec![0, 1, 2, 3]], "what cannot be read is not given to the code");
 }
 
-#[tokio::test(start_paused = true)]
-async fn one_that_takes_the_execution_down_does_so_once_and_then_alone() {
-    let batches = Batches::default();
-    let tasks: Vec<Task> = [1, 13, 2].into_iter().map(|n| of("fragile", n)).collect();
-    let ends = run_all::<fragile>(&batches, tasks.clone()).await;
-    let again = |(task, end): (&Task, &End)| match end {
-        End::Failed { failure, retryable: true, .. } => task.next_attempt(failure.clone()),
-        other => panic!("{other:?}"),
-    };
-    let again: Vec<Task> = tasks.iter().zip(&ends).map(again).collect();
-    let ends = run_all::<fragile>(&batches, again).await;
-    assert_eq!((value::<u64>(&ends[0]), value::<u64>(&ends[2])), (1, 2));
-    assert_eq!(failed(&ends[1]).0, FailureKind::Panicked);
-    let mut executions = given("fragile");
-    executions[1..].sort();
-    assert_eq!(executions, [vec![1, 13, 2], vec![1], vec![2], vec![13]]);
+/// A task that has one attempt.
+fn once<V: serde::Serialize>(name: &str, n: V) -> Task {
+    let mut task = of(name, n);
+    task.options.retry.max_attempts = Some(1);
+    task
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wrong_number_of_results_is_nobodys_result() {
-    let ends = run_all::<forgetful>(&Batches::default(), vec![of("forgetful", 1), of("forgetful", 2)]).await;
-    for end in &ends {
-        let (kind, message, retryable) = failed(end);
-        assert_eq!((kind, retryable), (FailureKind::Panicked, true));
-        assert_eq!(
-            message,
-            "batch activity `forgetful` was given 2 items and gave 1 results; it gives one for each, in their order"
-        );
-    }
+async fn one_that_takes_the_execution_down_does_so_once_and_then_alone() {
+    let batches = Batches::default();
+    let tasks: Vec<Task> = [1, 13, 2].into_iter().map(|n| once("fragile", n)).collect();
+    let ends = run_all::<fragile>(&batches, tasks.clone()).await;
+    assert_eq!((value::<u64>(&ends[0]), value::<u64>(&ends[2])), (1, 2), "no attempt of theirs has failed");
+    assert_eq!(failed(&ends[1]), (FailureKind::Panicked, "activity panicked: thirteen".to_owned(), true));
+    let mut executions = given("fragile");
+    executions[1..].sort();
+    assert_eq!(executions, [vec![1, 13, 2], vec![1], vec![2], vec![13]]);
+    let again = tasks[1].next_attempt(failure(&ends[1]));
+    let _ = run_all::<fragile>(&batches, vec![again, of("fragile", 3)]).await;
+    assert_eq!(given("fragile")[4..], [vec![13], vec![3]], "nor does its next attempt");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_number_of_results_is_nobodys_but_his_with_whom_it_is_wrong_alone() {
+    let tasks = [1, 2, 4].into_iter().map(|n| once("forgetful", n)).collect();
+    let ends = run_all::<forgetful>(&Batches::default(), tasks).await;
+    assert_eq!((value::<u64>(&ends[1]), value::<u64>(&ends[2])), (2, 4));
+    let (kind, message, retryable) = failed(&ends[0]);
+    assert_eq!((kind, retryable), (FailureKind::Panicked, true));
+    assert_eq!(
+        message,
+        "batch activity `forgetful` was given 1 items and gave 0 results; it gives one for each, in their order"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_that_are_done_again_alone_have_slots_and_all_of_their_time() {
+    let slots = Arc::new(Semaphore::new(1));
+    let tasks: Vec<Task> = [1, 2, 3]
+        .into_iter()
+        .map(|n| {
+            let mut task = once("ponderous", n);
+            task.options.start_to_close_ms = 1_500;
+            task
+        })
+        .collect();
+    let began = Instant::now();
+    let batches = Batches::default();
+    let ends =
+        join_all(tasks.into_iter().map(|task| run::<ponderous>(batches.clone(), task, Some(Arc::clone(&slots)))));
+    assert_eq!(ends.await.iter().map(value::<u64>).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(began.elapsed(), Duration::from_millis(4_010), "once together, and then one after the other");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_attempt_of_several_is_made_alone() {
+    let (mut last, other) = (of("few_tries", 1), of("few_tries", 2));
+    last.attempt = 3;
+    let began = Instant::now();
+    let batches = Batches::default();
+    let ends = run_all::<few_tries>(&batches, vec![last, other]).await;
+    assert_eq!(ends.iter().map(value::<u64>).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!((given("few_tries"), began.elapsed()), (vec![vec![1], vec![2]], Duration::from_millis(10)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wait_for_others_counts_against_no_time_out_of_the_attempt() {
+    let mut task = of("patient", 1);
+    task.options.start_to_close_ms = 1_000;
+    task.options.heartbeat_ms = Some(500);
+    let began = Instant::now();
+    let ends = run_all::<patient>(&Batches::default(), vec![task]).await;
+    assert_eq!(value::<u64>(&ends[0]), 1);
+    assert_eq!(began.elapsed(), Duration::from_secs(3_600) + Duration::from_millis(400));
+    let mut silent = of("patient", 0);
+    silent.options.start_to_close_ms = 1_000;
+    silent.options.heartbeat_ms = Some(300);
+    let ends = run_all::<patient>(&Batches::default(), vec![silent]).await;
+    assert!(failed(&ends[0]).1.ends_with("gave no heartbeat for 300ms"), "{ends:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_longer_than_from_schedule_to_start_is_not_given_to_the_code() {
+    let mut task = of("belated", 1);
+    task.options.schedule_to_start_ms = Some(60_000);
+    let began = Instant::now();
+    let batches = Batches::default();
+    let ends = run_all::<belated>(&batches, vec![task, of("belated", 2)]).await;
+    let (kind, message, retryable) = failed(&ends[0]);
+    assert_eq!((kind, retryable), (FailureKind::TimedOut, false));
+    assert!(message.ends_with("its schedule-to-start time-out is 60000 ms"), "{message}");
+    assert_eq!((value::<u64>(&ends[1]), given("belated")), (2, vec![vec![2]]));
+    assert_eq!(began.elapsed(), Duration::from_secs(3_600));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_does_not_wait_for_others_when_its_worker_shuts_down() {
+    let (batches, began) = (Batches::default(), Instant::now());
+    let ends = run_all::<hurried>(&batches, vec![of("hurried", 1), of("hurried", 2)]);
+    let closing = async {
+        sleep(Duration::from_secs(1)).await;
+        batches.close();
+    };
+    let (ends, ()) = tokio::join!(ends, closing);
+    assert_eq!(ends.iter().map(value::<u64>).collect::<Vec<_>>(), [1, 2]);
+    let ends = run_all::<hurried>(&batches, vec![of("hurried", 3)]).await;
+    assert_eq!(value::<u64>(&ends[0]), 3);
+    assert_eq!((given("hurried"), began.elapsed()), (vec![vec![1, 2], vec![3]], Duration::from_secs(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_gathers_for_a_batch_that_was_full() {
+    let slots = Arc::new(Semaphore::new(2));
+    let batches = Batches::default();
+    let tasks = (0..2).map(|n| run::<full>(batches.clone(), of("full", n), Some(Arc::clone(&slots))));
+    assert_eq!(join_all(tasks).await.iter().map(value::<u64>).collect::<Vec<_>>(), [0, 1]);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -223,8 +356,9 @@ async fn one_that_is_cancelled_before_is_not_given_to_the_code() {
     let entry = kept_out::entry();
     let batch = entry.batch.clone().expect("it is one");
     let (task, other) = (of("kept_out", 77), of("kept_out", 78));
-    let context = ActivityContext::new(&task, Pulse::new());
-    let joining = batches.joining((&entry, &batch), &task, &context, ((), None));
+    let pulse = Pulse::new();
+    let context = ActivityContext::new(&task, pulse.clone());
+    let joining = batches.joining((&entry, &batch), &task, (&context, &pulse), ((), None));
     let cancelled = joining.run(task.args.clone());
     context.cancel();
     let (cancelled, other) = tokio::join!(cancelled, run::<kept_out>(batches.clone(), other, None));

@@ -13,12 +13,23 @@ async fn pair(ns: Vec<u64>) -> Vec<u64> {
     ns
 }
 
+/// How many one execution of `large` was given.
+static LARGE: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
+#[everpulse_sdk::activity(batch(max = 4_200, wait = "1h"), crate = everpulse_sdk)]
+async fn large(ns: Vec<u64>) -> Vec<u64> {
+    LARGE.lock().expect("unpoisoned").push(ns.len());
+    ns
+}
+
 async fn narrow(trial: &Trial) -> ActivityRunner {
     let mut registry = Registry::new();
     registry.activity_fn(lone).expect("once");
     registry.activity_fn(pair).expect("once");
+    registry.activity_fn(large).expect("once");
     registry.activity_fn(double).expect("once");
-    let options = Options { queues: Some(vec!["trial".to_owned()]), concurrency: 1, ..Options::default() };
+    let options =
+        Options { queues: Some(vec!["trial".to_owned()]), concurrency: 1, prefetch: Some(64), ..Options::default() };
     let starting = ActivityRunner::start(Arc::new(registry), trial.outbox.clone(), trial.transport.clone(), options);
     starting.await.expect("started")
 }
@@ -50,6 +61,25 @@ async fn a_batch_that_is_full_is_done_though_no_other_task_comes() {
             trial.outbox.task(task("pair", args("ns", n))).await.expect("sent");
         }
         done(&trial, 2).await;
+        runner.drain(LONG).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_may_have_more_tasks_than_may_wait_to_be_confirmed() {
+    for trial in Trial::all().await {
+        let runner = narrow(&trial).await;
+        let tasks = (0..4_200).map(|n| {
+            let mut task = task("large", args("ns", n));
+            // Such tasks travel together; and it counts from the execution.
+            task.options.start_to_close_ms = 1_000;
+            trial.outbox.task(task)
+        });
+        for sent in futures::future::join_all(tasks).await {
+            sent.expect("sent");
+        }
+        acked(&trial).await;
+        assert_eq!(LARGE.lock().expect("unpoisoned").drain(..).collect::<Vec<_>>(), [4_200]);
         runner.drain(LONG).await;
     }
 }
