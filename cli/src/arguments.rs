@@ -262,6 +262,9 @@ pub enum RunCommand {
         /// This run alone, and not those that continue it as new
         #[arg(long)]
         run: Option<RunId>,
+        /// With what headers say: there may be tokens among them
+        #[arg(long)]
+        headers: bool,
     },
 }
 

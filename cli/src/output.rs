@@ -54,10 +54,17 @@ pub fn description(view: &Description, now: SystemTime) -> String {
         if let Some(target) = &step.target {
             let _ = write!(of, ", workflow {}", target.workflow_id);
         }
+        if let Some(heard_at) = step.heard_at {
+            let _ = write!(of, ", heard of {}", ago(heard_at, now));
+        }
         if let Some(next_at) = step.next_at {
             let _ = write!(of, ", next {}", ago(next_at, now));
         }
         line("waits for", &of);
+        // Nothing, where this client has no key for it.
+        if let Some(details) = step.heartbeat.as_ref().and_then(|details| details.decode::<Value>().ok()) {
+            line("", &format!("heartbeat: {details}"));
+        }
         if let Some(error) = &step.last_error {
             line("", &format!("last error: {error}"));
         }

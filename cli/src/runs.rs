@@ -113,8 +113,9 @@ pub async fn run(client: &Client, command: RunCommand) -> anyhow::Result<()> {
         RunCommand::Cancel { id, reason } => Ok(client.run_named(id).cancel(reason).await?),
         RunCommand::Terminate { id, reason } => Ok(client.run_named(id).terminate(reason).await?),
         RunCommand::Resume { id } => Ok(client.run_named(id).resume().await?),
-        RunCommand::Export { id, run } => {
-            println!("{}", named(client, &id, run).export().await?);
+        RunCommand::Export { id, run, headers } => {
+            let run = named(client, &id, run);
+            println!("{}", if headers { run.export_with_headers().await? } else { run.export().await? });
             Ok(())
         }
     }

@@ -231,7 +231,8 @@ impl<D: Definition> Run<D> {
     }
 
     /// The run's history as readable JSON, for the repository: tests replay it through later versions of the code (see
-    /// `everpulse::testing::replay_dir!`). It is read from history; no worker is asked.
+    /// `everpulse::testing::replay_dir!`). It is read from history; no worker is asked. Of headers it has the names alone: see
+    /// [`export_with_headers`](Self::export_with_headers).
     ///
     /// ```no_run
     /// # async fn example(client: everpulse_client::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -246,10 +247,22 @@ impl<D: Definition> Run<D> {
     /// # Cancel safety
     /// Safe: a question leaves no trace.
     pub async fn export(&self) -> Result<String, Error> {
-        self.intercepted(CallKind::Export, None, |_| self.golden()).await
+        self.intercepted(CallKind::Export, None, |_| self.golden(false)).await
     }
 
-    async fn golden(&self) -> Result<String, Error> {
+    /// The same, with what the headers say, which [`export`](Self::export) leaves out: there may be tokens among them. Code that reads
+    /// its headers is replayed as it was by this alone.
+    ///
+    /// # Errors
+    /// As [`export`](Self::export).
+    ///
+    /// # Cancel safety
+    /// As [`export`](Self::export).
+    pub async fn export_with_headers(&self) -> Result<String, Error> {
+        self.intercepted(CallKind::Export, None, |_| self.golden(true)).await
+    }
+
+    async fn golden(&self, with_headers: bool) -> Result<String, Error> {
         let id = self.workflow_id()?;
         let records = self.inner.core.histories.records(id, self.meant()).await?;
         let Some(mut records) = records else {
@@ -261,7 +274,9 @@ impl<D: Definition> Run<D> {
         for record in &mut records {
             *record = self.inner.core.opened(id, record.clone()).await?;
         }
-        let json = Golden::of(records).and_then(|golden| golden.to_json());
+        let golden = Golden::of(records);
+        let golden = if with_headers { golden } else { golden.and_then(Golden::without_headers) };
+        let json = golden.and_then(|golden| golden.to_json());
         json.map_err(|error| Error::new(ErrorKind::Invalid, format!("{id} cannot be exported: {error}")))
     }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::dead_letter::{DeadLetter, Letter};
-use everpulse_protocol::event::{Event, EventBody, NextAttempt, Outcome};
+use everpulse_protocol::event::{Event, EventBody, NextAttempt, Outcome, Report};
 use everpulse_protocol::task::{OnExhausted, Task};
 use everpulse_protocol::values::{Values, Visit};
 use everpulse_protocol::{CodingError, EventId, Failure, FailureKind, Payload, Timestamp, topic};
@@ -188,8 +188,39 @@ pub fn attempt_failed(task: &Task, attempt: u32, failure: Failure, next: NextAtt
 #[must_use]
 pub fn left(task: Box<Task>, until: Timestamp, now: Timestamp) -> Event {
     let Task { step, attempt, .. } = *task;
-    let body = EventBody::AttemptLeft { step, attempt, until, task: task.clone() };
+    let body = EventBody::AttemptLeft { step, attempt, until, task: task.clone(), running: false };
     event(&task, &format!("attempt {attempt} left"), &body, now)
+}
+
+/// The event that gives an attempt to its run's owner to keep, with what it reported by heartbeat, while its worker goes on
+/// with it. The owner waits for it until then at most.
+#[must_use]
+pub fn running(task: Box<Task>, until: Timestamp, now: Timestamp) -> Event {
+    let Task { step, attempt, .. } = *task;
+    let body = EventBody::AttemptLeft { step, attempt, until, task: task.clone(), running: true };
+    event(&task, &format!("attempt {attempt} runs"), &body, now)
+}
+
+/// The event that tells the owner that an attempt which it keeps goes on, and how far it is. `beat` tells it from all others,
+/// also from those of another worker.
+#[must_use]
+pub fn beat(task: &Task, beat: &str, details: Option<Payload>, now: Timestamp) -> Event {
+    let Task { step, attempt, .. } = *task;
+    let body = EventBody::AttemptReported { step, attempt, report: Report::Beat { details } };
+    event(task, &format!("attempt {attempt} beat {beat}"), &body, now)
+}
+
+/// What follows when a worker that shuts down gives up an attempt that the owner keeps: the next one goes on where this one was,
+/// and this one does not count.
+#[must_use]
+pub fn interrupted(task: &Task, heartbeat: Option<Payload>, now: Timestamp) -> Verdict {
+    let attempt = task.attempt;
+    let failure =
+        Failure::new(FailureKind::TimedOut, format!("attempt {attempt} was running when its worker shut down"));
+    let mut next = task.next_attempt(failure.clone());
+    next.attempts_before = next.attempts_before.saturating_add(1);
+    next.heartbeat = heartbeat.or(next.heartbeat);
+    Verdict::Retry { attempt, failure, next: Box::new(next), at: now }
 }
 
 fn event(task: &Task, what: &str, body: &EventBody, now: Timestamp) -> Event {
@@ -408,6 +439,17 @@ mod tests {
         assert_eq!(next.heartbeat, Some(details.clone()));
         let Verdict::Retry { next: last, .. } = judge(&next, flaky("down")) else { panic!("retried") };
         assert_eq!(last.heartbeat, Some(details), "an attempt without heartbeat changes nothing");
+    }
+
+    #[test]
+    fn an_attempt_whose_worker_shuts_down_is_not_counted_and_the_next_one_goes_on_where_it_was() {
+        let details = Payload::encode(&17).expect("encodes");
+        let Verdict::Retry { attempt: 1, next, at, .. } = interrupted(&task(1, Some(1)), Some(details.clone()), NOW)
+        else {
+            panic!("retried")
+        };
+        assert_eq!((at, next.attempt, next.counted_attempts(), next.heartbeat.clone()), (NOW, 2, 1, Some(details)));
+        assert!(matches!(judge(&next, flaky("down")), Verdict::Exhausted { attempt: 2, .. }), "its own failures count");
     }
 
     #[test]

@@ -384,7 +384,10 @@ impl Applier<'_> {
                 let event = event("settled", &body);
                 self.take(run_id, event, false);
             }
-            LocalResult::Left { task, until } => self.leave(run_id, task, until),
+            LocalResult::Left { task, until } => {
+                let id = EventId::derived(run_id, task.step, &format!("attempt {} left", task.attempt));
+                self.leave(run_id, id, task, until, false);
+            }
             LocalResult::Retry { attempt, failure, at } => {
                 let next = NextAttempt::At(at);
                 let body = RecordBody::AttemptFailed { step, attempt, failure, next };

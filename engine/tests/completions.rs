@@ -2,6 +2,7 @@
 
 mod world;
 
+use everpulse_engine::attempt;
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::event::{EventBody, Outcome, Report};
 use everpulse_protocol::history::{Frame, Hash, Parked, ParkedKind, Record, RecordBody};
@@ -231,4 +232,66 @@ fn what_an_older_release_took_in_without_knowing_it_is_taken_up() {
     let mut play = Play::adopt(world);
     play.run(&[|play| play.resume("a")], &[]);
     play.check(vec![("a", done(&106u64))]);
+}
+
+#[test]
+fn an_attempt_that_its_worker_tells_of_goes_back_with_what_was_told_last_when_nothing_is_heard_any_more() {
+    let (mut world, owner) = begin("waits_for_signature");
+    let task = running_for(&world.queue[0], 10_000, 3);
+    let told = attempt::running(Box::new(task.clone()), Timestamp(600_000), world.now);
+    world.say(owner, vec![told.clone(), told]);
+    world.run_until(Timestamp(9_000));
+    let beat = attempt::beat(&task, "one", Some(payload(&7u8)), world.now);
+    world.say(owner, vec![beat.clone(), beat]);
+    // Its worker keeps the time: the owner waits twice as long.
+    world.run_until(Timestamp(28_000));
+    assert!(returned(&world).is_empty(), "{:?}", world.queue);
+    let ask = world.event("a", None, &EventBody::Describe);
+    world.say(owner, vec![ask]);
+    let Some((_, ReplyBody::Description(view))) = world.replies.last() else { panic!("{:?}", world.replies) };
+    let pending = &view.pending[0];
+    assert_eq!((pending.heartbeat.clone(), pending.token.clone()), (Some(payload(&7u8)), None), "it is nobody else's");
+    assert!(pending.heard_at.is_some_and(|at| (9_000..28_000).contains(&at.0)), "{pending:?}");
+    world.run_until(Timestamp(30_000));
+    let back = returned(&world);
+    assert_eq!(back.len(), 1, "once: {:?}", world.queue);
+    assert_eq!(back[0].heartbeat, Some(payload(&7u8)));
+    let failure = back[0].returned.clone().expect("why");
+    assert_eq!(failure.kind, FailureKind::TimedOut);
+    assert!(failure.message.contains("its worker may be gone"), "{failure}");
+    // It was not: what it comes to counts all the same.
+    let settled = world.settled(&task, done(&100u64));
+    world.say(owner, vec![settled]);
+    assert_eq!(world.queue.last().map(|task| task.step), Some(1), "the run goes on: {:?}", world.queue);
+}
+
+#[test]
+fn an_attempt_that_its_worker_tells_of_ends_as_any_other_or_is_left_to_others() {
+    let (mut world, owner) = begin("waits_for_signature");
+    let task = running_for(&world.queue[0], 1_000, 3);
+    let told = attempt::running(Box::new(task.clone()), Timestamp(600_000), world.now);
+    world.say(owner, vec![told.clone()]);
+    // A worker that failed sends the next attempt itself: the owner keeps none.
+    let judged = world.judged(&task, Failure::new(FailureKind::Failed, "down"));
+    world.say(owner, vec![judged, told]);
+    world.run_until(Timestamp(60_000));
+    assert!(returned(&world).is_empty(), "{:?}", world.queue);
+    let second = running_for(&task.next_attempt(Failure::new(FailureKind::Failed, "down")), 1_000, 4);
+    let told = attempt::running(Box::new(second.clone()), Timestamp(600_000), world.now);
+    let mut left = second.clone();
+    left.options.heartbeat_ms = None;
+    let left = attempt::left(Box::new(left), Timestamp(600_000), world.now);
+    world.say(owner, vec![told.clone(), left, told]);
+    world.run_until(Timestamp(120_000));
+    assert!(returned(&world).is_empty(), "what was left is not told of: {:?}", world.queue);
+    assert_eq!(report(&mut world, owner, 2, value(100)), ReplyBody::Accepted);
+    assert_eq!(world.queue.last().map(|task| task.step), Some(1), "the run goes on: {:?}", world.queue);
+}
+
+/// A task whose attempt has to be heard of within so long, and has come so far.
+fn running_for(task: &Task, heartbeat_ms: u64, details: u8) -> Task {
+    let mut task = task.clone();
+    task.options.heartbeat_ms = Some(heartbeat_ms);
+    task.heartbeat = Some(payload(&details));
+    task
 }

@@ -219,7 +219,10 @@ fn what_is_told_of_an_attempt_does_not_stand_for_the_end_of_its_step() {
                 assert_eq!(answer(&mut world, owner, run, &late), ReplyBody::AlreadyCompleted);
             }
             let until = Timestamp(world.now.0 + 5_000);
-            let left = EventBody::AttemptLeft { step: 0, attempt: 2, until, task: Box::new(task.clone()) };
+            let left = {
+                let task = Box::new(task.clone());
+                EventBody::AttemptLeft { step: 0, attempt: 2, until, task, running: false }
+            };
             let end = match settles {
                 true => EventBody::ActivitySettled { step: 0, attempt: 2, outcome: outcome_of(&task) },
                 false => reports()[2].clone(),

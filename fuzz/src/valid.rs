@@ -106,7 +106,7 @@ fn event_bodies() -> Vec<EventBody> {
         EventBody::StepSettled { step: 1, outcome: Outcome::Failed(failure()) },
         EventBody::AttemptFailed { step: 0, attempt: 1, failure: failure(), next: NextAttempt::At(Timestamp(2_000)) },
         EventBody::PromiseSettled { step: 4, outcome: Outcome::Done(payload(&true)) },
-        EventBody::AttemptLeft { step: 0, attempt: 1, until: Timestamp(9_000), task: Box::new(task()) },
+        EventBody::AttemptLeft { step: 0, attempt: 1, until: Timestamp(9_000), task: Box::new(task()), running: false },
         EventBody::AttemptReported { step: 0, attempt: 1, report: Report::Done(payload(&true)) },
         EventBody::AttemptReported {
             step: 0,
@@ -268,7 +268,13 @@ pub fn records() -> Vec<Record> {
         RecordBody::ChildBegan { step: 5 },
         RecordBody::ChildClosed { step: 5, close: close(), never_began: false },
         RecordBody::Delivered { step: 6, outcome: Outcome::Done(payload(&())) },
-        RecordBody::AttemptLeft { step: 1, attempt: 1, until: Timestamp(9_000), task: Box::new(task()) },
+        RecordBody::AttemptLeft {
+            step: 1,
+            attempt: 1,
+            until: Timestamp(9_000),
+            task: Box::new(task()),
+            running: false,
+        },
         RecordBody::AttemptReported { step: 1, attempt: 1, report: Report::Beat { details: None } },
         RecordBody::AttemptOverdue { step: 1, attempt: 1, failure: failure() },
         RecordBody::TimerFired { step: 9 },

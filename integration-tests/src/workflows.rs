@@ -310,6 +310,32 @@ pub async fn inserts(row: u64) -> Result<Inserted, Failure<Trouble>> {
     insert(row).await
 }
 
+/// What became of an upload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uploaded {
+    /// How many pieces were up when the last attempt began.
+    pub from: u64,
+    pub pieces: u64,
+}
+
+/// Takes a while for each piece, and says how many are up.
+#[activity(timeout = "1m", heartbeat = "2s", retry(initial = "20ms"))]
+pub async fn upload(pieces: u64) -> Uploaded {
+    note("upload");
+    let context = activity_context::context();
+    let from = context.last_heartbeat().unwrap_or(0);
+    for piece in from..pieces {
+        context.heartbeat(piece + 1);
+        tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    }
+    Uploaded { from, pieces }
+}
+
+#[workflow(version = 1)]
+pub async fn uploads(pieces: u64) -> Result<Uploaded, Failure<Never>> {
+    upload(pieces).await
+}
+
 /// What the headers of its run say of its trace.
 #[activity]
 pub async fn overhears() -> String {
@@ -483,6 +509,7 @@ pub fn serve_workflows(worker: Worker) -> Worker {
         .workflow(meddles)
         .workflow(traced)
         .workflow(inserts)
+        .workflow(uploads)
         .workflow(inherits)
         .workflow(series)
         .workflow(bills)
@@ -499,6 +526,7 @@ pub fn serve_activities(worker: Worker) -> Worker {
         .activity(file_away)
         .activity(overhears)
         .activity(insert)
+        .activity(upload)
         .activity(count)
         .activity(undo)
         .activity(flaky)

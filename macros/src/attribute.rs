@@ -199,7 +199,23 @@ impl Parse for Activity {
             }
             Ok(())
         })?;
+        activity.begins_in_time()?;
         Ok(activity)
+    }
+}
+
+impl Activity {
+    /// A task that finds no others in its batch begins when it has waited for them.
+    fn begins_in_time(&self) -> Result<()> {
+        let Some(batch) = &self.batch else { return Ok(()) };
+        for limit in [&self.schedule_to_start, &self.schedule_to_close].into_iter().flatten() {
+            if duration_ms(limit)? <= batch.wait_ms {
+                let hint = "a task that is alone in its batch waits for others first, and would never begin in time: this has to be \
+                            longer than `wait`, which is 10 ms where nothing is said";
+                return Err(Error::new(limit.span(), hint));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -463,6 +479,16 @@ mod tests {
     fn times_are_read_in_units_that_add_up() {
         let times = ["200ms", "30s", "5m", "1h30m", "7d", "1 h 5 s"].map(parse_duration);
         assert_eq!(times, [200, 30_000, 300_000, 5_400_000, 604_800_000, 3_605_000].map(Some));
+    }
+
+    #[test]
+    fn a_batch_does_not_wait_longer_than_its_tasks_may() {
+        let error = |options: &str| syn::parse_str::<Activity>(options).err().map(|error| error.to_string());
+        assert_eq!(error(r#"batch(wait = "1m"), schedule_to_start = "61s", schedule_to_close = "2m""#), None);
+        for late in [r#"batch(wait = "1m"), schedule_to_start = "1m""#, r#"schedule_to_close = "10ms", batch(max = 2)"#]
+        {
+            assert!(error(late).is_some_and(|text| text.contains("would never begin in time")), "{late}");
+        }
     }
 
     #[test]

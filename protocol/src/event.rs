@@ -171,6 +171,9 @@ pub enum EventBody {
         attempt: u32,
         until: Timestamp,
         task: Box<Task>,
+        /// It has not ended: its worker goes on with it, and told how far it is, which the task has with it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        running: bool,
     },
     /// Somebody tells of an attempt that was left to be completed later. The first end counts.
     AttemptReported {

@@ -277,6 +277,9 @@ pub enum RecordBody {
         attempt: u32,
         until: Timestamp,
         task: Box<Task>,
+        /// Its worker goes on with it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        running: bool,
     },
     AttemptReported {
         step: u32,

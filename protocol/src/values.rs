@@ -84,7 +84,8 @@ impl Values for Parked {
 
 impl Values for PendingStep {
     fn each(&mut self, visit: &mut Visit<'_>) -> Result<(), CodingError> {
-        visit(Value::Pending(self))
+        visit(Value::Pending(self))?;
+        self.heartbeat.each(visit)
     }
 }
 
@@ -191,7 +192,7 @@ impl Values for EventBody {
             | Self::StepSettled { step: _, outcome }
             | Self::PromiseSettled { step: _, outcome } => outcome.each(visit),
             Self::AttemptFailed { step: _, attempt: _, failure, next: _ } => failure.each(visit),
-            Self::AttemptLeft { step: _, attempt: _, until: _, task } => task.each(visit),
+            Self::AttemptLeft { step: _, attempt: _, until: _, task, running: _ } => task.each(visit),
             Self::AttemptReported { step: _, attempt: _, report } => report.each(visit),
             Self::Update { id: _, name: _, args, patient: _ } | Self::Query { name: _, args } => args.each(visit),
             Self::Cancel { reason: _ }
@@ -243,7 +244,7 @@ impl Values for RecordBody {
             | Self::PromiseSettled { step: _, outcome } => outcome.each(visit),
             Self::AttemptFailed { step: _, attempt: _, failure, next: _ }
             | Self::AttemptOverdue { step: _, attempt: _, failure } => failure.each(visit),
-            Self::AttemptLeft { step: _, attempt: _, until: _, task } => task.each(visit),
+            Self::AttemptLeft { step: _, attempt: _, until: _, task, running: _ } => task.each(visit),
             Self::AttemptReported { step: _, attempt: _, report } => report.each(visit),
             Self::Received { event, attempt: _ } => event.each(visit),
             Self::Parked { reason } => reason.each(visit),

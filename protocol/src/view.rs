@@ -149,6 +149,12 @@ pub struct PendingStep {
     pub next_at: Option<Timestamp>,
     /// It waits for an operator's redrive.
     pub parked: bool,
+    /// What the running attempt, or the last one, reported by heartbeat, as far as history has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<Payload>,
+    /// When the running attempt was last heard of, if it is told of in history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_at: Option<Timestamp>,
     /// Whoever has this may complete it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<Token>,
@@ -162,6 +168,7 @@ pub struct PendingStep {
 
 impl PendingStep {
     fn failed(&mut self, failure: &Failure) {
+        self.heard_at = None;
         self.last_error = Some(failure.to_string());
         self.sealed_error = failure.sealed().cloned();
     }
@@ -248,12 +255,25 @@ impl Fold {
                     };
                 }
             }
-            Some(RecordBody::AttemptLeft { step, attempt, .. }) => {
+            Some(RecordBody::AttemptLeft { step, attempt, task, running, .. }) => {
                 if let Some(pending) = self.pending.get_mut(&step) {
                     let Record { workflow_id, run_id, .. } = record;
                     pending.attempt = attempt;
-                    pending.token =
-                        Some(Token { workflow_id: workflow_id.clone(), run_id: *run_id, step, attempt: Some(attempt) });
+                    pending.heartbeat = pending.heartbeat.take().or(task.heartbeat);
+                    pending.heard_at = Some(record.at);
+                    // Of one that runs its worker tells.
+                    pending.token = (!running).then(|| Token {
+                        workflow_id: workflow_id.clone(),
+                        run_id: *run_id,
+                        step,
+                        attempt: Some(attempt),
+                    });
+                }
+            }
+            Some(RecordBody::AttemptReported { step, report: Report::Beat { details }, .. }) => {
+                if let Some(pending) = self.pending.get_mut(&step) {
+                    pending.heartbeat = details.or(pending.heartbeat.take());
+                    pending.heard_at = Some(record.at);
                 }
             }
             Some(
@@ -296,6 +316,8 @@ impl Fold {
                     // An activity's is when it has to be done.
                     next_at: mark.due.filter(|_| mark.kind == CommandKind::Timer),
                     parked: false,
+                    heartbeat: None,
+                    heard_at: None,
                     token: (mark.kind == CommandKind::Promise).then(|| Token {
                         workflow_id: record.workflow_id.clone(),
                         run_id: record.run_id,

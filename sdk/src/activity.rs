@@ -321,7 +321,10 @@ impl ActivityContext {
 
     /// Says that the attempt is alive, and how far it has come; the next attempt can read it.
     ///
-    /// It is cheap: what comes too often is not sent on.
+    /// It is cheap, and may come often. Of an activity with a heartbeat time-out, the first details and then the last ones are
+    /// sent on to the run's owner, after four fifths of that time-out, or 2 s to 60 s: these outlive the worker. Each of them is an
+    /// entry in the run's history. Those that come in between, or are larger than 64 KiB, and those of an activity without a
+    /// heartbeat time-out reach the next attempt when this one fails, and not when its worker dies.
     pub fn heartbeat<T: Serialize>(&self, details: T) {
         let Some(heartbeats) = &self.line.heartbeats else { return };
         let details = Payload::encode_as(self.task.format, &details);

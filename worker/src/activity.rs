@@ -13,6 +13,7 @@
 mod attempt;
 mod batch;
 mod cancelled;
+mod kept;
 mod pace;
 mod queue;
 mod settle;
@@ -42,6 +43,7 @@ use crate::{clock, failpoint};
 use attempt::{Bounds, Pulse};
 use batch::Batches;
 use cancelled::Cancelled;
+use kept::{Kept, KeptHere};
 use pace::Pace;
 use queue::{FrameHold, Queue};
 
@@ -71,6 +73,7 @@ struct Shared {
     seen: Mutex<Seen<Arc<FrameHold>>>,
     cancelled: Mutex<Cancelled>,
     batches: Batches,
+    kept_here: KeptHere,
     /// The attempts that run now, by task and attempt.
     running: Mutex<BTreeMap<(EventId, u32), ActivityContext>>,
 }
@@ -104,6 +107,7 @@ impl ActivityRunner {
             seen: Mutex::new(Seen::new()),
             cancelled: Mutex::default(),
             batches: Batches::default(),
+            kept_here: KeptHere::default(),
             running: Mutex::default(),
         });
         // Before the queues: a cancellation that is missed here is missed for good.
@@ -153,7 +157,7 @@ impl ActivityRunner {
                 (None, Some(slots)) => Arc::clone(slots).acquire_owned().await.ok().map(Slot),
                 (None, None) => None,
             };
-            shared.attempt(&task, slot).await.unwrap_or_else(|| {
+            shared.attempt(&task, slot, None).await.unwrap_or_else(|| {
                 let failure = Failure::new(FailureKind::Cancelled, "nobody waits for it any more");
                 Verdict::Settled { attempt: task.attempt, outcome: Outcome::Failed(failure) }
             })
@@ -207,12 +211,18 @@ async fn hear(shared: Arc<Shared>, mut consumer: Consumer, mut alive: watch::Rec
 
 impl Shared {
     /// Makes one attempt, from the slot to the verdict. The slot is free again when the author's code has ended.
-    async fn attempt<S: Send + Sync + 'static>(&self, task: &Task, slot: S) -> Option<Verdict> {
-        let end = self.run(task, slot).await;
+    /// `kept`: who tells its owner of it; an eager one is its owner's.
+    async fn attempt<S: Send + Sync + 'static>(
+        &self,
+        task: &Task,
+        slot: S,
+        kept: Option<&Kept<'_>>,
+    ) -> Option<Verdict> {
+        let end = self.run(task, slot, kept).await;
         judge(task, end, clock::now())
     }
 
-    async fn run<S: Send + Sync + 'static>(&self, task: &Task, slot: S) -> End {
+    async fn run<S: Send + Sync + 'static>(&self, task: &Task, slot: S, kept: Option<&Kept<'_>>) -> End {
         if let Some(failure) = &task.returned {
             return End::Failed { failure: failure.clone(), retryable: true, heartbeat: None };
         }
@@ -250,7 +260,17 @@ impl Shared {
             self.batches.joining((entry, batch), task, (&context, &pulse), (slot.take(), slots))
         });
         let code = (joining.as_ref().unwrap_or(entry), self.registry.interceptors());
-        let end = attempt::run(code, &opened, context, &pulse, bounds, slot).await;
+        let telling = async {
+            match kept {
+                Some(kept) => kept.tell(&pulse).await,
+                None => std::future::pending().await,
+            }
+        };
+        let end = tokio::select! {
+            biased;
+            end = attempt::run(code, &opened, context, &pulse, bounds, slot) => end,
+            never = telling => match never {},
+        };
         sealed(coding, self.outbox.stores(), task, end).await
     }
 

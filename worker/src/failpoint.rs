@@ -6,7 +6,7 @@
 //! nothing happens. With `EVERPULSE_FAILPOINT_SIGNAL=stop` it is SIGSTOP, after which somebody may let it go on from there.
 
 /// The places, in the order of a run's way through the worker.
-pub const NAMES: [&str; 14] = [
+pub const NAMES: [&str; 16] = [
     "inbox-received",
     "append-before",
     "append-sent",
@@ -18,6 +18,8 @@ pub const NAMES: [&str; 14] = [
     "step-before",
     "step-done",
     "task-received",
+    "heartbeat-kept",
+    "heartbeat-told",
     "activity-done",
     "settle-confirmed",
     "task-acked",

@@ -19,12 +19,11 @@ use crate::effect::Outgoing;
 use crate::run::Run;
 
 impl Applier<'_> {
-    /// An attempt is to be completed from outside.
-    pub(super) fn leave(&mut self, run_id: RunId, task: Box<Task>, until: Timestamp) {
+    /// An attempt is to be completed from outside, or its worker tells how far it is.
+    pub(super) fn leave(&mut self, run_id: RunId, id: EventId, task: Box<Task>, until: Timestamp, running: bool) {
         let Task { step, attempt, .. } = *task;
         let workflow_id = task.workflow_id.clone();
-        let id = EventId::derived(run_id, step, &format!("attempt {attempt} left"));
-        let body = RecordBody::AttemptLeft { step, attempt, until, task };
+        let body = RecordBody::AttemptLeft { step, attempt, until, task, running };
         self.write(&workflow_id, run_id, id, &body, Vec::new(), None);
         self.give_back(run_id, step);
     }

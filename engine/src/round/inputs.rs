@@ -11,6 +11,7 @@ use super::unknown::may_count;
 use super::updates::Update;
 use crate::effect::DeliveryToken;
 use crate::mutation::{self, Mutation};
+use crate::run::Left;
 
 impl Applier<'_> {
     /// Takes an event of the inbox. Gives the run that its acknowledgement waits for.
@@ -416,10 +417,12 @@ impl Applier<'_> {
             return Some(run_id);
         }
         match body {
-            EventBody::AttemptLeft { attempt, until, task, .. } => {
-                let is_known = pending.was_left() && pending.left.as_ref().is_some_and(|left| left.attempt >= attempt);
+            EventBody::AttemptLeft { attempt, until, task, running, .. } => {
+                // What its worker told of may still be left to others, and not the other way round.
+                let is_more = |left: &Left| left.attempt < attempt || (left.running && !running);
+                let is_known = pending.was_left() && !pending.left.as_deref().is_some_and(is_more);
                 if attempt >= pending.attempt && !is_known {
-                    self.leave(run_id, task, until);
+                    self.leave(run_id, event.id, task, until, running);
                 }
             }
             EventBody::AttemptFailed { step, attempt, failure, next } => {

@@ -89,7 +89,7 @@ impl Applier<'_> {
                 Ok(EventBody::Demanded { demand: Demand::Terminate { reason }, .. }) => {
                     self.terminate(run_id, id, reason);
                 }
-                Ok(EventBody::AttemptLeft { task, until, .. }) => self.leave(run_id, task, until),
+                Ok(EventBody::AttemptLeft { task, until, running, .. }) => self.leave(run_id, id, task, until, running),
                 Ok(EventBody::AttemptFailed { step, attempt, failure, next }) => {
                     let pending = self.book.runs.get(&run_id).and_then(|run| run.pending.get(&step));
                     if pending.is_some_and(|pending| attempt >= pending.attempt) {

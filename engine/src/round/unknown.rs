@@ -96,7 +96,7 @@ pub(super) fn told(step: u32, kind: CommandKind, result: LocalResult) -> (String
         }
         LocalResult::Left { task, until } => {
             let attempt = task.attempt;
-            (format!("attempt {attempt} left"), EventBody::AttemptLeft { step, attempt, until, task })
+            (format!("attempt {attempt} left"), EventBody::AttemptLeft { step, attempt, until, task, running: false })
         }
         LocalResult::Retry { attempt, failure, at } => {
             let next = NextAttempt::At(at);

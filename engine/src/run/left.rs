@@ -1,4 +1,5 @@
-//! Attempts that were left to be completed from outside, as the records say.
+//! Attempts that their owner keeps, as the records say: those that were left to be completed from outside, and those whose
+//! worker told how far they are.
 //!
 //! ```text
 //! left ──────────┬─► reported done, or failed for good ──► the step is settled
@@ -14,10 +15,16 @@ use everpulse_protocol::{Failure, Payload, Timestamp};
 
 use super::Pending;
 
-/// An attempt that is completed from outside.
+/// A worker that runs an attempt keeps its time itself, and tells of it now and then. Its owner waits so much longer, and as
+/// long as the heartbeat time-out at least, before it takes the worker for gone.
+const GONE_MS_MIN: u64 = 5_000;
+
+/// An attempt that is completed from outside, or told of by the worker that runs it.
 #[derive(Debug, Clone)]
 pub(crate) struct Left {
     pub attempt: u32,
+    /// Its worker goes on with it.
+    pub running: bool,
     /// None: somebody told of it before it was left.
     task: Option<Box<Task>>,
     until: Timestamp,
@@ -43,6 +50,7 @@ impl Pending {
         let known = self.left.take().filter(|left| left.attempt == *attempt);
         let blank = Left {
             attempt: *attempt,
+            running: false,
             task: None,
             until: Timestamp(u64::MAX),
             heard: at,
@@ -53,7 +61,8 @@ impl Pending {
         let mut left = known.unwrap_or_else(|| Box::new(blank));
         left.heard = at;
         match body {
-            RecordBody::AttemptLeft { until, task, .. } => {
+            RecordBody::AttemptLeft { until, task, running, .. } => {
+                left.running = *running;
                 self.attempt = self.attempt.max(*attempt);
                 // Whatever comes next comes from outside, or through its queue.
                 self.eager = false;
@@ -101,21 +110,27 @@ impl Left {
     }
 
     fn silent_at(&self, task: &Task) -> Timestamp {
-        let silence = task.options.heartbeat_ms.map(|ms| Timestamp(self.heard.0.saturating_add(ms)));
-        silence.unwrap_or(Timestamp(u64::MAX))
+        let Some(silence_ms) = task.options.heartbeat_ms else { return Timestamp(u64::MAX) };
+        let gone_ms = if self.running { silence_ms.max(GONE_MS_MIN) } else { 0 };
+        Timestamp(self.heard.0.saturating_add(silence_ms).saturating_add(gone_ms))
     }
 
     /// What is wrong with it, at its time.
     pub fn complaint(&self) -> Option<String> {
         let task = self.task.as_ref()?;
+        let Task { attempt, activity, .. } = &**task;
+        let silence_ms = task.options.heartbeat_ms.unwrap_or_default();
+        if self.running {
+            return Some(format!(
+                "nothing was heard of attempt {attempt} of activity `{activity}` for longer than its heartbeat time-out of \
+                 {silence_ms} ms; its worker may be gone"
+            ));
+        }
         let what = if self.silent_at(task) < self.until {
-            format!("gave no heartbeat for {} ms", task.options.heartbeat_ms.unwrap_or_default())
+            format!("gave no heartbeat for {silence_ms} ms")
         } else {
             format!("was not completed within {} ms", task.options.start_to_close_ms)
         };
-        Some(format!(
-            "attempt {} of activity `{}`, which was left to be completed later, {what}",
-            self.attempt, task.activity
-        ))
+        Some(format!("attempt {attempt} of activity `{activity}`, which was left to be completed later, {what}"))
     }
 }

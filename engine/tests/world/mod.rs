@@ -538,7 +538,7 @@ impl World {
     pub fn left(&self, task: &Task) -> Event {
         let Task { step, attempt, .. } = *task;
         let until = self.now.after(Duration::from_millis(task.options.start_to_close_ms));
-        let body = EventBody::AttemptLeft { step, attempt, until, task: Box::new(task.clone()) };
+        let body = EventBody::AttemptLeft { step, attempt, until, task: Box::new(task.clone()), running: false };
         self.told(task, &format!("attempt {attempt} left"), &body)
     }
 

@@ -87,6 +87,41 @@ pub(super) fn encode(value: &Value) -> Vec<u8> {
     bytes
 }
 
+/// Puts a text in the place of those of all headers; true if there are any. What users say is not looked through.
+pub(super) fn hide_headers(json: &mut Json, hidden: &str) -> bool {
+    let mut any = false;
+    match json {
+        Json::List(values) => {
+            for value in values {
+                any |= hide_headers(value, hidden);
+            }
+        }
+        Json::Map(fields) => {
+            for (key, value) in fields {
+                any |= match (key.as_str(), value) {
+                    (PAYLOAD | JSON, _) => false,
+                    ("headers", Json::Map(tagged)) => hide_texts(tagged, hidden),
+                    (_, value) => hide_headers(value, hidden),
+                };
+            }
+        }
+        _ => {}
+    }
+    any
+}
+
+/// Of headers as a value: an object of texts.
+fn hide_texts(tagged: &mut [(String, Json)], hidden: &str) -> bool {
+    let [(tag, Json::Map(headers))] = tagged else { return false };
+    if tag != PAYLOAD && tag != JSON {
+        return false;
+    }
+    for (_, text) in headers.iter_mut() {
+        *text = Json::Text(hidden.to_owned());
+    }
+    !headers.is_empty()
+}
+
 fn of_value(value: &Value, envelopes: u32) -> Option<Json> {
     Some(match value {
         Value::Nil => Json::Null,

@@ -41,6 +41,7 @@ pub(crate) fn all() -> Vec<Sample> {
         message("history.families", &Frame { records: vec![parent_of_others()], ..frame() }),
         message("history.continued", &Frame { records: vec![continued()], ..frame() }),
         message("history.answers", &Frame { records: vec![answers()], ..frame() }),
+        message("history.attempt_running", &Frame { records: vec![told_of()], ..frame() }),
         message("history.unknown_kinds", &Frame { records: vec![unknown()], ..frame() }),
         message(
             "inbox",
@@ -54,6 +55,7 @@ pub(crate) fn all() -> Vec<Sample> {
             "inbox.exact",
             &InboxFrame { shard: 3, events: vec![Event { exact: true, ..event(EventBody::AskResult) }] },
         ),
+        message("inbox.attempt_running", &InboxFrame { shard: 3, events: vec![event(running())] }),
         message("tasks", &TaskFrame { tasks: vec![task(), task()] }),
         message("control", &Control { cancelled: vec![task().id] }),
         message("timer.wake", &TimerMessage::Wake(wake())),
@@ -74,6 +76,7 @@ pub(crate) fn all() -> Vec<Sample> {
             }))),
         ),
         message("replies.sealed", &sealed_view()),
+        message("replies.heartbeat", &heard_of()),
         message("blob", &Reference { at: Some("7:41/8:2".to_owned()), ..Reference::to(b"tea") }),
         message("blob_piece", &piece()),
         message("schema", &schema()),
@@ -319,6 +322,27 @@ fn patched() -> Record {
     Record { commands, close: None, ..record() }
 }
 
+/// An attempt that its worker goes on with.
+fn running() -> EventBody {
+    EventBody::AttemptLeft { step: 4, attempt: 2, until: Timestamp(9_000), task: Box::new(task()), running: true }
+}
+
+fn told_of() -> Record {
+    let (until, task) = (Timestamp(9_000), Box::new(task()));
+    let body = Body::of(&RecordBody::AttemptLeft { step: 4, attempt: 2, until, task, running: true });
+    Record { body, commands: Vec::new(), close: None, ..record() }
+}
+
+fn heard_of() -> ReplyFrame {
+    let mut reply = replies().into_iter().find(|reply| matches!(reply, ReplyBody::Description(_)));
+    if let Some(ReplyBody::Description(view)) = &mut reply {
+        for pending in &mut view.pending {
+            (pending.heartbeat, pending.heard_at) = (Some(payload()), Some(Timestamp(1_350)));
+        }
+    }
+    ReplyFrame { replies: reply.into_iter().map(|body| Reply { request: request(), body }).collect() }
+}
+
 fn noted() -> Record {
     let scope = |no, kind| Note { scope: Some(0), name: "payment".into(), before: Some(3), ..Note::new(no, kind) };
     let notes = vec![
@@ -385,7 +409,7 @@ fn events() -> Vec<EventBody> {
         EventBody::StepSettled { step: 5, outcome: Outcome::Failed(failure()) },
         EventBody::PromiseSettled { step: 6, outcome: Outcome::Done(payload()) },
         EventBody::AttemptFailed { step: 4, attempt: 1, failure: failure(), next: NextAttempt::At(Timestamp(1_400)) },
-        EventBody::AttemptLeft { step: 4, attempt: 2, until: Timestamp(9_000), task: Box::new(task()) },
+        EventBody::AttemptLeft { step: 4, attempt: 2, until: Timestamp(9_000), task: Box::new(task()), running: false },
         EventBody::AttemptReported {
             step: 4,
             attempt: 2,
@@ -437,7 +461,13 @@ fn records() -> Vec<RecordBody> {
         RecordBody::AttemptFailed { step: 4, attempt: 2, failure: failure(), next: NextAttempt::Redrive },
         RecordBody::StepSettled { step: 5, outcome: Outcome::Failed(failure()) },
         RecordBody::PromiseSettled { step: 6, outcome: Outcome::Failed(failure()) },
-        RecordBody::AttemptLeft { step: 4, attempt: 2, until: Timestamp(9_000), task: Box::new(task()) },
+        RecordBody::AttemptLeft {
+            step: 4,
+            attempt: 2,
+            until: Timestamp(9_000),
+            task: Box::new(task()),
+            running: false,
+        },
         RecordBody::AttemptReported { step: 4, attempt: 2, report: Report::Beat { details: Some(payload()) } },
         RecordBody::AttemptOverdue { step: 4, attempt: 2, failure: failure() },
         RecordBody::TimerFired { step: 1 },
@@ -472,6 +502,8 @@ fn replies() -> Vec<ReplyBody> {
         sealed_error: None,
         next_at: Some(Timestamp(1_400)),
         parked: true,
+        heartbeat: None,
+        heard_at: None,
         token: Some(Token { workflow_id: id(), run_id: RUN, step: 4, attempt: Some(2) }),
         target: Some(target()),
         scopes: vec!["checkout".into(), "payment".into()],

@@ -1,10 +1,11 @@
 //! Golden histories: what is exported comes back byte for byte, whatever is in it, and what was exported stays readable.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
 use everpulse_protocol::codec::Body;
-use everpulse_protocol::event::{IdPolicy, Start};
+use everpulse_protocol::event::{Event, EventBody, IdPolicy, Start};
 use everpulse_protocol::golden::{Golden, GoldenError, shown_payload};
 use everpulse_protocol::history::{CommandKind, CommandMark, Record, RecordBody};
 use everpulse_protocol::payload::Format;
@@ -64,6 +65,37 @@ fn comes_back(golden: &Golden) -> String {
     assert_eq!(read, *golden);
     assert_eq!(packed(&read).concat().len(), packed(golden).concat().len());
     json
+}
+
+#[test]
+fn what_headers_say_is_left_out_on_request_and_nothing_else() {
+    let said = |text: &str| payload(&BTreeMap::from([("authorization", text)]));
+    let own = payload(&BTreeMap::from([("headers", BTreeMap::from([("own", "value")]))]));
+    let signalled = |headers| {
+        Body::of(&RecordBody::Signalled { headers: Some(headers), name: "Approved".to_owned(), value: own.clone() })
+    };
+    let whole = golden([signalled(said("secret")), signalled(payload(&BTreeMap::<String, String>::new()))]);
+    let hidden = whole.clone().without_headers().expect("they can be hidden");
+    assert_eq!(
+        hidden,
+        golden([signalled(said("(not exported)")), signalled(payload(&BTreeMap::<String, String>::new()))])
+    );
+    let json = comes_back(&hidden);
+    assert!(json.contains("authorization") && json.contains("value") && !json.contains("secret"), "{json}");
+    assert!(comes_back(&whole).contains("secret"));
+    let received = Event {
+        id: EventId(Uuid::from_u128(9)),
+        workflow_id: WorkflowId::new("order-42").expect("a good id"),
+        run_id: None,
+        exact: false,
+        sent_at: Timestamp(AT),
+        reply_to: None,
+        again: false,
+        body: Body::of(&EventBody::Signal { name: "Approved".to_owned(), value: own, headers: Some(said("secret")) }),
+    };
+    let received = golden([Body::of(&RecordBody::Received { event: received, attempt: 0 })]);
+    let json = comes_back(&received.without_headers().expect("they can be hidden"));
+    assert!(json.contains("authorization") && !json.contains("secret"), "{json}");
 }
 
 #[test]

@@ -32,19 +32,21 @@ pub(crate) struct Bounds {
 pub(crate) struct Pulse(watch::Sender<Beat>);
 
 #[derive(Debug)]
-struct Beat {
+pub(super) struct Beat {
+    /// How many were heard.
+    pub beats: u64,
     /// Since when the time-outs count; none while the attempt waits to begin together with others.
     since: Option<Instant>,
     /// It waited, and has begun.
     begun: bool,
     at: Instant,
-    details: Option<Payload>,
+    pub details: Option<Payload>,
 }
 
 impl Pulse {
     pub(crate) fn new() -> Arc<Self> {
         let now = Instant::now();
-        Arc::new(Self(watch::Sender::new(Beat { since: Some(now), begun: false, at: now, details: None })))
+        Arc::new(Self(watch::Sender::new(Beat { beats: 0, since: Some(now), begun: false, at: now, details: None })))
     }
 
     /// The attempt waits: for others, or for a slot. No time counts meanwhile.
@@ -60,6 +62,11 @@ impl Pulse {
             beat.begun = true;
             beat.at = now;
         });
+    }
+
+    /// What is heard from now on.
+    pub(super) fn heard(&self) -> watch::Receiver<Beat> {
+        self.0.subscribe()
     }
 
     fn details(&self) -> Option<Payload> {
@@ -104,6 +111,7 @@ impl Pulse {
 impl Heartbeats for Pulse {
     fn beat(&self, details: Option<Payload>) {
         self.0.send_modify(|beat| {
+            beat.beats += 1;
             beat.at = Instant::now();
             beat.details = details.or(beat.details.take());
         });

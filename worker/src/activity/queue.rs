@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::kept::Kept;
 use super::settle::settle;
 use super::{Shared, Slot, lock};
 use crate::{clock, dead_letter, failpoint};
@@ -28,6 +29,8 @@ const UNCONFIRMED_MAX: usize = 4_096;
 /// While it drains, a queue gives back what comes at least so often, and no more often.
 const GIVE_BACK_DRAINING: Duration = Duration::from_millis(200);
 const GIVE_BACK_MIN: Duration = Duration::from_millis(10);
+/// What is given up at the end of the draining has so long to be confirmed.
+const GIVEN_UP: Duration = Duration::from_secs(3);
 
 /// A frame whose tasks are not all settled. It is acked with the last of them.
 #[derive(Debug)]
@@ -42,7 +45,7 @@ impl FrameHold {
         Arc::new(Self { acker, token, open: AtomicUsize::new(tasks) })
     }
 
-    fn settled(&self) {
+    pub(super) fn settled(&self) {
         // Ack last: until all its tasks are settled, the frame is what brings them to another worker if we die here.
         if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.acker.ack(self.token);
@@ -177,14 +180,14 @@ impl Queue {
         for task in tasks {
             let (shared, slots, hold, slot) =
                 (Arc::clone(&self.shared), Arc::clone(&self.slots), Arc::clone(&hold), slot.take());
-            let unconfirmed = Arc::clone(&self.unconfirmed);
+            let (unconfirmed, stop) = (Arc::clone(&self.unconfirmed), self.stop.clone());
             self.running.spawn(async move {
                 match slot {
-                    Some(slot) => perform(&shared, task, hold, Slot(slot), &unconfirmed).await,
+                    Some(slot) => perform(&shared, task, hold, Slot(slot), &unconfirmed, stop).await,
                     // Short ones, as they share a frame: a slot will come.
                     None => {
                         if let Ok(slot) = slots.acquire_owned().await {
-                            perform(&shared, task, hold, Slot(slot), &unconfirmed).await;
+                            perform(&shared, task, hold, Slot(slot), &unconfirmed, stop).await;
                         }
                     }
                 }
@@ -205,6 +208,15 @@ impl Queue {
                 _ = ticks.tick() => self.frames.give_back(),
             }
         }
+        // Those that owners keep are given up by us: the broker has no task of them to give to others.
+        let until = Instant::now() + GIVEN_UP;
+        while !self.running.is_empty() && !self.shared.kept_here.is_empty() {
+            tokio::select! {
+                biased;
+                Some(_) = self.running.join_next() => {}
+                () = sleep_until(until) => break,
+            }
+        }
         if !self.running.is_empty() {
             let (queue, left) = (&self.name, self.running.len());
             tracing::warn!(queue, left, "the drain time is over; attempts that still run are left to other workers");
@@ -215,7 +227,14 @@ impl Queue {
 }
 
 /// From a task to its settlement, unless it is known here already.
-async fn perform(shared: &Shared, task: Task, hold: Arc<FrameHold>, slot: Slot, unconfirmed: &Semaphore) {
+async fn perform(
+    shared: &Shared,
+    task: Task,
+    hold: Arc<FrameHold>,
+    slot: Slot,
+    unconfirmed: &Semaphore,
+    stop: watch::Receiver<Option<Instant>>,
+) {
     let id = AttemptId::of(&task);
     match lock(&shared.seen).begin(id, hold) {
         Sight::New => {}
@@ -223,7 +242,12 @@ async fn perform(shared: &Shared, task: Task, hold: Arc<FrameHold>, slot: Slot, 
         Sight::Running => return,
         Sight::Settled(hold) => return hold.settled(),
     }
-    let verdict = shared.attempt(&task, slot).await;
+    let kept = Kept::new(shared, &task);
+    let verdict = tokio::select! {
+        biased;
+        verdict = shared.attempt(&task, slot, Some(&kept)) => verdict,
+        given_up = kept.given_up(stop) => Some(given_up),
+    };
     failpoint::hit("activity-done");
     // An error: there are so many that no more are taken. It is one of the last.
     let _unconfirmed = unconfirmed.try_acquire();

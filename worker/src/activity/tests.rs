@@ -21,6 +21,7 @@ use crate::options::Options;
 use crate::relay::Relay;
 use crate::trial::{LONG, Trial, task};
 
+mod kept;
 mod narrow;
 
 /// How often each run's activity was begun.
