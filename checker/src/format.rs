@@ -691,6 +691,7 @@ fn event_body(bytes: &[u8]) -> Result<Body, Reason> {
             "child_closed" => child_closed(&map()?)?,
             "delivered" => Body::Delivered { step: map()?.number("step")?, done: done(map()?.required("outcome")?)? },
             "signal" => Body::Signalled,
+            "update" | "update_accepted" => Body::UpdateAccepted { id: map()?.text("id")?.to_owned() },
             "activity_settled" => {
                 Body::ActivitySettled { step: map()?.number("step")?, done: done(map()?.required("outcome")?)? }
             }

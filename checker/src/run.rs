@@ -122,6 +122,8 @@ pub struct Judge {
     ended_attempts: HashSet<(u32, u32)>,
     /// Updates that were taken, by id: the number of each, and whether it is answered.
     updates: HashMap<String, (u32, bool)>,
+    /// How many updates were taken.
+    updates_taken: u32,
     ordered: bool,
     /// Something of it is of a kind that the judge does not know.
     blurred: bool,
@@ -159,6 +161,7 @@ impl Judge {
             received: HashMap::new(),
             ended_attempts: HashSet::new(),
             updates: HashMap::new(),
+            updates_taken: 0,
             ordered: false,
             blurred: false,
             digests: BTreeMap::new(),
@@ -315,7 +318,8 @@ impl Judge {
             }
             Body::Delivered { step, done } => self.settled(MarkKind::Message, *step, *done, record.at, fault),
             Body::UpdateAccepted { id } => {
-                let no = u32::try_from(self.updates.len()).unwrap_or(u32::MAX);
+                let no = self.updates_taken;
+                self.updates_taken = no.saturating_add(1);
                 if self.updates.insert(id.clone(), (no, false)).is_some() {
                     fault(Kind::Update, format!("update {id:?} is taken a second time"));
                 }

@@ -38,8 +38,12 @@ pub(crate) struct Book {
     pub closed: Map<RunId, Box<Closed>>,
     /// The newest run of each workflow id, but for runs on the shelf.
     newest: Map<WorkflowId, RunId>,
+    /// The last run that is known of those that go on for a first one.
+    series: Map<RunId, RunId>,
     /// Ids of clients' inputs that stand in history.
     pub inputs: Map<EventId, Noted>,
+    /// Who has taken the updates of series, of runs that have ended. That they were taken stands among the inputs.
+    updates: Map<EventId, Taker>,
     /// What is still known of the past.
     pub window: Window,
     /// Something stands in history that this release passes over, and would lose if it carried history forward.
@@ -91,6 +95,14 @@ pub(crate) struct Closed {
     pub never_began: bool,
     /// The first of the runs that it continues, and the one that goes on for it; none where there is neither.
     pub chain: Option<Box<Chain>>,
+}
+
+/// A run that has ended and had taken an update.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Taker {
+    pub run_id: RunId,
+    /// That of its end.
+    pub frame: u64,
 }
 
 /// Which runs a closed one belongs to.
@@ -176,6 +188,7 @@ impl Book {
         }
         self.apply(record, body, frame);
         if let Some(close) = record.close.clone() {
+            self.note_updates(run_id, record.at, frame);
             self.close(run_id, close, record.at, frame);
             if self.lingering.get(&run_id).is_some_and(|run| run.tells_others()) {
                 self.unmarked.push_back((frame, run_id));
@@ -210,6 +223,7 @@ impl Book {
         self.open_bytes -= run.records.bytes();
         run.absorb(record, body, frame);
         self.open_bytes += run.records.bytes();
+        let first = run.continues.as_ref().map(|continues| continues.first).filter(|_| record.seq == 0);
         // A timer that was cancelled in the turn that set it is not pending: nothing would ever end it here.
         for no in concerned {
             let Some(pending) = run.pending.get(&no) else { continue };
@@ -230,6 +244,9 @@ impl Book {
         }
         set_member(&mut self.parked, run_id, run.parked.is_some());
         set_member(&mut self.ready, run_id, run.is_ready(at));
+        if let Some(first) = first {
+            self.note_in_series(first, run_id);
+        }
     }
 
     /// The time has come for a run whose start was taken in.

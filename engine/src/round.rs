@@ -20,7 +20,8 @@ use everpulse_sdk::definition::Registry;
 use everpulse_sdk::intercept::RunEvent;
 use everpulse_sdk::replay::{Command, Input, Instance, StepBody, StepOptions, Turn, TurnState};
 
-use self::continuing::{Origin, as_continuing};
+use self::continuing::{Left, Origin, Waiting, as_continuing};
+pub(crate) use self::refusals::Refusals;
 use crate::book::Book;
 use crate::effect::{DeliveryToken, LocalResult, Outgoing};
 use crate::mutation::{self, Mutation};
@@ -49,6 +50,7 @@ mod length;
 mod look;
 mod observed;
 mod received;
+mod refusals;
 mod signals;
 mod unknown;
 mod updates;
@@ -130,6 +132,7 @@ pub(crate) struct Applier<'a> {
     pub skew_ms: u64,
     pub payload_bytes_max: usize,
     pub record_bytes_max: usize,
+    pub refusals: &'a mut Refusals,
     /// What this worker says that it was built from.
     pub build: Option<&'a str>,
     pub check_determinism: bool,
@@ -497,9 +500,9 @@ impl Applier<'_> {
                     others.push(command);
                 }
                 Command::Cancel { no } => self.cancel(run_id, no),
-                Command::ContinueAsNew { target, next, unreceived, .. } => {
-                    let of = (workflow_id, run_id);
-                    succession = self.succession(of, event, body, (target, *next), &unreceived);
+                Command::ContinueAsNew { target, next, unreceived, updates, .. } => {
+                    let (of, left) = ((workflow_id, run_id), Left { unreceived: &unreceived, updates: &updates });
+                    succession = self.succession(of, event, body, (target, *next), left);
                 }
                 // They leave nothing but their marks.
                 Command::Patch { .. } | Command::Detach { .. } | Command::Answer { .. } => {}
@@ -509,7 +512,7 @@ impl Applier<'_> {
         let waiting = self.record_noted(workflow_id, run_id, event, body, Noted { marks, notes, close });
         self.tell_others(run_id, others);
         if let Some(succession) = succession {
-            self.succeed(succession, waiting);
+            self.succeed(run_id, succession, waiting);
         }
     }
 
@@ -530,7 +533,7 @@ impl Applier<'_> {
         }
     }
 
-    /// Writes a record. Gives who waits on, where another run goes on for this one.
+    /// Writes a record.
     fn record(
         &mut self,
         workflow_id: &WorkflowId,
@@ -539,10 +542,11 @@ impl Applier<'_> {
         body: &RecordBody,
         marks: Vec<CommandMark>,
         close: Option<Close>,
-    ) -> Vec<ReplyTo> {
-        self.record_noted(workflow_id, run_id, event, body, Noted { marks, notes: Vec::new(), close })
+    ) {
+        self.record_noted(workflow_id, run_id, event, body, Noted { marks, notes: Vec::new(), close });
     }
 
+    /// Writes a record. Gives who waits on, where another run goes on for this one.
     fn record_noted(
         &mut self,
         workflow_id: &WorkflowId,
@@ -550,7 +554,7 @@ impl Applier<'_> {
         event: EventId,
         body: &RecordBody,
         Noted { marks, notes, close }: Noted,
-    ) -> Vec<ReplyTo> {
+    ) -> Waiting {
         let seq = self.book.runs.get(&run_id).map_or(0, |run| run.next_seq());
         let stored = Body::of(body);
         let answers = marks.iter().filter_map(|mark| mark.answer.as_deref()).map(Outcome::bytes).sum::<usize>();
@@ -581,11 +585,11 @@ impl Applier<'_> {
         };
         let before = self.book.runs.get(&run_id).map(|run| run.size).unwrap_or_default();
         self.book.absorb(&record, Some(body), self.frame);
-        self.tell_answers(&record, of_updates);
+        let unanswered = self.tell_answers(&record, of_updates);
         self.round.records.push(record);
         let Some(close) = ended else {
             self.mind_length(run_id, before);
-            return Vec::new();
+            return Waiting::default();
         };
         self.round.ended.push(run_id);
         if let Some(run) = self.book.lingering.get(&run_id) {
@@ -608,7 +612,11 @@ impl Applier<'_> {
             self.round.bytes += 64;
             self.reply(Some(&reply_to), ReplyBody::Closed { run_id, close: Box::new(close.clone()) });
         }
-        waiting
+        if !goes_on {
+            self.leave_unanswered(run_id, unanswered);
+            return Waiting::default();
+        }
+        Waiting { ends: waiting, answers: unanswered }
     }
 
     /// Writes a record of the shard.
@@ -741,6 +749,9 @@ fn too_large(bytes: usize, max: usize) -> String {
 fn recorded(body: EventBody) -> Option<RecordBody> {
     match body {
         EventBody::Signal { name, value, headers } => Some(RecordBody::Signalled { name, value, headers }),
+        EventBody::UpdateAccepted { id, name, args, headers } => {
+            Some(RecordBody::UpdateAccepted { id, name, args, headers })
+        }
         EventBody::ActivitySettled { step, attempt, outcome } => {
             Some(RecordBody::ActivitySettled { step, attempt, outcome })
         }

@@ -15,7 +15,7 @@ use self::records::Records;
 use self::unknown::Unknown;
 pub(crate) use self::unknown::why_unknown;
 use self::updates::Updates;
-pub(crate) use self::updates::answer_in;
+pub(crate) use self::updates::{Watcher, answer_in};
 
 mod frozen;
 mod left;
@@ -368,7 +368,7 @@ impl Run {
                     pending.left_by(body, record.at, frame);
                 }
             }
-            Some(RecordBody::UpdateAccepted { id, .. }) => self.take_update(id),
+            Some(RecordBody::UpdateAccepted { id, name, .. }) => self.take_update(id, name),
             Some(RecordBody::Parked { reason }) => self.parked = Some(reason.clone()),
             Some(RecordBody::Resumed) => self.parked = None,
             _ => {}

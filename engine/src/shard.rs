@@ -30,7 +30,7 @@ use crate::book::Book;
 use crate::effect::{Delivery, DeliveryToken, Effect, LocalResult, SendId};
 use crate::holds::{HOLD_MS_MAX, Holds, Locals, Unsent};
 use crate::mutation::{self, Mutation};
-use crate::round::{RECORD_BYTES_MAX, Round};
+use crate::round::{RECORD_BYTES_MAX, Refusals, Round};
 use crate::run::RUN_TIMER;
 use crate::shelf::Shelf;
 use crate::{Set, wake};
@@ -214,6 +214,8 @@ pub struct Shard {
     trials: VecDeque<RunId>,
     /// Inputs that this process took in and that did not take it down.
     survived: Set<EventId>,
+    /// Of updates.
+    refusals: Refusals,
     /// The number after the last frame that was loaded or proven here.
     proven_next: u64,
     /// Runs whose tasks may be unsent and cannot be rebuilt now, with the first such frame.
@@ -341,6 +343,7 @@ impl Shard {
             recovering: VecDeque::new(),
             trials: VecDeque::new(),
             survived: Set::default(),
+            refusals: Refusals::default(),
             proven_next: 0,
             parked_unsent: BTreeMap::new(),
             wakes_in_flight: BTreeSet::new(),

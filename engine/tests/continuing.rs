@@ -9,7 +9,7 @@ use serde::Serialize;
 use world::across::Across;
 use world::payload;
 use world::play::How;
-use world::workflows::registry;
+use world::workflows::{Put, registry};
 
 struct Scenario {
     name: &'static str,
@@ -26,6 +26,20 @@ struct PassesOn {
     said: &'static str,
 }
 
+#[derive(Serialize)]
+struct AnswersOne {
+    n: u64,
+    sum: u64,
+}
+
+/// Clients ask for all of them.
+fn put_all(across: &mut Across) {
+    for n in [1, 10, 100] {
+        let (id, name, args) = (format!("put-{n}"), "Put".to_owned(), payload(&Put { n }));
+        across.ask("series", &EventBody::Update { id, name, args, patient: true, headers: None });
+    }
+}
+
 fn passes_on(n: u64) -> Payload {
     payload(&PassesOn { n, said: "" })
 }
@@ -40,6 +54,18 @@ const SCENARIOS: &[Scenario] = &[
             |across| across.signal("series", "d"),
         ],
         ends: &[("series", "continuedasnew, continuedasnew, continuedasnew, abcd")],
+        last: &[],
+    },
+    Scenario {
+        name: "updates that are taken by one run and answered by the next ones",
+        acts: &[
+            |across| across.start_with("series", "answers_one", payload(&AnswersOne { n: 3, sum: 0 })),
+            // Whoever has no answer asks again under the same id.
+            |across| put_all(across),
+            |across| put_all(across),
+            |across| put_all(across),
+        ],
+        ends: &[("series", "continuedasnew, continuedasnew, 111")],
         last: &[],
     },
     Scenario {

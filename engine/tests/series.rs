@@ -420,7 +420,7 @@ fn what_does_not_fit_the_frame_parks_the_run_before_it_goes_on() {
     let runs = series(&world);
     assert_eq!(runs.len(), 1);
     let Ok(RecordBody::Parked { reason }) = runs[0].last().expect("a record").body() else { panic!("it goes on") };
-    assert!(reason.message.contains("and 6 signals that were not received"), "{}", reason.message);
+    assert!(reason.message.contains("and 6 signals and updates that were not received"), "{}", reason.message);
 }
 
 #[test]

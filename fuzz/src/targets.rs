@@ -156,6 +156,7 @@ fn inbox(bytes: &[u8]) {
             Ok(
                 EventBody::Signal { value, .. }
                 | EventBody::Update { args: value, .. }
+                | EventBody::UpdateAccepted { args: value, .. }
                 | EventBody::Query { args: value, .. },
             ) => payload(&value.data),
             Ok(EventBody::Start(start) | EventBody::Spawn { start, .. } | EventBody::ContinueAsNew { start, .. }) => {

@@ -101,7 +101,19 @@ fn event_bodies() -> Vec<EventBody> {
         EventBody::ChildClosed { step: 5, close: close(), never_began: true },
         EventBody::Delivered { step: 6, outcome: Outcome::Failed(failure()) },
         EventBody::Signal { headers: Some(payload(&"a header")), name: "word".to_owned(), value: payload(&"hello") },
-        EventBody::Update { id: "u-1".to_owned(), name: "add".to_owned(), args: payload(&"tea"), patient: true },
+        EventBody::Update {
+            id: "u-1".to_owned(),
+            name: "add".to_owned(),
+            args: payload(&"tea"),
+            patient: true,
+            headers: Some(payload(&"a header")),
+        },
+        EventBody::UpdateAccepted {
+            id: "u-1".to_owned(),
+            name: "add".to_owned(),
+            args: payload(&"tea"),
+            headers: None,
+        },
         EventBody::ActivitySettled { step: 0, attempt: 1, outcome: Outcome::Done(payload(&6_u64)) },
         EventBody::StepSettled { step: 1, outcome: Outcome::Failed(failure()) },
         EventBody::AttemptFailed { step: 0, attempt: 1, failure: failure(), next: NextAttempt::At(Timestamp(2_000)) },
@@ -119,7 +131,7 @@ fn event_bodies() -> Vec<EventBody> {
         EventBody::Describe,
         EventBody::AskResult,
         EventBody::AskPublished { name: "progress".to_owned() },
-        EventBody::AskUpdate { id: "u-1".to_owned() },
+        EventBody::AskUpdate { id: "u-1".to_owned(), name: Some("add".to_owned()) },
         EventBody::Query { name: "count_of".to_owned(), args: payload(&"tea") },
         EventBody::Wake { shard: 0, number: 3 },
     ]
@@ -196,6 +208,7 @@ pub fn replies() -> Vec<Bytes> {
         ReplyBody::Published { value: Some(payload(&1)) },
         ReplyBody::Answered { outcome: Outcome::Done(payload(&3)) },
         ReplyBody::Update { run_id: Some(RUN), state: UpdateState::Refused(failure()) },
+        ReplyBody::Update { run_id: Some(RUN), state: UpdateState::TakenBefore },
         ReplyBody::Update { run_id: Some(RUN), state: UpdateState::Answered(Outcome::Done(payload(&3))) },
         ReplyBody::Accepted,
         ReplyBody::AlreadyClosed { run_id: RUN },
@@ -280,7 +293,12 @@ pub fn records() -> Vec<Record> {
         RecordBody::TimerFired { step: 9 },
         RecordBody::CancelRequested { reason: "enough".to_owned() },
         RecordBody::HistoryExceeded { size: HistorySize { events: 21, bytes: 9_000 }, limit: HistorySize::SUGGESTED },
-        RecordBody::UpdateAccepted { id: "u-1".to_owned(), name: "add".to_owned(), args: payload(&"tea") },
+        RecordBody::UpdateAccepted {
+            id: "u-1".to_owned(),
+            name: "add".to_owned(),
+            args: payload(&"tea"),
+            headers: Some(payload(&"a header")),
+        },
         done(1, 12),
     ];
     let mut records: Vec<Record> = (0..).zip(&bodies).map(|(seq, body)| record(seq, body)).collect();

@@ -133,13 +133,24 @@ pub enum EventBody {
     },
     /// A request that the run's code looks at before it is taken, and answers later. What is refused is no record of the run.
     Update {
-        /// The same id is the same request: it is taken once by a run.
+        /// The same id is the same request: it is taken once by a run and those that go on for it.
         id: String,
         name: String,
         args: Payload,
         /// If the run cannot be asked yet, that is no refusal: it will be sent again.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         patient: bool,
+        /// What its sender said beside, as of a signal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        headers: Option<Payload>,
+    },
+    /// An update that a run has taken and not received goes along to the run that goes on for it. It is never sent.
+    UpdateAccepted {
+        id: String,
+        name: String,
+        args: Payload,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        headers: Option<Payload>,
     },
     /// An activity came to its end. The first settlement of a step wins.
     ActivitySettled {
@@ -199,6 +210,9 @@ pub enum EventBody {
     /// What became of an update.
     AskUpdate {
         id: String,
+        /// Of which it is thought to be; one of another name is not meant.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
     },
     /// What the run's own handler of this name says.
     Query {

@@ -252,6 +252,9 @@ pub enum RecordBody {
         id: String,
         name: String,
         args: Payload,
+        /// As of a signal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        headers: Option<Payload>,
     },
     ActivitySettled {
         step: u32,

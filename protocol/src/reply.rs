@@ -100,4 +100,7 @@ pub enum UpdateState {
     Unanswered,
     /// The run has not taken it.
     Unknown,
+    /// It was taken by the run that is named, which has ended, or by an earlier one of the workflow id. Its answer, if there is
+    /// one, stands in the history of that run.
+    TakenBefore,
 }

@@ -194,14 +194,19 @@ impl Values for EventBody {
             Self::AttemptFailed { step: _, attempt: _, failure, next: _ } => failure.each(visit),
             Self::AttemptLeft { step: _, attempt: _, until: _, task, running: _ } => task.each(visit),
             Self::AttemptReported { step: _, attempt: _, report } => report.each(visit),
-            Self::Update { id: _, name: _, args, patient: _ } | Self::Query { name: _, args } => args.each(visit),
+            Self::Update { id: _, name: _, args, patient: _, headers }
+            | Self::UpdateAccepted { id: _, name: _, args, headers } => {
+                args.each(visit)?;
+                headers.each(visit)
+            }
+            Self::Query { name: _, args } => args.each(visit),
             Self::Cancel { reason: _ }
             | Self::Terminate { reason: _ }
             | Self::Resume
             | Self::Describe
             | Self::AskResult
             | Self::AskPublished { name: _ }
-            | Self::AskUpdate { id: _ }
+            | Self::AskUpdate { id: _, name: _ }
             | Self::Wake { shard: _, number: _ } => Ok(()),
         }
     }
@@ -238,7 +243,10 @@ impl Values for RecordBody {
                 value.each(visit)?;
                 headers.each(visit)
             }
-            Self::UpdateAccepted { id: _, name: _, args } => args.each(visit),
+            Self::UpdateAccepted { id: _, name: _, args, headers } => {
+                args.each(visit)?;
+                headers.each(visit)
+            }
             Self::ActivitySettled { step: _, attempt: _, outcome }
             | Self::StepSettled { step: _, outcome }
             | Self::PromiseSettled { step: _, outcome } => outcome.each(visit),
@@ -273,7 +281,7 @@ impl Values for UpdateState {
         match self {
             Self::NotYet(failure) | Self::Refused(failure) => failure.each(visit),
             Self::Answered(outcome) => outcome.each(visit),
-            Self::Accepted | Self::Unanswered | Self::Unknown => Ok(()),
+            Self::Accepted | Self::Unanswered | Self::Unknown | Self::TakenBefore => Ok(()),
         }
     }
 }

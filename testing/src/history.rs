@@ -280,7 +280,7 @@ fn what(told: &Told, record: &Record, begin: Timestamp) -> String {
             Outcome::Failed(failure) => format!("what {step}{} told another run was not taken: {failure}", name(step)),
         },
         RecordBody::Signalled { name, value, .. } => format!("signal `{name}` {}", shown_payload(&value)),
-        RecordBody::UpdateAccepted { id, name, args } => format!("update {id}, `{name}` {}", shown_payload(&args)),
+        RecordBody::UpdateAccepted { id, name, args, .. } => format!("update {id}, `{name}` {}", shown_payload(&args)),
         RecordBody::ActivitySettled { step, outcome, .. } => {
             format!("activity {step}{} {}", name(step), settled(&outcome))
         }

@@ -54,11 +54,6 @@ impl Book {
         self.newest.get(workflow_id).copied()
     }
 
-    /// The same of what is at hand.
-    pub(super) fn newest_at_hand(&self, workflow_id: &WorkflowId) -> Option<RunId> {
-        self.newest.get(workflow_id).copied()
-    }
-
     fn lay_at_hand(&mut self, run: Box<Run>) {
         self.newest.insert(run.workflow_id.clone(), run.run_id);
         self.recent.push_back((run.last_frame, run.run_id));

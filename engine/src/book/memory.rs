@@ -213,6 +213,9 @@ impl Book {
                 chain: Chain::of(run.first_run, run.continued_as),
             }),
         );
+        if let Some(first) = run.first_run {
+            self.note_in_series(first, run.run_id);
+        }
     }
 
     pub(super) fn absorb_remembered(
@@ -233,6 +236,9 @@ impl Book {
                 (known.version, known.started_at) = (run.version, run.started_at);
                 if let Some(chain) = Chain::of(run.first_run, run.continued_as) {
                     known.chain = Some(chain);
+                }
+                if let Some(first) = run.first_run {
+                    self.note_in_series(first, run.run_id);
                 }
                 continue;
             }
@@ -271,6 +277,12 @@ impl Book {
             }
             stays
         });
+        let inputs = &self.inputs;
+        self.updates.retain(|id, taker| taker.frame >= window.first && inputs.contains_key(id));
+        let (closed, runs, shelved) = (&self.closed, &self.runs, &self.shelved);
+        let is_known =
+            |run_id: &RunId| closed.contains_key(run_id) || runs.contains_key(run_id) || shelved.contains(*run_id);
+        self.series.retain(|_, last| is_known(last));
     }
 }
 

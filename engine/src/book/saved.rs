@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::memory::{Noted, Pieces};
 use super::shelved::Entry;
-use super::{Book, Chain, Closed};
+use super::{Book, Chain, Closed, Taker};
 use crate::run::Run;
 
 /// All of a book but for what lies on the shelf.
@@ -26,7 +26,11 @@ pub(crate) struct Saved {
     closed: Vec<SavedClosed>,
     /// Of workflow ids without an open run.
     newest: Vec<(WorkflowId, RunId)>,
+    /// First run, last one.
+    series: Vec<(RunId, RunId)>,
     inputs: Vec<(EventId, u64, Timestamp)>,
+    /// Id, run, the frame of its end.
+    updates: Vec<(EventId, RunId, u64)>,
     window: Window,
     passes_over: bool,
     open_bytes: usize,
@@ -90,7 +94,9 @@ impl Book {
                 .filter(|(_, run)| !self.runs.contains_key(run))
                 .map(|(id, run)| (id.clone(), *run))
                 .collect(),
+            series: self.series.iter().map(|(first, last)| (*first, *last)).collect(),
             inputs: self.inputs.iter().map(|(id, noted)| (*id, noted.base, noted.at)).collect(),
+            updates: self.updates.iter().map(|(id, taker)| (*id, taker.run_id, taker.frame)).collect(),
             window: self.window,
             passes_over: self.passes_over,
             open_bytes: self.open_bytes,
@@ -135,6 +141,9 @@ impl Book {
             self.closed.insert(run_id, Box::new(closed));
         }
         self.inputs = saved.inputs.into_iter().map(|(id, base, at)| (id, Noted { base, at })).collect();
+        self.series = saved.series.into_iter().collect();
+        let taker = |(id, run_id, frame)| (id, Taker { run_id, frame });
+        self.updates = saved.updates.into_iter().map(taker).collect();
         self.window = saved.window;
         self.passes_over = saved.passes_over;
         self.open_bytes = saved.open_bytes;

@@ -21,7 +21,7 @@ use everpulse_sdk::replay::{Command, Next, Unreceived};
 use super::Applier;
 use crate::mutation::{self, Mutation};
 use crate::replay;
-use crate::run::Run;
+use crate::run::{Run, Watcher};
 
 /// The record that led to it, the arguments of the next run and all that goes along have to fit one frame: it may be as large as a
 /// message, and have a little from before.
@@ -81,6 +81,23 @@ pub(super) fn entry<'a>(
     }
 }
 
+/// What a run was sent and has not received when it ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Left<'a> {
+    pub unreceived: &'a [Unreceived],
+    /// By their numbers.
+    pub updates: &'a [u32],
+}
+
+/// Who waits on when a run ends, as another one goes on for it.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// For the end.
+    pub ends: Vec<ReplyTo>,
+    /// For the answers to updates.
+    pub answers: Vec<Watcher>,
+}
+
 /// The start of the run that goes on, and all that goes along.
 #[derive(Debug)]
 pub(super) struct Succession {
@@ -95,10 +112,9 @@ impl Applier<'_> {
         (workflow_id, run_id): (&WorkflowId, RunId),
         event: EventId,
         body: &RecordBody,
-        (next, unreceived): (&Next, &[Unreceived]),
+        (next, left): (&Next, Left<'_>),
     ) -> Option<Parked> {
-        let along =
-            along(self.book.runs.get(&run_id).map(|run| &**run), workflow_id, event, (body, self.at), unreceived);
+        let along = along(self.book.runs.get(&run_id).map(|run| &**run), workflow_id, event, (body, self.at), left);
         let along = self.signal_of_start(run_id).into_iter().chain(along).map(|event| event.body.0.len() + ALONG_BYTES);
         let (count, along) = along.fold((0, 0), |(count, sum), bytes| (count + 1, sum + bytes));
         let tags: usize = next.tags.iter().flatten().map(String::len).sum();
@@ -106,9 +122,9 @@ impl Applier<'_> {
         let bytes = led + args + along;
         (bytes > BYTES_MAX).then(|| {
             let message = format!(
-                "workflow {workflow_id} continues as new with {args} bytes of arguments and tags and {count} signals that were not \
-                 received, of {along} bytes, behind a record of {led}: that is {bytes} bytes, the limit is {BYTES_MAX}; receive \
-                 signals before, and pass a reference to large data",
+                "workflow {workflow_id} continues as new with {args} bytes of arguments and tags and {count} signals and updates \
+                 that were not received, of {along} bytes, behind a record of {led}: that is {bytes} bytes, the limit is {BYTES_MAX}; receive \
+                 them before, and pass a reference to large data",
             );
             Parked::new(ParkedKind::Panicked, message)
         })
@@ -121,7 +137,7 @@ impl Applier<'_> {
         event: EventId,
         body: &RecordBody,
         (target, next): (Target, Next),
-        unreceived: &[Unreceived],
+        left: Left<'_>,
     ) -> Option<Succession> {
         let run = self.book.runs.get(&run_id).map(|run| &**run);
         // A run may go on with its very first turn.
@@ -162,7 +178,7 @@ impl Applier<'_> {
         }];
         if !mutation::is(Mutation::LeavesSignals) {
             inputs.extend(self.signal_of_start(run_id));
-            inputs.extend(along(run, workflow_id, event, (body, self.at), unreceived));
+            inputs.extend(along(run, workflow_id, event, (body, self.at), left));
         }
         Some(Succession { next, inputs })
     }
@@ -173,36 +189,39 @@ impl Applier<'_> {
         Some(Event { run_id: None, ..signal.clone() })
     }
 
-    /// Takes in the run that goes on, with the run's end in the same frame. Those who wait for the end wait on.
-    pub(super) fn succeed(&mut self, Succession { next, inputs }: Succession, waiting: Vec<ReplyTo>) {
+    /// Takes in the run that goes on, with the run's end in the same frame. Those who wait for the end wait on, and those who wait
+    /// for an answer, if the question goes along.
+    pub(super) fn succeed(&mut self, run_id: RunId, Succession { next, inputs }: Succession, waiting: Waiting) {
         for event in inputs {
             self.receive(next, event, 0);
         }
         if let Some(run) = self.book.runs.get_mut(&next) {
-            waiting.into_iter().for_each(|reply_to| run.watch(reply_to));
+            waiting.ends.into_iter().for_each(|reply_to| run.watch(reply_to));
         }
+        self.leave_unanswered(run_id, waiting.answers);
     }
 }
 
 /// The parts of a command that ends its run so that another one goes on.
-pub(super) fn as_continuing(command: &Command) -> Option<(&Next, &[Unreceived])> {
+pub(super) fn as_continuing(command: &Command) -> Option<(&Next, Left<'_>)> {
     match command {
-        Command::ContinueAsNew { next, unreceived, .. } => Some((next, unreceived)),
+        Command::ContinueAsNew { next, unreceived, updates, .. } => Some((next, Left { unreceived, updates })),
         _ => None,
     }
 }
 
-/// What came for a run and has not reached its code: signals that it did not receive, the request to cancel in spite of which
+/// What came for a run and has not reached its code: signals and updates that it did not receive, the request to cancel in spite of which
 /// it goes on, and what was only taken in. `body`: what is applied now, under this id and at this time.
 fn along(
     run: Option<&Run>,
     workflow_id: &WorkflowId,
     event: EventId,
     (body, at): (&RecordBody, Timestamp),
-    unreceived: &[Unreceived],
+    Left { unreceived, updates }: Left<'_>,
 ) -> Vec<Event> {
     let mut along = Vec::new();
     let mut came: Vec<u64> = vec![0; unreceived.len()];
+    let mut updates_came = 0_u32;
     let mut asked_to_cancel = false;
     let mut take = |id: EventId, sent_at, body: RecordBody| {
         let input = match body {
@@ -214,6 +233,14 @@ fn along(
                     return;
                 }
                 EventBody::Signal { name, value, headers }
+            }
+            RecordBody::UpdateAccepted { id, name, args, headers } => {
+                let no = updates_came;
+                updates_came = no.saturating_add(1);
+                if updates.binary_search(&no).is_err() {
+                    return;
+                }
+                EventBody::UpdateAccepted { id, name, args, headers }
             }
             RecordBody::CancelRequested { reason } if !std::mem::replace(&mut asked_to_cancel, true) => {
                 EventBody::Cancel { reason }
@@ -242,7 +269,10 @@ fn is_for_whoever_goes_on(event: &Event) -> bool {
             EventBody::Signal { .. }
             | EventBody::Cancel { .. }
             | EventBody::Terminate { .. }
-            | EventBody::Demanded { .. },
+            | EventBody::Demanded { .. }
+            | EventBody::UpdateAccepted { .. }
+            // An older release took it in, and nobody has decided on it.
+            | EventBody::Update { .. },
         ) => true,
         Ok(
             EventBody::Start(_)
@@ -264,8 +294,6 @@ fn is_for_whoever_goes_on(event: &Event) -> bool {
             | EventBody::AskPublished { .. }
             | EventBody::Query { .. }
             | EventBody::Wake { .. }
-            // A request is told that its run has ended; whoever wants it of the next one asks that.
-            | EventBody::Update { .. }
             | EventBody::AskUpdate { .. },
         ) => false,
         // What may be an input is kept until somebody comes who can read it.

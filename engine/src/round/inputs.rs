@@ -32,11 +32,8 @@ impl Applier<'_> {
                 self.wake(number);
                 None
             }
-            EventBody::ContinueAsNew { .. } => {
-                self.bury(
-                    event,
-                    "a run that goes on for another one is begun by that one, and by no message".to_owned(),
-                );
+            EventBody::ContinueAsNew { .. } | EventBody::UpdateAccepted { .. } => {
+                self.bury(event, "what goes along to the next run is said by the run before, and by no message".to_owned());
                 None
             }
             EventBody::Describe | EventBody::AskResult | EventBody::AskPublished { .. } => self.ask(&event, &body),
@@ -44,8 +41,8 @@ impl Applier<'_> {
             // wants to know asks again.
             EventBody::Query { .. } if suspect => None,
             EventBody::Query { .. } | EventBody::AskUpdate { .. } => self.ask(&event, &body),
-            EventBody::Update { id, name, args, patient } => {
-                self.update(event, Update { id, name, args, patient }, suspect)
+            EventBody::Update { id, name, args, patient, headers } => {
+                self.update(event, Update { id, name, args, patient, headers }, suspect)
             }
             EventBody::Signal { .. }
             | EventBody::PromiseSettled { .. }
@@ -224,6 +221,7 @@ impl Applier<'_> {
             | EventBody::Delivered { .. }
             | EventBody::AttemptFailed { .. }
             | EventBody::AttemptLeft { .. }
+            | EventBody::UpdateAccepted { .. }
             | EventBody::ContinueAsNew { .. } => false,
         };
         if is_input && event.sent_at <= self.latest() {
@@ -257,7 +255,9 @@ impl Applier<'_> {
             EventBody::AskPublished { .. } | EventBody::Query { .. } if self.is_unknown(run_id) => {
                 self.reply_unknown(run_id, &reply_to);
             }
-            EventBody::AskUpdate { id } => self.ask_update(run_id, id, &reply_to),
+            EventBody::AskUpdate { id, name } => {
+                self.ask_update(run_id, (id, name.as_deref()), &reply_to);
+            }
             EventBody::AskPublished { name } => {
                 let value = self.published(run_id, name);
                 self.reply(Some(&reply_to), ReplyBody::Published { value });

@@ -44,7 +44,7 @@ impl Applier<'_> {
         let run = self.book.runs.get_mut(&run_id).filter(|run| run.live.is_some());
         let run = run.ok_or_else(|| Box::new(Failure::new(FailureKind::NotFound, "the run is not there any more")))?;
         let live = run.live.as_mut().expect("it was looked for just now");
-        look(&mut live.instance).map_err(|Unanswered { failure, spoilt }| {
+        look(&mut live.instance).map_err(|Unanswered { failure, spoilt, .. }| {
             if spoilt {
                 run.live = None;
             }

@@ -83,8 +83,8 @@ impl Applier<'_> {
                     self.begin(run_id, event, start, Origin::Continues(continues, parent));
                 }
                 // An older release took these in, which did not know all of the run.
-                Ok(EventBody::Update { id, name, args, patient }) => {
-                    self.received_update(run_id, event, Update { id, name, args, patient });
+                Ok(EventBody::Update { id, name, args, patient, headers }) => {
+                    self.received_update(run_id, &event, Update { id, name, args, patient, headers });
                 }
                 Ok(EventBody::Demanded { demand: Demand::Terminate { reason }, .. }) => {
                     self.terminate(run_id, id, reason);
@@ -126,7 +126,11 @@ impl Applier<'_> {
     pub fn retry_received(&mut self, run_id: RunId) {
         let Some(run) = self.book.runs.get(&run_id) else { return };
         let Some(Received { event, attempt, .. }) = run.received.front().cloned() else { return };
-        if attempt >= TRIES_MAX {
+        if attempt >= TRIES_MAX
+            && let Ok(EventBody::Update { id, name, args, patient, headers }) = event.body()
+        {
+            self.give_up_update(run_id, &event, &Update { id, name, args, patient, headers });
+        } else if attempt >= TRIES_MAX {
             let message = format!(
                 "workflow {}: event {} ({}) took its worker down {attempt} times; look for an abort, a stack overflow or \
                  a lack of memory in its code, mend it and resume the run",

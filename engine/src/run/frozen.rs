@@ -18,7 +18,7 @@ struct Frozen<'a> {
     /// Those in which stands what this release does not know.
     unknown: Vec<u64>,
     watchers: Vec<ReplyTo>,
-    update_watchers: Vec<(u32, ReplyTo)>,
+    update_watchers: Vec<(Box<str>, ReplyTo)>,
     #[serde(borrow, with = "serde_bytes")]
     records: &'a [u8],
 }
@@ -83,7 +83,7 @@ impl Run {
             }
         }
         run.watchers = watchers;
-        update_watchers.into_iter().for_each(|(no, reply_to)| run.watch_update(no, reply_to));
+        update_watchers.into_iter().for_each(|(id, reply_to)| run.watch_update(&id, reply_to));
         run.base = base;
         Some(run)
     }

@@ -31,7 +31,7 @@ use crate::round::Round;
 
 /// Whatever changes in what is saved, in how a book is folded from records, or in a record's bytes, changes this. Another
 /// release of the crate reads no cache either.
-const VERSION: (u32, &str) = (3, env!("CARGO_PKG_VERSION"));
+const VERSION: (u32, &str) = (4, env!("CARGO_PKG_VERSION"));
 
 /// A shelf that loses what was laid there so often is not used any more.
 const DAMAGES_MAX: u32 = 3;

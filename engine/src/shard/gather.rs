@@ -27,6 +27,7 @@ impl Shard {
             skew_ms,
             payload_bytes_max: self.options.payload_bytes_max,
             record_bytes_max: self.options.record_bytes_max,
+            refusals: &mut self.refusals,
             build: self.options.build.as_deref(),
             check_determinism: self.options.check_determinism,
             history_warning: self.options.history_warning,

@@ -46,9 +46,10 @@ pub fn judge(world: &World) -> Repeats {
     }
     for records in runs.values() {
         settled_once(records);
-        let unreceived = replays(&world.registry, records);
-        goes_on(&runs, records, &unreceived);
+        let left = replays(&world.registry, records);
+        goes_on(&runs, records, &left);
     }
+    taken_once(&runs);
     succeeds(&standing);
     if world.shards == 1 {
         families(&runs);
@@ -191,7 +192,7 @@ fn settled_once(records: &[&Record]) {
                 assert!(open.contains_key(&step), "{step} is open");
                 assert!(ended.insert((step, attempt)), "attempt {attempt} of {step} ends once");
             }
-            RecordBody::Signalled { .. } | RecordBody::CancelRequested { .. } => {
+            RecordBody::Signalled { .. } | RecordBody::CancelRequested { .. } | RecordBody::UpdateAccepted { .. } => {
                 assert!(inputs.insert(record.event), "an input counts once");
             }
             RecordBody::Received { event, .. } => {
@@ -318,18 +319,26 @@ fn succeeds(standing: &[Standing]) {
 }
 
 /// What a run was sent and did not receive is what the next one has in the first place, in the same order.
-fn goes_on(runs: &BTreeMap<RunId, Vec<&Record>>, records: &[&Record], unreceived: &[Unreceived]) {
+fn goes_on(runs: &BTreeMap<RunId, Vec<&Record>>, records: &[&Record], (unreceived, updates): &Unheard) {
     let Some(next) = records.last().and_then(|last| last.continued_as()) else { return };
     let mut came: BTreeMap<String, u64> = BTreeMap::new();
-    let (mut left, mut applied) = (Vec::new(), BTreeSet::new());
+    let (mut left, mut updates_came) = (Vec::new(), 0);
     for record in records {
-        applied.insert(record.event);
-        if let RecordBody::Signalled { name, .. } = record.body().expect("known kinds") {
-            let number = came.entry(name.clone()).or_default();
-            if unreceived.iter().any(|of| of.name == name && of.numbers.contains(number)) {
-                left.push(record.event);
+        match record.body().expect("known kinds") {
+            RecordBody::Signalled { name, .. } => {
+                let number = came.entry(name.clone()).or_default();
+                if unreceived.iter().any(|of| of.name == name && of.numbers.contains(number)) {
+                    left.push(record.event);
+                }
+                *number += 1;
             }
-            *number += 1;
+            RecordBody::UpdateAccepted { .. } => {
+                if updates.contains(&updates_came) {
+                    left.push(record.event);
+                }
+                updates_came += 1;
+            }
+            _ => {}
         }
     }
     let received = records.iter().filter_map(|record| match record.body() {
@@ -342,7 +351,10 @@ fn goes_on(runs: &BTreeMap<RunId, Vec<&Record>>, records: &[&Record], unreceived
             .iter()
             .filter(|record| record.event == event.id)
             .any(|record| !matches!(record.body(), Ok(RecordBody::Received { .. })));
-        let counts = matches!(event.body(), Ok(EventBody::Signal { .. } | EventBody::Demanded { .. }));
+        let counts = matches!(
+            event.body(),
+            Ok(EventBody::Signal { .. } | EventBody::Demanded { .. } | EventBody::UpdateAccepted { .. })
+        );
         if counts && !is_applied && !left.contains(&event.id) {
             left.push(event.id);
         }
@@ -358,11 +370,38 @@ fn goes_on(runs: &BTreeMap<RunId, Vec<&Record>>, records: &[&Record], unreceived
     assert_eq!(along, left, "all that was not received goes along");
 }
 
-/// The records, through the code again: the same commands after each, and the same end. Gives the signals that it says it did
-/// not receive.
-fn replays(registry: &Registry, records: &[&Record]) -> Vec<Unreceived> {
+/// What a run says that it was sent and did not receive: signals, and updates by their numbers.
+type Unheard = (Vec<Unreceived>, Vec<u32>);
+
+/// What a series has taken under one id it has taken once, unless it went along from one run to the next.
+fn taken_once(runs: &BTreeMap<RunId, Vec<&Record>>) {
+    let first = |run: &RunId, records: &[&Record]| {
+        let continues = records.iter().find_map(|record| match record.body() {
+            Ok(RecordBody::Received { event, .. }) => match event.body() {
+                Ok(EventBody::ContinueAsNew { continues, .. }) => Some(continues.first),
+                _ => None,
+            },
+            _ => None,
+        });
+        continues.unwrap_or(*run)
+    };
+    let mut taken: BTreeMap<(RunId, String), EventId> = BTreeMap::new();
+    for (run, records) in runs {
+        let (series, mut here) = (first(run, records), BTreeSet::new());
+        for record in records {
+            if let Ok(RecordBody::UpdateAccepted { id, .. }) = record.body() {
+                assert!(here.insert(id.clone()), "update {id} is taken once by a run");
+                let event = *taken.entry((series, id.clone())).or_insert(record.event);
+                assert_eq!(event, record.event, "update {id} is taken once by a series");
+            }
+        }
+    }
+}
+
+/// The records, through the code again: the same commands after each, and the same end.
+fn replays(registry: &Registry, records: &[&Record]) -> Unheard {
     let (mut instance, mut size): (Option<Instance>, _) = (None, HistorySize::default());
-    let mut unreceived = Vec::new();
+    let mut left = Unheard::default();
     for record in records {
         let so_far = size;
         size = size.with(record);
@@ -388,6 +427,7 @@ fn replays(registry: &Registry, records: &[&Record]) -> Vec<Unreceived> {
                 Input::Start
             }
             RecordBody::Signalled { name, value, .. } => Input::Signal { name, value },
+            RecordBody::UpdateAccepted { id, name, args, .. } => Input::Update { id, name, args },
             RecordBody::ActivitySettled { step, outcome, .. }
             | RecordBody::StepSettled { step, outcome }
             | RecordBody::PromiseSettled { step, outcome }
@@ -413,8 +453,8 @@ fn replays(registry: &Registry, records: &[&Record]) -> Vec<Unreceived> {
             marks.map(|mark| (mark.no, mark.kind)).collect()
         };
         for command in &turn.commands {
-            if let Command::ContinueAsNew { unreceived: left, .. } = command {
-                unreceived.clone_from(left);
+            if let Command::ContinueAsNew { unreceived, updates, .. } = command {
+                left = (unreceived.clone(), updates.clone());
             }
         }
         let marks = plain(turn.commands.iter().map(Command::mark).collect());
@@ -424,5 +464,5 @@ fn replays(registry: &Registry, records: &[&Record]) -> Vec<Unreceived> {
             assert_eq!(record.close.as_ref(), Some(&close), "{} ends as it did", record.workflow_id);
         }
     }
-    unreceived
+    left
 }

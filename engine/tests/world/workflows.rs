@@ -8,7 +8,7 @@ use everpulse_protocol::Payload;
 use everpulse_sdk::definition::Registry;
 use everpulse_sdk::{
     Error, Failure, Never, ParentClose, activity, continue_as_new, external, info, join, join_all, promise, select,
-    shielded, signal, sleep, step, timeout, workflow,
+    shielded, signal, sleep, step, timeout, update, workflow,
 };
 use serde::{Deserialize, Serialize};
 
@@ -261,6 +261,26 @@ pub async fn passes_on(n: u64, said: String) -> String {
     continue_as_new(passes_on(n - 1, said)).await
 }
 
+#[update(reply = u64, error = String, crate = everpulse_sdk)]
+#[derive(Serialize, Deserialize)]
+pub struct Put {
+    pub n: u64,
+}
+
+/// Each run takes all that it is asked for and answers one of it: the rest goes along.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn answers_one(n: u64, sum: u64) -> u64 {
+    let puts = update::<Put>().validate(|put| if put.n == 0 { Err("nothing".to_owned()) } else { Ok(()) });
+    sleep(Duration::from_millis(50)).await;
+    let put = puts.recv().await;
+    let sum = sum + put.n;
+    put.reply(Ok(sum));
+    if n <= 1 {
+        return sum;
+    }
+    continue_as_new(answers_one(n - 1, sum)).await
+}
+
 /// Goes on with its very first turn, and then with a timer. Its result is how many runs it took, and by what it knows of itself.
 #[workflow(version = 1, crate = everpulse_sdk)]
 pub async fn counts_down(n: u64) -> u64 {
@@ -322,6 +342,7 @@ pub async fn moves(n: u64) -> u64 {
 pub fn registry() -> Registry {
     let mut registry = Registry::new();
     registry.workflow_fn(passes_on).expect("new");
+    registry.workflow_fn(answers_one).expect("new");
     registry.workflow_fn(counts_down).expect("new");
     registry.workflow_fn(begets_many).expect("new");
     registry.workflow_fn(circles).expect("new");

@@ -63,6 +63,8 @@ pub enum Command {
         target: Target,
         next: Box<Next>,
         unreceived: Vec<Unreceived>,
+        /// The numbers of the updates that were taken and not received, in ascending order.
+        updates: Vec<u32>,
     },
     /// What was asked for under this number is wanted no more.
     Cancel {

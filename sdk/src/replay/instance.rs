@@ -237,7 +237,7 @@ impl Instance {
             return Err(Unanswered::unspoilt(FailureKind::NotFound, self.unknown("query", name, &known)));
         };
         let (coding, workflow_id) = (self.coding.clone(), self.core.info.workflow_id.clone());
-        let unopened = |error: CodingError| Unanswered::unspoilt(FailureKind::Undecodable, error.to_string());
+        let unopened = |error: CodingError| Unanswered::unopened(&error);
         let mut args = args.clone();
         coding.open(&workflow_id, &mut args).map_err(unopened)?;
         match self.look(&format!("query `{name}`"), || handler(&args)) {
@@ -255,14 +255,15 @@ impl Instance {
     ///
     /// # Errors
     /// Why it is not taken: of the kind `NotFound` where no code of the run takes updates of this name, not yet or not any
-    /// more. If [`Unanswered::spoilt`] says so, this instance has to be dropped.
+    /// more. If [`Unanswered::spoilt`] says so, this instance has to be dropped; if [`Unanswered::missing`] does, nothing was
+    /// decided.
     pub fn validate(&mut self, name: &str, args: &Payload) -> Result<(), Unanswered> {
         let Some(validator) = self.core.validator(name) else {
             let known = self.core.update_names();
             return Err(Unanswered::unspoilt(FailureKind::NotFound, self.unknown("update", name, &known)));
         };
         let (coding, workflow_id) = (self.coding.clone(), self.core.info.workflow_id.clone());
-        let unopened = |error: CodingError| Unanswered::unspoilt(FailureKind::Undecodable, error.to_string());
+        let unopened = |error: CodingError| Unanswered::unopened(&error);
         let mut args = args.clone();
         coding.open(&workflow_id, &mut args).map_err(unopened)?;
         self.look(&format!("the validator of update `{name}`"), || validator(&args)).map_err(|mut unanswered| {
@@ -283,7 +284,7 @@ impl Instance {
             catch_unwind(AssertUnwindSafe(look))
         };
         let forbidden = self.core.end_look();
-        let spoilt = |kind, message| Err(Unanswered { failure: Box::new(Failure::new(kind, message)), spoilt: true });
+        let spoilt = |kind, message| Err(Unanswered { spoilt: true, ..Unanswered::unspoilt(kind, message) });
         let name = self.name();
         match (looked, forbidden) {
             (Err(panic), _) => {
@@ -300,7 +301,7 @@ impl Instance {
                     "{what} may only look at {name} and woke a part of it; let go of no lock, permit or channel in it"
                 ),
             ),
-            (Ok(Err(failure)), None) => Err(Unanswered { failure, spoilt: false }),
+            (Ok(Err(failure)), None) => Err(Unanswered { failure, spoilt: false, missing: false }),
             (Ok(Ok(value)), None) => Ok(value),
         }
     }

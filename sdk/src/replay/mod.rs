@@ -24,7 +24,7 @@ use everpulse_protocol::continuation::Continues;
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::history::Close;
 use everpulse_protocol::note::Note;
-use everpulse_protocol::{Failure, FailureKind, Payload, RunId, Timestamp, WorkflowId};
+use everpulse_protocol::{CodingError, Failure, FailureKind, Payload, RunId, Timestamp, WorkflowId};
 
 pub use command::{Command, Next, Spawn, StepBody, StepOptions, Unreceived};
 pub use instance::Instance;
@@ -142,10 +142,17 @@ pub struct Unanswered {
     pub failure: Box<Failure>,
     /// The handler may have changed what it was to look at: the instance must be dropped, and the run replayed.
     pub spoilt: bool,
+    /// A key, a layer or a store is missing here, or away: elsewhere, or later, it may be there.
+    pub missing: bool,
 }
 
 impl Unanswered {
     fn unspoilt(kind: FailureKind, message: String) -> Self {
-        Self { failure: Box::new(Failure::new(kind, message)), spoilt: false }
+        Self { failure: Box::new(Failure::new(kind, message)), spoilt: false, missing: false }
+    }
+
+    /// A value could not be opened or sealed.
+    fn unopened(error: &CodingError) -> Self {
+        Self { missing: error.is_missing(), ..Self::unspoilt(FailureKind::Undecodable, error.to_string()) }
     }
 }

@@ -41,7 +41,7 @@ impl Values for Command {
             }
             Self::Signal { no: _, target, name: _, value } => visit(Value::Of(target.workflow_id.clone(), value)),
             // Of its own workflow id, as those of this run.
-            Self::ContinueAsNew { no: _, target: _, next, unreceived: _ } => {
+            Self::ContinueAsNew { no: _, target: _, next, unreceived: _, updates: _ } => {
                 let Next { workflow: _, version: _, args, tags: _, timeout_ms: _ } = &mut **next;
                 args.each(visit)
             }
@@ -82,7 +82,7 @@ impl Values for Turn {
 
 impl Values for Unanswered {
     fn each(&mut self, visit: &mut Visit<'_>) -> Result<(), CodingError> {
-        let Self { failure, spoilt: _ } = self;
+        let Self { failure, spoilt: _, missing: _ } = self;
         failure.each(visit)
     }
 }

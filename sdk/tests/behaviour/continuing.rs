@@ -45,14 +45,14 @@ fn the_next_run_follows_from_the_run_and_the_number_of_the_command() {
     let mut run = run(bills(1));
     run.start();
     run.done(0, ());
-    let Command::ContinueAsNew { no, target, next, unreceived } = went_on(&mut run, Input::TimerFired { step: 1 })
+    let Command::ContinueAsNew { no, target, next, unreceived, updates } = went_on(&mut run, Input::TimerFired { step: 1 })
     else {
         panic!("it continues")
     };
     assert_eq!((no, target.run_id), (2, Some(next_run(run.run_id(), 2))));
     assert_eq!(target.workflow_id, run.id());
     assert_eq!((next.workflow.as_str(), next.version, next.tags, next.timeout_ms), ("bills", None, None, None));
-    assert!(unreceived.is_empty());
+    assert!(unreceived.is_empty() && updates.is_empty());
     assert_eq!(run.done(0, ()), ["continued as new: it went on as a new run of workflow `bills`"], "and it has ended");
 }
 

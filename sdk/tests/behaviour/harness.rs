@@ -115,9 +115,10 @@ pub fn show(turn: &Turn) -> Vec<String> {
         Command::Child { no, spawn, .. } => format!("{no} child {}", spawn.workflow),
         Command::Signal { no, target, name, .. } => format!("{no} signal {name} to {}", target.workflow_id),
         Command::CancelRun { no, target } => format!("{no} cancel {}", target.workflow_id),
-        Command::ContinueAsNew { no, next, unreceived, .. } => {
+        Command::ContinueAsNew { no, next, unreceived, updates, .. } => {
+            let updates = (!updates.is_empty()).then(|| format!(", leaving updates {updates:?}")).unwrap_or_default();
             let unreceived = unreceived.iter().map(|of| format!(", leaving {} {:?}", of.name, of.numbers));
-            format!("{no} continue as {}{}", next.workflow, unreceived.collect::<String>())
+            format!("{no} continue as {}{}{updates}", next.workflow, unreceived.collect::<String>())
         }
         Command::Answer { no, id, outcome: Outcome::Done(value) } => format!("answer {no} {id}: {} bytes", value.len()),
         Command::Answer { no, id, outcome: Outcome::Failed(failure) } => format!("answer {no} {id}: {failure}"),

@@ -190,7 +190,7 @@ fn replay<'a>(registry: &Registry, records: impl Iterator<Item = &'a Record>) ->
                 order.push(record.event);
                 Input::Signal { name, value }
             }
-            RecordBody::UpdateAccepted { id, name, args } => Input::Update { id, name, args },
+            RecordBody::UpdateAccepted { id, name, args, .. } => Input::Update { id, name, args },
             RecordBody::ActivitySettled { step, outcome, .. }
             | RecordBody::StepSettled { step, outcome }
             | RecordBody::PromiseSettled { step, outcome }

@@ -65,10 +65,11 @@ impl Core {
             })
             .collect();
         unreceived.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let updates = Self::unreceived_updates(state);
         let no = state.next_no;
         state.next_no += 1;
         let (workflow_id, run_id) = (self.info.workflow_id.clone(), Some(next_run(self.info.run_id, no)));
         let target = Target { workflow_id, run_id, on_close: None };
-        state.commands.push(Command::ContinueAsNew { no, target, next, unreceived });
+        state.commands.push(Command::ContinueAsNew { no, target, next, unreceived, updates });
     }
 }

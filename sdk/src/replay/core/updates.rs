@@ -121,6 +121,14 @@ impl Core {
         state.commands.push(Command::Answer { no, id, outcome });
     }
 
+    /// The numbers of those that were not received, in ascending order.
+    pub(super) fn unreceived_updates(state: &super::State) -> Vec<u32> {
+        let queues = state.updates.iter().flat_map(|updates| updates.queues.values());
+        let mut numbers: Vec<u32> = queues.flat_map(|queue| &queue.taken).map(|taken| taken.no).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
     /// The answers that were made by dropping since this was asked last.
     pub(super) fn take_dropped_answers(state: &mut super::State) -> Vec<u32> {
         state.updates.as_mut().map(|updates| std::mem::take(&mut updates.dropped)).unwrap_or_default()
