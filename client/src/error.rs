@@ -25,7 +25,8 @@ pub enum ErrorKind {
     /// A value is there that this client cannot open: it lacks a key ([`Error::missing_key`]) or a layer, or the value is
     /// damaged. Give the client the codec of its application.
     Undecodable,
-    /// The workflow id is taken, and the start's policy says to refuse then.
+    /// The workflow id is taken, and the start's policy says to refuse then; or the id of an update is that of one of another
+    /// name.
     Taken,
     /// The run has ended before.
     AlreadyClosed,

@@ -5,7 +5,7 @@
 //!        ◄────────────── ◄─────────────── ◄──────────┘  whether it went well
 //! ```
 //! An interceptor sees what is called and whether it went well, not the values. It may refuse the call, and change the headers
-//! of starts and signals, which travel with the run.
+//! of starts, signals and updates, which travel with the run.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,10 +52,10 @@ pub struct Call {
     pub kind: CallKind,
     /// Of which run. None: it is a start, for which an id is drawn, or of the application.
     pub workflow_id: Option<String>,
-    /// The name of the workflow that is started, of the signal, of the query, or of what was published; of the queue whose
+    /// The name of the workflow that is started, of the signal, of the update, of the query, or of what was published; of the queue whose
     /// dead letters are looked at (none: the inbox's), or of what a schema is of.
     pub name: Option<String>,
-    /// What travels with a start or a signal. Of other calls it goes nowhere.
+    /// What travels with a start, a signal or an update. Of other calls it goes nowhere.
     pub headers: Headers,
 }
 
@@ -65,6 +65,10 @@ pub struct Call {
 pub enum CallKind {
     Start,
     Signal,
+    /// An update is requested.
+    Update,
+    /// The answer to an update is waited for.
+    UpdateResult,
     Query,
     Published,
     Cancel,

@@ -455,7 +455,7 @@ impl<D: Definition> Run<D> {
     }
 
     /// Makes a call with all interceptors of the client around it.
-    async fn intercepted<T: Send, Made: Future<Output = Result<T, Error>> + Send>(
+    pub(crate) async fn intercepted<T: Send, Made: Future<Output = Result<T, Error>> + Send>(
         &self,
         kind: CallKind,
         name: Option<&str>,

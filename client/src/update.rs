@@ -15,7 +15,7 @@ use everpulse_protocol::event::{Event, EventBody, Outcome};
 use everpulse_protocol::history::{CommandKind, Record, RecordBody};
 use everpulse_protocol::id::check_name;
 use everpulse_protocol::reply::{ReplyBody, UpdateState};
-use everpulse_protocol::{FailureKind, Payload, RunId, WorkflowId};
+use everpulse_protocol::{FailureKind, Headers, Payload, RunId, WorkflowId};
 use everpulse_sdk::{Definition, Failure, Update};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -25,6 +25,7 @@ use uuid::Uuid;
 
 use crate::core::{Core, Deadline, Meant, Question};
 use crate::error::{Error, ErrorKind, UpdateError};
+use crate::intercept::CallKind;
 use crate::requests::{Heard, Ticket};
 use crate::run::{OFTEN, Run};
 
@@ -58,8 +59,11 @@ impl<D, T, E> std::fmt::Debug for Requesting<D, T, E> {
 pub struct Updating<D, T, E> {
     run: Run<D>,
     id: String,
-    /// The run that has taken it, once that is known: its workflow id may have another one by the time of the answer.
-    run_id: Option<RunId>,
+    /// That of its type, where that is known.
+    name: Option<String>,
+    /// The run that has taken it, once that is known: its workflow id may have another one by the time of the answer. Where it goes
+    /// along to the next run, that one answers for both.
+    of: Meant,
     /// It was heard that it was taken, so the answer comes by itself.
     is_taken: bool,
     ticket: Ticket,
@@ -80,7 +84,7 @@ impl<D: Definition> Run<D> {
     /// # Errors
     /// When it is awaited: [`UpdateError::Refused`] by the validator, [`UpdateError::Failed`] with the workflow's answer, and
     /// the client's own errors, of the kinds [`ErrorKind::NotFound`], [`ErrorKind::AlreadyClosed`] (also when the run ends
-    /// without an answer), [`ErrorKind::Unhandled`] when its code takes no such updates, [`ErrorKind::HandlerFailed`],
+    /// without an answer, or an earlier run has taken it), [`ErrorKind::Taken`] when its id is that of an update of another name, [`ErrorKind::Unhandled`] when its code takes no such updates, [`ErrorKind::HandlerFailed`],
     /// [`ErrorKind::Timeout`], [`ErrorKind::Unreachable`].
     pub fn update<U: Update>(&self, update: U) -> Requesting<D, U::Reply, U::Error> {
         let args = self.core().encode(&update).map_err(|error| Error::payload("the update", &error));
@@ -101,12 +105,13 @@ impl<D: Definition> Run<D> {
     /// Waits for the answer to an update that was requested before, from any process, by its id.
     ///
     /// # Errors
-    /// As [`update`](Self::update); [`ErrorKind::NotFound`] when the run has not taken it.
+    /// As [`update`](Self::update); [`ErrorKind::NotFound`] when the run has not taken it, or it is the id of an update of another
+    /// name.
     ///
     /// # Cancel safety
     /// Safe: a question leaves no trace.
     pub async fn update_result<U: Update>(&self, id: impl Into<String>) -> Result<U::Reply, UpdateError<U::Error>> {
-        self.updating::<U::Reply, U::Error>(id.into()).result().await
+        self.updating::<U::Reply, U::Error>(id.into(), Some(U::NAME)).result().await
     }
 
     /// The same, for those who have not its type.
@@ -120,15 +125,16 @@ impl<D: Definition> Run<D> {
         &self,
         id: impl Into<String>,
     ) -> Result<serde_json::Value, UpdateError<serde_json::Value>> {
-        self.updating::<serde_json::Value, serde_json::Value>(id.into()).result().await
+        self.updating::<serde_json::Value, serde_json::Value>(id.into(), None).result().await
     }
 
-    fn updating<T, E>(&self, id: String) -> Updating<D, T, E> {
+    fn updating<T, E>(&self, id: String, name: Option<&str>) -> Updating<D, T, E> {
         let ticket = self.core().requests.open();
         Updating {
             run: self.clone(),
             id,
-            run_id: self.run_id(),
+            name: name.map(str::to_owned),
+            of: self.meant(),
             is_taken: false,
             ticket,
             answered: None,
@@ -144,8 +150,8 @@ impl<D: Definition, T: DeserializeOwned, E: everpulse_sdk::definition::AuthorErr
         Self { run, request, answer: PhantomData }
     }
 
-    /// The id of the request, of 1 to 255 bytes; without one it is a UUID. The run takes one id once: whoever requests it
-    /// again, from any process, is told of the first.
+    /// The id of the request, of 1 to 255 bytes; without one it is a UUID. The run, and those that go on for it, take one id
+    /// once: whoever requests it again, from any process, is told of the first.
     pub fn id(mut self, id: impl Into<String>) -> Self {
         if let Ok(request) = &mut self.request {
             request.id = id.into();
@@ -154,7 +160,7 @@ impl<D: Definition, T: DeserializeOwned, E: everpulse_sdk::definition::AuthorErr
     }
 
     /// How long a run is asked again that cannot be asked yet: it is not there, has not begun, stands still, or does not take
-    /// such updates yet. 3 s; then it is refused.
+    /// such updates yet. 3 s; then it is refused. The client's time-out comes before a patience that is longer.
     pub fn patience(mut self, patience: Duration) -> Self {
         if let Ok(request) = &mut self.request {
             request.patience = patience;
@@ -170,50 +176,103 @@ impl<D: Definition, T: DeserializeOwned, E: everpulse_sdk::definition::AuthorErr
     /// # Cancel safety
     /// When it is dropped the update may or may not be taken. Under an id of your own it can be requested again.
     pub async fn accepted(self) -> Result<Updating<D, T, E>, UpdateError<E>> {
-        let Request { name, args, id, patience } = self.request?;
+        let Self { run, request, .. } = self;
+        let request = request?;
+        let Request { name, id, .. } = &request;
         // As of a workflow id.
-        WorkflowId::new(&id).map_err(|error| Error::invalid_id("an update's id", &error))?;
-        let core = self.run.core();
-        let workflow_id = self.run.workflow_id()?;
-        let ticket = core.requests.open();
-        let body = |patient| EventBody::Update { id: id.clone(), name: name.clone(), args: args.clone(), patient };
-        let (patient, last) =
-            (core.sealed(workflow_id, body(true)).await?, core.sealed(workflow_id, body(false)).await?);
-        let of_run = |body| core.event(workflow_id, self.run.meant(), Some(ticket.reply_to()), body);
-        let (patient, last) = (of_run(&patient), of_run(&last));
-        // One request: what is sent later says no more than that it is the last try.
-        let last = Event { id: patient.id, sent_at: patient.sent_at, ..last };
-        let until = Instant::now() + patience;
-        let what = || format!("requesting update `{id}` of {workflow_id}");
-        let question = Question {
-            what: &what,
-            event: &|| if Instant::now() < until { patient.clone() } else { last.clone() },
-            deadline: Deadline::after(core.limit),
-            listen_first: Duration::ZERO,
-        };
-        let take = |heard: &Heard| taken(workflow_id, &id, heard);
-        let fate = core.ask(&ticket, question, take, None).await?;
+        WorkflowId::new(id).map_err(|error| Error::invalid_id("an update's id", &error))?;
+        let requested = async |headers: Headers| request.send(&run, &headers).await;
+        let (fate, ticket) = run.intercepted(CallKind::Update, Some(name), requested).await?;
+        let (core, workflow_id) = (run.core(), run.workflow_id()?);
+        let verb = "request an update of";
         let (run_id, answered) = match fate {
             Fate::Taken(run_id) => (run_id, None),
             Fate::Answered(run_id, outcome) => (run_id, Some(outcome)),
             // It may have been taken before the end.
-            Fate::Ended(run_id) => {
-                let verb = "request an update of";
-                (run_id, Some(answer_of_ended(core, workflow_id, run_id, &id, verb).await?))
+            Fate::Ended(run_id) | Fate::TakenBefore(Some(run_id)) => {
+                match answer_of_ended(core, workflow_id, run_id, (id, Some(name)), verb).await? {
+                    Some(outcome) => (run_id, Some(outcome)),
+                    None if matches!(fate, Fate::Ended(_)) => {
+                        return Err(Error::already_closed(workflow_id, run_id, verb).into());
+                    }
+                    None => return Err(taken_before(workflow_id, id).into()),
+                }
             }
-            Fate::Refused(failure) => return Err(refused(workflow_id, &id, core.opened(workflow_id, failure).await?)),
+            Fate::TakenBefore(None) => return Err(too_long_ago(workflow_id, id).into()),
+            Fate::Refused(failure) => return Err(refused(workflow_id, id, core.opened(workflow_id, failure).await?)),
+            Fate::Unanswered(run_id) => return Err(unanswered(workflow_id, run_id, id).into()),
+            Fate::Unknown => return Err(not_taken(workflow_id, id).into()),
+            Fate::NotFound => return Err(Error::not_found(workflow_id).into()),
+            Fate::Expired(message) => return Err(Error::new(ErrorKind::Expired, message).into()),
             Fate::Other(error) => return Err(error.into()),
         };
-        let run = self.run.clone();
+        let Request { name, id, .. } = request;
         Ok(Updating {
             run,
-            id: id.clone(),
-            run_id: Some(run_id),
+            id,
+            name: Some(name),
+            of: Meant { run_id: Some(run_id), exact: true },
             is_taken: true,
             ticket,
             answered,
             answer: PhantomData,
         })
+    }
+}
+
+impl Request {
+    /// Requests it until its fate is known. The answer to what is taken comes to the ticket.
+    async fn send<D: Definition>(&self, run: &Run<D>, headers: &Headers) -> Result<(Fate, Ticket), Error> {
+        let Self { name, args, id, patience } = self;
+        let (core, workflow_id) = (run.core(), run.workflow_id()?);
+        let headers = core.headers(headers)?;
+        let body = |patient| EventBody::Update {
+            id: id.clone(),
+            name: name.clone(),
+            args: args.clone(),
+            patient,
+            headers: headers.clone(),
+        };
+        let (patient, last) =
+            (core.sealed(workflow_id, body(true)).await?, core.sealed(workflow_id, body(false)).await?);
+        // None: it never comes.
+        let until = Instant::now().checked_add(*patience);
+        let is_over = || until.is_some_and(|until| Instant::now() >= until);
+        let deadline = Deadline::after(core.limit);
+        loop {
+            let ticket = core.requests.open();
+            let of_run = |body| core.event(workflow_id, run.meant(), Some(ticket.reply_to()), body);
+            let (patient, last) = (of_run(&patient), of_run(&last));
+            // One request: what is sent later says no more than that it is the last try.
+            let last = Event { id: patient.id, sent_at: patient.sent_at, ..last };
+            let question = Question {
+                what: &|| format!("requesting update `{id}` of {workflow_id}"),
+                event: &|| if is_over() { last.clone() } else { patient.clone() },
+                deadline,
+                listen_first: Duration::ZERO,
+            };
+            let mut waits = false;
+            let take = |heard: &Heard| {
+                let not_yet =
+                    |body: &ReplyBody| matches!(body, ReplyBody::Update { state: UpdateState::NotYet(_), .. });
+                waits |= heard.answer.as_deref().is_some_and(not_yet);
+                heard_of(workflow_id, heard)
+            };
+            let fate = core.ask(&ticket, question, take, None).await?;
+            let Fate::Expired(_) = &fate else { return Ok((fate, ticket)) };
+            // It has waited for longer than ids are remembered, so no copy of it is taken any more. If none was, it can be
+            // requested anew, for whoever has the patience.
+            if !waits {
+                return Ok((fate, ticket));
+            }
+            let (asking, asked) =
+                (Asking { of: run.meant(), id, name: Some(name), answer: false }, core.requests.open());
+            match asking.ask(run, &asked, deadline, Duration::ZERO).await? {
+                Fate::Unknown | Fate::NotFound if !is_over() => {}
+                Fate::Unknown | Fate::NotFound => return Ok((fate, ticket)),
+                became => return Ok((became, asked)),
+            }
+        }
     }
 }
 
@@ -283,27 +342,68 @@ impl<D: Definition, T: DeserializeOwned, E: everpulse_sdk::definition::AuthorErr
     }
 
     async fn outcome(&self, deadline: Deadline) -> Result<Outcome, Error> {
-        let (core, workflow_id, id) = (self.run.core(), self.run.workflow_id()?, &self.id);
-        let sealed = core.sealed(workflow_id, EventBody::AskUpdate { id: id.clone() }).await?;
-        // The run that took it answers it, and none that goes on for that one.
-        let of = Meant { run_id: self.run_id, exact: self.run_id.is_some() };
+        let (workflow_id, id) = (self.run.workflow_id()?, &self.id);
+        let told = self.name.as_deref();
+        let asking = |_: Headers| {
+            // One that was taken is answered by itself.
+            let listen_first = if self.is_taken { self.ticket.wait(OFTEN) } else { Duration::ZERO };
+            let asking = Asking { of: self.of, id, name: told, answer: true };
+            async move { asking.ask(&self.run, &self.ticket, deadline, listen_first).await }
+        };
+        let fate = self.run.intercepted(CallKind::UpdateResult, told, asking).await?;
+        let verb = "wait for an update of";
+        match fate {
+            Fate::Answered(_, outcome) => Ok(outcome),
+            Fate::Ended(run_id) | Fate::TakenBefore(Some(run_id)) => {
+                match answer_of_ended(self.run.core(), workflow_id, run_id, (id, told), verb).await? {
+                    Some(outcome) => Ok(outcome),
+                    None if matches!(fate, Fate::Ended(_)) => Err(Error::already_closed(workflow_id, run_id, verb)),
+                    None => Err(taken_before(workflow_id, id)),
+                }
+            }
+            Fate::TakenBefore(None) => Err(too_long_ago(workflow_id, id)),
+            Fate::Unanswered(run_id) => Err(unanswered(workflow_id, run_id, id)),
+            Fate::Expired(message) => Err(Error::new(ErrorKind::Expired, message)),
+            Fate::NotFound => Err(Error::not_found(workflow_id)),
+            Fate::Other(error) => Err(error),
+            Fate::Unknown | Fate::Refused(_) | Fate::Taken(_) => Err(not_taken(workflow_id, id)),
+        }
+    }
+}
+
+/// A question for what became of an update.
+#[derive(Clone, Copy)]
+struct Asking<'a> {
+    of: Meant,
+    id: &'a str,
+    name: Option<&'a str>,
+    /// That it was taken is not enough.
+    answer: bool,
+}
+
+impl Asking<'_> {
+    async fn ask<D: Definition>(
+        self,
+        run: &Run<D>,
+        ticket: &Ticket,
+        deadline: Deadline,
+        listen_first: Duration,
+    ) -> Result<Fate, Error> {
+        let Self { of, id, name, answer } = self;
+        let (core, workflow_id) = (run.core(), run.workflow_id()?);
+        let body = EventBody::AskUpdate { id: id.to_owned(), name: name.map(str::to_owned) };
+        let sealed = core.sealed(workflow_id, body).await?;
         let question = Question {
             what: &|| format!("waiting for the answer to update `{id}` of {workflow_id}"),
-            event: &|| core.event(workflow_id, of, Some(self.ticket.reply_to()), &sealed),
+            event: &|| core.event(workflow_id, of, Some(ticket.reply_to()), &sealed),
             deadline,
-            // One that was taken is answered by itself.
-            listen_first: if self.is_taken { self.ticket.wait(OFTEN) } else { Duration::ZERO },
+            listen_first,
         };
-        let take = |heard: &Heard| match taken(workflow_id, id, heard)? {
-            Fate::Taken(_) => None,
+        let take = |heard: &Heard| match heard_of(workflow_id, heard)? {
+            Fate::Taken(_) if answer => None,
             fate => Some(fate),
         };
-        match core.ask(&self.ticket, question, take, None).await? {
-            Fate::Answered(_, outcome) => Ok(outcome),
-            Fate::Ended(run_id) => answer_of_ended(core, workflow_id, run_id, id, "wait for an update of").await,
-            Fate::Other(error) => Err(error),
-            Fate::Refused(_) | Fate::Taken(_) => Err(not_taken(workflow_id, id)),
-        }
+        core.ask(ticket, question, take, None).await
     }
 }
 
@@ -314,32 +414,38 @@ enum Fate {
     Refused(everpulse_protocol::Failure),
     /// The run has ended. Whether it had taken it, and what it answered, stands in history.
     Ended(RunId),
+    /// It was taken by this run, which has ended, or by another one before it; none: by which, is not known any more.
+    TakenBefore(Option<RunId>),
+    /// The run has ended without an answer.
+    Unanswered(RunId),
+    /// The run has not taken it.
+    Unknown,
+    /// There is no run.
+    NotFound,
+    /// What was sent is too old to be taken, or to be known to have been.
+    Expired(String),
     Other(Error),
 }
 
-fn taken(workflow_id: &WorkflowId, id: &str, heard: &Heard) -> Option<Fate> {
+fn heard_of(workflow_id: &WorkflowId, heard: &Heard) -> Option<Fate> {
     Some(match heard.answer.as_deref()? {
-        ReplyBody::Update { run_id: Some(run_id), state: UpdateState::Accepted } => Fate::Taken(*run_id),
-        ReplyBody::Update { run_id: Some(run_id), state: UpdateState::Answered(outcome) } => {
-            Fate::Answered(*run_id, outcome.clone())
-        }
-        ReplyBody::Update { run_id: None, state: UpdateState::Refused(_) } => {
-            Fate::Other(Error::not_found(workflow_id))
-        }
-        ReplyBody::Update { state: UpdateState::Refused(failure), .. } => Fate::Refused(failure.clone()),
-        ReplyBody::Update { run_id: Some(run_id), state: UpdateState::Unanswered } => {
-            Fate::Other(unanswered(workflow_id, *run_id, id))
-        }
-        ReplyBody::Update { state: UpdateState::Unknown, .. } => Fate::Other(not_taken(workflow_id, id)),
+        ReplyBody::Update { run_id, state } => match (run_id, state) {
+            (Some(run_id), UpdateState::Accepted) => Fate::Taken(*run_id),
+            (Some(run_id), UpdateState::Answered(outcome)) => Fate::Answered(*run_id, outcome.clone()),
+            (Some(_), UpdateState::Refused(failure)) => Fate::Refused(failure.clone()),
+            (None, UpdateState::Refused(_)) => Fate::NotFound,
+            (Some(run_id), UpdateState::Unanswered) => Fate::Unanswered(*run_id),
+            (_, UpdateState::Unknown) => Fate::Unknown,
+            (run_id, UpdateState::TakenBefore) => Fate::TakenBefore(*run_id),
+            // It will be sent again.
+            (_, UpdateState::NotYet(_)) | (None, _) => return None,
+        },
         ReplyBody::AlreadyClosed { run_id } => Fate::Ended(*run_id),
-        ReplyBody::NotFound => Fate::Other(Error::not_found(workflow_id)),
-        ReplyBody::Expired { message } => {
-            Fate::Other(Error::new(ErrorKind::Expired, format!("{workflow_id}: {message}")))
-        }
+        ReplyBody::NotFound => Fate::NotFound,
+        ReplyBody::Expired { message } => Fate::Expired(format!("{workflow_id}: {message}")),
         ReplyBody::Invalid { message } => {
             Fate::Other(Error::new(ErrorKind::Invalid, format!("{workflow_id}: {message}")))
         }
-        // It will be sent again.
         _ => return None,
     })
 }
@@ -354,6 +460,7 @@ fn refused<E: everpulse_sdk::definition::AuthorError>(
             return UpdateError::Refused(Failure::from_recorded(failure));
         }
         FailureKind::NotFound => ErrorKind::Unhandled,
+        FailureKind::Taken => ErrorKind::Taken,
         FailureKind::Undecodable => ErrorKind::Invalid,
         FailureKind::Cancelled => ErrorKind::Refused,
         _ => ErrorKind::HandlerFailed,
@@ -361,27 +468,35 @@ fn refused<E: everpulse_sdk::definition::AuthorError>(
     Error::new(kind, format!("update `{id}` of {workflow_id} was not taken: {failure}")).into()
 }
 
-/// What a run that has ended had answered, from history.
+/// What a run that has ended had answered, from history; none if it had not taken such an update.
 async fn answer_of_ended(
     core: &Core,
     workflow_id: &WorkflowId,
     run_id: RunId,
-    id: &str,
+    (id, name): (&str, Option<&str>),
     verb: &str,
-) -> Result<Outcome, Error> {
+) -> Result<Option<Outcome>, Error> {
     let records = core.histories.records(workflow_id, Meant { run_id: Some(run_id), exact: true }).await?;
     let records = records.ok_or_else(|| {
         let message =
             format!("cannot {verb} {workflow_id}: its run {run_id} has ended, longer ago than history is kept");
         Error::new(ErrorKind::Expired, message)
     })?;
-    let is_it = |record: &Record| matches!(record.body(), Ok(RecordBody::UpdateAccepted { id: of, .. }) if of == id);
-    if !records.iter().any(is_it) {
-        return Err(Error::already_closed(workflow_id, run_id, verb));
+    let taken_as = records.iter().find_map(|record: &Record| match record.body() {
+        Ok(RecordBody::UpdateAccepted { id: of, name, .. }) if of == id => Some(name),
+        _ => None,
+    });
+    let Some(taken_as) = taken_as else { return Ok(None) };
+    if let Some(name) = name.filter(|name| *name != taken_as) {
+        let message = format!(
+            "{workflow_id} has taken no update `{id}` of the name `{name}`: that is the id of an update `{taken_as}`"
+        );
+        return Err(Error::new(ErrorKind::NotFound, message));
     }
     let mut marks = records.iter().flat_map(|record| &record.commands);
     let answer = marks.find(|mark| mark.kind == CommandKind::Answer && mark.name == id);
-    answer.and_then(|mark| mark.answer.as_deref().cloned()).ok_or_else(|| unanswered(workflow_id, run_id, id))
+    let answer = answer.and_then(|mark| mark.answer.as_deref().cloned());
+    answer.map(Some).ok_or_else(|| unanswered(workflow_id, run_id, id))
 }
 
 fn unanswered(workflow_id: &WorkflowId, run_id: RunId, id: &str) -> Error {
@@ -391,4 +506,18 @@ fn unanswered(workflow_id: &WorkflowId, run_id: RunId, id: &str) -> Error {
 
 fn not_taken(workflow_id: &WorkflowId, id: &str) -> Error {
     Error::new(ErrorKind::NotFound, format!("{workflow_id} has not taken an update `{id}`"))
+}
+
+fn taken_before(workflow_id: &WorkflowId, id: &str) -> Error {
+    let message = format!(
+        "update `{id}` was taken by an earlier run of {workflow_id}, which has ended: what it answered stands in that one's \
+         history"
+    );
+    Error::new(ErrorKind::AlreadyClosed, message)
+}
+
+fn too_long_ago(workflow_id: &WorkflowId, id: &str) -> Error {
+    let message =
+        format!("update `{id}` was taken by an earlier run of {workflow_id}, longer ago than history is kept");
+    Error::new(ErrorKind::Expired, message)
 }

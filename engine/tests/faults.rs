@@ -87,6 +87,21 @@ const SCENARIOS: &[Scenario] = &[
         results: || vec![("a", done(&"xy")), ("b", done(&"yz"))],
     },
     Scenario {
+        name: "updates, which whoever has no answer requests again",
+        eager: false,
+        acts: &[
+            |play| {
+                let args = payload(&std::collections::BTreeMap::from([("n", 2_u64), ("sum", 0)]));
+                let start = play.world.start("a", "answers_one", args);
+                play.say(vec![start]);
+            },
+            |play| [1, 10, 0].into_iter().for_each(|n| play.put("a", n)),
+            |play| [1, 10, 0].into_iter().for_each(|n| play.put("a", n)),
+            |play| [10, 1, 0].into_iter().for_each(|n| play.put("a", n)),
+        ],
+        results: || vec![("a", done(&11u64))],
+    },
+    Scenario {
         name: "branches that lose",
         eager: false,
         acts: &[|play| play.start("a", "chooses", 3)],

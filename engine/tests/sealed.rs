@@ -11,10 +11,11 @@ use everpulse_protocol::coding::{Layer, LayerError, Place, Wrapped};
 use everpulse_protocol::event::{Event, EventBody};
 use everpulse_protocol::history::{ParkedKind, RecordBody};
 use everpulse_protocol::payload::Format;
-use everpulse_protocol::reply::ReplyBody;
+use everpulse_protocol::reply::{ReplyBody, UpdateState};
 use everpulse_protocol::view::RunView;
-use everpulse_protocol::{Coding, Payload, WorkflowId};
+use everpulse_protocol::{Coding, Payload, RequestId, WorkflowId};
 use everpulse_sdk::definition::Registry;
+use everpulse_sdk::{update, workflow};
 use world::workflows::{self, Word, number};
 use world::{World, payload};
 
@@ -138,4 +139,59 @@ fn an_input_that_cannot_be_opened_parks_its_run_once_and_those_behind_it_wait_in
     assert_eq!(result(&world).as_deref(), Some("one two three"));
     let resumed = world.records().iter().filter(|record| matches!(record.body(), Ok(RecordBody::Resumed))).count();
     assert_eq!(resumed, 1);
+}
+
+#[update(reply = u64, error = String, crate = everpulse_sdk)]
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Add {
+    n: u64,
+}
+
+/// Takes one update that is no odd number.
+#[workflow(version = 1, crate = everpulse_sdk)]
+async fn adds_even(n: u64) -> u64 {
+    let adds = update::<Add>().validate(|add| if add.n % 2 == 0 { Ok(()) } else { Err("it is odd".to_owned()) });
+    let add = adds.recv().await;
+    let sum = n + add.n;
+    add.reply(Ok(sum));
+    sum
+}
+
+#[test]
+fn an_update_that_nobody_here_can_open_is_not_decided_and_is_taken_where_there_is_the_key() {
+    let with = |key: bool| {
+        let mut registry = registry(key);
+        registry.workflow_fn(adds_even).expect("new");
+        Arc::new(registry)
+    };
+    let mut world = World::new(workflows::registry());
+    let keyless = world.owner_with(with(false), Rc::new(NoEager));
+    let start = world.start("a", "adds_even", number(1));
+    world.say(keyless, vec![start]);
+    let request = |world: &mut World, id: &str, n: u64| {
+        let (name, args) = ("Add".to_owned(), locked(payload(&Add { n })));
+        // Nobody has any patience.
+        world.event("a", None, &EventBody::Update { id: id.to_owned(), name, args, patient: false, headers: None })
+    };
+    let states = |world: &World, event: &Event| {
+        let request = RequestId(event.id.0);
+        let replies = world.replies.iter().filter(|(of, _)| *of == request);
+        let states = replies.filter_map(|(_, body)| match body {
+            ReplyBody::Update { state, .. } => Some(state.clone()),
+            _ => None,
+        });
+        states.collect::<Vec<_>>()
+    };
+    let (even, odd) = (request(&mut world, "u-1", 4), request(&mut world, "u-2", 3));
+    for event in [&even, &odd] {
+        world.say(keyless, vec![event.clone()]);
+        let states = states(&world, event);
+        assert!(matches!(&states[..], [UpdateState::NotYet(failure)] if failure.message.contains("k1")), "{states:?}");
+    }
+    world.crash(keyless);
+    let keyed = world.owner_with(with(true), Rc::new(NoEager));
+    world.say(keyed, vec![odd.clone(), even.clone()]);
+    assert!(matches!(states(&world, &odd).last(), Some(UpdateState::Refused(_))), "{:?}", states(&world, &odd));
+    assert!(matches!(states(&world, &even).last(), Some(UpdateState::Answered(_))), "{:?}", states(&world, &even));
+    assert_eq!(world.unacked(), 0);
 }

@@ -385,6 +385,13 @@ pub struct Put {
     pub n: u64,
 }
 
+/// Nobody takes it.
+#[update(reply = u64, error = Trouble)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Take {
+    pub n: u64,
+}
+
 /// Takes so many even numbers, and answers with their sum so far. Of a thousand it does not know what to make.
 #[workflow(version = 1)]
 pub async fn puts(n: u64) -> Result<u64, Failure<Never>> {
@@ -398,6 +405,18 @@ pub async fn puts(n: u64) -> Result<u64, Failure<Never>> {
         }
         sum += count(put.n).await?;
         put.reply(Ok(sum));
+    }
+    Ok(sum)
+}
+
+/// Each run takes what it is asked for and answers one of it; the rest goes along. The last one ends with the sum.
+#[workflow(version = 1)]
+pub async fn puts_on(n: u64, sum: u64) -> Result<u64, Failure<Never>> {
+    let put = update::<Put>().recv().await;
+    let sum = sum + count(put.n).await?;
+    put.reply(Ok(sum));
+    if n > 1 {
+        return continue_as_new(puts_on(n - 1, sum)).await;
     }
     Ok(sum)
 }
@@ -497,6 +516,7 @@ pub fn serve_workflows(worker: Worker) -> Worker {
         .workflow(naps)
         .workflow(adds_up)
         .workflow(puts)
+        .workflow(puts_on)
         .workflow(gathers)
         .workflow(endless_run)
         .workflow(races)

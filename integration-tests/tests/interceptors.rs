@@ -38,7 +38,7 @@ impl Around for Traces {
         let what = format!("{:?} {}", call.kind, call.name.as_deref().unwrap_or("-"));
         match call.kind {
             CallKind::Terminate => return Err(Error::refused("runs are cancelled here, not terminated")),
-            CallKind::Start | CallKind::Signal => call.headers.insert("trace", "t-1"),
+            CallKind::Start | CallKind::Signal | CallKind::Update => call.headers.insert("trace", "t-1"),
             _ => {}
         }
         let answered = next.run(call).await;
@@ -76,6 +76,9 @@ impl Interceptor for Door {
             Happened::Signalled { name, headers } => {
                 note(&self.0, format!("{} {name} {trace} {}", event.workflow, headers.get("trace").unwrap_or("-")));
             }
+            Happened::Updated { name, id, headers } => {
+                note(&self.0, format!("{} {name} {id} {}", event.workflow, headers.get("trace").unwrap_or("-")));
+            }
             Happened::Ended { status } => note(&self.0, format!("{} {status:?} {trace}", event.workflow)),
             _ => {}
         }
@@ -112,6 +115,18 @@ async fn interceptors_what_a_client_says_beside_a_start_travels_with_the_run() -
     assert_eq!(listener.result().await?, 5);
     assert_eq!(taken(&called), ["Start listens ok", "Signal Heard ok", "Result - ok"]);
     assert_eq!(heard(&seen, 3).await?, ["listens started t-1", "listens Heard t-1 t-1", "listens Completed t-1"]);
+
+    let adds = tracing.start(puts(1)).id("c").enqueue().await?;
+    assert!(adds.update(Put { n: 1 }).id("odd").await.is_err(), "it is odd");
+    assert_eq!(adds.update(Put { n: 2 }).id("two").await?, 2);
+    assert_eq!(adds.result().await?, 2);
+    assert_eq!(
+        taken(&called),
+        ["Start puts ok", "Update Put ok", "Update Put ok", "UpdateResult Put ok", "Result - ok"],
+        "that it was refused is an answer"
+    );
+    let of_run: Vec<String> = heard(&seen, 4).await?.into_iter().filter(|seen| seen.starts_with("puts")).collect();
+    assert_eq!(of_run, ["puts started t-1", "puts Put two t-1", "puts Completed t-1"]);
     worker.stop().await;
     let report = everpulse_checker::check(&arm.checked(&[], None)?).await?;
     ensure!(report.is_clean(), "{report:#?}");

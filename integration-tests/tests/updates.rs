@@ -109,6 +109,97 @@ async fn an_update_waits_for_its_run_and_is_told_of_its_end() -> Result<()> {
     judged(&arm).await
 }
 
+/// Requests three updates at once, each of which one run of the series answers. Gives what each was answered, by its number.
+async fn put_at_once(run: &everpulse::Run<impl everpulse::Definition>) -> Result<Vec<(u64, u64)>> {
+    let put = |n| async move {
+        let sum = run.update(Put { n }).id(format!("put-{n}")).patience(Duration::MAX).await?;
+        anyhow::Ok((n, sum))
+    };
+    let mut sums = futures::future::try_join_all([1, 10, 100].map(put)).await?;
+    sums.sort_unstable();
+    Ok(sums)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn updates_are_taken_once_by_a_series_and_answered_by_whichever_of_its_runs() -> Result<()> {
+    let arm = Arm::new()?;
+    let (worker, client) = both(&arm).await?;
+    let run = client.start(puts_on(4, 0)).id("on").await?;
+    let sums = put_at_once(&run).await?;
+    let mut answers: Vec<u64> = sums.iter().map(|(_, sum)| *sum).collect();
+    answers.sort_unstable();
+    assert_eq!(answers.last(), Some(&111), "{sums:?}");
+    // Under the same ids, and by them, from any process: each was answered by another run.
+    let elsewhere = Client::connect(arm.url()).await?.run(puts_on, "on");
+    assert_eq!(put_at_once(&elsewhere).await?, sums);
+    for (n, sum) in &sums {
+        assert_eq!(run.update_result::<Put>(format!("put-{n}")).await?, *sum);
+    }
+    let unknown = elsewhere.update_result::<Put>("put-7").await.expect_err("nobody requested it");
+    assert_eq!(unknown.kind(), Some(ErrorKind::NotFound), "{unknown}");
+    let another = elsewhere.update_named("Take", &1).id("last").patience(Duration::ZERO).await;
+    assert!(another.is_err(), "it is not taken");
+    assert_eq!(run.update(Put { n: 1_000 }).id("last").await?, 1_111);
+    assert_eq!(run.result().await?, 1_111);
+    assert_eq!(put_at_once(&run).await?, sums);
+    assert_eq!(elsewhere.update_result::<Put>("last").await?, 1_111);
+    worker.stop().await;
+    judged(&arm).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_id_of_an_update_is_that_of_one_name() -> Result<()> {
+    let arm = Arm::new()?;
+    let (worker, client) = both(&arm).await?;
+    let run = client.start(puts(2)).id("p").await?;
+    assert_eq!(run.update(Put { n: 2 }).id("two").await?, 2);
+    let other = run.update_named("Take", &1).id("two").await.expect_err("it is that of a `Put`");
+    assert_eq!(other.kind(), Some(ErrorKind::Taken), "{other}");
+    let other = run.update_result::<Take>("two").await.expect_err("it is that of a `Put`");
+    assert_eq!(other.kind(), Some(ErrorKind::NotFound), "{other}");
+    assert_eq!(run.update(Put { n: 4 }).await?, 6);
+    assert_eq!(run.result().await?, 6);
+    let other = run.update_result::<Take>("two").await.expect_err("also from history");
+    assert_eq!(other.kind(), Some(ErrorKind::NotFound), "{other}");
+    worker.stop().await;
+    judged(&arm).await
+}
+
+/// The owner of all shards ends itself at a point while a series of runs is asked for things.
+async fn killed_in_a_series(point: &'static str) -> Result<()> {
+    let arm = Arm::new()?;
+    let client = Client::connect(arm.url()).await?;
+    let ledger = arm.dir().join("ledger.jsonl");
+    let _activities = Party::start(arm.url(), Role::Activities, &ledger, None)?;
+    let hits = if point == "command-sent" { 3 } else { 5 };
+    for hit in 1..=hits {
+        let context = || format!("killed at {point}, hit {hit}");
+        let file = arm.dir().join(format!("{point}-{hit}"));
+        let failpoint = Failpoint { name: point, hit, stops: false, file };
+        let mut victim = Party::start(arm.url(), Role::Workflows, &ledger, Some(&failpoint)).with_context(context)?;
+        let id = format!("{point}-{hit}");
+        let asking = async {
+            let run = client.start(puts_on(3, 0)).id(&id).enqueue().await?;
+            let sums = put_at_once(&run).await?;
+            ensure!(put_at_once(&run).await? == sums, "they are known");
+            anyhow::Ok(run)
+        };
+        let heir = async {
+            eventually("it is killed", || async { Ok(failpoint.file.exists().then_some(())) }).await?;
+            victim.wait_killed()?;
+            Party::start(arm.url(), Role::Workflows, &ledger, None)
+        };
+        let (run, heir) = futures::join!(asking, heir);
+        let mut heir = heir.with_context(context)?;
+        let sum = run.with_context(context)?.result().await.with_context(context)?;
+        ensure!(sum == 111, "{}: {sum}", context());
+        heir.leave()?;
+    }
+    let report = everpulse_checker::check(&arm.checked(&[], None)?).await?;
+    ensure!(report.is_clean(), "{point}: {report:#?}");
+    Ok(())
+}
+
 /// The owner of all shards ends itself at a point while a run is asked for things, good and bad.
 async fn killed_with_updates(point: &'static str) -> Result<()> {
     let arm = Arm::new()?;
@@ -206,6 +297,14 @@ killed! {
     signals_with_starts_bear_an_owner_killed_with_the_receipt: "append-receipt";
     signals_with_starts_bear_an_owner_killed_before_the_ack: "ack-before";
     signals_with_starts_bear_an_owner_killed_after_the_ack: "ack-sent";
+}
+
+killed! {
+    killed_in_a_series:
+    updates_of_a_series_bear_an_owner_killed_when_an_input_arrives: "inbox-received";
+    updates_of_a_series_bear_an_owner_killed_before_the_append: "append-before";
+    updates_of_a_series_bear_an_owner_killed_with_the_receipt: "append-receipt";
+    updates_of_a_series_bear_an_owner_killed_before_the_ack: "ack-before";
 }
 
 killed! {

@@ -108,6 +108,8 @@ pub enum Happened {
     },
     /// It was given a signal, with what the sender said beside.
     Signalled { name: String, headers: Headers },
+    /// It has taken an update, with what whoever asked said beside.
+    Updated { name: String, id: String, headers: Headers },
     /// It was asked to cancel.
     CancelRequested { reason: String },
     /// It cannot go on, for a person to look at.

@@ -331,6 +331,11 @@ fn hear_of_update(job: &mut Job, reply: &Reply, ctx: &mut Ctx<'_>) -> bool {
             signal.asked.answered = true;
         }
         UpdateState::Unanswered => signal.asked.answered = true,
+        // Its run has ended, and what it answered is not asked for here.
+        UpdateState::TakenBefore => {
+            job.told_of.push((id, Told::Taken));
+            signal.asked.answered = true;
+        }
         UpdateState::Unknown => ctx.violations.push(format!("nobody asked {} what it knows", job.workflow_id)),
     }
     true
@@ -367,7 +372,7 @@ fn kept(step: u32, n: u64) -> EventBody {
 fn sell(signal: &Signal, patient: bool) -> EventBody {
     let sell = Sell { n: signal.n, force: signal.refusals > 1 };
     let args = Payload::encode(&sell).expect("numbers can be written");
-    EventBody::Update { id: signal.asked.id.to_string(), name: "Sell".to_owned(), args, patient }
+    EventBody::Update { id: signal.asked.id.to_string(), name: "Sell".to_owned(), args, patient, headers: None }
 }
 
 fn signed(n: u64) -> EventBody {

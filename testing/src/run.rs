@@ -206,7 +206,13 @@ impl<D: Definition> Run<D> {
         world.begin_planned();
         let mut event = world.event(self.workflow_id(), None, &EventBody::Resume);
         let id = id.unwrap_or_else(|| event.id.to_string());
-        event.body = Body::of(&EventBody::Update { id: id.clone(), name: U::NAME.to_owned(), args, patient: true });
+        event.body = Body::of(&EventBody::Update {
+            id: id.clone(),
+            name: U::NAME.to_owned(),
+            args,
+            patient: true,
+            headers: None,
+        });
         world.publish(event.clone(), true);
         drop(world);
         drive::settle_a_little(&self.stage);

@@ -93,9 +93,9 @@ impl<U: Update> Requested<U> {
             // As a client does; the last time it wants to know for good.
             let mut event = self.event.clone();
             if tried + 1 >= TRIES
-                && let Ok(EventBody::Update { id, name, args, .. }) = event.body()
+                && let Ok(EventBody::Update { id, name, args, headers, .. }) = event.body()
             {
-                event.body = codec::Body::of(&EventBody::Update { id, name, args, patient: false });
+                event.body = codec::Body::of(&EventBody::Update { id, name, args, patient: false, headers });
             }
             world.replies.remove(&RequestId(self.event.id.0));
             world.publish(event, true);
@@ -124,6 +124,9 @@ impl<U: Update> Requested<U> {
             Some(ReplyBody::Update { state: UpdateState::NotYet(failure), .. }) => Some(Fate::NotYet(failure.clone())),
             Some(ReplyBody::Update { state: UpdateState::Unanswered, .. } | ReplyBody::AlreadyClosed { .. }) => {
                 failed(FailureKind::NotFound, format!("{} has ended", self.event.workflow_id))
+            }
+            Some(ReplyBody::Update { state: UpdateState::TakenBefore, .. }) => {
+                failed(FailureKind::NotFound, format!("an earlier run of {} has taken it", self.event.workflow_id))
             }
             Some(ReplyBody::Expired { message } | ReplyBody::Invalid { message }) => {
                 failed(FailureKind::NotFound, message.clone())

@@ -115,3 +115,44 @@ fn what_goes_along_counts_once_in_each_run_and_what_is_new_may_come_behind_it() 
     // Once the frame is over, an input of the run before is one that comes again.
     expect(&[&[a, b], &[ends(), along], &[received(1, 300, signal())]], &[Kind::EventTwice]);
 }
+
+fn update(id: &str) -> rmpv::Value {
+    body("update_accepted", [("id", id.into()), ("name", "Put".into()), ("args", payload())])
+}
+
+fn answers(no: u32, id: &str) -> rmpv::Value {
+    map([("no", no.into()), ("kind", "answer".into()), ("name", id.into()), ("answer", done())])
+}
+
+#[test]
+fn an_update_is_taken_once_by_a_run_and_answered_once_under_its_number() {
+    let taken = |seq, event, id: &str| Record::new(1, seq, event, update(id));
+    let (first, second) = (taken(1, 300, "u-1"), taken(2, 301, "u-2"));
+    let said = |seq| {
+        Record::new(1, seq, 310 + u128::from(seq), body("signalled", [("name", "w".into()), ("value", payload())]))
+    };
+    let both = [start(), first.clone(), second.clone().asks([answers(1, "u-2"), answers(0, "u-1")])];
+    expect(&[&both], &[]);
+    expect(&[&[start(), first.clone(), taken(2, 301, "u-1")]], &[Kind::Update]);
+    expect(&[&[start(), said(1).asks([answers(0, "u-1")])]], &[Kind::Update]);
+    expect(&[&[start(), first.clone().asks([answers(0, "u-1")]), said(2).asks([answers(0, "u-1")])]], &[Kind::Update]);
+    expect(&[&[start(), first.clone(), second.asks([answers(0, "u-2")])]], &[Kind::Update]);
+    // It may have been taken in by a release that did not know it.
+    let event = map([
+        ("id", id(300)),
+        ("body", body("update", [("id", "u-1".into()), ("name", "Put".into()), ("args", payload())])),
+    ]);
+    let received = Record::new(1, 1, 300, body("received", [("event", event), ("attempt", 0.into())]));
+    expect(&[&[start(), received], &[taken(2, 300, "u-1")]], &[]);
+}
+
+#[test]
+fn an_update_that_was_not_received_goes_along_and_is_taken_by_both_runs() {
+    let first = Record::new(1, 1, 300, update("u-1"));
+    let along = [ends(), taken_in(before(1, 1, 1)), received(1, 300, update("u-1"))];
+    let applied = of_next(3, 300, update("u-1")).asks([answers(0, "u-1")]);
+    expect(&[&[start(), first.clone()], &along, &[begins(2), applied.clone()]], &[]);
+    // And only if it went along.
+    let alone = [ends(), taken_in(before(1, 1, 1))];
+    expect(&[&[start(), first], &alone, &[begins(1), of_next(2, 300, update("u-1"))]], &[Kind::EventTwice]);
+}

@@ -53,6 +53,10 @@ fn happened(coding: &Coding, workflow_id: &WorkflowId, body: &RecordBody) -> Opt
             let headers = opened(coding, workflow_id, headers.clone());
             Some(Happened::Signalled { name: name.clone(), headers })
         }
+        RecordBody::UpdateAccepted { id, name, headers, .. } => {
+            let headers = opened(coding, workflow_id, headers.clone());
+            Some(Happened::Updated { name: name.clone(), id: id.clone(), headers })
+        }
         RecordBody::CancelRequested { reason } => Some(Happened::CancelRequested { reason: reason.clone() }),
         RecordBody::Parked { .. } => Some(Happened::Parked),
         _ => None,

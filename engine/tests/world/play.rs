@@ -11,7 +11,7 @@ use everpulse_protocol::task::Task;
 use everpulse_sdk::definition::Registry;
 
 use super::judge::{Repeats, judge, uncovered};
-use super::workflows::{MENDED, Word, number, registry};
+use super::workflows::{MENDED, Put, Word, number, registry};
 use super::{World, done, outcome_of, payload};
 
 /// What a person or another process does when all is quiet.
@@ -132,6 +132,14 @@ impl Play {
             name: "Word".to_owned(),
             value: payload(&Word { text: text.to_owned() }),
         };
+        let event = self.world.event(id, None, &body);
+        self.say(vec![event]);
+    }
+
+    /// Requests an update of the newest run of an id, under the id that such a number has.
+    pub fn put(&mut self, id: &str, n: u64) {
+        let (update, args) = (format!("put-{n}"), payload(&Put { n }));
+        let body = EventBody::Update { id: update, name: "Put".to_owned(), args, patient: true, headers: None };
         let event = self.world.event(id, None, &body);
         self.say(vec![event]);
     }

@@ -123,6 +123,7 @@ impl Told {
         let unbegun = || Unanswered {
             failure: Box::new(Failure::new(FailureKind::NotFound, format!("{} has not begun", self.workflow_id))),
             spoilt: false,
+            missing: false,
         };
         self.replay.query(name, args).unwrap_or_else(|| Err(unbegun()))
     }
