@@ -83,6 +83,7 @@ pub enum KindArgument {
     Activity,
     Signal,
     Query,
+    Update,
 }
 
 impl std::fmt::Display for KindArgument {

@@ -64,6 +64,7 @@ impl From<KindArgument> for Kind {
             KindArgument::Activity => Self::Activity,
             KindArgument::Signal => Self::Signal,
             KindArgument::Query => Self::Query,
+            KindArgument::Update => Self::Update,
         }
     }
 }

@@ -38,6 +38,12 @@ mod first {
         pub by: String,
     }
 
+    #[update(reply = Receipt)]
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    pub struct Add {
+        pub item: Item,
+    }
+
     #[workflow(version = 1)]
     pub async fn buys(order: Order, note: Opaque) -> Receipt {
         let _ = (note.text, signal::<Paid>().recv().await.by);
@@ -103,6 +109,12 @@ mod third {
         pub by: String,
         pub at: u64,
     }
+
+    #[update(reply = String)]
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    pub struct Add {
+        pub item: first::Item,
+    }
 }
 
 async fn refusal(worker: Worker) -> Result<String> {
@@ -114,7 +126,8 @@ async fn a_change_that_is_not_read_is_refused_by_field_and_one_that_is_goes_on_w
     let arm = Arm::new()?;
     let client = Client::connect(arm.url()).await?;
     let worker = || async { Worker::connect(arm.url()).await.context("connecting a worker") };
-    let serving = worker().await?.workflow(first::buys).signal::<first::Paid>().spawn().await?;
+    let serving = worker().await?.workflow(first::buys).signal::<first::Paid>().update::<first::Add>();
+    let serving = serving.spawn().await?;
     let item = first::Item { name: "tea".to_owned(), cents: 4 };
     let note = Opaque { text: "soon".to_owned() };
     let run = client.start(first::buys(first::Order { items: vec![item] }, note)).id("order-1").await?;
@@ -128,6 +141,9 @@ async fn a_change_that_is_not_read_is_refused_by_field_and_one_that_is_goes_on_w
     }
     let said = refusal(worker().await?.workflow(first::buys).signal::<third::Paid>()).await?;
     ensure!(said.contains("signal `Paid`") && said.contains("`at` was nothing and is integer"), "{said}");
+
+    let said = refusal(worker().await?.workflow(first::buys).update::<third::Add>()).await?;
+    ensure!(said.contains("update `Add`") && said.contains("string"), "{said}");
 
     // What was refused left nothing behind, and what is compatible is published in turn.
     let later =

@@ -71,6 +71,16 @@ impl Asking {
                 const NAME: &'static str = #name;
                 type Reply = #reply;
                 type Error = #error;
+
+                fn schemas() -> #root::Schemas {
+                    #[allow(unused_imports)]
+                    use #root::NoSchema as _;
+                    #root::Schemas::of_update(
+                        <#root::Shape<#ident>>::schema,
+                        <#root::Shape<#reply>>::schema,
+                        <#root::Shape<#error>>::schema,
+                    )
+                }
             }
             #cfgs
             const _: () = {

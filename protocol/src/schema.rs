@@ -16,6 +16,7 @@ pub enum Kind {
     Activity,
     Signal,
     Query,
+    Update,
 }
 
 impl Kind {
@@ -27,6 +28,7 @@ impl Kind {
             Self::Activity => "activity",
             Self::Signal => "signal",
             Self::Query => "query",
+            Self::Update => "update",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Schemas of what workflows, activities, signals and queries take and give: what may be changed, and what stands.
+//! Schemas of what workflows, activities, signals, queries and updates take and give: what may be changed, and what stands.
 //!
 //! Values are written by one release and read by another: inputs lie in history, results are waited for by clients that were
 //! built last year. [`reads`] says whether all that was written by one schema is read by another; [`Standing`] holds the

@@ -121,7 +121,7 @@ fn value(text: &str) -> Option<Value> {
 fn what_is_taken(kind: Kind) -> &'static str {
     match kind {
         Kind::Workflow | Kind::Activity => "its argument",
-        Kind::Signal | Kind::Query => "its field",
+        Kind::Signal | Kind::Query | Kind::Update => "its field",
     }
 }
 

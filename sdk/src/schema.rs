@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Schemas {
-    /// The arguments by parameter name, or the signal or query itself.
+    /// The arguments by parameter name, or the signal, query or update itself.
     pub takes: Option<String>,
     /// The result, or the reply.
     pub gives: Option<String>,
@@ -37,6 +37,12 @@ impl Schemas {
     #[must_use]
     pub fn of_query(takes: Asked, gives: Asked) -> Self {
         Self { takes: document(takes), gives: document(gives), fails: None }
+    }
+
+    /// Of an update, its reply and its error.
+    #[must_use]
+    pub fn of_update(takes: Asked, gives: Asked, fails: Asked) -> Self {
+        Self { takes: document(takes), gives: document(gives), fails: document(fails) }
     }
 }
 

@@ -26,6 +26,7 @@ use crate::__private::encode;
 use crate::definition::{Argument, AuthorError, Output};
 use crate::failure::recorded_alone;
 use crate::replay::core::Core;
+use crate::schema::Schemas;
 
 /// A type that can be requested of a run, made by `#[update(reply = ..)]`.
 #[diagnostic::on_unimplemented(
@@ -39,6 +40,12 @@ pub trait Update: Argument {
     type Reply: Output;
     /// Why it is refused, or cannot be done.
     type Error: AuthorError;
+
+    /// What its types say of themselves.
+    #[must_use]
+    fn schemas() -> Schemas {
+        Schemas::default()
+    }
 }
 
 const INSTEAD: &str = "in an activity or elsewhere request it with the client's `run.update(..)`";

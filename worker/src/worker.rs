@@ -9,7 +9,7 @@ use everpulse_protocol::size::HistorySize;
 use everpulse_protocol::{Coding, WriterId, topic};
 use everpulse_sdk::definition::{Activities, ActivityFn, Duplicate, FunctionActivity, Registry, WorkflowFn};
 use everpulse_sdk::intercept::Interceptor;
-use everpulse_sdk::{Query, Signal};
+use everpulse_sdk::{Query, Signal, Update};
 use everpulse_transport::{Address, SetUp, Transport};
 use uuid::Uuid;
 
@@ -122,6 +122,13 @@ impl Worker {
     #[must_use]
     pub fn query<Q: Query>(mut self) -> Self {
         self.registry.query::<Q>();
+        self
+    }
+
+    /// Says that workflows here take an update, so that its schema and those of its reply and its error are published and compared.
+    #[must_use]
+    pub fn update<U: Update>(mut self) -> Self {
+        self.registry.update::<U>();
         self
     }
 

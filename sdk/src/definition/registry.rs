@@ -15,6 +15,7 @@ use super::{
 use crate::query::Query;
 use crate::schema::Schemas;
 use crate::signal::Signal;
+use crate::update::Update;
 
 /// Two definitions claim one name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +35,7 @@ pub struct Duplicate {
 pub struct Registry {
     workflows: BTreeMap<&'static str, BTreeMap<u32, WorkflowEntry>>,
     activities: BTreeMap<String, ActivityEntry>,
-    /// Signals and queries that the workflows take, by kind and name.
+    /// Signals, queries and updates that the workflows take, by kind and name.
     messages: BTreeMap<(Kind, &'static str), fn() -> Schemas>,
     coding: Coding,
     interceptors: Interceptors,
@@ -56,7 +57,12 @@ impl Registry {
         self.messages.insert((Kind::Query, Q::NAME), Q::schemas);
     }
 
-    /// Signals and queries that were said to be taken, with what their types say of themselves.
+    /// Says that workflows here take an update.
+    pub fn update<U: Update>(&mut self) {
+        self.messages.insert((Kind::Update, U::NAME), U::schemas);
+    }
+
+    /// Signals, queries and updates that were said to be taken, with what their types say of themselves.
     pub fn messages(&self) -> impl Iterator<Item = (Kind, &'static str, Schemas)> {
         self.messages.iter().map(|((kind, name), schemas)| (*kind, *name, schemas()))
     }
