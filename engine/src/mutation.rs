@@ -80,6 +80,8 @@ mutations! {
     4 LeavesOrphans "leaves-orphans",
     /// What a run did not receive does not go along when another one goes on for it.
     4 LeavesSignals "leaves-signals",
+    /// Updates that were taken and not received do not go along.
+    4 LeavesUpdates "leaves-updates",
     /// Whoever names a run that went on does not mean the last one.
     4 NamesTheEnded "names-the-ended",
     // Key_Shared gives affinity, not safety.

@@ -132,11 +132,12 @@ fn may_end_so(job: &Job, status: Status) -> bool {
 /// What clients were told of updates is what stands.
 fn updates(world: &World, standing: &Standing, faults: &mut Vec<String>) {
     let known = standing.updates();
+    let requested = standing.requested();
     for job in world.jobs().into_iter().flat_map(|jobs| &jobs.jobs) {
-        for (id, told) in &job.told_of {
+        for (id, event, told) in &job.told_of {
             let stands = known.get(id);
             let is_so = match told {
-                Told::Refused => stands.is_none(),
+                Told::Refused => !requested.contains(event),
                 Told::Taken => stands.is_some(),
                 Told::Answered(outcome) => stands.is_some_and(|answer| answer.as_ref() == Some(outcome)),
             };
@@ -145,6 +146,8 @@ fn updates(world: &World, standing: &Standing, faults: &mut Vec<String>) {
             }
         }
     }
+    let skew = world.shape.skew_ms_max().unsigned_abs();
+    standing.taken_twice(world.shape.options.id_memory_ms, skew, faults);
 }
 
 /// What is said to be forgotten has ended long ago.

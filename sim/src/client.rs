@@ -156,7 +156,20 @@ impl Client {
                         To::Signals => word(signal.n),
                         To::Promises => kept(step, signal.n),
                         To::Attempt => signed(signal.n),
-                        To::Updates => sell(signal, ctx.dice.percent(80)),
+                        To::Updates => {
+                            if signal.asked.issued_ms.is_some() && ctx.dice.percent(15) {
+                                // Another request under the same id. What was sent before is still on its way.
+                                signal.asked = Asked::new(ctx.dice);
+                                ctx.counts.updates_again += 1;
+                            }
+                            if signal.asked.issued_ms.is_some() && ctx.dice.percent(20) {
+                                let mut question = Asked { request: signal.asked.request, ..Asked::new(ctx.dice) };
+                                let name = ctx.dice.percent(50).then(|| "Sell".to_owned());
+                                let body = EventBody::AskUpdate { id: signal.update.to_string(), name };
+                                events.push((asking(&mut question, Some(run), &body), Purpose::Other));
+                            }
+                            sell(signal, ctx.dice.percent(80))
+                        }
                     };
                     events.push((asking(&mut signal.asked, Some(run), &body), Purpose::Other));
                 }
@@ -315,28 +328,29 @@ fn hear_of_update(job: &mut Job, reply: &Reply, ctx: &mut Ctx<'_>) -> bool {
         return false;
     };
     let ReplyBody::Update { state, .. } = &reply.body else { return false };
-    let id = signal.asked.id.to_string();
+    let (id, event) = (signal.update.to_string(), signal.asked.id);
     match state {
         UpdateState::NotYet(_) => ctx.counts.updates_not_yet += 1,
         UpdateState::Refused(_) => {
-            job.told_of.push((id, Told::Refused));
+            job.told_of.push((id, event, Told::Refused));
             ctx.counts.updates_refused += 1;
             signal.asked = Asked::new(ctx.dice);
             signal.refusals += 1;
         }
-        UpdateState::Accepted => job.told_of.push((id, Told::Taken)),
+        UpdateState::Accepted => job.told_of.push((id, event, Told::Taken)),
         UpdateState::Answered(outcome) => {
-            job.told_of.push((id, Told::Answered(outcome.clone())));
+            job.told_of.push((id, event, Told::Answered(outcome.clone())));
             ctx.counts.updates += u64::from(!signal.asked.answered);
             signal.asked.answered = true;
         }
         UpdateState::Unanswered => signal.asked.answered = true,
         // Its run has ended, and what it answered is not asked for here.
         UpdateState::TakenBefore => {
-            job.told_of.push((id, Told::Taken));
+            job.told_of.push((id, event, Told::Taken));
             signal.asked.answered = true;
         }
-        UpdateState::Unknown => ctx.violations.push(format!("nobody asked {} what it knows", job.workflow_id)),
+        // It may be on its way.
+        UpdateState::Unknown => {}
     }
     true
 }
@@ -372,7 +386,7 @@ fn kept(step: u32, n: u64) -> EventBody {
 fn sell(signal: &Signal, patient: bool) -> EventBody {
     let sell = Sell { n: signal.n, force: signal.refusals > 1 };
     let args = Payload::encode(&sell).expect("numbers can be written");
-    EventBody::Update { id: signal.asked.id.to_string(), name: "Sell".to_owned(), args, patient, headers: None }
+    EventBody::Update { id: signal.update.to_string(), name: "Sell".to_owned(), args, patient, headers: None }
 }
 
 fn signed(n: u64) -> EventBody {

@@ -45,6 +45,7 @@ counts! {
     /// Updates that were answered; that were refused; and answers that a run cannot be asked yet.
     updates,
     updates_refused,
+    updates_again,
     updates_not_yet,
     /// Trims that shards asked for.
     trims,

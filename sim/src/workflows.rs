@@ -402,6 +402,31 @@ pub async fn relays(n: u64) -> Result<u64, Failure<Never>> {
     continue_as_new(relay(n, 0)).await
 }
 
+/// Goes on as runs that answer one update each.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn auctions(n: u64) -> Result<u64, Failure<Never>> {
+    continue_as_new(auction(n, 0)).await
+}
+
+/// Answers one of what it is asked for, and leaves the rest to the next one.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn auction(left: u64, sum: u64) -> Result<u64, Failure<Never>> {
+    let sell = update::<Sell>().recv().await;
+    let more = match left % 3 {
+        0 => double(sell.n).await? - sell.n,
+        1 => {
+            sleep(Duration::from_millis(sell.n)).await;
+            sell.n
+        }
+        _ => sell.n,
+    };
+    sell.reply(Ok(sum + more));
+    if left == 1 {
+        return Ok(sum + more);
+    }
+    continue_as_new(auction(left - 1, sum + more)).await
+}
+
 /// Takes a word and does something, and goes on while others wait; what is under way then goes with it.
 #[workflow(version = 1, crate = everpulse_sdk)]
 pub async fn relay(left: u64, sum: u64) -> Result<u64, Failure<Never>> {
@@ -475,6 +500,8 @@ fn registry_of_all_times() -> Registry {
     registry.workflow_fn(schedules::keeps).expect("once");
     registry.workflow_fn(everpulse_schedule::schedule).expect("once");
     registry.workflow_fn(relays).expect("once");
+    registry.workflow_fn(auctions).expect("once");
+    registry.workflow_fn(auction).expect("once");
     registry.workflow_fn(relay).expect("once");
     registry.workflow_fn(heads).expect("once");
     registry.workflow_fn(sells).expect("once");
@@ -550,6 +577,9 @@ pub const QUIET: [Kind; 5] = [PLAIN, LISTENS, WORKS, STEPS, BEGETS];
 /// Runs that go on as new, with words on the way.
 const RELAYS: Kind = Kind { name: "relays", args: (2, 7), signals: |n| n, result: |_, sum| vec![sum], ..PLAIN };
 
+/// The same with updates.
+const AUCTIONS: Kind = Kind { name: "auctions", to: To::Updates, ..RELAYS };
+
 const BEGETS: Kind =
     Kind { name: "begets", args: (3, 6), result: |n, _| vec![(2..n).map(|each| each * (each - 1)).sum()], ..PLAIN };
 
@@ -568,7 +598,7 @@ const TAKES_DOWN: Kind = Kind {
 };
 
 /// All of them.
-pub const KINDS: [Kind; 25] = [
+pub const KINDS: [Kind; 26] = [
     PLAIN,
     Kind { name: "sells", args: (3, 9), signals: |n| n, to: To::Updates, result: |_, sum| vec![sum], ..PLAIN },
     Kind { name: "fans", args: (5, 16), result: |n, _| vec![n * (n - 1) + 1], ..PLAIN },
@@ -611,6 +641,7 @@ pub const KINDS: [Kind; 25] = [
     Kind { name: "forsakes", args: (2, 6), result: |n, _| vec![n], ..PLAIN },
     RELAYS,
     RELAYS,
+    AUCTIONS,
     Kind { name: "heads", args: (2, 5), result: |n, _| vec![n * (n + 1) / 2], ..PLAIN },
     LONG,
     LONG,
@@ -619,7 +650,7 @@ pub const KINDS: [Kind; 25] = [
 impl Kind {
     /// Whether its runs go on as other ones.
     pub fn goes_on(&self) -> bool {
-        self.name == RELAYS.name
+        self.name == RELAYS.name || self.name == AUCTIONS.name
     }
 
     /// Whether the sequential model could have come to this, too.

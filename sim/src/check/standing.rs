@@ -70,13 +70,46 @@ impl Standing {
         let mut updates = BTreeMap::new();
         for (record, _) in self.runs.values().flatten() {
             if let Ok(RecordBody::UpdateAccepted { id, .. }) = record.body() {
-                updates.insert(id, None);
+                // Where it went along, another run has it too.
+                updates.entry(id).or_insert(None);
             }
             for mark in record.commands.iter().filter(|mark| mark.kind == CommandKind::Answer) {
                 updates.insert(mark.name.clone(), mark.answer.as_deref().cloned());
             }
         }
         updates
+    }
+
+    /// The events that requested what was taken.
+    pub fn requested(&self) -> BTreeSet<EventId> {
+        let taken = |record: &Record| matches!(record.body(), Ok(RecordBody::UpdateAccepted { .. }));
+        self.runs.values().flatten().filter(|(record, _)| taken(record)).map(|(record, _)| record.event).collect()
+    }
+
+    /// Runs that go on for each other take an update once by its id, from whichever request, while ids are remembered.
+    pub fn taken_twice(&self, memory_ms: u64, skew_ms: u64, faults: &mut Vec<String>) {
+        let mut taken: BTreeMap<(RunId, String), (EventId, u64)> = BTreeMap::new();
+        let mut runs: Vec<_> = self.runs.iter().collect();
+        runs.sort_by_key(|(_, records)| records.first().map(|(record, place)| (record.at, *place)));
+        for (run, records) in runs {
+            let first = records.iter().find_map(|(record, _)| match record.body() {
+                Ok(RecordBody::Continued { continues, .. }) => Some(continues.first),
+                _ => None,
+            });
+            // It is known from its end on for so long.
+            let ended =
+                records.iter().find(|(record, _)| record.close.is_some()).map_or(u64::MAX, |(last, _)| last.at.0);
+            for (record, _) in records {
+                let Ok(RecordBody::UpdateAccepted { id, .. }) = record.body() else { continue };
+                let before = taken.insert((first.unwrap_or(*run), id.clone()), (record.event, ended));
+                if let Some((event, ended)) = before
+                    && event != record.event
+                    && record.at.0 + 2 * skew_ms < ended.saturating_add(memory_ms)
+                {
+                    faults.push(format!("update {id} of {} is taken twice, by runs of one series", record.workflow_id));
+                }
+            }
+        }
     }
 
     /// When a run ended, or the last one of those that went on for it, by recorded time.
@@ -154,10 +187,10 @@ pub fn standing_still(standing: &Standing) -> Vec<String> {
     open.filter_map(|records| records.first().map(|(record, _)| record.workflow_id.to_string())).collect()
 }
 
-/// Gives the signals that the run was sent and says it did not receive.
+/// Gives the signals and updates that the run was sent and says it did not receive.
 fn replay<'a>(registry: &Registry, records: impl Iterator<Item = &'a Record>) -> Result<Vec<EventId>, String> {
     let (mut came, mut left): (BTreeMap<String, Vec<EventId>>, _) = (BTreeMap::new(), Vec::new());
-    let mut order = Vec::new();
+    let (mut order, mut updates) = (Vec::new(), Vec::new());
     let (mut instance, mut size): (Option<Instance>, _) = (None, HistorySize::default());
     for record in records {
         let so_far = size;
@@ -190,7 +223,11 @@ fn replay<'a>(registry: &Registry, records: impl Iterator<Item = &'a Record>) ->
                 order.push(record.event);
                 Input::Signal { name, value }
             }
-            RecordBody::UpdateAccepted { id, name, args, .. } => Input::Update { id, name, args },
+            RecordBody::UpdateAccepted { id, name, args, .. } => {
+                updates.push(record.event);
+                order.push(record.event);
+                Input::Update { id, name, args }
+            }
             RecordBody::ActivitySettled { step, outcome, .. }
             | RecordBody::StepSettled { step, outcome }
             | RecordBody::PromiseSettled { step, outcome }
@@ -211,7 +248,8 @@ fn replay<'a>(registry: &Registry, records: impl Iterator<Item = &'a Record>) ->
         instance.set_history(so_far.at_next());
         let turn = instance.replay(input, record.at, &record.commands);
         for command in &turn.commands {
-            let Command::ContinueAsNew { unreceived, .. } = command else { continue };
+            let Command::ContinueAsNew { unreceived, updates: numbers, .. } = command else { continue };
+            left.extend(numbers.iter().filter_map(|no| updates.get(usize::try_from(*no).ok()?)));
             for of_name in unreceived {
                 let of = came.get(&of_name.name).map(Vec::as_slice).unwrap_or_default();
                 left.extend(of_name.numbers.iter().filter_map(|number| of.get(usize::try_from(*number).ok()?)));

@@ -31,8 +31,8 @@ pub struct Job {
     /// All runs that it was told of.
     pub told: BTreeSet<RunId>,
     pub signals: Vec<Signal>,
-    /// Of its updates.
-    pub told_of: Vec<(String, Told)>,
+    /// Of its updates, by their ids, and by the events that requested them.
+    pub told_of: Vec<(String, EventId, Told)>,
     pub stop: Option<Stop>,
     pub outcome: Option<Outcome>,
     /// When it was told that the end is too long ago to be known.
@@ -58,11 +58,20 @@ pub struct Asked {
 pub struct Signal {
     pub n: u64,
     pub asked: Asked,
+    /// Of an update: its id, whichever request bears it.
+    pub update: EventId,
     /// Of an update: how often it was refused.
     pub refusals: u32,
 }
 
-/// What was told of an update, by its id.
+impl Signal {
+    fn new(n: u64, dice: &mut Dice) -> Self {
+        let asked = Asked::new(dice);
+        Self { n, update: asked.id, asked, refusals: 0 }
+    }
+}
+
+/// What was told of a request for an update.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
     Refused,
@@ -115,9 +124,7 @@ impl Jobs {
             // One that takes workers down is enough.
             let kind = if kind.name == POISON && (number > 0 || shape.calm) { shape.kinds[0] } else { kind };
             let n = dice.within(kind.args.0, kind.args.1);
-            let signals =
-                (0..(kind.signals)(n)).map(|_| Signal { n: dice.within(1, 50), asked: Asked::new(dice), refusals: 0 });
-            let signals = signals.collect();
+            let signals = (0..(kind.signals)(n)).map(|_| Signal::new(dice.within(1, 50), dice)).collect();
             let stop = dice.percent(12).then(|| Stop {
                 after_ms: dice.within(0, 3_000),
                 terminate: dice.percent(50),
