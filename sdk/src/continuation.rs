@@ -43,6 +43,8 @@ use crate::replay::core::Core;
 ///
 /// - **signals that were not received**, in their order; what is taken while the run ends goes to the next one. A request to
 ///   cancel is told to the next run as well, if this one went on nevertheless (in a [`shielded`](crate::shielded) part);
+/// - **updates that were taken and not received**, to be received and answered there. What the run holds in its hands stays
+///   unanswered;
 /// - **who waits for the result**: a client and a parent hear how the last run ends. It ought to return what the first would;
 /// - **tags and time-out**, unless the call says otherwise. The time-out counts from the beginning of each run.
 ///

@@ -74,7 +74,8 @@ impl Book {
     ///
     /// `at`: when it ends; for so long after that its updates are known, as inputs are.
     pub(super) fn note_updates(&mut self, run_id: RunId, at: Timestamp, frame: u64) {
-        let Some(run) = self.runs.get(&run_id).filter(|run| run.continues.is_some() || run.continued_as.is_some()) else {
+        let Some(run) = self.runs.get(&run_id).filter(|run| run.continues.is_some() || run.continued_as.is_some())
+        else {
             return;
         };
         let first = run.continues.as_ref().map_or(run_id, |continues| continues.first);

@@ -33,7 +33,10 @@ impl Applier<'_> {
                 None
             }
             EventBody::ContinueAsNew { .. } | EventBody::UpdateAccepted { .. } => {
-                self.bury(event, "what goes along to the next run is said by the run before, and by no message".to_owned());
+                self.bury(
+                    event,
+                    "what goes along to the next run is said by the run before, and by no message".to_owned(),
+                );
                 None
             }
             EventBody::Describe | EventBody::AskResult | EventBody::AskPublished { .. } => self.ask(&event, &body),

@@ -90,8 +90,7 @@ impl Applier<'_> {
     /// A copy of it that comes later is not taken after all.
     pub(super) fn remember(&mut self, event: &Event) {
         let ids = [event.id, refusal_of(event.id)].into_iter();
-        let inputs: Vec<_> =
-            ids.filter(|id| !self.book.inputs.contains_key(id)).map(|id| (id, self.at)).collect();
+        let inputs: Vec<_> = ids.filter(|id| !self.book.inputs.contains_key(id)).map(|id| (id, self.at)).collect();
         if !inputs.is_empty() {
             let body = RecordBody::Remembered { closed: Vec::new(), inputs, window: None };
             self.record_of_shard(event.id, &body);

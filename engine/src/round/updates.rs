@@ -141,8 +141,7 @@ impl Applier<'_> {
         if self.is_unknown(run_id) {
             return self.reply_unknown(run_id, reply_to);
         }
-        let is_another =
-            name.is_some_and(|name| self.taken_as(run_id, id).is_some_and(|taken_as| taken_as != name));
+        let is_another = name.is_some_and(|name| self.taken_as(run_id, id).is_some_and(|taken_as| taken_as != name));
         if !is_another && self.tell_of_update(run_id, id, Some(reply_to)) {
             return;
         }

@@ -45,7 +45,8 @@ fn the_next_run_follows_from_the_run_and_the_number_of_the_command() {
     let mut run = run(bills(1));
     run.start();
     run.done(0, ());
-    let Command::ContinueAsNew { no, target, next, unreceived, updates } = went_on(&mut run, Input::TimerFired { step: 1 })
+    let Command::ContinueAsNew { no, target, next, unreceived, updates } =
+        went_on(&mut run, Input::TimerFired { step: 1 })
     else {
         panic!("it continues")
     };
