@@ -116,7 +116,7 @@ pub fn show(turn: &Turn) -> Vec<String> {
         Command::Signal { no, target, name, .. } => format!("{no} signal {name} to {}", target.workflow_id),
         Command::CancelRun { no, target } => format!("{no} cancel {}", target.workflow_id),
         Command::ContinueAsNew { no, next, unreceived, updates, .. } => {
-            let updates = (!updates.is_empty()).then(|| format!(", leaving updates {updates:?}")).unwrap_or_default();
+            let updates = if updates.is_empty() { String::new() } else { format!(", leaving updates {updates:?}") };
             let unreceived = unreceived.iter().map(|of| format!(", leaving {} {:?}", of.name, of.numbers));
             format!("{no} continue as {}{}{updates}", next.workflow, unreceived.collect::<String>())
         }
