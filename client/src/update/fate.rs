@@ -24,7 +24,7 @@ pub(super) struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    pub async fn ask<D: Definition>(
+    pub(super) async fn ask<D: Definition>(
         self,
         run: &Run<D>,
         ticket: &Ticket,
