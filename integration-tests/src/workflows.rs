@@ -319,7 +319,7 @@ pub struct Uploaded {
 }
 
 /// Takes a while for each piece, and says how many are up.
-#[activity(timeout = "1m", heartbeat = "2s", retry(initial = "20ms"))]
+#[activity(timeout = "1m", heartbeat = "3s", retry(initial = "20ms"))]
 pub async fn upload(pieces: u64) -> Uploaded {
     note("upload");
     let context = activity_context::context();

@@ -56,7 +56,7 @@ async fn heartbeats_are_shown_while_the_attempt_runs() -> Result<()> {
     let (piece, step) = shown.await?;
     ensure!((1..=PIECES).contains(&piece), "{piece}");
     ensure!(step.heard_at.is_some() && step.token.is_none(), "{step:?}");
-    ensure!(run.result().await? == Uploaded { from: 0, pieces: PIECES }, "nobody was killed");
+    ensure!(run.result().await?.pieces == PIECES, "all of it went up");
     worker.leave()?;
     Ok(())
 }
