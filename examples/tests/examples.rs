@@ -293,3 +293,76 @@ fn a_cart_takes_what_fits_and_answers_it_also_after_a_kill() {
     assert_eq!(say(&["add", "ada", "milk"]), r#"{"milk":1,"tea":3}"#);
     assert_eq!(say(&["check-out", "ada"]), r#"{"milk":1,"tea":3}"#);
 }
+
+#[test]
+fn a_film_is_uploaded_by_attempts_that_go_on_where_the_one_before_stood() {
+    let mut upload = Command::new(env!("CARGO_BIN_EXE_upload"));
+    let output = upload.env_remove("EVERPULSE_URL").env_remove("RUST_LOG").output().expect("it runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = String::from_utf8(output.stdout).expect("text");
+    let begins: Vec<u32> = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("attempt ")?.split("from piece ").nth(1)?.split(' ').next()?.parse().ok())
+        .collect();
+    // Where it stood, or a little before: what is said quickly is not all sent on.
+    assert!(begins.len() == 4 && begins.is_sorted() && begins[0] == 0 && begins[3] > 0, "{said}");
+    assert!(said.contains("12 pieces are there after 4 attempts"), "{said}");
+    assert!(said.ends_with("Empire: there is no room for films\n"), "{said}");
+}
+
+#[test]
+fn a_festival_takes_place_or_is_given_back_as_the_clerk_says_also_after_a_kill() {
+    let dir = tempfile::tempdir().expect("a place for files");
+    let festival = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_festival"));
+        command.arg("--url").arg(format!("embedded:{}", dir.path().display())).args(arguments).env_remove("RUST_LOG");
+        command.env("RUST_BACKTRACE", "0").stdout(Stdio::piped());
+        command
+    };
+    let mut worker = Running(festival(&["worker"]).spawn().expect("it starts"));
+    let mut printed = BufReader::new(worker.0.stdout.take().expect("piped")).lines();
+    let mut asked = |decision: &str| {
+        let begin = "festival decide ";
+        let line =
+            printed.by_ref().map(|line| line.expect("text")).find(|line| line.contains(&format!("{decision}: ")));
+        let line = line.expect("the clerk is asked");
+        line.split(begin).nth(1).and_then(|rest| rest.split(' ').next()).expect("a token").to_owned()
+    };
+    let said = |running: Child| {
+        let output = running.wait_with_output().expect("it ends");
+        let text = if output.status.success() { output.stdout.clone() } else { output.stderr.clone() };
+        String::from_utf8(text).expect("text").trim().to_owned()
+    };
+    let begin = |arguments: &[&str]| festival(arguments).stderr(Stdio::piped()).spawn().expect("it starts");
+    let decide = |token: &str, decision: &str| begin(&["decide", token, decision]);
+
+    let woodstock = begin(&["plan", "Woodstock"]);
+    let token = asked("yes");
+    worker.0.kill().expect("SIGKILL");
+    worker.0.wait().expect("it is ours");
+    let mut next = Running(festival(&["worker"]).spawn().expect("it starts"));
+    assert_eq!(said(decide(&token, "yes")), "");
+    assert_eq!(said(woodstock), "Woodstock takes place by permit 47/11, posters by Gutenberg");
+    assert!(said(decide(&token, "no")).starts_with("Error: "), "it was decided");
+
+    let altamont = begin(&["plan", "Altamont"]);
+    let mut printed = BufReader::new(next.0.stdout.take().expect("piped")).lines().map(|line| line.expect("text"));
+    // The question about Woodstock may stand there once more: the worker that had asked it was killed.
+    printed.by_ref().find(|line| line == "May Altamont take place?").expect("the clerk is asked");
+    let line = printed.by_ref().find(|line| line.contains("  no: ")).expect("in two lines");
+    let token = line.split("decide ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a token");
+    assert_eq!(said(decide(token, "no")), "");
+    assert!(said(altamont).contains("the town does not want it: it is too loud"));
+    let mut given_back: Vec<String> = printed.filter(|line| line.starts_with("given back: ")).take(3).collect();
+    given_back.sort_unstable();
+    assert_eq!(given_back, ["given back: Joan Baez", "given back: Santana", "given back: The Who"]);
+}
+
+#[test]
+fn a_ballot_is_held_and_other_programs_take_part_in_it() {
+    let mut ballot = Command::new(env!("CARGO_BIN_EXE_ballot"));
+    let output = ballot.env_remove("EVERPULSE_URL").env_remove("RUST_LOG").output().expect("it runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines = ["before the chair has voted Grace has 0", "and then 2", "Alan has 1", r#"{"Alan":2,"Grace":2}"#];
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().collect::<Vec<_>>(), lines);
+}
