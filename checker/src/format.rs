@@ -109,6 +109,8 @@ pub struct Record {
     pub close_digest: Option<Hash>,
     /// Of all that it says, also of what is not looked at here.
     pub digest: Hash,
+    /// Of a run's first record: the tags that its start gives it.
+    pub tags: Vec<String>,
 }
 
 /// What happened, as far as the rules speak of it.
@@ -149,6 +151,16 @@ pub enum Body {
         done: bool,
     },
     Signalled,
+    /// A signal that was sent to all runs with a tag.
+    SignalledByTag,
+    /// Of the shard: how far such a signal has come.
+    TagReached {
+        signal: Id,
+        tag: String,
+        /// The first frame in which runs took it.
+        since: u64,
+        all: bool,
+    },
     /// An update was taken.
     UpdateAccepted {
         id: String,
@@ -431,12 +443,14 @@ fn record(value: &ValueRef<'_>, body: fn(&[u8]) -> Result<Body, Reason>) -> Resu
         Ok::<_, Reason>((close.text("status")?.to_owned(), digest(value)?))
     });
     let (close, close_digest) = close.transpose()?.unzip();
+    let seq = map.number("seq")?;
     Ok(Record {
         workflow_id: map.text("workflow_id")?.to_owned(),
         run_id: Id(map.bytes("run_id")?),
-        seq: map.number("seq")?,
+        seq,
         event: Id(map.bytes("event")?),
         at: map.number("at")?,
+        tags: if seq == 0 { tags(map.binary("body")?)? } else { Vec::new() },
         body: body(map.binary("body")?)?,
         commands: map.list("commands")?.iter().map(mark).collect::<Result<_, _>>()?,
         close,
@@ -536,6 +550,16 @@ fn body(bytes: &[u8]) -> Result<Body, Reason> {
             "child_closed" => child_closed(&map()?)?,
             "delivered" => Body::Delivered { step: step()?, done: done(map()?.required("outcome")?)? },
             "signalled" => map().map(|_| Body::Signalled)?,
+            "signalled_by_tag" => map().map(|_| Body::SignalledByTag)?,
+            "tag_reached" => {
+                let map = map()?;
+                Body::TagReached {
+                    signal: Id(map.bytes("event")?),
+                    tag: map.text("tag")?.to_owned(),
+                    since: map.number("since")?,
+                    all: matches!(map.required("all")?, ValueRef::Boolean(true)),
+                }
+            }
             "update_accepted" => Body::UpdateAccepted { id: map()?.text("id")?.to_owned() },
             "activity_settled" => Body::ActivitySettled { step: step()?, done: done(map()?.required("outcome")?)? },
             "attempt_failed" => Body::AttemptFailed { step: step()? },
@@ -657,7 +681,7 @@ fn id(value: &ValueRef<'_>) -> Result<Id, Reason> {
 /// Of a record that is carried. Nesting has an end, which is decided before what is inside is read.
 fn carried_body(bytes: &[u8]) -> Result<Body, Reason> {
     let is_later = bytes.first().is_some_and(|version| *version > VERSION);
-    match !is_later && envelope(bytes, |kind, _| Ok(matches!(kind, "carried" | "remembered")))? {
+    match !is_later && envelope(bytes, |kind, _| Ok(matches!(kind, "carried" | "remembered" | "tag_reached")))? {
         true => Err("carries what is itself only carried".to_owned()),
         false => body(bytes),
     }
@@ -692,6 +716,7 @@ fn event_body(bytes: &[u8]) -> Result<Body, Reason> {
             "delivered" => Body::Delivered { step: map()?.number("step")?, done: done(map()?.required("outcome")?)? },
             "signal" => Body::Signalled,
             "update" | "update_accepted" => Body::UpdateAccepted { id: map()?.text("id")?.to_owned() },
+            "signal_tagged" => Body::SignalledByTag,
             "activity_settled" => {
                 Body::ActivitySettled { step: map()?.number("step")?, done: done(map()?.required("outcome")?)? }
             }
@@ -708,6 +733,31 @@ fn event_body(bytes: &[u8]) -> Result<Body, Reason> {
             "resume" => Body::Resumed,
             other => Body::Unknown { kind: other.to_owned() },
         })
+    })
+}
+
+/// The tags that a run begins with, if the body is its start, or a start that was taken in.
+fn tags(bytes: &[u8]) -> Result<Vec<String>, Reason> {
+    if later(bytes).is_some() {
+        return Ok(Vec::new());
+    }
+    envelope(bytes, |kind, fields| {
+        let start = match kind {
+            "received" => {
+                let event = Map::of(Map::of(fields, kind)?.required("event")?, "event")?;
+                return tags(event.binary("body")?);
+            }
+            // The event's fields are those of the start itself.
+            "start" => Some(fields),
+            "started" | "spawned" | "continued" | "signal_with_start" | "spawn" | "continue_as_new" => {
+                Some(Map::of(fields, kind)?.required("start")?)
+            }
+            _ => None,
+        };
+        let Some(start) = start else { return Ok(Vec::new()) };
+        let tags = Map::of(start, "start")?;
+        let tags = tags.list("tags")?.iter().map(|tag| text(tag).map(str::to_owned).ok_or_else(|| tags.wrong("tags")));
+        tags.collect()
     })
 }
 

@@ -31,6 +31,7 @@ mod family;
 mod run;
 mod shard;
 mod succession;
+mod tagged;
 
 mod effects;
 mod report;

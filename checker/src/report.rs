@@ -114,6 +114,8 @@ pub enum Kind {
     Succession,
     /// Parents and children that do not know of each other what is so, or a child that goes on against what was agreed.
     Family,
+    /// A signal to all runs with a tag that one of them did not get, or got when it was over.
+    Tagged,
     /// An update that is taken or answered twice, or answered without being taken.
     Update,
     /// A run's end is missing where it must be, or cannot be understood.

@@ -596,6 +596,8 @@ fn word(body: &Body) -> &'static str {
         Body::ChildClosed { .. } => "the end of a child",
         Body::Delivered { .. } => "an answer of another run",
         Body::Signalled => "a signal",
+        Body::SignalledByTag => "a signal by tag",
+        Body::TagReached { .. } => "how far a signal by tag has come",
         Body::UpdateAccepted { .. } => "an update",
         Body::ActivitySettled { .. } => "an activity's settlement",
         Body::AttemptFailed { .. } => "a failed attempt",

@@ -12,6 +12,7 @@ use crate::format::{Body, Frame, Id, Position, Record};
 use crate::report::{Kind, Place, Report, ShardReport, Violation};
 use crate::run::{Judge, Status};
 use crate::succession::Succession;
+use crate::tagged::Tagged;
 
 /// Wake-ups are never due further ahead than this.
 const WAKE_AHEAD_MS_MAX: u64 = 3_600_000;
@@ -103,6 +104,8 @@ struct Shard {
     first_needed: u64,
     /// Runs of the frame that go on for others.
     succession: Succession,
+    /// Runs with tags, and signals to all of them.
+    tagged: Tagged,
 }
 
 impl Shard {
@@ -155,6 +158,7 @@ impl Shard {
             let message = format!("commands of all frames below {} are said to be sent", frame.sent_below);
             fault(Kind::SentEarly, format!("{message}, but only frames below {known} are verified"));
         }
+        self.tagged.frame(frame.number);
         for record in &frame.records {
             self.record(record, frame, place, rules, violations);
         }
@@ -180,6 +184,9 @@ impl Shard {
                 }
                 return;
             }
+            Body::TagReached { signal, tag, since, all } => {
+                return violations.extend(self.tagged.reached((*signal, tag), *since, *all, place));
+            }
             Body::Unknown { kind } if record.run_id == Id::default() => {
                 let message = format!("a record of the shard is of the unknown kind {kind:?}; it is not judged");
                 violations.push(place.fault(Kind::Unknown, message));
@@ -204,6 +211,9 @@ impl Shard {
         self.record_at = self.record_at.max(record.at);
         if !self.is_handed_on(record) {
             self.check_event(record, place, &mut fault);
+        }
+        if let Some(message) = self.tagged.takes(record) {
+            fault(Kind::Tagged, message);
         }
         let index = match self.run_of.get(&record.run_id) {
             Some(&index) => index,
@@ -305,6 +315,7 @@ impl Shard {
                 for record in &records {
                     judge.apply(record, place, rules, violations);
                 }
+                self.tagged.is_carried(&records);
                 let is_open = judge.run.status == Status::Open;
                 match known {
                     Some(index) => self.runs[index] = judge,

@@ -83,7 +83,7 @@ pub(crate) struct Connection {
     pub(crate) histories: Histories,
     pub(crate) requests: Arc<Requests>,
     pub(crate) limit: Duration,
-    shards: u32,
+    pub(crate) shards: u32,
     inbox: Vec<OnceLock<Publisher>>,
     lanes: Vec<OnceLock<Lane<Event>>>,
     listening: JoinHandle<()>,
@@ -268,9 +268,9 @@ impl Core {
         }
     }
 
-    /// Sends an event to its shard until that is confirmed.
+    /// Sends an event to its shard, or to the one that it names itself, until that is confirmed.
     pub(crate) fn send(&self, event: Event) -> impl Future<Output = Result<(), transport::Error>> + Send + use<> {
-        let sending = self.lane(shard::of(&event.workflow_id, self.shards)).send(event);
+        let sending = self.lane(shard::of_event(&event, self.shards)).send(event);
         async move { sending.await.map(|_| ()) }
     }
 

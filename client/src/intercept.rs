@@ -50,9 +50,12 @@ pub trait Interceptor: Send + Sync + 'static {
 #[non_exhaustive]
 pub struct Call {
     pub kind: CallKind,
-    /// Of which run. None: it is a start, for which an id is drawn, or of the application.
+    /// Of which run. None: it is a start, for which an id is drawn, a signal by tag, or of the application.
     pub workflow_id: Option<String>,
     /// The name of the workflow that is started, of the signal, of the update, of the query, or of what was published; of the queue whose
+    /// It is a signal to all runs that carry this tag, and not to one run.
+    pub tag: Option<String>,
+    /// The name of the workflow that is started, of the signal, of the query, or of what was published; of the queue whose
     /// dead letters are looked at (none: the inbox's), or of what a schema is of.
     pub name: Option<String>,
     /// What travels with a start, a signal or an update. Of other calls it goes nowhere.
@@ -97,7 +100,7 @@ impl Call {
     /// For tests of interceptors.
     #[must_use]
     pub fn new(kind: CallKind) -> Self {
-        Self { kind, workflow_id: None, name: None, headers: Headers::new() }
+        Self { kind, workflow_id: None, tag: None, name: None, headers: Headers::new() }
     }
 
     pub(crate) fn named(mut self, name: Option<String>) -> Self {

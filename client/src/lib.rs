@@ -4,6 +4,7 @@
 //! Client ─┬─ start(checkout(order)) ──► Start ──await──► Run ─┬─ result, describe
 //!         ├─ run(checkout, "order-42") ──────────────────► Run ─┤
 //!         │                                                   └─ signal, update, cancel, terminate, resume
+//!         ├─ signal_tag("customer:42", Moved { .. }) ─► all open runs that carry the tag
 //!         ├─ complete(&token, value), fail(&token, error), activity(&token)
 //!         ├─ schedule("nightly") ─► create, describe, pause, trigger, backfill, update, delete
 //!         └─ dead_letters("payments") ─► list, show, redrive, drop
@@ -38,6 +39,7 @@ mod client;
 mod completion;
 mod run;
 mod start;
+mod tagged;
 mod update;
 
 pub mod schedule;
@@ -64,5 +66,6 @@ pub use intercept::Interceptor;
 pub use run::{Description, Run};
 pub use schedule::{Overlap, Schedule};
 pub use start::Start;
+pub use tagged::{Reached, SignalTag};
 pub use untyped::Untyped;
 pub use update::{Requesting, Updating};

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use self::at_hand::Recent;
 use self::memory::{Noted, Pieces};
 use self::shelved::Shelved;
+use self::tags::{Reached, Tags};
 use crate::Map;
 use crate::run::{RUN_TIMER, Run};
 
@@ -24,6 +25,7 @@ mod chained;
 pub(crate) mod memory;
 pub(crate) mod saved;
 pub(crate) mod shelved;
+pub(crate) mod tags;
 
 /// Closed runs' ends are kept at hand up to so many bytes; the rest is read again when it is asked for.
 const CLOSES_BYTES_MAX: usize = 256 * 1024;
@@ -36,6 +38,10 @@ pub(crate) struct Book {
     /// The other open runs.
     pub shelved: Shelved,
     pub closed: Map<RunId, Box<Closed>>,
+    /// Open runs by their tags, wherever they are.
+    tags: Tags,
+    /// Signals to all runs with a tag, and how far they have come.
+    reached: Map<EventId, Reached>,
     /// The newest run of each workflow id, but for runs on the shelf.
     newest: Map<WorkflowId, RunId>,
     /// The last run that is known of those that go on for a first one.
@@ -157,6 +163,10 @@ impl Book {
             Some(RecordBody::Remembered { closed, inputs, window }) => {
                 return self.absorb_remembered(closed, inputs, *window, frame);
             }
+            Some(RecordBody::TagReached { event, since, runs, all, .. }) => {
+                let reached = Reached { frame, since: *since, runs: *runs, all: *all };
+                return self.absorb_reached(*event, reached, record.at);
+            }
             _ => {}
         }
         let run_id = record.run_id;
@@ -224,6 +234,9 @@ impl Book {
         run.absorb(record, body, frame);
         self.open_bytes += run.records.bytes();
         let first = run.continues.as_ref().map(|continues| continues.first).filter(|_| record.seq == 0);
+        if record.seq == 0 {
+            self.tags.insert(run);
+        }
         // A timer that was cancelled in the turn that set it is not pending: nothing would ever end it here.
         for no in concerned {
             let Some(pending) = run.pending.get(&no) else { continue };
@@ -266,6 +279,7 @@ impl Book {
             }
             Some(
                 RecordBody::Signalled { .. }
+                | RecordBody::SignalledByTag { .. }
                 | RecordBody::UpdateAccepted { .. }
                 | RecordBody::PromiseSettled { .. }
                 | RecordBody::AttemptReported { .. }
@@ -286,6 +300,7 @@ impl Book {
 
     fn close(&mut self, run_id: RunId, close: Close, at: Timestamp, frame: u64) {
         let Some(mut run) = self.runs.remove(&run_id) else { return };
+        self.tags.remove(&run);
         self.open_bytes -= run.records.bytes();
         self.parked.remove(&run_id);
         self.ready.remove(&run_id);

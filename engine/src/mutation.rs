@@ -72,6 +72,12 @@ mutations! {
     4 UpdatesCountTwice "updates-count-twice",
     /// That an update was refused is not remembered.
     4 ForgetsRefusals "forgets-refusals",
+    /// A signal by tag is given to each run as often as it comes.
+    4 TaggedTakeTwice "tagged-take-twice",
+    /// A signal by tag is given to no more runs than one frame has room for.
+    4 OneFrameOfTagged "one-frame-of-tagged",
+    /// That all runs with a tag have their signal is not remembered.
+    4 ForgetsTagged "forgets-tagged",
     /// Of a start with a signal the start counts.
     4 StartForgetsSignal "start-forgets-signal",
     /// Who takes over does not tell parents again how their children ended.

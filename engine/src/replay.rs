@@ -304,6 +304,7 @@ fn input(body: RecordBody) -> Option<Input> {
         }
         RecordBody::Signalled { name, value, headers: _ } => Some(Input::Signal { name, value }),
         RecordBody::UpdateAccepted { id, name, args, headers: _ } => Some(Input::Update { id, name, args }),
+        RecordBody::SignalledByTag { tag, name, value, headers: _ } => Some(Input::SignalByTag { tag, name, value }),
         RecordBody::ActivitySettled { step, outcome, .. }
         | RecordBody::StepSettled { step, outcome }
         | RecordBody::PromiseSettled { step, outcome }

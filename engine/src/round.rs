@@ -22,6 +22,7 @@ use everpulse_sdk::replay::{Command, Input, Instance, StepBody, StepOptions, Tur
 
 use self::continuing::{Left, Origin, Waiting, as_continuing};
 pub(crate) use self::refusals::Refusals;
+use self::tagged::Tagged;
 use crate::book::Book;
 use crate::effect::{DeliveryToken, LocalResult, Outgoing};
 use crate::mutation::{self, Mutation};
@@ -52,6 +53,7 @@ mod observed;
 mod received;
 mod refusals;
 mod signals;
+mod tagged;
 mod unknown;
 mod updates;
 
@@ -81,6 +83,8 @@ pub(crate) struct Round {
     pub unseen: Vec<RunId>,
     /// The signal of the start that is being applied.
     pub with_start: Option<Event>,
+    /// How far a signal to all runs with a tag has come that is being applied.
+    pub tagged: Tagged,
     /// Signals for runs that are not there yet.
     pub early: Vec<(DeliveryToken, Event)>,
     /// Ends that are asked for and not at hand: run, who asks.
@@ -751,6 +755,9 @@ fn recorded(body: EventBody) -> Option<RecordBody> {
         EventBody::Signal { name, value, headers } => Some(RecordBody::Signalled { name, value, headers }),
         EventBody::UpdateAccepted { id, name, args, headers } => {
             Some(RecordBody::UpdateAccepted { id, name, args, headers })
+        }
+        EventBody::SignalTagged { tag, name, value, headers } => {
+            Some(RecordBody::SignalledByTag { tag, name, value, headers })
         }
         EventBody::ActivitySettled { step, attempt, outcome } => {
             Some(RecordBody::ActivitySettled { step, attempt, outcome })

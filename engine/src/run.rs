@@ -30,6 +30,8 @@ pub(crate) struct Run {
     pub run_id: RunId,
     /// None until the start is applied: it waits for its time, is on trial, or there is no code for it.
     pub started: Option<Started>,
+    /// By which signals may be sent to it and others at once, as its start says.
+    pub tags: Box<[Box<str>]>,
     /// The run that began it.
     pub parent: Option<Box<Parent>>,
     /// The runs before it, if it continues one as new.
@@ -196,6 +198,7 @@ impl Run {
             workflow_id,
             run_id,
             started: None,
+            tags: Box::default(),
             parent: None,
             continues: None,
             continued_as: None,
@@ -219,6 +222,15 @@ impl Run {
 
     pub fn next_seq(&self) -> u32 {
         self.records.count()
+    }
+
+    pub fn has_tag(&self, tag: &str) -> bool {
+        self.tags.iter().any(|own| **own == *tag)
+    }
+
+    /// The first of the runs that go on for each other up to this one.
+    pub fn first(&self) -> RunId {
+        self.continues.as_ref().map_or(self.run_id, |continues| continues.first)
     }
 
     pub fn has_received(&self, event: EventId) -> bool {
@@ -316,6 +328,9 @@ impl Run {
         self.last_frame = frame;
         self.size = self.size.with(record);
         self.note_unknown(record, body.is_some(), frame);
+        if let Some(body) = body.filter(|_| record.seq == 0) {
+            self.tags = tags(body);
+        }
         match body {
             Some(body @ (RecordBody::Started { .. } | RecordBody::Spawned { .. } | RecordBody::Continued { .. })) => {
                 if let Some(begun) = body.begun() {
@@ -460,6 +475,21 @@ impl Run {
             }
         }
     }
+}
+
+/// What the first record of a run says of its tags, whether the run began with it or its start was taken in.
+fn tags(first: &RecordBody) -> Box<[Box<str>]> {
+    let of = |start: &Start| {
+        let mut tags: Vec<Box<str>> = start.tags.iter().map(|tag| tag.as_str().into()).collect();
+        tags.sort_unstable();
+        tags.dedup();
+        tags.into_boxed_slice()
+    };
+    match first {
+        RecordBody::Received { event, .. } => event.body().ok().and_then(|body| body.as_start().map(of)),
+        body => body.begun().map(|begun| of(begun.start)),
+    }
+    .unwrap_or_default()
 }
 
 fn times_out_at(start: &Start, at: Timestamp) -> Option<Timestamp> {

@@ -234,6 +234,8 @@ struct Kept {
     events: Vec<Event>,
     suspect: bool,
     next: usize,
+    /// The last series of runs that the next one, a signal to all with a tag, was given to in the frame before.
+    tagged_after: Option<RunId>,
     /// Events of it among the early ones.
     early: usize,
     /// All of it is in a round.
@@ -426,6 +428,7 @@ impl Shard {
             events: frame.events,
             suspect,
             next: 0,
+            tagged_after: None,
             early: 0,
             taken: false,
             runs: Vec::new(),

@@ -131,6 +131,16 @@ pub enum EventBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         headers: Option<Payload>,
     },
+    /// A signal for all runs of a shard that are open and carry the tag: it is sent to each shard. In a run that has taken it
+    /// in, it is that run's own copy.
+    SignalTagged {
+        tag: String,
+        name: String,
+        value: Payload,
+        /// As of a signal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        headers: Option<Payload>,
+    },
     /// A request that the run's code looks at before it is taken, and answers later. What is refused is no record of the run.
     Update {
         /// The same id is the same request: it is taken once by a run and those that go on for it.

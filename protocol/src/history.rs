@@ -247,6 +247,14 @@ pub enum RecordBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         headers: Option<Payload>,
     },
+    /// A signal that was sent to all runs that carry the tag.
+    SignalledByTag {
+        tag: String,
+        name: String,
+        value: Payload,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        headers: Option<Payload>,
+    },
     /// The code has let an update pass. Its answer is a command.
     UpdateAccepted {
         id: String,
@@ -338,6 +346,18 @@ pub enum RecordBody {
         /// In the last piece: the commands that have not come to their end, with the frames that asked for them.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         commands: Vec<(u32, u64)>,
+    },
+    /// Of the shard: how far a signal to all runs that carry the tag has come.
+    TagReached {
+        /// The signal's event.
+        event: EventId,
+        tag: String,
+        /// The first frame in which runs took it, as far as that is still known: those that began before it are meant.
+        since: u64,
+        /// So many runs have taken it so far.
+        runs: u32,
+        /// All that it is meant for have: it is not given to another one.
+        all: bool,
     },
     /// What must be remembered after the frames that said it are trimmed.
     Remembered {

@@ -58,6 +58,13 @@ impl WorkflowId {
         Ok(Self(text.as_ref().into()))
     }
 
+    /// What values are sealed for that all runs with a tag are sent. It is no id that anybody can give, as it has a control
+    /// character, so what is sealed for a tag is never passed off as a run's own. It is not stored.
+    #[must_use]
+    pub fn of_tag(tag: &str) -> Self {
+        Self(format!("tag\0{tag}").into())
+    }
+
     /// The id as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -158,9 +165,31 @@ impl EventId {
         hash.update(run.0.as_bytes());
         hash.update(number.to_be_bytes());
         hash.update(what.as_bytes());
-        let digest = hash.finalize();
+        Self::digested(hash)
+    }
+}
+
+impl EventId {
+    /// The id under which a shard gets a signal that is sent to all runs with a tag, and so to all shards.
+    #[must_use]
+    pub fn for_shard(signal: Self, shard: u32) -> Self {
+        Self::derived(RunId(signal.0), shard, "signal by tag")
+    }
+
+    /// The id under which a run takes it: of the first of its series, so that runs that go on for each other take it once.
+    ///
+    /// The first 16 bytes of SHA-256 over that run's id and the id of the shard's event.
+    #[must_use]
+    pub fn for_run(self, first: RunId) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(first.0.as_bytes());
+        hash.update(self.0.as_bytes());
+        Self::digested(hash)
+    }
+
+    fn digested(hash: Sha256) -> Self {
         let mut bytes = [0; 16];
-        bytes.copy_from_slice(&digest[..16]);
+        bytes.copy_from_slice(&hash.finalize()[..16]);
         Self(Uuid::from_bytes(bytes))
     }
 }
@@ -207,6 +236,15 @@ mod tests {
     fn derived_ids_are_a_fixed_algorithm() {
         let run = RunId(Uuid::from_u128(1));
         assert_eq!(EventId::derived(run, 7, "settled").to_string(), "74728c7b-21a3-fc31-db3f-9ae90a7b1fd4");
+        let of_shard = EventId::for_shard(EventId(Uuid::from_u128(2)), 3);
+        assert_eq!(of_shard, EventId::derived(RunId(Uuid::from_u128(2)), 3, "signal by tag"));
+        assert_ne!(of_shard.for_run(run), of_shard.for_run(RunId(Uuid::from_u128(3))));
+    }
+
+    #[test]
+    fn what_is_sealed_for_a_tag_is_sealed_for_no_workflow_id() {
+        assert!(WorkflowId::new(WorkflowId::of_tag("a").as_str()).is_err());
+        assert_ne!(WorkflowId::of_tag("a"), WorkflowId::of_tag("b"));
     }
 
     #[test]

@@ -66,6 +66,10 @@ pub enum ReplyBody {
     },
     /// The signal, completion, cancellation, termination or resumption is in history.
     Accepted,
+    /// The signal is in the history of all runs of the shard that it is meant for: so many.
+    Reached {
+        runs: u32,
+    },
     /// The run has ended before.
     AlreadyClosed {
         run_id: RunId,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::WorkflowId;
+use crate::event::Event;
 
 /// The name of the algorithm of [`of`], as it stands in a shard's first frame.
 pub const HASH_NAME: &str = "xxh3-64";
@@ -93,6 +94,15 @@ pub fn of(workflow: &WorkflowId, shards: u32) -> u32 {
 #[must_use]
 pub fn placeholder_id(shard: u32) -> WorkflowId {
     WorkflowId::new(format!("_shard-{shard}")).expect("a short text without control characters is an id")
+}
+
+/// The shard that an event is sent to: that of its workflow id, or the one that [`placeholder_id`] names in an event that is
+/// meant for all runs of a shard.
+#[must_use]
+pub fn of_event(event: &Event, shards: u32) -> u32 {
+    let named = || event.workflow_id.as_str().strip_prefix("_shard-")?.parse().ok();
+    let is_of_shard = event.body.is_of_kind("signal_tagged");
+    is_of_shard.then(named).flatten().filter(|shard| *shard < shards).unwrap_or_else(|| of(&event.workflow_id, shards))
 }
 
 /// The partition of the inbox that carries a shard.

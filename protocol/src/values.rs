@@ -183,6 +183,7 @@ impl Values for EventBody {
                 value.each(visit)?;
                 headers.each(visit)
             }
+            Self::SignalTagged { tag, name: _, value, headers } => of_tag(tag, value, headers, visit),
             Self::Demanded { caller: _, demand } => demand.each(visit),
             // Sealed for the child, whose id its parent knows by the command.
             Self::ChildClosed { step: _, close: _, never_began: _ } => Ok(()),
@@ -247,6 +248,7 @@ impl Values for RecordBody {
                 args.each(visit)?;
                 headers.each(visit)
             }
+            Self::SignalledByTag { tag, name: _, value, headers } => of_tag(tag, value, headers, visit),
             Self::ActivitySettled { step: _, attempt: _, outcome }
             | Self::StepSettled { step: _, outcome }
             | Self::PromiseSettled { step: _, outcome } => outcome.each(visit),
@@ -264,6 +266,7 @@ impl Values for RecordBody {
             | Self::HistoryExceeded { size: _, limit: _ }
             | Self::Applied { event: _ }
             | Self::Resumed
+            | Self::TagReached { event: _, tag: _, since: _, runs: _, all: _ }
             | Self::Remembered { closed: _, inputs: _, window: _ } => Ok(()),
         }
     }
@@ -345,6 +348,7 @@ impl Values for ReplyBody {
             | Self::Taken { run_id: _, open: _ }
             | Self::Open { run_id: _ }
             | Self::Accepted
+            | Self::Reached { runs: _ }
             | Self::AlreadyClosed { run_id: _ }
             | Self::AlreadyCompleted
             | Self::NotFound
@@ -364,6 +368,21 @@ impl Values for DeadLetter {
             Letter::Unreadable { topic: _, bytes: _ } => Ok(()),
         }
     }
+}
+
+/// What is sent to all runs that carry a tag is of no workflow id: it is sealed for the tag, which is beside it wherever it
+/// stands.
+///
+/// # Errors
+/// The first one that a visit ends with.
+pub fn of_tag(
+    tag: &str,
+    value: &mut Payload,
+    headers: &mut Option<Payload>,
+    visit: &mut Visit<'_>,
+) -> Result<(), CodingError> {
+    visit(Value::Of(WorkflowId::of_tag(tag), value))?;
+    visit(Value::Of(WorkflowId::of_tag(tag), headers))
 }
 
 /// Visits all bytes of values, also those that the words of failures were sealed into.

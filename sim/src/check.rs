@@ -261,6 +261,7 @@ fn count(world: &mut World, report: &Report, standing: &Standing) {
     counts.continued = report.counts().continued_as_new as u64;
     counts.handed_on = standing.handed_on;
     counts.trials = standing.trials;
+    counts.tagged = standing.tagged;
     counts.shared_shards = standing.writers.iter().filter(|writers| writers.len() > 1).count() as u64;
     counts.effects = world.ledger.effects.len() as u64;
     let mut seen = BTreeSet::new();

@@ -12,7 +12,7 @@ use everpulse_broker::semantics::Kind as Subscription;
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::event::{Event, EventBody, IdPolicy, Outcome, ReplyTo, Report, Start};
 use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame, UpdateState};
-use everpulse_protocol::{EventId, Payload, Timestamp, WorkflowId, decode, topic};
+use everpulse_protocol::{EventId, Payload, Timestamp, WorkflowId, decode, shard, topic};
 
 pub use self::jobs::{Asked, Job, Jobs, Signal, Told};
 use crate::broker::Layout;
@@ -33,23 +33,29 @@ pub enum Purpose {
 pub struct Client {
     outbox: Outbox<Purpose>,
     pub jobs: Jobs,
+    shards: u32,
     /// It asks for no results.
     pub quiet: bool,
 }
 
+/// Of many runs.
+const TAG: &str = "loud";
 const WAIT_MS_MIN: u64 = 250;
 const WAIT_MS_MAX: u64 = 5_000;
 
 impl Client {
     pub fn start(name: String, layout: Layout, jobs: Jobs, ctx: &mut Ctx<'_>) -> Self {
+        let shards = layout.shards;
         let mut outbox: Outbox<Purpose> = Outbox::new(name, layout);
         let replies = wire::unstored(&topic::replies(outbox.link.name()));
         outbox.link.subscribe(&replies, "client", Subscription::Exclusive, false, 1_000, ctx);
-        let mut client = Self { outbox, jobs, quiet: false };
-        for at in 0..client.jobs.jobs.len() + client.jobs.blind.len() {
+        let mut client = Self { outbox, jobs, shards, quiet: false };
+        let (jobs, blind) = (client.jobs.jobs.len(), client.jobs.blind.len());
+        for at in 0..jobs + blind + client.jobs.cries.len() {
             let (begin, job) = match client.jobs.jobs.get_mut(at) {
                 Some(job) => (job.at_ms, Some(job)),
-                None => (client.jobs.blind[at - client.jobs.jobs.len()].at_ms, None),
+                None if at < jobs + blind => (client.jobs.blind[at - jobs].at_ms, None),
+                None => (client.jobs.cries[at - jobs - blind].at_ms, None),
             };
             if let Some(job) = job {
                 job.asked = 0;
@@ -127,7 +133,7 @@ impl Client {
                     version: None,
                     args: Kind::arguments(job.n),
                     policy: IdPolicy::Attach,
-                    tags: Vec::new(),
+                    tags: job.tagged.then(|| TAG.to_owned()).into_iter().collect(),
                     start_at: job.later_ms.map(|later| Timestamp(job.at_ms + later)),
                     timeout_ms: job.timeout_ms,
                     headers: Kind::headers(&id),
@@ -199,6 +205,9 @@ impl Client {
     fn ask_blind(&mut self, at: usize, ctx: &mut Ctx<'_>) {
         let client = self.outbox.link.name().to_owned();
         let at_blind = at - self.jobs.jobs.len();
+        if at_blind >= self.jobs.blind.len() {
+            return self.cry(at, ctx);
+        }
         let Some(blind) = self.jobs.blind.get_mut(at_blind).filter(|blind| !blind.asked.answered) else { return };
         let event = Event {
             id: blind.asked.id,
@@ -212,6 +221,38 @@ impl Client {
         };
         self.outbox.event(event, Purpose::Other, ctx);
         ctx.remind(WAIT_MS_MAX * 2, Timer::Ask(at));
+    }
+
+    fn cry(&mut self, at: usize, ctx: &mut Ctx<'_>) {
+        let client = self.outbox.link.name().to_owned();
+        let Some(cry) = self.jobs.cries.get_mut(at - self.jobs.jobs.len() - self.jobs.blind.len()) else { return };
+        let name = "Noise".to_owned();
+        let value = Payload::encode(&"!".repeat(cry.bytes)).expect("texts can be written");
+        let body = Body::of(&EventBody::SignalTagged { tag: TAG.to_owned(), name, value, headers: None });
+        for shard in 0..self.shards {
+            if cry.asked.len() <= shard as usize {
+                let id = EventId::for_shard(cry.id, shard);
+                cry.asked.push(Asked { id, ..Asked::new(ctx.dice) });
+            }
+            let asked = &mut cry.asked[shard as usize];
+            if asked.answered {
+                continue;
+            }
+            let event = Event {
+                id: asked.id,
+                workflow_id: shard::placeholder_id(shard),
+                run_id: None,
+                exact: false,
+                sent_at: Timestamp(asked.issue(ctx.now.0)),
+                reply_to: Some(ReplyTo { client: client.clone(), request: asked.request }),
+                again: false,
+                body: body.clone(),
+            };
+            self.outbox.event_to_shard(shard, event, Purpose::Other, ctx);
+        }
+        if !cry.is_answered() {
+            ctx.remind(WAIT_MS_MAX, Timer::Ask(at));
+        }
     }
 
     fn hear(&mut self, payload: &Bytes, ctx: &mut Ctx<'_>) {
@@ -239,6 +280,12 @@ impl Client {
                         ctx.violations.push(format!("a promise of {} is completed by somebody else", job.workflow_id));
                     }
                     job.unsure |= hear_of_input(asked, reply, ctx);
+                }
+            }
+            for asked in self.jobs.cries.iter_mut().flat_map(|cry| &mut cry.asked) {
+                if asked.request == reply.request {
+                    let answered = matches!(reply.body, ReplyBody::Reached { .. } | ReplyBody::Accepted);
+                    asked.answered |= answered || matches!(reply.body, ReplyBody::Expired { .. });
                 }
             }
             for blind in self.jobs.blind.iter_mut().filter(|blind| blind.asked.request == reply.request) {

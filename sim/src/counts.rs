@@ -95,6 +95,8 @@ counts! {
     /// Runs for which others went on, and signals that went along.
     continued,
     handed_on,
+    /// Signals to all runs with a tag, in each that took one.
+    tagged,
     letters,
     effects,
     /// Steps of the simulation.
@@ -114,7 +116,7 @@ const fn reached(rule: u32, what: &'static str, count: fn(&Counts) -> u64) -> Re
 }
 
 /// By what one sees that seeds have put each rule to the test.
-pub const RULES: [Reached; 33] = [
+pub const RULES: [Reached; 34] = [
     reached(1, "runs whose code came to the same commands again", |c| c.replayed),
     reached(2, "void frames", |c| c.void),
     reached(2, "frames whose fate was open", |c| c.open_appends),
@@ -125,6 +127,7 @@ pub const RULES: [Reached; 33] = [
     reached(4, "tasks that came to a worker that knew them", |c| c.tasks_known),
     reached(4, "runs for which others went on", |c| c.continued),
     reached(4, "signals that went along with them", |c| c.handed_on),
+    reached(4, "signals to all with a tag that runs took", |c| c.tagged),
     reached(4, "updates that were answered", |c| c.updates),
     reached(4, "updates that were refused, and are never taken", |c| c.updates_refused),
     reached(5, "shards that several workers wrote", |c| c.shared_shards),

@@ -281,6 +281,9 @@ fn what(told: &Told, record: &Record, begin: Timestamp) -> String {
         },
         RecordBody::Signalled { name, value, .. } => format!("signal `{name}` {}", shown_payload(&value)),
         RecordBody::UpdateAccepted { id, name, args, .. } => format!("update {id}, `{name}` {}", shown_payload(&args)),
+        RecordBody::SignalledByTag { tag, name, value, .. } => {
+            format!("signal `{name}` {} to all with the tag {tag:?}", shown_payload(&value))
+        }
         RecordBody::ActivitySettled { step, outcome, .. } => {
             format!("activity {step}{} {}", name(step), settled(&outcome))
         }
@@ -317,5 +320,8 @@ fn what(told: &Told, record: &Record, begin: Timestamp) -> String {
         RecordBody::Parked { reason } => format!("parked: {}", reason.message),
         RecordBody::Resumed => "resumed".to_owned(),
         RecordBody::Carried { .. } | RecordBody::Remembered { .. } => "carried forward".to_owned(),
+        RecordBody::TagReached { tag, runs, .. } => {
+            format!("a signal to all with the tag {tag:?} has come to {runs} runs")
+        }
     }
 }

@@ -177,7 +177,7 @@ impl World {
     pub fn publish(&mut self, event: Event, by_client: bool) {
         let number = match event.body() {
             Ok(EventBody::Wake { shard, .. }) => shard,
-            _ => shard::of(&event.workflow_id, SHARDS),
+            _ => shard::of_event(&event, SHARDS),
         };
         let frame = InboxFrame { shard: number, events: vec![event] };
         self.undelivered.push(self.inbox.len());

@@ -4,4 +4,5 @@ mod broker;
 mod hand_made;
 mod later;
 mod series;
+mod tagged;
 mod violations;

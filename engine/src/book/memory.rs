@@ -266,6 +266,8 @@ impl Book {
     fn forget(&mut self, window: Window) {
         self.window = window;
         self.inputs.retain(|_, noted| noted.at >= window.since);
+        // Who reads history from there on does not know of them.
+        self.reached.retain(|_, reached| reached.frame >= window.first);
         let (newest, lingering) = (&mut self.newest, &self.lingering);
         self.closed.retain(|run_id, closed| {
             if closed.frame < window.first {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::memory::{Noted, Pieces};
 use super::shelved::Entry;
+use super::tags::{Reached, Tags};
 use super::{Book, Chain, Closed, Taker};
 use crate::run::Run;
 
@@ -31,6 +32,8 @@ pub(crate) struct Saved {
     inputs: Vec<(EventId, u64, Timestamp)>,
     /// Id, run, the frame of its end.
     updates: Vec<(EventId, RunId, u64)>,
+    tags: Tags,
+    reached: Vec<(EventId, Reached)>,
     window: Window,
     passes_over: bool,
     open_bytes: usize,
@@ -97,6 +100,8 @@ impl Book {
             series: self.series.iter().map(|(first, last)| (*first, *last)).collect(),
             inputs: self.inputs.iter().map(|(id, noted)| (*id, noted.base, noted.at)).collect(),
             updates: self.updates.iter().map(|(id, taker)| (*id, taker.run_id, taker.frame)).collect(),
+            tags: self.tags.clone(),
+            reached: self.reached.iter().map(|(id, reached)| (*id, *reached)).collect(),
             window: self.window,
             passes_over: self.passes_over,
             open_bytes: self.open_bytes,
@@ -144,6 +149,8 @@ impl Book {
         self.series = saved.series.into_iter().collect();
         let taker = |(id, run_id, frame)| (id, Taker { run_id, frame });
         self.updates = saved.updates.into_iter().map(taker).collect();
+        self.tags = saved.tags;
+        self.reached = saved.reached.into_iter().collect();
         self.window = saved.window;
         self.passes_over = saved.passes_over;
         self.open_bytes = saved.open_bytes;

@@ -223,16 +223,19 @@ fn along(
     let mut came: Vec<u64> = vec![0; unreceived.len()];
     let mut updates_came = 0_u32;
     let mut asked_to_cancel = false;
+    let mut is_left = |name: &str| {
+        let of_name = unreceived.iter().position(|unreceived| unreceived.name == name)?;
+        let number = came[of_name];
+        came[of_name] += 1;
+        unreceived[of_name].numbers.binary_search(&number).ok()
+    };
     let mut take = |id: EventId, sent_at, body: RecordBody| {
         let input = match body {
-            RecordBody::Signalled { name, value, headers } => {
-                let Some(of_name) = unreceived.iter().position(|unreceived| unreceived.name == name) else { return };
-                let number = came[of_name];
-                came[of_name] += 1;
-                if unreceived[of_name].numbers.binary_search(&number).is_err() {
-                    return;
-                }
+            RecordBody::Signalled { name, value, headers } if is_left(&name).is_some() => {
                 EventBody::Signal { name, value, headers }
+            }
+            RecordBody::SignalledByTag { tag, name, value, headers } if is_left(&name).is_some() => {
+                EventBody::SignalTagged { tag, name, value, headers }
             }
             RecordBody::UpdateAccepted { id, name, args, headers } => {
                 let no = updates_came;
@@ -267,6 +270,7 @@ fn is_for_whoever_goes_on(event: &Event) -> bool {
     match event.body() {
         Ok(
             EventBody::Signal { .. }
+            | EventBody::SignalTagged { .. }
             | EventBody::Cancel { .. }
             | EventBody::Terminate { .. }
             | EventBody::Demanded { .. }

@@ -47,6 +47,10 @@ impl Applier<'_> {
             EventBody::Update { id, name, args, patient, headers } => {
                 self.update(event, Update { id, name, args, patient, headers }, suspect)
             }
+            EventBody::SignalTagged { tag, .. } => {
+                self.signal_tagged(event, &tag, suspect);
+                None
+            }
             EventBody::Signal { .. }
             | EventBody::PromiseSettled { .. }
             | EventBody::AttemptReported { .. }
@@ -205,6 +209,7 @@ impl Applier<'_> {
             | EventBody::Spawn { .. }
             | EventBody::Demanded { .. }
             | EventBody::Signal { .. }
+            | EventBody::SignalTagged { .. }
             | EventBody::Update { .. }
             | EventBody::PromiseSettled { .. }
             | EventBody::AttemptReported { .. }

@@ -57,6 +57,10 @@ fn happened(coding: &Coding, workflow_id: &WorkflowId, body: &RecordBody) -> Opt
             let headers = opened(coding, workflow_id, headers.clone());
             Some(Happened::Updated { name: name.clone(), id: id.clone(), headers })
         }
+        RecordBody::SignalledByTag { tag, name, headers, .. } => {
+            let headers = opened(coding, &WorkflowId::of_tag(tag), headers.clone());
+            Some(Happened::Signalled { name: name.clone(), headers })
+        }
         RecordBody::CancelRequested { reason } => Some(Happened::CancelRequested { reason: reason.clone() }),
         RecordBody::Parked { .. } => Some(Happened::Parked),
         _ => None,

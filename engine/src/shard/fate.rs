@@ -141,6 +141,7 @@ impl Shard {
         self.arrived = self.deliveries.keys().copied().collect();
         for kept in self.deliveries.values_mut() {
             kept.next = 0;
+            kept.tagged_after = None;
             kept.early = 0;
             kept.taken = false;
             kept.runs.clear();

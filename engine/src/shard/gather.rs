@@ -130,15 +130,23 @@ impl Shard {
             let suspect = kept.suspect;
             let id = event.workflow_id.clone();
             let orphaned = round.orphaned.len();
+            round.tagged.after = kept.tagged_after.take();
             let run = self.applier(round, number, at).deliver(token, event, suspect, false);
             if !is_news {
                 // It was here all along, or is said once more: whoever does what it led to may well be there.
                 round.orphaned.truncate(orphaned);
             }
             let early: Vec<(DeliveryToken, Event)> = std::mem::take(&mut round.early);
+            let tagged = std::mem::take(&mut round.tagged);
             if let Some(kept) = self.deliveries.get_mut(&token) {
                 kept.early += early.len();
-                kept.runs.extend(run);
+                kept.runs.extend(run.into_iter().chain(tagged.runs));
+                if tagged.goes_on {
+                    // It goes on with the next round, behind the series that it came to.
+                    kept.next -= 1;
+                    kept.tagged_after = tagged.after;
+                    return false;
+                }
             }
             for (token, event) in early {
                 self.early.push(token, event, at);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use everpulse_protocol::chain::{Chain, Offered};
-use everpulse_protocol::event::{Event, EventBody, Report};
+use everpulse_protocol::event::{Event, EventBody, Report, Start};
 use everpulse_protocol::family::{ParentClose, child_run};
 use everpulse_protocol::history::{CommandKind, CommandMark, Record, RecordBody};
 use everpulse_protocol::size::HistorySize;
@@ -51,6 +51,7 @@ pub fn judge(world: &World) -> Repeats {
     }
     taken_once(&runs);
     succeeds(&standing);
+    tagged(world);
     if world.shards == 1 {
         families(&runs);
     }
@@ -192,7 +193,10 @@ fn settled_once(records: &[&Record]) {
                 assert!(open.contains_key(&step), "{step} is open");
                 assert!(ended.insert((step, attempt)), "attempt {attempt} of {step} ends once");
             }
-            RecordBody::Signalled { .. } | RecordBody::CancelRequested { .. } | RecordBody::UpdateAccepted { .. } => {
+            RecordBody::Signalled { .. }
+            | RecordBody::SignalledByTag { .. }
+            | RecordBody::CancelRequested { .. }
+            | RecordBody::UpdateAccepted { .. } => {
                 assert!(inputs.insert(record.event), "an input counts once");
             }
             RecordBody::Received { event, .. } => {
@@ -289,6 +293,79 @@ pub fn families(runs: &BTreeMap<RunId, Vec<&Record>>) {
     }
 }
 
+/// An open run.
+struct Carrier {
+    /// With the frames since which its series carries them.
+    tags: BTreeMap<String, u64>,
+    first: RunId,
+}
+
+/// Where a signal has come to all with its tag, those that were open before it came and are open still have it, and nobody
+/// gets it behind that.
+fn tagged(world: &World) {
+    let mut open: BTreeMap<RunId, Carrier> = BTreeMap::new();
+    let mut ended: BTreeMap<RunId, Carrier> = BTreeMap::new();
+    let (mut copies, mut over): (BTreeSet<EventId>, Vec<EventId>) = Default::default();
+    for frame in world.chain().0 {
+        for record in &frame.records {
+            match record.body() {
+                Ok(RecordBody::Carried { .. } | RecordBody::Remembered { .. }) => continue,
+                Ok(RecordBody::TagReached { event, tag, since, all: true, .. }) => {
+                    let meant = |run: &&Carrier| run.tags.get(&tag).is_some_and(|begun| *begun < since);
+                    for run in open.values().filter(meant) {
+                        assert!(copies.contains(&event.for_run(run.first)), "{} has no {event} for {tag}", run.first);
+                    }
+                    over.push(event);
+                    continue;
+                }
+                Ok(RecordBody::TagReached { event, .. }) => {
+                    assert!(!over.contains(&event), "it goes on behind its end");
+                    continue;
+                }
+                Ok(_) => {}
+                Err(_) => continue,
+            }
+            if record.seq == 0 {
+                open.insert(record.run_id, carrier(record, frame.number, &ended));
+            }
+            let copy = match record.body() {
+                Ok(RecordBody::SignalledByTag { .. }) => Some(record.event),
+                Ok(RecordBody::Received { event, .. }) if event.body.is_of_kind("signal_tagged") => Some(event.id),
+                _ => None,
+            };
+            let first = open.get(&record.run_id).map(|run| run.first);
+            if let Some((copy, first)) = copy.zip(first).filter(|(copy, _)| copies.insert(*copy)) {
+                assert!(!over.iter().any(|event| event.for_run(first) == copy), "{first} gets {copy} when all have it");
+            }
+            if record.close.is_some() {
+                ended.extend(open.remove_entry(&record.run_id));
+            }
+        }
+    }
+}
+
+fn carrier(record: &Record, number: u64, ended: &BTreeMap<RunId, Carrier>) -> Carrier {
+    let received;
+    let (start, continues) = match record.body().expect("known kinds") {
+        RecordBody::Received { event, .. } => {
+            received = event.body().expect("known kinds");
+            let continues = match &received {
+                EventBody::ContinueAsNew { continues, .. } => Some(continues.clone()),
+                _ => None,
+            };
+            (received.as_start().cloned(), continues)
+        }
+        body => {
+            let begun = body.begun();
+            (begun.map(|begun| begun.start.clone()), begun.and_then(|begun| begun.continues.cloned()))
+        }
+    };
+    let before = continues.as_ref().and_then(|continues| ended.get(&continues.previous));
+    let since = |tag: &String| before.and_then(|before| before.tags.get(tag)).copied().unwrap_or(number);
+    let tags = start.iter().flat_map(|start: &Start| &start.tags).map(|tag| (tag.clone(), since(tag))).collect();
+    Carrier { tags, first: continues.map_or(record.run_id, |continues| continues.first) }
+}
+
 /// The records of a run, or of the last one of those that go on for it.
 fn to_the_last<'a>(runs: &'a BTreeMap<RunId, Vec<&'a Record>>, records: &'a Vec<&'a Record>) -> &'a Vec<&'a Record> {
     let mut last = records;
@@ -325,7 +402,7 @@ fn goes_on(runs: &BTreeMap<RunId, Vec<&Record>>, records: &[&Record], (unreceive
     let (mut left, mut updates_came) = (Vec::new(), 0);
     for record in records {
         match record.body().expect("known kinds") {
-            RecordBody::Signalled { name, .. } => {
+            RecordBody::Signalled { name, .. } | RecordBody::SignalledByTag { name, .. } => {
                 let number = came.entry(name.clone()).or_default();
                 if unreceived.iter().any(|of| of.name == name && of.numbers.contains(number)) {
                     left.push(record.event);
@@ -353,7 +430,10 @@ fn goes_on(runs: &BTreeMap<RunId, Vec<&Record>>, records: &[&Record], (unreceive
             .any(|record| !matches!(record.body(), Ok(RecordBody::Received { .. })));
         let counts = matches!(
             event.body(),
-            Ok(EventBody::Signal { .. } | EventBody::Demanded { .. } | EventBody::UpdateAccepted { .. })
+            Ok(EventBody::Signal { .. }
+                | EventBody::SignalTagged { .. }
+                | EventBody::Demanded { .. }
+                | EventBody::UpdateAccepted { .. })
         );
         if counts && !is_applied && !left.contains(&event.id) {
             left.push(event.id);
@@ -428,6 +508,7 @@ fn replays(registry: &Registry, records: &[&Record]) -> Unheard {
             }
             RecordBody::Signalled { name, value, .. } => Input::Signal { name, value },
             RecordBody::UpdateAccepted { id, name, args, .. } => Input::Update { id, name, args },
+            RecordBody::SignalledByTag { tag, name, value, .. } => Input::SignalByTag { tag, name, value },
             RecordBody::ActivitySettled { step, outcome, .. }
             | RecordBody::StepSettled { step, outcome }
             | RecordBody::PromiseSettled { step, outcome }

@@ -237,6 +237,23 @@ impl World {
         self.event(id, None, &EventBody::Start(start))
     }
 
+    /// The same with tags.
+    pub fn start_tagged(&mut self, id: &str, workflow: &str, args: Payload, tags: &[&str]) -> Event {
+        let mut event = self.start(id, workflow, args);
+        let mut body = event.body().expect("it was written just now");
+        body.as_start_mut().expect("it is a start").tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+        event.body = Body::of(&body);
+        event
+    }
+
+    /// A word for all runs of this shard with a tag.
+    pub fn word_by_tag(&mut self, tag: &str, text: &str) -> Event {
+        let value = payload(&workflows::Word { text: text.to_owned() });
+        let (tag, name) = (tag.to_owned(), "Word".to_owned());
+        let body = EventBody::SignalTagged { tag, name, value, headers: None };
+        self.event(shard::placeholder_id(self.shard).as_str(), None, &body)
+    }
+
     /// A start of `listens` for two words with the first of them, after a closed run too.
     pub fn start_with(&mut self, id: &str, text: &str) -> Event {
         let start = Start {
@@ -611,7 +628,8 @@ impl World {
 
 /// Whether a record only carries forward what others say.
 pub fn repeats(record: &Record) -> bool {
-    matches!(record.body(), Ok(RecordBody::Carried { .. } | RecordBody::Remembered { .. }))
+    let body = record.body();
+    matches!(body, Ok(RecordBody::Carried { .. } | RecordBody::Remembered { .. } | RecordBody::TagReached { .. }))
 }
 
 pub fn payload<T: serde::Serialize>(value: &T) -> Payload {

@@ -348,7 +348,7 @@ impl Instance {
                     self.waker.wake_by_ref();
                 }
             }
-            Input::Signal { name, value } => self.core.signal(name, value),
+            Input::Signal { name, value } | Input::SignalByTag { tag: _, name, value } => self.core.signal(name, value),
             Input::Update { id, name, args } => self.core.update(id, name, args),
             Input::Settled { step, outcome } => self.core.settle(step, Settlement::Outcome(outcome)),
             Input::ChildBegan { step } => self.core.child_began(step),

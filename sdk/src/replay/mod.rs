@@ -57,6 +57,12 @@ pub enum Input {
         name: String,
         value: Payload,
     },
+    /// One that was sent to all runs with the tag, for which it is sealed.
+    SignalByTag {
+        tag: String,
+        name: String,
+        value: Payload,
+    },
     /// One that was let pass.
     Update {
         id: String,

@@ -3,8 +3,8 @@
 //! An [`Instance`](super::Instance) opens what is in its inputs and seals what is in its turns, all by this list: a kind
 //! of input or command that is not in it does not compile.
 
-use everpulse_protocol::CodingError;
 use everpulse_protocol::values::{Value, Values, Visit};
+use everpulse_protocol::{CodingError, WorkflowId};
 
 use super::{Command, Input, Next, Spawn, Turn, TurnState, Unanswered};
 
@@ -12,6 +12,7 @@ impl Values for Input {
     fn each(&mut self, visit: &mut Visit<'_>) -> Result<(), CodingError> {
         match self {
             Self::Signal { name: _, value } => value.each(visit),
+            Self::SignalByTag { tag, name: _, value } => visit(Value::Of(WorkflowId::of_tag(tag), value)),
             Self::Update { id: _, name: _, args } => args.each(visit),
             Self::Settled { step: _, outcome } => outcome.each(visit),
             // Sealed for the child: the instance opens it with that one's id.

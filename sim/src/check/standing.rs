@@ -27,12 +27,21 @@ pub struct Standing {
     pub trials: u64,
     /// Signals that went along with a run which went on for another.
     pub handed_on: u64,
+    /// Signals to all runs with a tag, in each that took one.
+    pub tagged: u64,
 }
 
 impl Standing {
     pub fn of<'a>(histories: impl IntoIterator<Item = &'a [Placed]>) -> Self {
-        let mut standing =
-            Self { runs: BTreeMap::new(), writers: Vec::new(), parked: 0, diverged: 0, trials: 0, handed_on: 0 };
+        let mut standing = Self {
+            runs: BTreeMap::new(),
+            writers: Vec::new(),
+            parked: 0,
+            diverged: 0,
+            trials: 0,
+            handed_on: 0,
+            tagged: 0,
+        };
         for entries in histories {
             let (mut chain, mut writers) = (Chain::new(), BTreeSet::new());
             for (place, position, payload) in entries {
@@ -42,7 +51,10 @@ impl Standing {
                 for record in frame.records {
                     match record.body() {
                         // They say again what stood.
-                        Ok(RecordBody::Carried { .. } | RecordBody::Remembered { .. }) => continue,
+                        Ok(
+                            RecordBody::Carried { .. } | RecordBody::Remembered { .. } | RecordBody::TagReached { .. },
+                        ) => continue,
+                        Ok(RecordBody::SignalledByTag { .. }) => standing.tagged += 1,
                         Ok(RecordBody::Parked { reason }) => {
                             standing.parked += 1;
                             standing.diverged += u64::from(reason.kind == ParkedKind::Diverged);
@@ -227,6 +239,11 @@ fn replay<'a>(registry: &Registry, records: impl Iterator<Item = &'a Record>) ->
                 updates.push(record.event);
                 order.push(record.event);
                 Input::Update { id, name, args }
+            }
+            RecordBody::SignalledByTag { tag, name, value, .. } => {
+                came.entry(name.clone()).or_default().push(record.event);
+                order.push(record.event);
+                Input::SignalByTag { tag, name, value }
             }
             RecordBody::ActivitySettled { step, outcome, .. }
             | RecordBody::StepSettled { step, outcome }

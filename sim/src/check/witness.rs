@@ -234,6 +234,8 @@ impl Witness {
                     self.carried += 1;
                     continue;
                 }
+                // Of the shard.
+                Ok(RecordBody::TagReached { .. }) => continue,
                 Ok(RecordBody::Remembered { window, .. }) => {
                     self.windows += u64::from(window.is_some());
                     continue;

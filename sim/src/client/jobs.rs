@@ -25,6 +25,8 @@ pub struct Job {
     pub timeout_ms: Option<u64>,
     /// Each of its signals is sent with a start: the first begins the run.
     pub by_signals: bool,
+    /// It carries the tag of all that do.
+    pub tagged: bool,
     /// Its start is stored.
     pub accepted: bool,
     pub run: Option<RunId>,
@@ -96,10 +98,28 @@ pub struct Blind {
     pub asked: Asked,
 }
 
+/// A signal to all runs with a tag, which none of them receives: what it comes to is seen in history.
+#[derive(Debug, Clone)]
+pub struct Cry {
+    pub at_ms: u64,
+    /// Three or more of a shard's runs may be too many for one frame.
+    pub bytes: usize,
+    pub id: EventId,
+    /// By shard, once it was sent.
+    pub asked: Vec<Asked>,
+}
+
+impl Cry {
+    pub fn is_answered(&self) -> bool {
+        !self.asked.is_empty() && self.asked.iter().all(|asked| asked.answered)
+    }
+}
+
 #[derive(Debug, Clone, Default)]
 pub struct Jobs {
     pub jobs: Vec<Job>,
     pub blind: Vec<Blind>,
+    pub cries: Vec<Cry>,
 }
 
 impl Asked {
@@ -143,6 +163,7 @@ impl Jobs {
                 later_ms,
                 timeout_ms,
                 by_signals,
+                tagged: dice.percent(60),
                 accepted: false,
                 run: None,
                 told: BTreeSet::new(),
@@ -160,11 +181,18 @@ impl Jobs {
             let workflow_id = id(format!("nobody-{client}"));
             jobs.blind.push(Blind { workflow_id, at_ms, n: 1, asked: Asked::new(dice) });
         }
+        if dice.percent(40) {
+            let (at_ms, bytes) = (from_ms + dice.below(span_ms), dice.within(10, 40_000));
+            let bytes = usize::try_from(bytes).unwrap_or_default();
+            jobs.cries.push(Cry { at_ms, bytes, id: EventId(dice.id()), asked: Vec::new() });
+        }
         jobs
     }
 
     pub fn is_done(&self) -> bool {
-        self.jobs.iter().all(Job::is_done) && self.blind.iter().all(|blind| blind.asked.answered)
+        self.jobs.iter().all(Job::is_done)
+            && self.blind.iter().all(|blind| blind.asked.answered)
+            && self.cries.iter().all(Cry::is_answered)
     }
 }
 

@@ -39,7 +39,8 @@ impl Told {
 
     /// Whether a record only carries forward what others say.
     pub fn repeats(record: &Record) -> bool {
-        matches!(record.body(), Ok(RecordBody::Carried { .. } | RecordBody::Remembered { .. }))
+        let body = record.body();
+        matches!(body, Ok(RecordBody::Carried { .. } | RecordBody::Remembered { .. } | RecordBody::TagReached { .. }))
     }
 
     /// Takes the next record, and replays the run: its code has to come to the same again.

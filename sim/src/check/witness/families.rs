@@ -22,7 +22,7 @@ pub(super) fn note(
 ) {
     let run = record.run_id;
     match record.body() {
-        Ok(RecordBody::Carried { .. } | RecordBody::Remembered { .. }) => return,
+        Ok(RecordBody::Carried { .. } | RecordBody::Remembered { .. } | RecordBody::TagReached { .. }) => return,
         Ok(RecordBody::Spawned { parent, .. } | RecordBody::NeverBegan { parent, .. }) => {
             shard.parents.insert(run, parent.step);
         }
