@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use everpulse_blobs::{Blobs, Collected};
+use everpulse_protocol::priority::Priority;
 use everpulse_protocol::{Coding, topic};
 use everpulse_schemas::{Board, Kind, Standing};
 use everpulse_sdk::definition::WorkflowFn;
@@ -253,6 +254,7 @@ impl Client {
             id: None,
             tags: Vec::new(),
             timeout: None,
+            priority: Priority::default(),
         });
         Start::new(Arc::clone(&self.core), request)
     }

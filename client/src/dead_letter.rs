@@ -228,8 +228,10 @@ impl DeadLetters {
 
     async fn publish(&self, tasks: &[Task], payload: bytes::Bytes) -> Result<(), Error> {
         let Some(task) = tasks.first() else { return Ok(()) };
-        self.core.transport.set_up_queue(&task.queue).await?;
-        let publisher = self.core.transport.publisher(&topic::activity(&task.queue), Default::default());
+        let lane = task.lane();
+        // Its name was confirmed before the task first went there.
+        self.core.transport.set_up_lane(&lane).await?;
+        let publisher = self.core.transport.publisher(&topic::activity(&lane.to_string()), Default::default());
         let sending = publisher.publish_until_confirmed(Message::new(None, payload));
         self.confirmed(&format!("a task of `{}`", task.activity), async { sending.await.map(drop) }).await
     }

@@ -449,6 +449,7 @@ mod tests {
             start_at: None,
             timeout_ms: None,
             headers: None,
+            priority: Default::default(),
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use everpulse_protocol::event::{self, EventBody, IdPolicy};
 use everpulse_protocol::id::check_name;
+use everpulse_protocol::priority::{KEY_BYTES_MAX, LEVEL_MAX, Priority};
 use everpulse_protocol::reply::ReplyBody;
 use everpulse_protocol::{Headers, Payload, RunId, Timestamp, WorkflowId};
 use everpulse_sdk::{Definition, Request, Signal};
@@ -33,6 +34,7 @@ pub struct Start<D> {
     policy: Option<IdPolicy>,
     signal: Option<Result<(String, Payload), Error>>,
     headers: Headers,
+    priority: Result<Priority, Error>,
     definition: PhantomData<fn() -> D>,
 }
 
@@ -55,6 +57,7 @@ impl<D: Definition> Start<D> {
             policy: None,
             signal: None,
             headers: Headers::new(),
+            priority: Ok(Priority::default()),
             definition: PhantomData,
         }
     }
@@ -86,6 +89,32 @@ impl<D: Definition> Start<D> {
     /// This version of the workflow, instead of the newest that the first owner has.
     pub fn version(mut self, version: u32) -> Self {
         self.version = Some(version);
+        self
+    }
+
+    /// How urgent its activities and children are that say nothing else: 1 is taken first, 5 last, by default 3. While tasks of
+    /// a smaller number wait in a queue, those of greater ones are not taken.
+    pub fn priority(self, level: u8) -> Self {
+        let invalid = || Error::new(ErrorKind::Invalid, format!("{level} is no priority: 1 is taken first, {LEVEL_MAX} last"));
+        let is_one = (1..=LEVEL_MAX).contains(&level);
+        self.with_priority(|priority| priority.level = Some(level), is_one, invalid)
+    }
+
+    /// Whose its activities and children are that say nothing else, such as a customer's. Of one priority, the keys of a queue
+    /// take turns, however many tasks of one of them wait. A key has at most 64 bytes, and is no secret: it is stored as it is.
+    pub fn fairness_key(self, key: impl Into<String>) -> Self {
+        let key = key.into();
+        let (bytes, is_short) = (key.len(), key.len() <= KEY_BYTES_MAX);
+        let invalid = || Error::new(ErrorKind::Invalid, format!("a fairness key of {bytes} bytes: it may have {KEY_BYTES_MAX}"));
+        self.with_priority(|priority| priority.key = Some(key), is_short, invalid)
+    }
+
+    fn with_priority(mut self, set: impl FnOnce(&mut Priority), is_good: bool, bad: impl FnOnce() -> Error) -> Self {
+        match &mut self.priority {
+            Ok(_) if !is_good => self.priority = Err(bad()),
+            Ok(priority) => set(priority),
+            Err(_) => {}
+        }
         self
     }
 
@@ -223,6 +252,7 @@ impl<D: Definition> Start<D> {
                 .or(request.timeout)
                 .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1)),
             headers,
+            priority: self.priority?.or(&request.priority),
         };
         let body = match signal {
             Some((name, value)) => EventBody::SignalWithStart { start, name, value },

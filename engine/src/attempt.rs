@@ -328,6 +328,7 @@ mod tests {
                 schedule_to_close_ms: None,
                 retry: RetryPolicy { initial_ms: 100, factor_percent: 200, max_ms: 1_000, max_attempts },
                 exhausted: OnExhausted::Fail,
+                priority: Default::default(),
             },
             heartbeat: None,
             failures: Vec::new(),

@@ -42,9 +42,9 @@ impl Asking<'_> {
     }
 
     fn spawn(self, spawn: Spawn, target: &Target) -> Box<Event> {
-        let Spawn { workflow, version, args, tags, timeout_ms, hears_begin, headers } = spawn;
+        let Spawn { workflow, version, args, tags, timeout_ms, hears_begin, headers, priority } = spawn;
         let policy = IdPolicy::Reject;
-        let start = Start { workflow, version, args, policy, tags, start_at: None, timeout_ms, headers };
+        let start = Start { workflow, version, args, policy, tags, start_at: None, timeout_ms, headers, priority };
         let parent = Parent { workflow_id: self.workflow_id.clone(), run_id: self.run_id, step: self.no, hears_begin };
         let id = EventId(parent.child().0);
         event(id, &target.workflow_id, None, self.at, &EventBody::Spawn { start, parent })

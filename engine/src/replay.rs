@@ -329,6 +329,7 @@ pub(crate) fn info(run: &Run, started: &Started, start: &Start, continues: Optio
         build: started.build.clone(),
         headers: start.headers.clone(),
         continues: continues.cloned(),
+        priority: start.priority.clone(),
     }
 }
 

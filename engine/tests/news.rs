@@ -212,6 +212,7 @@ fn spawn(world: &mut World, id: &str) -> Event {
         start_at: None,
         timeout_ms: None,
         headers: None,
+        priority: Default::default(),
     };
     let child = parent.child();
     let mut event = world.event(id, None, &EventBody::Spawn { start, parent });

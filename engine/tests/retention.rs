@@ -92,6 +92,7 @@ fn runs_that_outlive_the_retention_go_on_where_they_were() {
         start_at: Some(Timestamp(40_000)),
         timeout_ms: None,
         headers: None,
+        priority: Default::default(),
     };
     let later = world.event("later", None, &EventBody::Start(later));
     world.say(owner, vec![later]);

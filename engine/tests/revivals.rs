@@ -138,6 +138,7 @@ fn a_parked_run_goes_past_its_own_time_out_though_its_owner_is_gone() {
         start_at: None,
         timeout_ms: Some(TIMEOUT_MS),
         headers: None,
+        priority: Default::default(),
     };
     let start = world.event("a", None, &EventBody::Start(start));
     world.say(owner, vec![start]);

@@ -417,6 +417,7 @@ fn policies_decide_what_a_second_start_of_an_id_does() {
             start_at: None,
             timeout_ms: None,
             headers: None,
+            priority: Default::default(),
         };
         world.event("a", None, &EventBody::Start(start))
     };
@@ -451,6 +452,7 @@ fn a_start_that_waits_for_its_time_begins_then() {
         start_at: Some(Timestamp(60_000)),
         timeout_ms: None,
         headers: None,
+        priority: Default::default(),
     };
     let start = world.event("a", None, &EventBody::Start(start));
     world.say(owner, vec![start]);

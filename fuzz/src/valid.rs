@@ -67,6 +67,7 @@ fn start() -> Start {
         start_at: None,
         timeout_ms: Some(60_000),
         headers: Some(payload(&"a header")),
+        priority: Default::default(),
     }
 }
 
@@ -162,6 +163,7 @@ fn task() -> Task {
             schedule_to_close_ms: Some(10_000),
             retry: RetryPolicy { max_attempts: Some(5), ..RetryPolicy::default() },
             exhausted: OnExhausted::Park,
+            priority: Default::default(),
         },
         heartbeat: Some(payload(&50_u8)),
         failures: vec![failure()],

@@ -37,6 +37,7 @@ pub struct Activity {
     pub schedule_to_start: Option<LitStr>,
     pub schedule_to_close: Option<LitStr>,
     pub queue: Option<LitStr>,
+    pub priority: Option<u8>,
     pub exhausted: Option<LitStr>,
     pub retry: Retry,
     pub batch: Option<Batch>,
@@ -167,6 +168,7 @@ const ACTIVITY: &[&str] = &[
     "schedule_to_start",
     "schedule_to_close",
     "queue",
+    "priority",
     "retry",
     "exhausted",
     "batch",
@@ -184,6 +186,7 @@ impl Parse for Activity {
                 "schedule_to_start" => activity.schedule_to_start = Some(input.parse()?),
                 "schedule_to_close" => activity.schedule_to_close = Some(input.parse()?),
                 "queue" => activity.queue = Some(queue(input)?),
+                "priority" => activity.priority = Some(priority(input)?),
                 "exhausted" => activity.exhausted = Some(input.parse()?),
                 "crate" => activity.krate = Some(input.call(Path::parse_mod_style)?),
                 "batch" => {
@@ -302,6 +305,9 @@ impl Activity {
         if let Some(queue) = &self.queue {
             fields.push(quote!(queue: #queue));
         }
+        if let Some(priority) = self.priority {
+            fields.push(quote!(priority: ::core::option::Option::Some(#priority)));
+        }
         match self.exhausted.as_ref().map(|exhausted| (exhausted, exhausted.value())) {
             None => {}
             Some((_, value)) if value == "park" => fields.push(quote!(exhausted: #root::OnExhausted::Park)),
@@ -405,6 +411,14 @@ fn queue(input: ParseStream<'_>) -> Result<LitStr> {
         return Err(Error::new(queue.span(), "a queue's name has 1 to 64 letters, digits, `-` and `_`"));
     }
     Ok(queue)
+}
+
+fn priority(input: ParseStream<'_>) -> Result<u8> {
+    let literal: LitInt = input.parse()?;
+    match literal.base10_parse() {
+        Ok(level @ 1..=5) => Ok(level),
+        _ => Err(Error::new(literal.span(), "a priority is 1 (taken first) to 5 (taken last)")),
+    }
 }
 
 fn number(input: ParseStream<'_>) -> Result<Number> {

@@ -6,6 +6,7 @@ use crate::codec::{Body, Stored};
 use crate::continuation::Continues;
 use crate::family::{Caller, Demand, Parent};
 use crate::history::Close;
+use crate::priority::Priority;
 use crate::task::Task;
 use crate::{DecodeError, EventId, Failure, FailureKind, Payload, RequestId, RunId, Timestamp, WorkflowId};
 
@@ -350,6 +351,9 @@ pub struct Start {
     /// What travels with the run beside its arguments, to its tasks and children; [`Headers`](crate::Headers).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub headers: Option<Payload>,
+    /// That of its tasks and children, as far as they say nothing else.
+    #[serde(default, skip_serializing_if = "Priority::is_default")]
+    pub priority: Priority,
 }
 
 /// What a start does when its workflow id is known already.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::codec::Stored;
+use crate::priority::{Lane, Priority};
 use crate::{EventId, Failure, Payload, RunId, Timestamp, WorkflowId};
 
 /// One message of a queue.
@@ -73,6 +74,12 @@ impl Task {
         self.options.start_to_close_ms <= SHARED_FRAME_TIMEOUT_MS_MAX
     }
 
+    /// Where it waits: a part of its queue.
+    #[must_use]
+    pub fn lane(&self) -> Lane {
+        self.options.priority.lane(&self.queue)
+    }
+
     /// How many attempts count against `max_attempts`, with the one that this task is.
     #[must_use]
     pub fn counted_attempts(&self) -> u32 {
@@ -126,6 +133,9 @@ pub struct TaskOptions {
     /// What happens when the attempts run out.
     #[serde(default)]
     pub exhausted: OnExhausted,
+    /// Before which other tasks of its queue it is taken.
+    #[serde(default, skip_serializing_if = "Priority::is_default")]
+    pub priority: Priority,
 }
 
 /// When the attempts of a task run out.
@@ -216,6 +226,7 @@ mod tests {
                 schedule_to_close_ms: None,
                 retry: RetryPolicy::default(),
                 exhausted: OnExhausted::Park,
+                priority: Priority::default(),
             },
             heartbeat: None,
             failures: Vec::new(),

@@ -50,7 +50,10 @@ pub fn blobs(store: &str) -> String {
 /// What workflows, activities, signals and queries take and give, as it is published.
 pub const SCHEMAS: &str = "schemas";
 
-/// The subscription that keeps blobs and schemas from being trimmed.
+/// Which lanes of queues are in use; [`priority`](crate::priority).
+pub const LANES: &str = "lanes";
+
+/// The subscription that keeps blobs, schemas and the names of lanes from being trimmed.
 pub const KEEPER: &str = "keeper";
 
 /// The non-persistent topic on which every activity worker hears of cancelled tasks.

@@ -1,6 +1,7 @@
 //! What a schedule is to do, when, and what else counts; as it is stored.
 
 use everpulse_protocol::payload::{Format, PayloadError};
+use everpulse_protocol::priority::Priority;
 use everpulse_protocol::{Payload, WorkflowId};
 use everpulse_sdk::{Call, Request, WorkflowDefinition};
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,8 @@ pub struct Action {
     pub tags: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Priority::is_default")]
+    pub priority: Priority,
 }
 
 impl Action {
@@ -70,9 +73,9 @@ impl Action {
 
 impl From<Request> for Action {
     fn from(request: Request) -> Self {
-        let Request { workflow, version, args, id: _, tags, timeout } = request;
+        let Request { workflow, version, args, id: _, tags, timeout, priority } = request;
         let timeout_ms = timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1));
-        Self { workflow, version, args, tags, timeout_ms }
+        Self { workflow, version, args, tags, timeout_ms, priority }
     }
 }
 

@@ -261,7 +261,7 @@ pub fn scheduled_at() -> Option<SystemTime> {
 
 /// The run of a time. Its id follows from the time alone, so that a time has one run, whoever asks for it, and however often.
 fn request(name: &str, action: &Action, at: Timestamp) -> Request {
-    let Action { workflow, version, args, tags, timeout_ms } = action.clone();
+    let Action { workflow, version, args, tags, timeout_ms, priority } = action.clone();
     let ours = [format!("{TAG_SCHEDULE}{name}"), format!("{TAG_SCHEDULED_AT}{}", Rfc3339(at))];
     let tags = tags.into_iter().chain(ours).collect();
     Request {
@@ -271,6 +271,7 @@ fn request(name: &str, action: &Action, at: Timestamp) -> Request {
         id: Some(format!("{name}-{}", Rfc3339(at))),
         tags,
         timeout: timeout_ms.map(Duration::from_millis),
+        priority,
     }
 }
 

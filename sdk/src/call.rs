@@ -14,12 +14,13 @@ use everpulse_protocol::Payload;
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::history::CommandKind;
 use everpulse_protocol::id::check_name;
+use everpulse_protocol::priority::Priority;
 use everpulse_protocol::payload::{Format, PayloadError};
 
 use crate::child;
 use crate::definition::{ActivityDefinition, AuthorError, Callable, Definition, Output, WorkflowDefinition};
 use crate::failure::Failure;
-use crate::options::{Overrides, ParentClose, Retry, ms};
+use crate::options::{self, Overrides, ParentClose, Retry, ms};
 use crate::replay::core::Core;
 use crate::replay::{Command, Next, Settlement, Ticket};
 
@@ -74,6 +75,7 @@ pub struct Request {
     pub id: Option<String>,
     pub tags: Vec<String>,
     pub timeout: Option<Duration>,
+    pub priority: Priority,
 }
 
 impl<D: Definition> Call<D> {
@@ -90,6 +92,39 @@ impl<D: Callable> Call<D> {
     /// may take.
     pub fn timeout(self, timeout: Duration) -> Self {
         self.with(|overrides| overrides.timeout = Some(timeout))
+    }
+
+    /// How urgent it is: 1 is taken first, 5 last, and 3 holds where nothing is said. While tasks of a smaller number wait in a
+    /// queue, those of greater ones are not taken. Of a workflow it holds for its activities and children that say
+    /// nothing else.
+    ///
+    /// # Panics
+    /// When it is not 1 to 5.
+    pub fn priority(self, level: u8) -> Self {
+        options::check_level(level);
+        self.with(|overrides| overrides.priority.level = Some(level))
+    }
+
+    /// Whose it is, such as a customer: of one priority, the keys of a queue take turns, however many tasks of one of them
+    /// wait. All that have no key are one more. Of a workflow it holds for its activities and children that say nothing else.
+    ///
+    /// A key is no secret: it stands in history and in tasks as it is.
+    ///
+    /// # Panics
+    /// When it has more than 64 bytes.
+    pub fn fairness_key(self, key: impl Into<String>) -> Self {
+        let key = key.into();
+        options::check_key(&key);
+        self.with(|overrides| overrides.priority.key = Some(key))
+    }
+
+    /// How many turns the key has for each turn of a key with weight 1: 0.001 to 1,000. By default 1.
+    ///
+    /// # Panics
+    /// When it is something else.
+    pub fn fairness_weight(self, weight: f64) -> Self {
+        let weight = options::weight(weight);
+        self.with(|overrides| overrides.priority.weight = Some(weight))
     }
 
     /// Schedules it now. Of an activity this gives a [`Handle`] to wait with; of a workflow a future
@@ -143,8 +178,9 @@ impl<D: WorkflowDefinition> Call<D> {
     pub fn into_request(self, format: Format) -> Result<Request, PayloadError> {
         match self.state {
             State::New(new) => {
-                let Overrides { id, tags, version, timeout, .. } = new.overrides.clone();
-                Ok(Request { workflow: D::NAME.to_owned(), version, args: new.args(format)?, id, tags, timeout })
+                let Overrides { id, tags, version, timeout, priority, .. } = new.overrides.clone();
+                let (workflow, args) = (D::NAME.to_owned(), new.args(format)?);
+                Ok(Request { workflow, version, args, id, tags, timeout, priority })
             }
             State::Scheduled(_) | State::Done => panic!("a call that was awaited in a workflow is given to no client"),
         }
@@ -158,7 +194,7 @@ impl<D: WorkflowDefinition> Call<D> {
         let State::New(new) = self.state else {
             panic!("a call that was awaited is a child: `continue_as_new` takes one that was not")
         };
-        let Overrides { id, tags, version, timeout, .. } = new.overrides;
+        let Overrides { id, tags, version, timeout, priority, .. } = new.overrides;
         let unusable = |error: &dyn fmt::Display| format!("cannot continue as `{}`: {error}", D::NAME);
         if let Some(id) = id {
             return Err(unusable(&format_args!("the next run has this one's workflow id, and not {id:?}")));
@@ -172,6 +208,7 @@ impl<D: WorkflowDefinition> Call<D> {
             args: new.args.map_err(|error| unusable(&error))?,
             tags: (!tags.is_empty()).then_some(tags),
             timeout_ms: timeout.map(|timeout| ms(timeout).max(1)),
+            priority,
         }))
     }
 
@@ -306,7 +343,7 @@ fn schedule<D: ActivityDefinition>(new: New) -> Result<Ticket, Refusal> {
         )
     });
     let args = new.args.map_err(|error| Refusal::Undecodable(format!("activity `{}`: {error}", D::NAME)))?;
-    let (queue, options) = new.overrides.queue_and_options(&D::OPTIONS);
+    let (queue, options) = new.overrides.queue_and_options(&D::OPTIONS, &core.info.priority);
     let headers = core.headers();
     Ticket::schedule(&core, CommandKind::Activity, |no| Command::Activity {
         no,

@@ -65,6 +65,7 @@ fn schedule_named(
         timeout_ms: overrides.timeout.map(|timeout| ms(timeout).max(1)),
         hears_begin,
         headers: core.headers(),
+        priority: overrides.priority.or(&core.info.priority),
     });
     let on_close = Some(overrides.parent_close);
     Ticket::schedule(core, CommandKind::Child, |no| {

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 pub use everpulse_protocol::family::ParentClose;
+use everpulse_protocol::priority::{KEY_BYTES_MAX, LEVEL_MAX, Priority, WEIGHT_MAX};
 use everpulse_protocol::task::{OnExhausted, RetryPolicy, TaskOptions};
 use everpulse_protocol::topic;
 
@@ -90,6 +91,8 @@ pub struct ActivityOptions {
     pub schedule_to_start: Option<Duration>,
     pub schedule_to_close: Option<Duration>,
     pub queue: &'static str,
+    /// None: that of the run.
+    pub priority: Option<u8>,
     pub retry: RetryPolicy,
     pub exhausted: OnExhausted,
 }
@@ -102,6 +105,7 @@ impl ActivityOptions {
         schedule_to_start: None,
         schedule_to_close: None,
         queue: topic::DEFAULT_QUEUE,
+        priority: None,
         retry: RetryPolicy { initial_ms: 200, factor_percent: 200, max_ms: 60_000, max_attempts: None },
         exhausted: OnExhausted::Fail,
     };
@@ -114,6 +118,7 @@ pub(crate) struct Overrides {
     pub schedule_to_start: Option<Duration>,
     pub schedule_to_close: Option<Duration>,
     pub queue: Option<String>,
+    pub priority: Priority,
     pub retry: Option<RetryPolicy>,
     // Of workflows.
     pub id: Option<String>,
@@ -123,7 +128,9 @@ pub(crate) struct Overrides {
 }
 
 impl Overrides {
-    pub(crate) fn queue_and_options(self, definition: &ActivityOptions) -> (String, TaskOptions) {
+    /// What is said nowhere is as of the run.
+    pub(crate) fn queue_and_options(self, definition: &ActivityOptions, run: &Priority) -> (String, TaskOptions) {
+        let defined = Priority { level: definition.priority, ..Priority::default() };
         let options = TaskOptions {
             start_to_close_ms: ms(self.timeout.unwrap_or(definition.timeout)),
             heartbeat_ms: definition.heartbeat.map(ms),
@@ -131,9 +138,35 @@ impl Overrides {
             schedule_to_close_ms: self.schedule_to_close.or(definition.schedule_to_close).map(ms),
             retry: self.retry.unwrap_or(definition.retry),
             exhausted: definition.exhausted,
+            priority: self.priority.or(&defined).or(run),
         };
         (self.queue.unwrap_or_else(|| definition.queue.to_owned()), options)
     }
+}
+
+/// # Panics
+/// When it is no priority.
+pub(crate) fn check_level(level: u8) {
+    assert!((1..=LEVEL_MAX).contains(&level), "{level} is no priority: 1 is taken first, {LEVEL_MAX} last");
+}
+
+/// # Panics
+/// When it is too long to go along with every task.
+pub(crate) fn check_key(key: &str) {
+    let bytes = key.len();
+    assert!(bytes <= KEY_BYTES_MAX, "a fairness key of {bytes} bytes: it may have {KEY_BYTES_MAX}; use an id");
+}
+
+/// As it is stored.
+///
+/// # Panics
+/// When it is out of bounds.
+pub(crate) fn weight(weight: f64) -> u32 {
+    assert!((0.001..=1_000.0).contains(&weight), "{weight} is no fairness weight: 0.001 to 1,000 are");
+    // A cast from a float saturates, and it is within bounds.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it was looked at just now")]
+    let thousandths = (weight * 1_000.0).round() as u32;
+    thousandths.clamp(1, WEIGHT_MAX)
 }
 
 /// Whole milliseconds, at least one for any time at all.
@@ -154,6 +187,29 @@ mod tests {
     fn odd_factors_become_usable_ones() {
         let percent = |factor| RetryPolicy::from(Retry::new().factor(factor)).factor_percent;
         assert_eq!([percent(1.5), percent(0.0), percent(f64::NAN), percent(-3.0)], [150, 100, 100, 100]);
+    }
+
+    #[test]
+    fn a_call_comes_before_its_definition_and_that_before_the_run() {
+        let run = Priority { level: Some(5), key: Some("acme".to_owned()), weight: Some(2_000) };
+        let asked = |level, defined| {
+            let overrides =
+                Overrides { priority: Priority { level, ..Priority::default() }, ..Overrides::default() };
+            let definition = ActivityOptions { priority: defined, ..ActivityOptions::DEFAULT };
+            overrides.queue_and_options(&definition, &run).1.priority
+        };
+        assert_eq!(asked(Some(1), Some(2)).level, Some(1));
+        assert_eq!(asked(None, Some(2)).level, Some(2));
+        assert_eq!(asked(None, None), run);
+        assert_eq!(asked(Some(1), None).key.as_deref(), Some("acme"));
+    }
+
+    #[test]
+    fn weights_are_kept_in_thousandths() {
+        assert_eq!([weight(0.001), weight(1.0), weight(2.5), weight(1_000.0)], [1, 1_000, 2_500, 1_000_000]);
+        for other in [0.0, -1.0, f64::NAN, 1_001.0] {
+            assert!(std::panic::catch_unwind(|| weight(other)).is_err(), "{other}");
+        }
     }
 
     #[test]

@@ -320,6 +320,7 @@ impl Environment {
             start_at: None,
             timeout_ms: request.timeout.map(timeout_ms),
             headers: None,
+            priority: request.priority,
         };
         let mut world = self.stage.borrow_mut();
         let event = world.event(&id, None, &EventBody::Start(start));

@@ -15,6 +15,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -137,6 +138,15 @@ impl Consumer {
             Some(delivery) => delivery,
             // Only while the runtime shuts down; there is nothing to say to anybody any more.
             None => std::future::pending().await,
+        }
+    }
+
+    /// The next message, for whoever polls several consumers.
+    pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Delivery> {
+        match self.deliveries.poll_recv(context) {
+            Poll::Ready(Some(delivery)) => Poll::Ready(delivery),
+            // None: as in `recv`.
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }
 

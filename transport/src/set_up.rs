@@ -2,6 +2,7 @@
 //! before is gone after a trim) and the namespace's policies; checks them at every start. A second set-up changes
 //! nothing, several at once do no harm, and whatever contradicts is refused by name.
 
+use everpulse_protocol::priority::Lane;
 use everpulse_protocol::topic;
 use serde_json::{Value, json};
 
@@ -95,6 +96,17 @@ impl Site<'_> {
         self.ensure_subscription(&tasks, topic::WORKERS).await?;
         self.ensure_topic(&dead).await?;
         self.ensure_subscription(&dead, topic::OPERATORS).await
+    }
+
+    pub async fn set_up_lane(&self, lane: &Lane) -> Result<(), Error> {
+        let tasks = topic::activity(&lane.to_string());
+        self.ensure_topic(&tasks).await?;
+        self.ensure_subscription(&tasks, topic::WORKERS).await
+    }
+
+    pub async fn set_up_lanes(&self) -> Result<(), Error> {
+        self.ensure_topic(topic::LANES).await?;
+        self.ensure_subscription(topic::LANES, topic::KEEPER).await
     }
 
     pub async fn set_up_blobs(&self, store: &str) -> Result<(), Error> {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use everpulse_protocol::priority::Lane;
 use everpulse_protocol::{Position, topic};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -189,6 +190,29 @@ impl Transport {
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         self.patiently(|| async { self.site().set_up_queue(queue).await }).await
+    }
+
+    /// Makes what is missing of the topics and subscriptions of a lane; of that which is its queue, all of the queue's.
+    ///
+    /// # Errors
+    /// As [`Transport::set_up_queue`].
+    pub async fn set_up_lane(&self, lane: &Lane) -> Result<(), Error> {
+        if lane.is_queue() {
+            return self.set_up_queue(&lane.queue).await;
+        }
+        if !topic::is_queue_name(&lane.queue) {
+            let message = format!("the lane {lane}: the name of its queue has 1 to 64 letters, digits, - and _");
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        self.patiently(|| async { self.site().set_up_lane(lane).await }).await
+    }
+
+    /// Makes the topic that says which lanes are in use, and what keeps it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unreachable`] when the admin API is.
+    pub async fn set_up_lanes(&self) -> Result<(), Error> {
+        self.patiently(|| async { self.site().set_up_lanes().await }).await
     }
 
     /// Makes the topic in which the broker keeps the blobs of a store, and what keeps them there.

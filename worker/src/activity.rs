@@ -2,7 +2,7 @@
 //! attempts, which the owner of a run makes right here, share its slots.
 //!
 //! ```text
-//! activity.QUEUE ─► queue ─► slot ─► attempt ─► verdict ─► settle ─► inbox, timers, *.dead
+//! activity.QUEUE, its lanes ─► queue ─► slot ─► attempt ─► verdict ─► settle ─► inbox, timers, *.dead
 //!                     ▲                 ▲                     │
 //!                     └── ack ◄─────────┼── confirmed ◄───────┘
 //!                     control ── cancel ┘
@@ -14,6 +14,7 @@ mod attempt;
 mod batch;
 mod cancelled;
 mod kept;
+mod lanes;
 mod pace;
 mod queue;
 mod settle;
@@ -66,6 +67,7 @@ pub struct ActivityRunner {
 struct Shared {
     registry: Arc<Registry>,
     outbox: Outbox,
+    transport: Transport,
     options: Options,
     slots: HashMap<String, Arc<Semaphore>>,
     /// Of queues that have a rate.
@@ -103,6 +105,7 @@ impl ActivityRunner {
             paces: options.rates.iter().map(|(queue, rate)| (queue.clone(), Pace::new(*rate))).collect(),
             registry,
             outbox,
+            transport: transport.clone(),
             options,
             seen: Mutex::new(Seen::new()),
             cancelled: Mutex::default(),
@@ -116,12 +119,8 @@ impl ActivityRunner {
             if queues.is_empty() { None } else { Some(hear_control(&shared, &transport, stop.subscribe()).await?) };
         let mut tasks = Vec::new();
         for name in queues {
-            let prefetch = u32::try_from(shared.options.prefetch_of(&name)).unwrap_or(u32::MAX);
             transport.set_up_queue(&name).await?;
-            let subscription =
-                Subscription::new(topic::activity(&name), topic::WORKERS, SubscriptionKind::Shared).queue(prefetch);
-            let consumer = transport.subscribe(subscription).await?;
-            let queue = Queue::new(Arc::clone(&shared), name, consumer, stop.subscribe());
+            let queue = Queue::open(Arc::clone(&shared), name, stop.subscribe()).await?;
             tasks.push(tokio::spawn(queue.serve()));
         }
         Ok(Self { shared, tasks: Arc::new(Mutex::new(tasks)), control: Arc::new(Mutex::new(listening)), stop })

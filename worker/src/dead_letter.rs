@@ -7,10 +7,11 @@ use everpulse_protocol::{DecodeError, Timestamp, topic};
 
 /// The dead-letter topic for what was read from `from`.
 ///
-/// A queue's go to its own; what comes from anywhere else goes to that of the inbox.
+/// A queue's go to its own, from whichever of its lanes; what comes from anywhere else goes to that of the inbox.
 #[must_use]
 pub fn topic_for(from: &str) -> String {
-    from.strip_prefix("activity.").map_or_else(|| topic::INBOX_DEAD.to_owned(), topic::activity_dead)
+    let queue = from.strip_prefix("activity.").map(|lane| lane.split('.').next().unwrap_or_default());
+    queue.map_or_else(|| topic::INBOX_DEAD.to_owned(), topic::activity_dead)
 }
 
 /// A message that this release cannot read.
@@ -44,6 +45,7 @@ mod tests {
     #[test]
     fn a_queues_letters_go_to_the_queues_own_topic() {
         assert_eq!(topic_for("activity.payments"), "activity.payments.dead");
+        assert_eq!(topic_for("activity.payments.p1.f3"), "activity.payments.dead");
         assert_eq!(topic_for("timers"), "inbox.dead");
         assert_eq!(topic_for("inbox-partition-3"), "inbox.dead");
     }

@@ -14,6 +14,7 @@ mod worker;
 
 mod cache;
 mod host;
+mod lanes;
 
 mod activity;
 mod dead_letter;

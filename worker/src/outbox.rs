@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! event ────────► a lane per shard ───► inbox-partition-N          confirmed
-//! task ─────────► tasks.rs, per queue ► activity.QUEUE             confirmed
+//! task ─────────► tasks.rs, per lane ─► activity.QUEUE, its lanes  confirmed
 //! timer ────────► delayed messages ───► timers                     confirmed
 //! dead_letter ──► ────────────────────► *.dead                     confirmed
 //! reply ────────► a lane per client ──► replies.CLIENT             once, may be lost
@@ -22,6 +22,7 @@ use everpulse_blobs::Stores;
 use everpulse_engine::delayed::deliver_at;
 use everpulse_protocol::dead_letter::DeadLetter;
 use everpulse_protocol::event::{Event, InboxFrame};
+use everpulse_protocol::priority::Lane as QueueLane;
 use everpulse_protocol::reply::Reply;
 use everpulse_protocol::task::{Control, Task};
 use everpulse_protocol::timer::TimerMessage;
@@ -31,6 +32,7 @@ use everpulse_transport::{Error, ErrorKind, Lane, Layout, Limits, Message, Publi
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Either};
 
+use crate::lanes::Directory;
 use crate::{clock, dead_letter, failpoint};
 use replies::Replies;
 use tasks::Queue;
@@ -46,7 +48,8 @@ struct Inner {
     shards: u32,
     inbox: Vec<OnceLock<Publisher>>,
     events: Vec<OnceLock<Lane<Event>>>,
-    queues: Mutex<HashMap<String, Arc<Queue>>>,
+    queues: Mutex<HashMap<QueueLane, Arc<Queue>>>,
+    lanes: Directory,
     timers: OnceLock<Publisher>,
     dead: Mutex<HashMap<String, Publisher>>,
     replies: Replies,
@@ -70,6 +73,7 @@ impl Outbox {
             inbox: (0..layout.inbox_partitions.max(1)).map(|_| OnceLock::new()).collect(),
             events: (0..layout.shards.max(1)).map(|_| OnceLock::new()).collect(),
             queues: Mutex::default(),
+            lanes: Directory::new(transport.clone()),
             timers: OnceLock::new(),
             dead: Mutex::default(),
             replies: Replies::new(transport.clone()),
@@ -94,6 +98,12 @@ impl Outbox {
     #[must_use]
     pub fn stores(&self) -> Option<&Stores> {
         self.inner.stores.as_ref()
+    }
+
+    /// Which lanes are in use.
+    #[must_use]
+    pub(crate) fn lanes(&self) -> &Directory {
+        &self.inner.lanes
     }
 
     /// The count of shards.
@@ -142,15 +152,15 @@ impl Outbox {
     }
 
     fn queue(&self, task: &Task) -> Arc<Queue> {
-        {
-            let mut queues = self.inner.queues.lock().unwrap_or_else(PoisonError::into_inner);
-            match queues.get(&task.queue) {
-                Some(queue) => Arc::clone(queue),
-                None => {
-                    let queue = Arc::new(Queue::open(self.inner.transport.clone(), task.queue.clone()));
-                    queues.insert(task.queue.clone(), Arc::clone(&queue));
-                    queue
-                }
+        let lane = task.lane();
+        let mut queues = self.inner.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        match queues.get(&lane) {
+            Some(queue) => Arc::clone(queue),
+            None => {
+                let queue = Queue::open(self.inner.transport.clone(), self.inner.lanes.clone(), lane.clone());
+                let queue = Arc::new(queue);
+                queues.insert(lane, Arc::clone(&queue));
+                queue
             }
         }
     }
@@ -229,7 +239,7 @@ impl Outbox {
             None => {
                 // Its subscription has to be there first, or the letter is gone with the next trim.
                 if let Some(queue) = topic.strip_prefix("activity.").and_then(|name| name.strip_suffix(".dead")) {
-                    tasks::set_up(&self.inner.transport, queue).await?;
+                    tasks::set_up(&self.inner.transport, &QueueLane::of_queue(queue)).await?;
                 }
                 let publisher = self.inner.transport.publisher(topic, Default::default());
                 let mut dead = self.inner.dead.lock().unwrap_or_else(PoisonError::into_inner);

@@ -128,6 +128,7 @@ pub(crate) fn task(activity: &str, args: Payload) -> Task {
             schedule_to_close_ms: None,
             retry: RetryPolicy { initial_ms: 20, factor_percent: 200, max_ms: 1_000, max_attempts: Some(3) },
             exhausted: OnExhausted::Fail,
+            priority: Default::default(),
         },
         heartbeat: None,
         failures: Vec::new(),

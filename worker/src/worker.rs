@@ -620,6 +620,7 @@ mod tests {
             start_at: None,
             timeout_ms: None,
             headers: None,
+            priority: Default::default(),
         };
         let event = Event {
             id: EventId(Uuid::now_v7()),

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use everpulse_protocol::payload::PayloadError;
+use everpulse_protocol::priority::Priority;
 use everpulse_schedule::{Action, Overlap, Plan, Spec, State, schedule, workflow_id};
 use everpulse_sdk::{Call, Request, WorkflowDefinition};
 use serde::Serialize;
@@ -127,7 +128,7 @@ impl NewSchedule {
         let unencoded = |error: PayloadError| Error::payload("the arguments", &error);
         let args = self.schedule.core.encode(args).map_err(unencoded)?;
         let workflow = workflow.to_owned();
-        self.create_of(Request { workflow, version: None, args, id: None, tags: Vec::new(), timeout: None }).await
+        self.create_of(Request { workflow, version: None, args, id: None, tags: Vec::new(), timeout: None, priority: Priority::default() }).await
     }
 
     async fn create_of(self, request: Request) -> Result<Schedule, Error> {

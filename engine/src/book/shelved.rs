@@ -274,6 +274,7 @@ mod tests {
             start_at: None,
             timeout_ms: Some(9),
             headers: None,
+            priority: Default::default(),
         };
         let body = RecordBody::Started { start, version: 1, reply_to: None, build: None };
         let timer = CommandMark { due: Some(Timestamp(77)), ..CommandMark::new(0, CommandKind::Timer) };

@@ -145,7 +145,7 @@ impl Applier<'_> {
             run.and_then(|run| run.records.iter().find_map(|record| record.body().ok().filter(is_begin)));
         let begun_before = begun_before.as_ref().or(Some(body)).and_then(RecordBody::begun);
         let begun = begun_before?;
-        let Next { workflow, version, args, tags, timeout_ms } = next;
+        let Next { workflow, version, args, tags, timeout_ms, priority } = next;
         // Versions of another workflow are counted for themselves.
         let at_least = if workflow == begun.start.workflow { begun.version } else { 0 };
         let start = Start {
@@ -157,6 +157,7 @@ impl Applier<'_> {
             policy: begun.start.policy,
             start_at: None,
             headers: begun.start.headers.clone(),
+            priority: priority.or(&begun.start.priority),
         };
         let continues = Continues {
             first: begun.continues.map_or(run_id, |before| before.first),

@@ -85,7 +85,7 @@ impl Shard {
         match &outgoing {
             Outgoing::Task(sent) => {
                 self.tasks_in_flight.insert(sent.id);
-                task = Some((sent.id, sent.queue.clone()));
+                task = Some((sent.id, sent.lane().to_string()));
             }
             Outgoing::Wake(sent) => {
                 self.wakes_in_flight.insert(sent.number);

@@ -47,7 +47,7 @@ struct Doubtful {
     own: bool,
 }
 
-/// Tasks of one queue that are looked for in its topic.
+/// Tasks of one lane of a queue that are looked for in its topic.
 #[derive(Debug)]
 struct Look {
     queue: String,
@@ -98,7 +98,7 @@ impl Shard {
             self.tell_again(run);
             for (frame, task) in self.doubtful_tasks_of(run) {
                 let own = self.own_frames.contains(&frame);
-                by_queue.entry(task.queue.clone()).or_default().push(Doubtful { frame, task, own });
+                by_queue.entry(task.lane().to_string()).or_default().push(Doubtful { frame, task, own });
             }
         }
         let last_at = self.search.last_at;

@@ -502,6 +502,7 @@ fn replays(registry: &Registry, records: &[&Record]) -> Unheard {
                     build,
                     headers: start.headers.clone(),
                     continues,
+                    priority: start.priority.clone(),
                 };
                 instance = Some(Instance::new(entry, info, start.args, registry.coding()));
                 Input::Start

@@ -233,6 +233,7 @@ impl World {
             start_at: None,
             timeout_ms: None,
             headers: None,
+            priority: Default::default(),
         };
         self.event(id, None, &EventBody::Start(start))
     }
@@ -265,6 +266,7 @@ impl World {
             start_at: None,
             timeout_ms: None,
             headers: None,
+            priority: Default::default(),
         };
         let value = payload(&workflows::Word { text: text.to_owned() });
         self.event(id, None, &EventBody::SignalWithStart { start, name: "Word".to_owned(), value })

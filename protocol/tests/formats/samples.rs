@@ -189,6 +189,7 @@ fn start() -> Start {
         start_at: Some(Timestamp(2_000)),
         timeout_ms: Some(60_000),
         headers: Some(payload()),
+        priority: Default::default(),
     }
 }
 
@@ -224,6 +225,7 @@ fn task() -> Task {
             schedule_to_close_ms: Some(600_000),
             retry: RetryPolicy { initial_ms: 200, factor_percent: 150, max_ms: 60_000, max_attempts: Some(5) },
             exhausted: OnExhausted::Park,
+            priority: Default::default(),
         },
         heartbeat: Some(payload()),
         failures: vec![failure()],

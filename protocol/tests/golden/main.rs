@@ -40,6 +40,7 @@ fn started(args: Payload) -> Body {
         start_at: None,
         timeout_ms: None,
         headers: None,
+        priority: Default::default(),
     };
     Body::of(&RecordBody::Started { start, version: 3, build: None, reply_to: None })
 }

@@ -35,9 +35,9 @@ impl NamedChild {
     /// # Panics
     /// Outside a workflow.
     pub fn start(request: Request, parent_close: ParentClose) -> Result<Self, Failure> {
-        let Request { workflow, version, args, id, tags, timeout } = request;
+        let Request { workflow, version, args, id, tags, timeout, priority } = request;
         let core = Core::current("a child was begun by its name", "elsewhere use `client.start_named(..)`");
-        let overrides = Overrides { id, tags, version, timeout, parent_close, ..Overrides::default() };
+        let overrides = Overrides { id, tags, version, timeout, priority, parent_close, ..Overrides::default() };
         let ticket =
             super::schedule_named(&core, &workflow, args, overrides, false).map_err(|refusal| match refusal {
                 crate::call::Refusal::Undecodable(message) => Failure::new(FailureKind::Undecodable, message),

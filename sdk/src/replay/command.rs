@@ -6,6 +6,7 @@ use std::time::Duration;
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::family::Target;
 use everpulse_protocol::history::{CommandKind, CommandMark};
+use everpulse_protocol::priority::Priority;
 use everpulse_protocol::task::{RetryPolicy, TaskOptions};
 use everpulse_protocol::{Coding, CodingError, Payload, Timestamp, WorkflowId};
 use futures::future::BoxFuture;
@@ -163,6 +164,8 @@ pub struct Spawn {
     pub hears_begin: bool,
     /// Those of the run that begins it.
     pub headers: Option<Payload>,
+    /// That of the run that begins it, as far as the call says nothing else.
+    pub priority: Priority,
 }
 
 /// What the run that goes on for another one is begun with.
@@ -176,6 +179,8 @@ pub struct Next {
     pub tags: Option<Vec<String>>,
     /// None: as the run before.
     pub timeout_ms: Option<u64>,
+    /// What it does not say is as of the run before.
+    pub priority: Priority,
 }
 
 /// Signals of one name that a run was sent and has not received.

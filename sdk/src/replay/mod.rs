@@ -24,6 +24,7 @@ use everpulse_protocol::continuation::Continues;
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::history::Close;
 use everpulse_protocol::note::Note;
+use everpulse_protocol::priority::Priority;
 use everpulse_protocol::{CodingError, Failure, FailureKind, Payload, RunId, Timestamp, WorkflowId};
 
 pub use command::{Command, Next, Spawn, StepBody, StepOptions, Unreceived};
@@ -44,6 +45,8 @@ pub struct RunInfo {
     pub build: Option<String>,
     /// What came with its start, as it is stored; [`Headers`](everpulse_protocol::Headers).
     pub headers: Option<Payload>,
+    /// That of its tasks and children, as far as calls and definitions say nothing else.
+    pub priority: Priority,
     /// The runs before it, if it continues one as new.
     pub continues: Option<Continues>,
 }

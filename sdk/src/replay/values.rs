@@ -35,7 +35,7 @@ impl Values for Command {
             Self::Answer { no: _, id: _, outcome } => outcome.each(visit),
             // For the run that it is sent to.
             Self::Child { no: _, target, spawn } => {
-                let Spawn { workflow: _, version: _, args, tags: _, timeout_ms: _, hears_begin: _, headers } =
+                let Spawn { workflow: _, version: _, args, tags: _, timeout_ms: _, hears_begin: _, headers, priority: _ } =
                     &mut **spawn;
                 visit(Value::Of(target.workflow_id.clone(), args))?;
                 visit(Value::Of(target.workflow_id.clone(), headers))
@@ -43,7 +43,7 @@ impl Values for Command {
             Self::Signal { no: _, target, name: _, value } => visit(Value::Of(target.workflow_id.clone(), value)),
             // Of its own workflow id, as those of this run.
             Self::ContinueAsNew { no: _, target: _, next, unreceived: _, updates: _ } => {
-                let Next { workflow: _, version: _, args, tags: _, timeout_ms: _ } = &mut **next;
+                let Next { workflow: _, version: _, args, tags: _, timeout_ms: _, priority: _ } = &mut **next;
                 args.each(visit)
             }
             // What a step comes to is sealed where it comes to its end: see `StepBody::seal`.

@@ -46,6 +46,7 @@ fn begin<D: WorkflowDefinition>(args: Payload, headers: Option<Payload>) -> Run 
         build: Some("4f2a".to_owned()),
         headers,
         continues: None,
+        priority: Default::default(),
     };
     Run { instance: Instance::new(&D::entry(), info, args, &Coding::default()), now: 1_000, replaying: None }
 }

@@ -68,6 +68,7 @@ fn end(coding: &Coding, run: u128, n: u32) -> TurnState {
         headers: None,
         tags: Vec::new(),
         continues: None,
+        priority: Default::default(),
     };
     let args = says(n).into_request(Format::default()).expect("the arguments can be encoded").args;
     let mut instance = Instance::new(&says::entry(), info, args, coding);

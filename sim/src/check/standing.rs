@@ -226,6 +226,7 @@ fn replay<'a>(registry: &Registry, records: impl Iterator<Item = &'a Record>) ->
                     build,
                     headers: start.headers.clone(),
                     continues,
+                    priority: start.priority.clone(),
                 };
                 instance = Some(Instance::new(entry, info, start.args, registry.coding()));
                 Input::Start

@@ -35,7 +35,7 @@ impl World {
                 Some(Answer::Receipt { id, receipt: if receipt_lost { Err(()) } else { Ok(Some(position)) } })
             }
             Effect::FindTasks { id, queue, after, tasks } => {
-                let placed = self.queue.iter().enumerate().filter(|(_, task)| task.queue == queue);
+                let placed = self.queue.iter().enumerate().filter(|(_, task)| task.lane().to_string() == queue);
                 let behind = placed.filter(|(place, _)| after.is_none_or(|after| queue_position(*place) > after));
                 let found = behind.map(|(_, task)| task.id).filter(|task| tasks.contains(task)).collect();
                 Some(Answer::Found { id, tasks: found })

@@ -1,5 +1,5 @@
-//! The deliveries of one queue: a frame first, then a slot; its tasks run side by side; the frame is acked when all of
-//! them are settled.
+//! The deliveries of one queue: when something is here a slot, then the frame whose turn it is of all lanes; its tasks run side
+//! by side; the frame is acked when all of them are settled.
 //!
 //! A slot is taken when there is something for it. Whoever waits for tasks with a slot in hand keeps it from those who have
 //! one already: a batch that is complete, an attempt that the owner of a run makes here.
@@ -7,19 +7,25 @@
 //! A frame that finds no slot for a while is given back, so that it does not wait here for a long task while another
 //! worker is idle.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use everpulse_engine::attempt::{AttemptId, Sight};
+use everpulse_protocol::priority::Lane;
 use everpulse_protocol::task::{Task, TaskFrame};
 use everpulse_protocol::{decode, topic};
-use everpulse_transport::{AckToken, Acker, Consumer, Delivery};
+use everpulse_transport::{AckToken, Acker, Consumer, Error, Subscription, SubscriptionKind, Transport};
+use futures::future::{BoxFuture, try_join_all};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::kept::Kept;
+use super::lanes::{Lanes, Taken};
 use super::settle::settle;
 use super::{Shared, Slot, lock};
 use crate::{clock, dead_letter, failpoint};
@@ -28,6 +34,8 @@ use crate::{clock, dead_letter, failpoint};
 const UNCONFIRMED_MAX: usize = 4_096;
 /// While it drains, a queue gives back what comes at least so often, and no more often.
 const GIVE_BACK_DRAINING: Duration = Duration::from_millis(200);
+/// A lane that could not be subscribed to is tried again after this.
+const OPEN_AGAIN: Duration = Duration::from_secs(1);
 const GIVE_BACK_MIN: Duration = Duration::from_millis(10);
 /// What is given up at the end of the draining has so long to be confirmed.
 const GIVEN_UP: Duration = Duration::from_secs(3);
@@ -54,39 +62,15 @@ impl FrameHold {
     }
 }
 
-/// What waits here for a slot.
-struct Frames {
-    consumer: Consumer,
-    head: Option<Delivery>,
-}
-
-impl Frames {
-    /// Waits until there is something.
-    ///
-    /// # Cancel safety
-    /// Safe: what has come is kept.
-    async fn arrival(&mut self) {
-        if self.head.is_none() {
-            self.head = Some(self.consumer.recv().await);
-        }
-    }
-
-    fn next(&mut self) -> Option<Delivery> {
-        self.head.take().or_else(|| self.consumer.try_recv())
-    }
-
-    /// This also moves the acks along, which wait behind messages that nobody takes.
-    fn give_back(&mut self) {
-        while let Some(delivery) = self.next() {
-            self.consumer.acker().nack(delivery.token);
-        }
-    }
-}
-
 pub(super) struct Queue {
     shared: Arc<Shared>,
     name: String,
-    frames: Frames,
+    lanes: Lanes,
+    /// Which are in use.
+    known: watch::Receiver<BTreeSet<Lane>>,
+    opening: FuturesUnordered<BoxFuture<'static, (Lane, Consumer)>>,
+    /// Those that are open or being opened.
+    opened: BTreeSet<Lane>,
     slots: Arc<Semaphore>,
     /// A permit for each that may wait to be confirmed.
     unconfirmed: Arc<Semaphore>,
@@ -95,15 +79,27 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(
+    /// Subscribes to a queue with all lanes that are in use, so that what is urgent is taken first from the beginning. Others
+    /// are found later.
+    pub(super) async fn open(
         shared: Arc<Shared>,
         name: String,
-        consumer: Consumer,
         stop: watch::Receiver<Option<Instant>>,
-    ) -> Self {
+    ) -> Result<Self, Error> {
         let slots = Arc::clone(shared.slots.get(&name).expect("every served queue has slots"));
-        let (frames, unconfirmed) = (Frames { consumer, head: None }, Arc::new(Semaphore::new(UNCONFIRMED_MAX)));
-        Self { shared, name, frames, slots, unconfirmed, stop, running: JoinSet::new() }
+        let directory = shared.outbox.lanes();
+        let known = directory.follow(&name);
+        let in_use = directory.in_use().await?.into_iter().filter(|lane| lane.queue == name);
+        let opened: BTreeSet<Lane> = in_use.chain([Lane::of_queue(&name)]).collect();
+        let prefetch = shared.options.prefetch_of(&name);
+        let consumers = opened.iter().map(|lane| subscribe(&shared.transport, lane, prefetch));
+        let mut lanes = Lanes::default();
+        for (lane, consumer) in opened.iter().zip(try_join_all(consumers).await?) {
+            lanes.add(lane.clone(), consumer);
+        }
+        let (opening, running) = (FuturesUnordered::new(), JoinSet::new());
+        let unconfirmed = Arc::new(Semaphore::new(UNCONFIRMED_MAX));
+        Ok(Self { shared, name, lanes, known, opening, opened, slots, unconfirmed, stop, running })
     }
 
     /// Serves until it is told to stop, then drains.
@@ -111,14 +107,16 @@ impl Queue {
         while self.arrival().await {
             let Some(slot) = self.slot().await else { break };
             // None: it was given back meanwhile.
-            if let Some(delivery) = self.frames.next() {
-                self.take(delivery, slot);
+            if let Some(taken) = self.lanes.take() {
+                self.take(taken, slot);
             }
+            // What waits behind a smaller priority may find a worker elsewhere.
+            self.lanes.give_back(self.shared.options.give_back);
         }
         self.drain().await;
     }
 
-    /// Room for the frame that is here; none when it is time to stop.
+    /// Room for a frame that is here; none when it is time to stop.
     async fn slot(&mut self) -> Option<OwnedSemaphorePermit> {
         let limit = self.shared.options.give_back;
         let mut patience = Instant::now() + limit;
@@ -126,12 +124,11 @@ impl Queue {
             let room = self.unconfirmed.available_permits() > 0;
             tokio::select! {
                 biased;
-                // An error: the runner is gone.
-                _ = self.stop.wait_for(Option::is_some) => return None,
+                () = stopped(&mut self.stop) => return None,
                 slot = Arc::clone(&self.slots).acquire_owned(), if room => return slot.ok(),
                 Some(_) = self.running.join_next(), if !self.running.is_empty() => {}
                 () = sleep_until(patience) => {
-                    self.frames.give_back();
+                    self.lanes.give_all_back();
                     patience = Instant::now() + limit;
                 }
             }
@@ -143,22 +140,38 @@ impl Queue {
         loop {
             tokio::select! {
                 biased;
-                // An error: the runner is gone.
-                _ = self.stop.wait_for(Option::is_some) => return false,
-                () = self.frames.arrival() => return true,
+                () = stopped(&mut self.stop) => return false,
+                // An error: the reader has gone, with the runtime.
+                Ok(()) = self.known.changed() => self.open_known(),
+                Some((lane, consumer)) = self.opening.next(), if !self.opening.is_empty() => {
+                    tracing::info!(%lane, "a lane of a queue is served");
+                    self.lanes.add(lane, consumer);
+                }
+                () = self.lanes.ready() => return true,
                 Some(_) = self.running.join_next(), if !self.running.is_empty() => {}
             }
         }
     }
 
-    fn take(&mut self, delivery: Delivery, slot: OwnedSemaphorePermit) {
+    /// Begins to subscribe to lanes that have come to be known.
+    fn open_known(&mut self) {
+        let known = self.known.borrow_and_update().clone();
+        for lane in known {
+            if self.opened.insert(lane.clone()) {
+                let prefetch = self.shared.options.prefetch_of(&self.name);
+                self.opening.push(open(self.shared.transport.clone(), lane, prefetch).boxed());
+            }
+        }
+    }
+
+    fn take(&mut self, taken: Taken, slot: OwnedSemaphorePermit) {
         failpoint::hit("task-received");
-        let acker = self.frames.consumer.acker();
+        let Taken { delivery, acker, lane } = taken;
         let tasks = match decode::<TaskFrame>(&delivery.payload) {
             Ok(frame) if frame.tasks.is_empty() => return acker.ack(delivery.token),
             Ok(frame) => frame.tasks,
             Err(error) => {
-                let topic = topic::activity(&self.name);
+                let topic = topic::activity(&lane.to_string());
                 tracing::warn!(topic, position = %delivery.position, %error, "a frame of tasks cannot be read, dead letter");
                 let letter = dead_letter::unreadable(&topic, delivery.payload, &error, clock::now());
                 let (outbox, dead) = (self.shared.outbox.clone(), dead_letter::topic_for(&topic));
@@ -175,6 +188,7 @@ impl Queue {
                 return;
             }
         };
+        self.lanes.charge(&lane, &tasks);
         let hold = FrameHold::new(acker, delivery.token, tasks.len());
         let mut slot = Some(slot);
         for task in tasks {
@@ -205,7 +219,7 @@ impl Queue {
                 Some(_) = self.running.join_next() => {}
                 () = sleep_until(until) => break,
                 // What waits here would wait until this worker has left.
-                _ = ticks.tick() => self.frames.give_back(),
+                _ = ticks.tick() => self.lanes.give_all_back(),
             }
         }
         // Those that owners keep are given up by us: the broker has no task of them to give to others.
@@ -222,7 +236,33 @@ impl Queue {
             tracing::warn!(queue, left, "the drain time is over; attempts that still run are left to other workers");
             self.running.shutdown().await;
         }
-        self.frames.consumer.close().await;
+        self.lanes.close().await;
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<Option<Instant>>) {
+    // An error: the runner is gone.
+    let _ = stop.wait_for(Option::is_some).await;
+}
+
+async fn subscribe(transport: &Transport, lane: &Lane, prefetch: usize) -> Result<Consumer, Error> {
+    let prefetch = u32::try_from(prefetch).unwrap_or(u32::MAX);
+    let topic = topic::activity(&lane.to_string());
+    // Whoever named the lane made its topic and its subscription before.
+    let subscription = Subscription::new(topic, topic::WORKERS, SubscriptionKind::Shared).queue(prefetch);
+    transport.subscribe(subscription).await
+}
+
+/// A consumer of a lane, however long that takes.
+async fn open(transport: Transport, lane: Lane, prefetch: usize) -> (Lane, Consumer) {
+    loop {
+        match subscribe(&transport, &lane, prefetch).await {
+            Ok(consumer) => return (lane, consumer),
+            Err(error) => {
+                tracing::warn!(%lane, %error, "a lane of a queue cannot be served, next try in {OPEN_AGAIN:?}");
+            }
+        }
+        sleep(OPEN_AGAIN).await;
     }
 }
 

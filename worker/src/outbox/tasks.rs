@@ -1,11 +1,12 @@
-//! The way of tasks into one queue. Short tasks share frames: while no frame is in flight a task leaves at once,
+//! The way of tasks into one lane of a queue. Short tasks share frames: while no frame is in flight a task leaves at once,
 //! what comes meanwhile leaves a few to a frame. Long ones travel alone, as many at a time as the publisher takes.
 //!
-//! One task of the runtime per queue does this; a task that is sent costs none.
+//! One task of the runtime per lane does this; a task that is sent costs none.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use everpulse_protocol::priority::Lane;
 use everpulse_protocol::task::{TASKS_PER_FRAME_MAX, Task, TaskFrame};
 use everpulse_protocol::{encode, topic};
 use everpulse_transport::{Error, ErrorKind, Message, Publisher, Transport};
@@ -15,6 +16,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Confirmed;
+use crate::lanes::Directory;
 
 /// A set-up that failed is tried again after this.
 const SET_UP_AGAIN: Duration = Duration::from_secs(1);
@@ -33,9 +35,9 @@ struct Command {
 }
 
 impl Queue {
-    pub(super) fn open(transport: Transport, name: String) -> Self {
+    pub(super) fn open(transport: Transport, lanes: Directory, lane: Lane) -> Self {
         let (commands, queue) = mpsc::unbounded_channel();
-        tokio::spawn(run(transport, name, queue));
+        tokio::spawn(run(transport, lanes, lane, queue));
         Self { commands }
     }
 
@@ -53,12 +55,12 @@ impl Queue {
     }
 }
 
-/// Makes a queue's topics, however long that takes.
-pub(super) async fn set_up(transport: &Transport, queue: &str) -> Result<(), Error> {
+/// Makes a lane's topics, however long that takes.
+pub(super) async fn set_up(transport: &Transport, lane: &Lane) -> Result<(), Error> {
     loop {
-        match transport.set_up_queue(queue).await {
+        match transport.set_up_lane(lane).await {
             Err(error) if error.kind() != ErrorKind::Invalid => {
-                tracing::warn!(queue, %error, "cannot set the queue up, next try in {SET_UP_AGAIN:?}");
+                tracing::warn!(%lane, %error, "cannot set the queue up, next try in {SET_UP_AGAIN:?}");
                 tokio::time::sleep(SET_UP_AGAIN).await;
             }
             result => return result,
@@ -66,15 +68,30 @@ pub(super) async fn set_up(transport: &Transport, queue: &str) -> Result<(), Err
     }
 }
 
-async fn run(transport: Transport, name: String, mut commands: mpsc::UnboundedReceiver<Command>) {
-    if let Err(error) = set_up(&transport, &name).await {
+/// Makes a lane ready to be sent into, however long that takes.
+async fn open(transport: &Transport, lanes: &Directory, lane: &Lane) -> Result<(), Error> {
+    set_up(transport, lane).await?;
+    // Before the first task goes there: workers find lanes by their names.
+    loop {
+        match lanes.announce(lane).await {
+            Err(error) if !matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Closed) => {
+                tracing::warn!(%lane, %error, "cannot say that a lane is in use, next try in {SET_UP_AGAIN:?}");
+                tokio::time::sleep(SET_UP_AGAIN).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn run(transport: Transport, lanes: Directory, lane: Lane, mut commands: mpsc::UnboundedReceiver<Command>) {
+    if let Err(error) = open(&transport, &lanes, &lane).await {
         while let Some(command) = commands.recv().await {
             // Whoever sent it may have gone.
             let _ = command.confirmed.send(Err(error.clone()));
         }
         return;
     }
-    let publisher = transport.publisher(&topic::activity(&name), Default::default());
+    let publisher = transport.publisher(&topic::activity(&lane.to_string()), Default::default());
     let mut arrived = Vec::new();
     let mut short = VecDeque::new();
     let mut in_flight: FuturesUnordered<BoxFuture<'static, Kind>> = FuturesUnordered::new();
