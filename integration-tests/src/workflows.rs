@@ -494,6 +494,24 @@ pub async fn raises(name: String) -> Result<(Vec<u64>, bool), everpulse::Error> 
     Ok((heard, matches!(round.await, Err(Failure::Cancelled))))
 }
 
+/// Activities of several priorities and keys, also one that is tried again, as the run says and as the calls do.
+#[workflow(version = 1)]
+pub async fn hurries(n: u64) -> Result<Vec<u64>, everpulse::Error> {
+    let mut done = vec![count(n).priority(1).await?];
+    for (key, level) in [("acme", 2), ("globex", 5)] {
+        done.push(flaky(2).priority(level).fairness_key(key).fairness_weight(2.0).await?.into());
+    }
+    let child = counts_once(n + 1).priority(4).await?;
+    done.extend([child, count(n + 2).await?]);
+    Ok(done)
+}
+
+/// A child whose activity says nothing of its priority.
+#[workflow(version = 1)]
+pub async fn counts_once(n: u64) -> Result<u64, Failure<Never>> {
+    count(n).await
+}
+
 /// All of them.
 #[must_use]
 pub fn serve_all(worker: Worker) -> Worker {
@@ -535,6 +553,8 @@ pub fn serve_workflows(worker: Worker) -> Worker {
         .workflow(bills)
         .workflow(rounds)
         .workflow(raises)
+        .workflow(hurries)
+        .workflow(counts_once)
 }
 
 /// The activities alone.

@@ -16,6 +16,7 @@ use everpulse_protocol::history::{
 };
 use everpulse_protocol::kind::KindName;
 use everpulse_protocol::note::{Note, NoteKind};
+use everpulse_protocol::priority::{Opened, Priority};
 use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame, UpdateState};
 use everpulse_protocol::schema::{Kind, Published};
 use everpulse_protocol::shard::Config;
@@ -65,7 +66,13 @@ pub(crate) fn all() -> Vec<Sample> {
                 }],
             },
         ),
+        message(
+            "inbox.priority",
+            &InboxFrame { shard: 3, events: vec![event(EventBody::Start(Start { priority: priority(), ..start() }))] },
+        ),
         message("tasks", &TaskFrame { tasks: vec![task(), task()] }),
+        message("tasks.priority", &TaskFrame { tasks: vec![urgent_task()] }),
+        message("lane", &Opened { lane: urgent_task().lane().to_string() }),
         message("control", &Control { cancelled: vec![task().id] }),
         message("timer.wake", &TimerMessage::Wake(wake())),
         message("timer.retry", &TimerMessage::Retry { due: Timestamp(1_900), task: Box::new(task()) }),
@@ -233,6 +240,16 @@ fn task() -> Task {
         returned: Some(failure()),
         headers: Some(payload()),
     }
+}
+
+fn priority() -> Priority {
+    Priority { level: Some(1), key: Some("acme".into()), weight: Some(2_500) }
+}
+
+fn urgent_task() -> Task {
+    let mut task = task();
+    task.options.priority = priority();
+    task
 }
 
 fn wake() -> Wake {
