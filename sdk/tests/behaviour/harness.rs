@@ -3,6 +3,7 @@
 use everpulse::definition::{FunctionActivity, WorkflowDefinition};
 use everpulse::replay::{Command, Input, Instance, RunInfo, Turn, TurnState};
 use everpulse::{Call, Definition, Failure};
+use everpulse_protocol::priority::Priority;
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::history::{Close, CloseStatus, CommandMark};
 use everpulse_protocol::payload::Format;
@@ -26,16 +27,22 @@ pub fn run<D: WorkflowDefinition>(call: Call<D>) -> Run {
 }
 
 pub fn run_with<D: WorkflowDefinition>(args: Payload) -> Run {
-    begin::<D>(args, None)
+    begin::<D>(args, None, Priority::default())
+}
+
+/// The same of a run that is as urgent as this says.
+pub fn run_of<D: WorkflowDefinition>(call: Call<D>, priority: Priority) -> Run {
+    let args = call.into_request(Format::MessagePack).expect("the arguments can be encoded").args;
+    begin::<D>(args, None, priority)
 }
 
 /// The same with what came beside the arguments.
 pub fn run_with_headers<D: WorkflowDefinition>(call: Call<D>, headers: Option<Payload>) -> Run {
     let args = call.into_request(Format::MessagePack).expect("the arguments can be encoded").args;
-    begin::<D>(args, headers)
+    begin::<D>(args, headers, Priority::default())
 }
 
-fn begin<D: WorkflowDefinition>(args: Payload, headers: Option<Payload>) -> Run {
+fn begin<D: WorkflowDefinition>(args: Payload, headers: Option<Payload>, priority: Priority) -> Run {
     let info = RunInfo {
         workflow_id: WorkflowId::new("order-42").unwrap(),
         run_id: RunId(Uuid::from_u128(7)),
@@ -46,7 +53,7 @@ fn begin<D: WorkflowDefinition>(args: Payload, headers: Option<Payload>) -> Run 
         build: Some("4f2a".to_owned()),
         headers,
         continues: None,
-        priority: Default::default(),
+        priority,
     };
     Run { instance: Instance::new(&D::entry(), info, args, &Coding::default()), now: 1_000, replaying: None }
 }

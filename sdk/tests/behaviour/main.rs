@@ -20,6 +20,7 @@ mod guards;
 mod interceptors;
 mod large;
 mod patches;
+mod priorities;
 mod promises;
 mod queries;
 mod races;
