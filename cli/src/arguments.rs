@@ -172,6 +172,12 @@ pub enum RunCommand {
         /// What travels with the run beside its arguments, as NAME=TEXT; may be given several times
         #[arg(long = "header")]
         headers: Vec<String>,
+        /// How urgent its activities and children are that say nothing else: 1 is taken first, 5 last
+        #[arg(long, value_parser = clap::value_parser!(u8).range(1..=5))]
+        priority: Option<u8>,
+        /// Whose they are: keys of one priority take turns
+        #[arg(long, value_name = "KEY")]
+        fairness_key: Option<String>,
         /// This version, instead of the newest that the workers have
         #[arg(long)]
         version: Option<u32>,

@@ -22,6 +22,8 @@ pub async fn run(client: &Client, command: RunCommand) -> anyhow::Result<()> {
             id,
             tags,
             headers,
+            priority,
+            fairness_key,
             version,
             unchecked,
             run_timeout_seconds,
@@ -55,6 +57,12 @@ pub async fn run(client: &Client, command: RunCommand) -> anyhow::Result<()> {
             }
             if let Some(id) = id {
                 start = start.id(id);
+            }
+            if let Some(level) = priority {
+                start = start.priority(level);
+            }
+            if let Some(key) = fairness_key {
+                start = start.fairness_key(key);
             }
             if let Some(version) = version {
                 start = start.version(version);

@@ -95,7 +95,8 @@ impl<D: Definition> Start<D> {
     /// How urgent its activities and children are that say nothing else: 1 is taken first, 5 last, by default 3. While tasks of
     /// a smaller number wait in a queue, those of greater ones are not taken.
     pub fn priority(self, level: u8) -> Self {
-        let invalid = || Error::new(ErrorKind::Invalid, format!("{level} is no priority: 1 is taken first, {LEVEL_MAX} last"));
+        let invalid =
+            || Error::new(ErrorKind::Invalid, format!("{level} is no priority: 1 is taken first, {LEVEL_MAX} last"));
         let is_one = (1..=LEVEL_MAX).contains(&level);
         self.with_priority(|priority| priority.level = Some(level), is_one, invalid)
     }
@@ -105,7 +106,8 @@ impl<D: Definition> Start<D> {
     pub fn fairness_key(self, key: impl Into<String>) -> Self {
         let key = key.into();
         let (bytes, is_short) = (key.len(), key.len() <= KEY_BYTES_MAX);
-        let invalid = || Error::new(ErrorKind::Invalid, format!("a fairness key of {bytes} bytes: it may have {KEY_BYTES_MAX}"));
+        let invalid =
+            || Error::new(ErrorKind::Invalid, format!("a fairness key of {bytes} bytes: it may have {KEY_BYTES_MAX}"));
         self.with_priority(|priority| priority.key = Some(key), is_short, invalid)
     }
 

@@ -70,7 +70,10 @@ async fn play(url: &str) -> anyhow::Result<()> {
     let printed = printed.lock().unwrap_or_else(PoisonError::into_inner);
     let place = |document: &str| printed.iter().position(|printed| printed == document).unwrap_or(usize::MAX);
     let places = [place("recall"), place("globex 2"), place(&format!("acme {}", BACKLOG - 1))];
-    println!("printed: the recall as number {}, the last of globex as {}, the last of acme as {}", places[0], places[1], places[2]);
+    println!(
+        "printed: the recall as number {}, the last of globex as {}, the last of acme as {}",
+        places[0], places[1], places[2]
+    );
     ensure!(places[0] < places[2] && places[1] < places[2], "nobody waits for all of acme's documents");
     worker.stop().await;
     Ok(())

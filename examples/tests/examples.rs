@@ -255,6 +255,15 @@ fn a_hundred_rows_are_stored_in_fewer_executions_and_one_bad_row_is_its_own_runs
 }
 
 #[test]
+fn a_few_documents_and_an_urgent_one_do_not_wait_for_a_long_backlog() {
+    let mut tenants = Command::new(env!("CARGO_BIN_EXE_tenants"));
+    let output = tenants.env_remove("EVERPULSE_URL").env_remove("RUST_LOG").output().expect("it runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = String::from_utf8(output.stdout).expect("text");
+    assert!(said.contains("printed: the recall as number "), "{said}");
+}
+
+#[test]
 fn a_rose_bed_is_watered_at_its_times_and_by_hand() {
     let dir = tempfile::tempdir().expect("a place for files");
     let mut command = Command::new(env!("CARGO_BIN_EXE_schedules"));

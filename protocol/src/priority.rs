@@ -188,7 +188,9 @@ mod tests {
                 assert_eq!(lane.to_string().parse(), Ok(lane));
             }
         }
-        for other in ["", "a b", "mail.p3", "mail.p0", "mail.p6", "mail.p01", "mail.dead", "mail.p1.f16", "mail.p1.f2.x"] {
+        for other in
+            ["", "a b", "mail.p3", "mail.p0", "mail.p6", "mail.p01", "mail.dead", "mail.p1.f16", "mail.p1.f2.x"]
+        {
             assert_eq!(other.parse::<Lane>(), Err(NoLane(other.to_owned())), "{other}");
         }
     }

@@ -135,7 +135,17 @@ impl Values for Close {
 
 impl Values for Start {
     fn each(&mut self, visit: &mut Visit<'_>) -> Result<(), CodingError> {
-        let Self { workflow: _, version: _, args, policy: _, tags: _, start_at: _, timeout_ms: _, headers, priority: _ } = self;
+        let Self {
+            workflow: _,
+            version: _,
+            args,
+            policy: _,
+            tags: _,
+            start_at: _,
+            timeout_ms: _,
+            headers,
+            priority: _,
+        } = self;
         args.each(visit)?;
         headers.each(visit)
     }

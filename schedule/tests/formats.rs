@@ -17,7 +17,14 @@ fn plan() -> Plan {
     let spec = spec.from(Timestamp(1_774_746_000_000)).until(Timestamp(1_806_282_000_000));
     let args = Payload::encode(&std::collections::BTreeMap::from([("minutes", 7)])).expect("encoded");
     let tags = vec!["vip".to_owned()];
-    let action = Action { workflow: "report".to_owned(), version: Some(2), args, tags, timeout_ms: Some(60_000), priority: Default::default() };
+    let action = Action {
+        workflow: "report".to_owned(),
+        version: Some(2),
+        args,
+        tags,
+        timeout_ms: Some(60_000),
+        priority: Default::default(),
+    };
     let mut plan = Plan::new(spec, action);
     (plan.overlap, plan.pause_on_failure, plan.remaining) = (Overlap::BufferAll, true, Some(9));
     plan

@@ -26,7 +26,17 @@ fn clock(text: &str) -> SystemTime {
 
 fn plan(spec: Spec, minutes: u64) -> Plan {
     let args = Payload::encode(&std::collections::BTreeMap::from([("minutes", minutes)])).expect("encoded");
-    Plan::new(spec, Action { workflow: "report".to_owned(), version: None, args, tags: Vec::new(), timeout_ms: None, priority: Default::default() })
+    Plan::new(
+        spec,
+        Action {
+            workflow: "report".to_owned(),
+            version: None,
+            args,
+            tags: Vec::new(),
+            timeout_ms: None,
+            priority: Default::default(),
+        },
+    )
 }
 
 fn with(env: Environment) -> Environment {

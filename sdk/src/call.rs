@@ -14,8 +14,8 @@ use everpulse_protocol::Payload;
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::history::CommandKind;
 use everpulse_protocol::id::check_name;
-use everpulse_protocol::priority::Priority;
 use everpulse_protocol::payload::{Format, PayloadError};
+use everpulse_protocol::priority::Priority;
 
 use crate::child;
 use crate::definition::{ActivityDefinition, AuthorError, Callable, Definition, Output, WorkflowDefinition};

@@ -193,8 +193,7 @@ mod tests {
     fn a_call_comes_before_its_definition_and_that_before_the_run() {
         let run = Priority { level: Some(5), key: Some("acme".to_owned()), weight: Some(2_000) };
         let asked = |level, defined| {
-            let overrides =
-                Overrides { priority: Priority { level, ..Priority::default() }, ..Overrides::default() };
+            let overrides = Overrides { priority: Priority { level, ..Priority::default() }, ..Overrides::default() };
             let definition = ActivityOptions { priority: defined, ..ActivityOptions::DEFAULT };
             overrides.queue_and_options(&definition, &run).1.priority
         };

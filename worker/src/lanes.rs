@@ -92,5 +92,6 @@ fn lane_of(entry: &Entry) -> Option<Lane> {
         Err(error) => Err(error.to_string()),
     };
     // Those of a later release are for its workers.
-    lane.inspect_err(|error| tracing::warn!(position = %entry.position, error, "the name of a lane cannot be read")).ok()
+    lane.inspect_err(|error| tracing::warn!(position = %entry.position, error, "the name of a lane cannot be read"))
+        .ok()
 }

@@ -128,7 +128,16 @@ impl NewSchedule {
         let unencoded = |error: PayloadError| Error::payload("the arguments", &error);
         let args = self.schedule.core.encode(args).map_err(unencoded)?;
         let workflow = workflow.to_owned();
-        self.create_of(Request { workflow, version: None, args, id: None, tags: Vec::new(), timeout: None, priority: Priority::default() }).await
+        self.create_of(Request {
+            workflow,
+            version: None,
+            args,
+            id: None,
+            tags: Vec::new(),
+            timeout: None,
+            priority: Priority::default(),
+        })
+        .await
     }
 
     async fn create_of(self, request: Request) -> Result<Schedule, Error> {

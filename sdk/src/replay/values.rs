@@ -35,8 +35,16 @@ impl Values for Command {
             Self::Answer { no: _, id: _, outcome } => outcome.each(visit),
             // For the run that it is sent to.
             Self::Child { no: _, target, spawn } => {
-                let Spawn { workflow: _, version: _, args, tags: _, timeout_ms: _, hears_begin: _, headers, priority: _ } =
-                    &mut **spawn;
+                let Spawn {
+                    workflow: _,
+                    version: _,
+                    args,
+                    tags: _,
+                    timeout_ms: _,
+                    hears_begin: _,
+                    headers,
+                    priority: _,
+                } = &mut **spawn;
                 visit(Value::Of(target.workflow_id.clone(), args))?;
                 visit(Value::Of(target.workflow_id.clone(), headers))
             }

@@ -3,10 +3,10 @@
 use everpulse::definition::{FunctionActivity, WorkflowDefinition};
 use everpulse::replay::{Command, Input, Instance, RunInfo, Turn, TurnState};
 use everpulse::{Call, Definition, Failure};
-use everpulse_protocol::priority::Priority;
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::history::{Close, CloseStatus, CommandMark};
 use everpulse_protocol::payload::Format;
+use everpulse_protocol::priority::Priority;
 use everpulse_protocol::{self as protocol, Coding, Payload, RunId, Timestamp, WorkflowId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
