@@ -11,6 +11,7 @@ use everpulse_protocol::dead_letter::DeadLetter;
 use everpulse_protocol::event::{EventBody, InboxFrame};
 use everpulse_protocol::golden::Golden;
 use everpulse_protocol::history::{Frame, Record};
+use everpulse_protocol::priority::{LEVEL_MAX, Lane, Opened};
 use everpulse_protocol::reply::ReplyFrame;
 use everpulse_protocol::task::{Control, Task, TaskFrame};
 use everpulse_protocol::timer::TimerMessage;
@@ -26,7 +27,7 @@ pub struct Target {
     pub make: fn(&mut Dice) -> Vec<u8>,
 }
 
-pub const ALL: [Target; 16] = [
+pub const ALL: [Target; 17] = [
     Target {
         name: "history",
         read: history,
@@ -39,6 +40,7 @@ pub const ALL: [Target; 16] = [
         read: |bytes| drop(again::<Control>(bytes)),
         make: |dice| message(&valid::controls(), dice),
     },
+    Target { name: "lanes", read: lanes, make: |dice| message(&valid::lanes(), dice) },
     Target { name: "timers", read: timers, make: |dice| message(&valid::timers(), dice) },
     Target { name: "dead_letters", read: dead_letters, make: |dice| message(&valid::dead_letters(), dice) },
     Target {
@@ -182,6 +184,14 @@ fn task(task: &Task) {
     let next = task.next_attempt(failure);
     let _ = (next.counted_attempts(), task.is_short(), task.idempotency_key(), task.redriven(Timestamp(u64::MAX)));
     let _ = task.options.retry.delay_ms(task.attempt);
+    let lane = task.lane();
+    assert!((1..=LEVEL_MAX).contains(&lane.level) && task.options.priority.weight() > 0, "{lane}");
+}
+
+fn lanes(bytes: &[u8]) {
+    if let Some(Ok(lane)) = again::<Opened>(bytes).map(|opened| opened.lane.parse::<Lane>()) {
+        assert_eq!(lane.to_string().parse().as_ref(), Ok(&lane), "it is read as another lane");
+    }
 }
 
 fn timers(bytes: &[u8]) {

@@ -12,6 +12,7 @@ use everpulse_protocol::history::{
     RecordBody, Verified, Window,
 };
 use everpulse_protocol::note::{Note, NoteKind};
+use everpulse_protocol::priority::{Opened, Priority};
 use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame, UpdateState};
 use everpulse_protocol::shard::Config;
 use everpulse_protocol::size::HistorySize;
@@ -174,7 +175,13 @@ fn task() -> Task {
 }
 
 pub fn tasks() -> Vec<Bytes> {
-    vec![encode(&TaskFrame { tasks: vec![task(), task()] })]
+    let mut urgent = task();
+    urgent.options.priority = Priority { level: Some(1), key: Some("acme".to_owned()), weight: Some(2_500) };
+    vec![encode(&TaskFrame { tasks: vec![task(), task()] }), encode(&TaskFrame { tasks: vec![urgent] })]
+}
+
+pub fn lanes() -> Vec<Bytes> {
+    ["mail.p1", "mail.p3.f15"].map(|lane| encode(&Opened { lane: lane.to_owned() })).to_vec()
 }
 
 pub fn controls() -> Vec<Bytes> {
