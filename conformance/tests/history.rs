@@ -28,6 +28,7 @@ fn begins() -> RecordBody {
         start_at: None,
         timeout_ms: None,
         headers: None,
+        priority: Default::default(),
     };
     RecordBody::Started { start, version: 1, reply_to: None, build: None }
 }
