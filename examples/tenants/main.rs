@@ -67,6 +67,7 @@ async fn play(url: &str) -> anyhow::Result<()> {
     for run in &runs {
         run.result().await?;
     }
+    worker.stop().await;
     let printed = printed.lock().unwrap_or_else(PoisonError::into_inner);
     let place = |document: &str| printed.iter().position(|printed| printed == document).unwrap_or(usize::MAX);
     let places = [place("recall"), place("globex 2"), place(&format!("acme {}", BACKLOG - 1))];
@@ -75,6 +76,5 @@ async fn play(url: &str) -> anyhow::Result<()> {
         places[0], places[1], places[2]
     );
     ensure!(places[0] < places[2] && places[1] < places[2], "nobody waits for all of acme's documents");
-    worker.stop().await;
     Ok(())
 }

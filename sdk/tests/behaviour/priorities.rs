@@ -85,11 +85,11 @@ fn one_that_goes_on_says_what_is_to_be_otherwise() {
 #[test]
 #[should_panic(expected = "6 is no priority")]
 fn there_are_five_priorities() {
-    let _ = mail("ada".to_owned()).priority(6);
+    drop(mail("ada".to_owned()).priority(6));
 }
 
 #[test]
 #[should_panic(expected = "a fairness key of 65 bytes")]
 fn a_key_is_short() {
-    let _ = mail("ada".to_owned()).fairness_key("a".repeat(65));
+    drop(mail("ada".to_owned()).fairness_key("a".repeat(65)));
 }
