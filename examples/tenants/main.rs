@@ -22,7 +22,7 @@ struct Printer {
 impl Printer {
     #[activity(timeout = "30s")]
     async fn print(&self, document: String) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
         self.printed.lock().unwrap_or_else(PoisonError::into_inner).push(document);
     }
 }
@@ -52,9 +52,7 @@ async fn main() -> anyhow::Result<()> {
 
 async fn play(url: &str) -> anyhow::Result<()> {
     let printed = Arc::new(Mutex::new(Vec::new()));
-    let worker = Worker::connect(url).await.context("cannot start a worker")?;
-    let printer = Printer { printed: Arc::clone(&printed) };
-    let worker = worker.workflow(deliver).activities(printer).concurrency(1).spawn().await?;
+    let owner = Worker::connect(url).await.context("cannot start a worker")?.workflow(deliver).spawn().await?;
     let client = Client::connect(url).await.context("cannot reach the application")?;
     let mut runs = Vec::new();
     for n in 0..BACKLOG {
@@ -64,10 +62,14 @@ async fn play(url: &str) -> anyhow::Result<()> {
         runs.push(client.start(deliver(format!("globex {n}"))).fairness_key("globex").enqueue().await?);
     }
     runs.push(client.start(deliver("recall".to_owned())).priority(1).enqueue().await?);
+    // The printer is switched on when all of them wait.
+    let printer = Printer { printed: Arc::clone(&printed) };
+    let worker = Worker::connect(url).await?.activities(printer).concurrency(1).spawn().await?;
     for run in &runs {
         run.result().await?;
     }
     worker.stop().await;
+    owner.stop().await;
     let printed = printed.lock().unwrap_or_else(PoisonError::into_inner);
     let place = |document: &str| printed.iter().position(|printed| printed == document).unwrap_or(usize::MAX);
     let places = [place("recall"), place("globex 2"), place(&format!("acme {}", BACKLOG - 1))];
