@@ -227,6 +227,16 @@ pub enum RunCommand {
         #[arg(default_value = "null")]
         value: String,
     },
+    /// Send a signal to all open runs that carry a tag, and print how many there were
+    SignalTag {
+        tag: String,
+        name: String,
+        #[arg(default_value = "null")]
+        value: String,
+        /// The same id is the same signal, which no run takes twice; a new UUID without it
+        #[arg(long)]
+        signal_id: Option<String>,
+    },
     /// Request an update, and print its answer
     Update {
         id: String,

@@ -1,7 +1,7 @@
 //! `everpulse`: the application from a terminal. Reads arguments, asks by the client, prints; decides nothing.
 //!
 //! ```text
-//! arguments ─► runs ────────► start, result, describe, signal, update, query, cancel, terminate, resume, export
+//! arguments ─► runs ────────► start, result, describe, signal, signal-tag, update, query, cancel, terminate, resume, export
 //!           ├► completions ─► complete, fail, heartbeat
 //!           ├► schedules ───► schedule create, list, describe, pause, unpause, trigger, backfill, update, delete
 //!           ├► letters ─────► dead-letters list, show, redrive, drop

@@ -93,6 +93,16 @@ pub async fn run(client: &Client, command: RunCommand) -> anyhow::Result<()> {
             let value = json("the signal", &value)?;
             Ok(client.run_named(id).signal_named(&name, &value).await?)
         }
+        RunCommand::SignalTag { tag, name, value, signal_id } => {
+            let value = json("the signal", &value)?;
+            let mut signal = client.signal_tag_named(tag, &name, &value);
+            if let Some(signal_id) = signal_id {
+                signal = signal.id(signal_id);
+            }
+            let reached = signal.await?;
+            println!("{}", serde_json::json!({ "runs": reached.runs, "at_least": reached.at_least }));
+            Ok(())
+        }
         RunCommand::Update { id, name, value, update_id, accepted } => {
             let value = json("the update", &value)?;
             let mut update = client.run_named(&id).update_named(&name, &value);

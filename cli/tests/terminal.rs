@@ -148,6 +148,13 @@ async fn a_run_is_started_looked_at_told_and_ended() -> Result<()> {
         say(&arm, &["start", "hears", "--id", "h-1", "--signal", "Go", "--signal-value", value]).await?.well()?;
     }
     assert_eq!(say(&arm, &["result", "h-1"]).await?.well()?, "45\n");
+    // One goes to all that carry a tag, and again under its id.
+    say(&arm, &["start", "hears", "--id", "h-2", "--tag", "loud", "--tag", "new"]).await?.well()?;
+    for (id, value) in [("s-1", r#"{"on": 6}"#), ("s-1", r#"{"on": 7}"#), ("s-2", r#"{"on": 8}"#)] {
+        let told = say(&arm, &["signal-tag", "loud", "Go", value, "--signal-id", id]).await?.well()?;
+        assert_eq!(told, "{\"at_least\":false,\"runs\":1}\n");
+    }
+    assert_eq!(say(&arm, &["result", "h-2"]).await?.well()?, "68\n");
 
     say(&arm, &["start", "entrusts", r#"{"amount": 1}"#, "--id", "e-1", "--if-known", "refuse"])
         .await?

@@ -52,10 +52,9 @@ pub struct Call {
     pub kind: CallKind,
     /// Of which run. None: it is a start, for which an id is drawn, a signal by tag, or of the application.
     pub workflow_id: Option<String>,
-    /// The name of the workflow that is started, of the signal, of the update, of the query, or of what was published; of the queue whose
     /// It is a signal to all runs that carry this tag, and not to one run.
     pub tag: Option<String>,
-    /// The name of the workflow that is started, of the signal, of the query, or of what was published; of the queue whose
+    /// The name of the workflow that is started, of the signal, of the update, of the query, or of what was published; of the queue whose
     /// dead letters are looked at (none: the inbox's), or of what a schema is of.
     pub name: Option<String>,
     /// What travels with a start, a signal or an update. Of other calls it goes nowhere.

@@ -233,10 +233,10 @@ impl Book {
         self.open_bytes -= run.records.bytes();
         run.absorb(record, body, frame);
         self.open_bytes += run.records.bytes();
-        let first = run.continues.as_ref().map(|continues| continues.first).filter(|_| record.seq == 0);
         if record.seq == 0 {
             self.tags.insert(run);
         }
+        let first = run.continues.as_ref().map(|continues| continues.first).filter(|_| record.seq == 0);
         // A timer that was cancelled in the turn that set it is not pending: nothing would ever end it here.
         for no in concerned {
             let Some(pending) = run.pending.get(&no) else { continue };

@@ -303,8 +303,8 @@ fn input(body: RecordBody) -> Option<Input> {
             Some(Input::ChildClosed { step, outcome: close.outcome, began: !never_began })
         }
         RecordBody::Signalled { name, value, headers: _ } => Some(Input::Signal { name, value }),
-        RecordBody::UpdateAccepted { id, name, args, headers: _ } => Some(Input::Update { id, name, args }),
         RecordBody::SignalledByTag { tag, name, value, headers: _ } => Some(Input::SignalByTag { tag, name, value }),
+        RecordBody::UpdateAccepted { id, name, args, headers: _ } => Some(Input::Update { id, name, args }),
         RecordBody::ActivitySettled { step, outcome, .. }
         | RecordBody::StepSettled { step, outcome }
         | RecordBody::PromiseSettled { step, outcome }

@@ -1,4 +1,5 @@
-//! `subscription`: bills every month and lives for ever: each month is a run that continues as new, here within a second.
+//! `subscription`: bills every month and lives for ever: each month is a run that continues as new, here within a second. All
+//! subscribers of a plan hear of its new price at once, by their tag.
 
 use everpulse::Error;
 use everpulse::prelude::*;
@@ -52,7 +53,9 @@ async fn main() -> anyhow::Result<()> {
     let worker = Worker::connect_from_env().await?.workflow(subscription).activity(charge).spawn().await?;
     let client = Client::connect_from_env().await?;
     let account = Account { reader: "Ada".to_owned(), cents_a_month: 900, paid: 0 };
-    let run = client.start(subscription(account)).await?;
+    let run = client.start(subscription(account)).tag("plan:basic").await?;
+    let account = Account { reader: "Grace".to_owned(), cents_a_month: 700, paid: 0 };
+    let other = client.start(subscription(account)).tag("plan:basic").await?;
     let months = async |at_least: u32| loop {
         let view = run.describe().await?;
         if view.continues.as_ref().map_or(0, |continues| continues.number) >= at_least {
@@ -65,9 +68,15 @@ async fn main() -> anyhow::Result<()> {
     run.signal(Wish::Upgrade { cents_a_month: 1_200 }).await?;
     let third = months(3).await?;
     println!("run {} of this id has {} records", third.continues.map_or(0, |it| it.number) + 1, third.records);
-    run.signal(Wish::Quit).await?;
-    let account = run.result().await?;
-    println!("{} paid {} in all", account.reader, account.paid);
+    // Whoever continues as new carries the tag along.
+    let reached = client.signal_tag("plan:basic", Wish::Upgrade { cents_a_month: 1_500 }).await?;
+    println!("{} subscribers know the new price", reached.runs);
+    months(5).await?;
+    client.signal_tag("plan:basic", Wish::Quit).await?;
+    for run in [other, run] {
+        let account = run.result().await?;
+        println!("{} paid {} in all", account.reader, account.paid);
+    }
     worker.stop().await;
     Ok(())
 }

@@ -157,6 +157,7 @@ fn inbox(bytes: &[u8]) {
         match event.body() {
             Ok(
                 EventBody::Signal { value, .. }
+                | EventBody::SignalTagged { value, .. }
                 | EventBody::Update { args: value, .. }
                 | EventBody::UpdateAccepted { args: value, .. }
                 | EventBody::Query { args: value, .. },

@@ -103,6 +103,12 @@ fn event_bodies() -> Vec<EventBody> {
         EventBody::ChildClosed { step: 5, close: close(), never_began: true },
         EventBody::Delivered { step: 6, outcome: Outcome::Failed(failure()) },
         EventBody::Signal { headers: Some(payload(&"a header")), name: "word".to_owned(), value: payload(&"hello") },
+        EventBody::SignalTagged {
+            tag: "vip".to_owned(),
+            name: "word".to_owned(),
+            value: payload(&"hello"),
+            headers: Some(payload(&"a header")),
+        },
         EventBody::Update {
             id: "u-1".to_owned(),
             name: "add".to_owned(),
@@ -220,6 +226,7 @@ pub fn replies() -> Vec<Bytes> {
         ReplyBody::Update { run_id: Some(RUN), state: UpdateState::TakenBefore },
         ReplyBody::Update { run_id: Some(RUN), state: UpdateState::Answered(Outcome::Done(payload(&3))) },
         ReplyBody::Accepted,
+        ReplyBody::Reached { runs: 3 },
         ReplyBody::AlreadyClosed { run_id: RUN },
         ReplyBody::AlreadyCompleted,
         ReplyBody::NotFound,
@@ -280,6 +287,12 @@ pub fn records() -> Vec<Record> {
             headers: Some(payload(&"a header")),
             name: "word".to_owned(),
             value: payload(&"hello"),
+        },
+        RecordBody::SignalledByTag {
+            tag: "vip".to_owned(),
+            name: "word".to_owned(),
+            value: payload(&"hello"),
+            headers: Some(payload(&"a header")),
         },
         done(0, 6),
         RecordBody::StepSettled { step: 9, outcome: Outcome::Failed(failure()) },
@@ -382,6 +395,7 @@ pub fn frames() -> Vec<Frame> {
     let window = Some(Window { first: 2, since: Timestamp(10), expired: Timestamp(20) });
     let remembered =
         RecordBody::Remembered { closed: vec![closed], inputs: vec![(event_id(50), Timestamp(30))], window };
+    let reached = RecordBody::TagReached { event: event_id(51), tag: "vip".to_owned(), since: 2, runs: 3, all: true };
     let mut rounds: Vec<Vec<Record>> = run.chunks(2).map(<[Record]>::to_vec).collect();
     rounds.push(vec![record(0, &carried), record(0, &RecordBody::Terminated { reason: "enough".to_owned() })]);
     // A run whose beginning is not in the partition any more.
@@ -389,7 +403,7 @@ pub fn frames() -> Vec<Frame> {
     other.run_id = RunId(Uuid::from_u128(8));
     rounds.push(vec![other]);
     rounds.push(succession());
-    rounds.push(vec![record(0, &remembered), record(1, &RecordBody::TimedOut)]);
+    rounds.push(vec![record(0, &remembered), record(0, &reached), record(1, &RecordBody::TimedOut)]);
     let frame = |(number, records): (u64, Vec<Record>)| Frame {
         shard: 0,
         number,

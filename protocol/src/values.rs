@@ -254,11 +254,11 @@ impl Values for RecordBody {
                 value.each(visit)?;
                 headers.each(visit)
             }
+            Self::SignalledByTag { tag, name: _, value, headers } => of_tag(tag, value, headers, visit),
             Self::UpdateAccepted { id: _, name: _, args, headers } => {
                 args.each(visit)?;
                 headers.each(visit)
             }
-            Self::SignalledByTag { tag, name: _, value, headers } => of_tag(tag, value, headers, visit),
             Self::ActivitySettled { step: _, attempt: _, outcome }
             | Self::StepSettled { step: _, outcome }
             | Self::PromiseSettled { step: _, outcome } => outcome.each(visit),

@@ -13,7 +13,7 @@ use everpulse_sdk::definition::{
     Activities, ActivityFn, AuthorError, Definition, Duplicate, FunctionActivity, Output, Registry, WorkflowFn,
 };
 use everpulse_sdk::intercept::Interceptor;
-use everpulse_sdk::{ActivityDefinition, Call, CompletionToken, WorkflowDefinition, failure};
+use everpulse_sdk::{ActivityDefinition, Call, CompletionToken, Signal, WorkflowDefinition, failure};
 use futures::future::BoxFuture;
 use serde::Serialize;
 
@@ -389,6 +389,41 @@ impl Environment {
         let event = world.event(&token.workflow_id, Some(token.run_id), &body);
         world.publish(event, true);
         drop(world);
+        drive::settle_a_little(&self.stage);
+    }
+
+    /// Sends a signal to all open runs that carry a tag, as `client.signal_tag(..)` does: each takes it once.
+    ///
+    /// ```
+    /// # use everpulse_sdk as everpulse;
+    /// # use everpulse_testing::Environment;
+    /// # use serde::{Deserialize, Serialize};
+    /// #[everpulse::signal(crate = everpulse)]
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Moved {
+    ///     to: String,
+    /// }
+    ///
+    /// #[everpulse::workflow(version = 1, crate = everpulse)]
+    /// async fn parcel() -> String {
+    ///     everpulse::signal::<Moved>().recv().await.to
+    /// }
+    ///
+    /// let env = Environment::new().workflow(parcel);
+    /// let runs = [env.start(parcel()).tag("customer:42"), env.start(parcel()).tag("customer:42")];
+    /// env.signal_tag("customer:42", Moved { to: "Oslo".to_owned() });
+    /// assert!(runs.iter().all(|run| run.result().unwrap() == "Oslo"));
+    /// ```
+    ///
+    /// # Panics
+    /// When the signal cannot be encoded.
+    #[track_caller]
+    pub fn signal_tag<S: Signal>(&self, tag: impl Into<String>, signal: S) {
+        let value = Payload::encode(&signal).unwrap_or_else(|error| panic!("signal `{}`: {error}", S::NAME));
+        let body = EventBody::SignalTagged { tag: tag.into(), name: S::NAME.to_owned(), value, headers: None };
+        // Whoever awaits its start has a run that is there.
+        drive::run_until(&self.stage, None, World::has_begun);
+        self.stage.borrow_mut().publish_to_all(&body);
         drive::settle_a_little(&self.stage);
     }
 

@@ -280,10 +280,10 @@ fn what(told: &Told, record: &Record, begin: Timestamp) -> String {
             Outcome::Failed(failure) => format!("what {step}{} told another run was not taken: {failure}", name(step)),
         },
         RecordBody::Signalled { name, value, .. } => format!("signal `{name}` {}", shown_payload(&value)),
-        RecordBody::UpdateAccepted { id, name, args, .. } => format!("update {id}, `{name}` {}", shown_payload(&args)),
         RecordBody::SignalledByTag { tag, name, value, .. } => {
             format!("signal `{name}` {} to all with the tag {tag:?}", shown_payload(&value))
         }
+        RecordBody::UpdateAccepted { id, name, args, .. } => format!("update {id}, `{name}` {}", shown_payload(&args)),
         RecordBody::ActivitySettled { step, outcome, .. } => {
             format!("activity {step}{} {}", name(step), settled(&outcome))
         }

@@ -184,6 +184,25 @@ impl World {
         self.inbox.push(Message { frame, by_client, again: false, acked: false });
     }
 
+    /// Whether all that was started so far stands in history, or is refused.
+    pub fn has_begun(&self) -> bool {
+        let is_start = |event: &&Event| event.body().is_ok_and(|body| body.as_start().is_some());
+        let events = self.inbox.iter().filter(|message| message.by_client).flat_map(|message| &message.frame.events);
+        let stands = |event: &Event| {
+            self.runs.contains_key(&RunId(event.id.0)) || self.replies.contains_key(&RequestId(event.id.0))
+        };
+        self.planned.is_empty() && events.filter(is_start).all(stands)
+    }
+
+    /// Stores what is meant for runs of all shards in the inbox.
+    pub fn publish_to_all(&mut self, body: &EventBody) {
+        let signal = EventId(self.id());
+        for number in 0..SHARDS {
+            let event = self.event(&shard::placeholder_id(number), None, body);
+            self.publish(Event { id: EventId::for_shard(signal, number), ..event }, true);
+        }
+    }
+
     /// Starts that were planned are stored; they cannot be changed any more.
     pub fn begin_planned(&mut self) {
         for mut event in std::mem::take(&mut self.planned) {

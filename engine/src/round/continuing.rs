@@ -235,9 +235,6 @@ fn along(
             RecordBody::Signalled { name, value, headers } if is_left(&name).is_some() => {
                 EventBody::Signal { name, value, headers }
             }
-            RecordBody::SignalledByTag { tag, name, value, headers } if is_left(&name).is_some() => {
-                EventBody::SignalTagged { tag, name, value, headers }
-            }
             RecordBody::UpdateAccepted { id, name, args, headers } => {
                 let no = updates_came;
                 updates_came = no.saturating_add(1);
@@ -245,6 +242,9 @@ fn along(
                     return;
                 }
                 EventBody::UpdateAccepted { id, name, args, headers }
+            }
+            RecordBody::SignalledByTag { tag, name, value, headers } if is_left(&name).is_some() => {
+                EventBody::SignalTagged { tag, name, value, headers }
             }
             RecordBody::CancelRequested { reason } if !std::mem::replace(&mut asked_to_cancel, true) => {
                 EventBody::Cancel { reason }

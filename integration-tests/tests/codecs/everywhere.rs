@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::wiretap::{Wiretap, holds};
 
 /// Where values travel. The word of each is told from those of the others.
-const PLACES: [&str; 30] = [
+const PLACES: [&str; 31] = [
     "input",
     "header",
     "signal-header",
@@ -33,6 +33,7 @@ const PLACES: [&str; 30] = [
     "step-result",
     "step-error",
     "signal",
+    "signal-by-tag",
     "query",
     "answer",
     "query-panic",
@@ -137,6 +138,8 @@ async fn goes_everywhere(word: String) -> Result<String, everpulse::Error> {
     let (promise, broken) = (promise::<String>(), promise::<String>());
     publish(&Told { word: canary("published"), promise: promise.token(), broken: broken.token() });
     assert_eq!(signal::<Hint>().recv().await.word, canary("signal"));
+    // For all that carry the tag, for which it is sealed.
+    assert_eq!(signal::<Hint>().recv().await.word, canary("signal-by-tag"));
     assert_eq!(carries(canary("argument")).await?, canary("activity-result"));
     assert_eq!(refuses().await.expect_err("it refuses").to_string(), canary("final-error"));
     let exhausted = exhausts(canary("exhausted-argument")).await.expect_err("it never works");
@@ -212,13 +215,15 @@ async fn play(arm: &Arm, codec: Codec, blobs: Option<Blobs>) -> Result<Wiretap> 
         None => client,
     };
     let waiting = client.start(waits(canary("input"))).id("waiting").await?;
-    let run = client.start(goes_everywhere(canary("input"))).id("everywhere").header("word", canary("header")).await?;
+    let run = client.start(goes_everywhere(canary("input"))).id("everywhere").tag("tapped");
+    let run = run.header("word", canary("header")).await?;
     assert_eq!(run.query(Ask { word: canary("query") }).await?, canary("answer"));
     let refused = run.query(Ask { word: canary("query-panic") }).await.expect_err("it panics");
     assert!(refused.to_string().contains(&canary("query-panic")), "{refused}");
     let told = eventually("it is published", || async { Ok(run.published::<Told>().await?) }).await?;
     assert_eq!(told.word, canary("published"));
     run.signal(Hint { word: canary("signal") }).await?;
+    assert_eq!(client.signal_tag("tapped", Hint { word: canary("signal-by-tag") }).await?.runs, 1);
     client.complete(&told.promise, canary("promise")).await?;
     client.fail(&told.broken, everpulse::Error::msg(canary("broken-promise"))).await?;
     let token = eventually("it is left to others", || async {

@@ -432,6 +432,12 @@ fn events() -> Vec<EventBody> {
         EventBody::ChildClosed { step: 4, close: Box::new(close()), never_began: true },
         EventBody::Delivered { step: 7, outcome: Outcome::Failed(failure()) },
         EventBody::Signal { name: "Approved".into(), value: payload(), headers: Some(payload()) },
+        EventBody::SignalTagged {
+            tag: "eu".into(),
+            name: "Approved".into(),
+            value: payload(),
+            headers: Some(payload()),
+        },
         EventBody::Update {
             id: "u-1".into(),
             name: "AddItem".into(),
@@ -443,12 +449,6 @@ fn events() -> Vec<EventBody> {
             id: "u-1".into(),
             name: "AddItem".into(),
             args: payload(),
-            headers: Some(payload()),
-        },
-        EventBody::SignalTagged {
-            tag: "eu".into(),
-            name: "Approved".into(),
-            value: payload(),
             headers: Some(payload()),
         },
         EventBody::ActivitySettled { step: 4, attempt: 2, outcome: Outcome::Done(payload()) },
@@ -502,16 +502,16 @@ fn records() -> Vec<RecordBody> {
         RecordBody::ChildClosed { step: 4, close: Box::new(close()), never_began: true },
         RecordBody::Delivered { step: 7, outcome: Outcome::Done(payload()) },
         RecordBody::Signalled { name: "Approved".into(), value: payload(), headers: Some(payload()) },
-        RecordBody::UpdateAccepted {
-            id: "u-1".into(),
-            name: "AddItem".into(),
-            args: payload(),
-            headers: Some(payload()),
-        },
         RecordBody::SignalledByTag {
             tag: "eu".into(),
             name: "Approved".into(),
             value: payload(),
+            headers: Some(payload()),
+        },
+        RecordBody::UpdateAccepted {
+            id: "u-1".into(),
+            name: "AddItem".into(),
+            args: payload(),
             headers: Some(payload()),
         },
         RecordBody::ActivitySettled { step: 4, attempt: 2, outcome: Outcome::Done(payload()) },

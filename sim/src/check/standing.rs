@@ -236,15 +236,15 @@ fn replay<'a>(registry: &Registry, records: impl Iterator<Item = &'a Record>) ->
                 order.push(record.event);
                 Input::Signal { name, value }
             }
-            RecordBody::UpdateAccepted { id, name, args, .. } => {
-                updates.push(record.event);
-                order.push(record.event);
-                Input::Update { id, name, args }
-            }
             RecordBody::SignalledByTag { tag, name, value, .. } => {
                 came.entry(name.clone()).or_default().push(record.event);
                 order.push(record.event);
                 Input::SignalByTag { tag, name, value }
+            }
+            RecordBody::UpdateAccepted { id, name, args, .. } => {
+                updates.push(record.event);
+                order.push(record.event);
+                Input::Update { id, name, args }
             }
             RecordBody::ActivitySettled { step, outcome, .. }
             | RecordBody::StepSettled { step, outcome }

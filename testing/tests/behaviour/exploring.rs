@@ -108,3 +108,17 @@ fn who_remembers_the_key_charges_once() {
         assert_eq!(charged.borrow().values().sum::<u64>(), 42);
     });
 }
+
+#[test]
+fn a_signal_by_tag_counts_once_in_each_run_under_faults() {
+    explore(100, |env| {
+        let env = env.workflow(counts_approvals).activity(double);
+        let begin = |tag: &str| env.start(counts_approvals(2)).tag(tag).tag("all");
+        let runs = [begin("red"), begin("blue"), begin("red")];
+        env.signal_tag("red", Approved { ok: true });
+        env.signal_tag("all", Approved { ok: false });
+        runs[1].signal(Approved { ok: false });
+        let counts = runs.map(|run| run.result().unwrap());
+        assert_eq!(counts, [1, 0, 1]);
+    });
+}
