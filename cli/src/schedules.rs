@@ -36,7 +36,7 @@ pub enum ScheduleCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Begin nothing until it is told to go on
+    /// Begin nothing by itself until it is told to go on
     Pause {
         name: String,
         #[arg(default_value = "by an operator")]
@@ -51,7 +51,7 @@ pub enum ScheduleCommand {
         #[arg(long, value_enum, default_value = "allow-all")]
         overlap: Overlap,
     },
-    /// Do the times of a range, from its beginning up to and without its end
+    /// Do the times of a range, from its beginning up to and without its end, but those that were begun already
     Backfill {
         name: String,
         /// Such as 2026-03-29T01:00:00Z
@@ -103,7 +103,7 @@ pub struct Rules {
     /// What is done at a time while a run of the schedule is open
     #[arg(long, value_enum)]
     overlap: Option<Overlap>,
-    /// A time that nobody could do is made up for within so long after it
+    /// A time that nobody could do is made up for within so long after it: a day, unless this says otherwise
     #[arg(long)]
     catch_up_seconds: Option<u64>,
     /// A run that fails pauses the schedule
@@ -123,7 +123,7 @@ pub enum Overlap {
     BufferOne,
     /// All wait for their turn
     BufferAll,
-    /// The open run is asked to cancel
+    /// The open run of another time is asked to cancel
     CancelOther,
     /// It is done beside the open run
     AllowAll,

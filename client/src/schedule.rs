@@ -31,7 +31,7 @@ use everpulse_protocol::Timestamp;
 use everpulse_schedule::workflow_id;
 pub use everpulse_schedule::{
     Action, Cause, Control, Counts, Describe, End, Interval, InvalidName, InvalidSpec, Overlap, Paused, Plan, Recent,
-    Rfc3339, Spec, State, View, schedule,
+    Rfc3339, Spec, State, View, schedule, scheduled_run,
 };
 use uuid::Uuid;
 
@@ -81,7 +81,8 @@ impl Schedule {
         NewSchedule::new(self.clone(), spec)
     }
 
-    /// It begins nothing by itself until it is told to go on; times that go by are left. What is open goes on.
+    /// It begins nothing by itself until it is told to go on; times that come due meanwhile are left. What is open goes on, and
+    /// what somebody asks for is done: [`trigger`](Self::trigger), [`backfill`](Self::backfill).
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] when there is no such schedule, and those of [`Run::signal`].
@@ -110,8 +111,8 @@ impl Schedule {
     }
 
     /// Does the times of a range that has passed, from its beginning up to and without its end, one after another, unless
-    /// [`overlap`](Backfill::overlap) says otherwise: `schedule.backfill(from..to).await?`. A time whose run is known already
-    /// is not done again.
+    /// [`overlap`](Backfill::overlap) says otherwise: `schedule.backfill(from..to).await?`. A time that was begun already is known,
+    /// and not done again, however long ago that was. It is done also while the schedule is paused, and its own times come first.
     pub fn backfill(&self, range: std::ops::Range<SystemTime>) -> Backfill {
         Backfill::new(self.clone(), timestamp(range.start)..timestamp(range.end))
     }
@@ -130,7 +131,8 @@ impl Schedule {
     }
 
     /// Changes what it does and when, from now on: `schedule.update(|plan| plan.overlap = Overlap::Skip).await?`. What is open
-    /// goes on, and other times than before leave what waited. If somebody else changes it meanwhile, the change is made once
+    /// goes on, and other times than before leave what waited. How many times are still to be done stays, unless the change says
+    /// something else. If somebody else changes it meanwhile, the change is made once
     /// more on what they made of it.
     ///
     /// # Errors
@@ -142,10 +144,14 @@ impl Schedule {
     pub async fn update(&self, mut change: impl FnMut(&mut Plan)) -> Result<(), Error> {
         for _ in 0..UPDATES_MAX {
             let View { mut plan, revision, .. } = self.describe().await?;
+            let remaining = plan.remaining;
             change(&mut plan);
             plan.spec.times().map_err(|error| self.invalid(&error))?;
             let id = Uuid::now_v7().to_string();
-            self.tell(Control::Update { plan: Box::new(plan), revision, id: id.clone() }).await?;
+            // Times are done meanwhile.
+            let keeps_remaining = plan.remaining == remaining;
+            let plan = Box::new(plan);
+            self.tell(Control::Update { plan, revision, id: id.clone(), keeps_remaining }).await?;
             if self.describe().await?.updates.contains(&id) {
                 return Ok(());
             }

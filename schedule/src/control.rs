@@ -19,7 +19,7 @@ pub enum Control {
     Trigger {
         overlap: Overlap,
     },
-    /// Do the times from the first up to and without the second, whether they were done or not.
+    /// Do the times from the first up to and without the second, but those that were begun already.
     Backfill {
         from: Timestamp,
         until: Timestamp,
@@ -31,6 +31,9 @@ pub enum Control {
         revision: u64,
         /// By which whoever asked sees that it was done.
         id: String,
+        /// How many times are still to be done stays as it is by then.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        keeps_remaining: bool,
     },
     /// It ends; its runs go on.
     Delete,

@@ -11,6 +11,9 @@ use crate::spec::Spec;
 /// Missed times of a day are made up for, unless it is said otherwise.
 pub const CATCH_UP_MS: u64 = 86_400_000;
 
+/// And those of ten seconds always: so long it may take until another worker has taken over.
+pub const CATCH_UP_MIN_MS: u64 = 10_000;
+
 /// What a schedule is to do, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -19,7 +22,8 @@ pub struct Plan {
     pub action: Action,
     #[serde(default)]
     pub overlap: Overlap,
-    /// A time that nobody could do is made up for within so long after it; one that is older is missed.
+    /// A time that nobody could do is made up for within so long after it, and within [`CATCH_UP_MIN_MS`] in any case; one that
+    /// is older is missed.
     pub catch_up_ms: u64,
     /// A run that fails pauses the schedule.
     #[serde(default)]
@@ -89,11 +93,12 @@ pub enum Overlap {
     Skip,
     /// The first such time is done when the open run has ended; the others are skipped.
     BufferOne,
-    /// All are done, one after another.
+    /// All are done, one after another. A thousand wait at most, and of more the first are skipped.
     BufferAll,
-    /// Open runs are asked to cancel, and the time is done when they have ended. Of several that wait, the last one.
+    /// Open runs of the schedule's own times are asked to cancel, and the time is done when they have ended. Of several that
+    /// wait, the last one. Runs on demand, and those of a range that is done again, are let be.
     CancelOther,
-    /// It is done beside the open run.
+    /// It is done beside the open run. A thousand are open at once at most; others wait for their turn.
     AllowAll,
 }
 

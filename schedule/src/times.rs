@@ -44,6 +44,9 @@ pub struct Survey {
     pub last: Option<Time>,
     /// There were more than were to be counted.
     pub more: bool,
+    /// A time within the stretch that is due behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<Time>,
 }
 
 impl Times {
@@ -124,13 +127,14 @@ impl Times {
     /// than `count_max` are counted.
     #[must_use]
     pub fn survey(&self, name: &str, after: Timestamp, due_by: Timestamp, count_max: u64) -> Survey {
-        let mut survey = Survey { count: 0, first: None, last: None, more: false };
+        let mut survey = Survey { count: 0, first: None, last: None, more: false, begun: None };
         let mut after = after;
         while let Some(at) = self.next_after(after)
             && at <= due_by
         {
             let time = Time { at, due: self.due(name, at) };
             if time.due > due_by {
+                survey.begun = Some(time);
                 break;
             }
             if survey.count == count_max {

@@ -58,6 +58,8 @@ fn what_is_told_is_written_as_ever() {
     check("trigger.1", &Control::Trigger { overlap: Overlap::CancelOther });
     let (from, until) = (Timestamp(1_774_746_000_000), Timestamp(1_774_832_400_000));
     check("backfill.1", &Control::Backfill { from, until, overlap: Overlap::AllowAll });
-    check("update.1", &Control::Update { plan: Box::new(plan()), revision: 3, id: "u-1".to_owned() });
+    let (plan, id) = (Box::new(plan()), "u-1".to_owned());
+    check("update.1", &Control::Update { plan: plan.clone(), revision: 3, id: id.clone(), keeps_remaining: false });
+    check("update.2", &Control::Update { plan, revision: 3, id, keeps_remaining: true });
     check("delete.1", &Control::Delete);
 }

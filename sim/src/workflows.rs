@@ -499,6 +499,7 @@ fn registry_of_all_times() -> Registry {
     registry.workflow_fn(forsakes).expect("once");
     registry.workflow_fn(schedules::keeps).expect("once");
     registry.workflow_fn(everpulse_schedule::schedule).expect("once");
+    registry.workflow_fn(everpulse_schedule::scheduled_run).expect("once");
     registry.workflow_fn(relays).expect("once");
     registry.workflow_fn(auctions).expect("once");
     registry.workflow_fn(auction).expect("once");

@@ -434,7 +434,9 @@ impl Worker {
         }
         let mut registry = self.registry.clone();
         if self.options.schedules && registry.workflows().next().is_some() {
-            let added = registry.workflow_fn(everpulse_schedule::schedule);
+            let added = registry
+                .workflow_fn(everpulse_schedule::schedule)
+                .and_then(|()| registry.workflow_fn(everpulse_schedule::scheduled_run));
             added.map_err(|duplicate| Error::new(ErrorKind::Invalid, duplicate.to_string()))?;
         }
         Ok(Arc::new(registry))

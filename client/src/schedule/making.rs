@@ -84,7 +84,7 @@ impl NewSchedule {
         self
     }
 
-    /// A time that nobody could do is made up for within so long after it; a day by default.
+    /// A time that nobody could do is made up for within so long after it: a day by default, and ten seconds at least.
     pub fn catch_up(mut self, within: Duration) -> Self {
         self.catch_up = Some(within);
         self

@@ -1,0 +1,130 @@
+//! The run between a schedule and one of its runs: it begins that, awaits its end, and tells the schedule.
+//!
+//! ```text
+//!   schedule, run 1 ──child──► runner ──child──► the run of a time
+//!          │ ── report ──────────►│
+//!          │◄───────── I will ────┤                        a child's end is told to the run that began it,
+//!          ╎ continues as new     │◄── ended ──────        and to none that goes on for that one
+//!   schedule, run 2 ◄─── ended ───┘
+//! ```
+
+use std::future::{Future as _, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use everpulse_protocol as protocol;
+use everpulse_protocol::FailureKind;
+use everpulse_sdk as everpulse;
+use everpulse_sdk::{Delivery, Error, Failure, NamedChild, ParentClose, Request, external, shielded, signal, sleep};
+use futures::Stream as _;
+use serde::{Deserialize, Serialize};
+
+use crate::control::End;
+use crate::plan::Action;
+
+/// The name of the workflow between a schedule and a run.
+pub const RUNNER: &str = "everpulse.schedule.run";
+
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What is to be begun, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scheduled {
+    /// The workflow id of the schedule.
+    pub(crate) schedule: String,
+    /// Which of its runs it is.
+    pub(crate) no: u64,
+    pub(crate) workflow_id: String,
+    /// The run's tags are those of the action.
+    pub(crate) action: Action,
+}
+
+/// What a schedule asks of a runner.
+#[everpulse::signal(name = "everpulse.schedule.ask", crate = everpulse)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Ask {
+    /// Say that you tell the end by a signal, and do so: who asks goes on as another run, which no child is known to.
+    Report,
+    /// Have the run cancelled.
+    Cancel,
+}
+
+/// What a runner tells its schedule, in whichever of its runs.
+#[everpulse::signal(name = "everpulse.schedule.told", crate = everpulse)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Told {
+    pub no: u64,
+    /// None: it will be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<End>,
+}
+
+/// Begins a run, and gives how it ended.
+#[everpulse::workflow(name = "everpulse.schedule.run", version = 1, crate = everpulse)]
+pub async fn scheduled_run(scheduled: Scheduled) -> Result<End, Error> {
+    let Scheduled { schedule, no, workflow_id, action } = scheduled;
+    let mut asks = signal::<Ask>().stream();
+    let mut reports = false;
+    let end = match NamedChild::start(request(workflow_id, action), ParentClose::Abandon) {
+        Err(failure) => ended(failure),
+        Ok(mut child) => loop {
+            // What was asked before the end is answered before it.
+            let asked = poll_fn(|cx| match Pin::new(&mut asks).poll_next(cx) {
+                Poll::Ready(Some(ask)) => Poll::Ready(Ok(ask)),
+                Poll::Ready(None) | Poll::Pending => Pin::new(&mut child).poll(cx).map(Err),
+            });
+            match asked.await {
+                Ok(Ask::Report) => {
+                    reports = true;
+                    shielded(tell(&schedule, Told { no, end: None })).await;
+                }
+                Ok(Ask::Cancel) => send(child.cancel()).await,
+                Err(result) => break result.map_or_else(ended, |_| End::Completed),
+            }
+        },
+    };
+    if reports {
+        // Also if somebody had this run cancelled: the schedule waits for it.
+        shielded(tell(&schedule, Told { no, end: Some(end.clone()) })).await;
+    }
+    Ok(end)
+}
+
+/// Until it is taken, or there is no such schedule any more.
+async fn tell(schedule: &str, told: Told) {
+    loop {
+        match external(schedule).signal(told.clone()).await {
+            Ok(()) | Err(Failure::NotFound { .. } | Failure::Cancelled) => return,
+            Err(_) => sleep(AGAIN).await,
+        }
+    }
+}
+
+/// Sends what is asked of another run, and does not wait: it is on its way then, and is not taken back.
+pub(crate) async fn send(deliveries: impl IntoIterator<Item = Delivery>) {
+    let mut deliveries: Vec<Delivery> = deliveries.into_iter().collect();
+    poll_fn(|cx| {
+        for delivery in &mut deliveries {
+            let _ = Pin::new(delivery).poll(cx);
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
+fn request(workflow_id: String, action: Action) -> Request {
+    let Action { workflow, version, args, tags, timeout_ms, priority } = action;
+    let timeout = timeout_ms.map(Duration::from_millis);
+    Request { workflow, version, args, id: Some(workflow_id), tags, timeout, priority }
+}
+
+/// How a run ended that has no result.
+pub(crate) fn ended(failure: protocol::Failure) -> End {
+    match failure.kind {
+        FailureKind::Taken => End::Known,
+        FailureKind::Cancelled | FailureKind::Terminated => End::Cancelled,
+        _ => End::Failed { message: failure.message },
+    }
+}
