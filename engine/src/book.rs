@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use everpulse_protocol::continuation::Continues;
 use everpulse_protocol::history::{Close, CloseStatus, CommandKind, CommandMark, Frame, Record, RecordBody, Window};
 use everpulse_protocol::shard::Config;
 use everpulse_protocol::timer::Wake;
@@ -112,15 +113,24 @@ pub(crate) struct Taker {
 }
 
 /// Which runs a closed one belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Chain {
     pub first: Option<RunId>,
     pub next: Option<RunId>,
+    /// All that is known of those before it; no more than the first once its records are gone.
+    pub continues: Option<Continues>,
 }
 
 impl Chain {
     pub fn of(first: Option<RunId>, next: Option<RunId>) -> Option<Box<Self>> {
-        (first.is_some() || next.is_some()).then(|| Box::new(Self { first, next }))
+        (first.is_some() || next.is_some()).then(|| Box::new(Self { first, next, continues: None }))
+    }
+
+    /// Of a run that ends.
+    pub fn of_run(run: &Run) -> Option<Box<Self>> {
+        let continues = run.continues.as_deref().cloned();
+        let chain = Self::of(continues.as_ref().map(|it| it.first), run.continued_as.as_deref().copied())?;
+        Some(Box::new(Self { continues, ..*chain }))
     }
 }
 
@@ -332,7 +342,7 @@ impl Book {
                 frame,
                 base: run.base,
                 never_began: run.never_began.is_some(),
-                chain: Chain::of(run.continues.as_ref().map(|it| it.first), run.continued_as.as_deref().copied()),
+                chain: Chain::of_run(&run),
             }),
         );
         self.kept.push_back((run_id, size));
@@ -406,7 +416,7 @@ impl Book {
                 pending: Vec::new(),
                 updates: Vec::new(),
                 parent: None,
-                continues: None,
+                continues: closed.chain.as_ref().and_then(|chain| chain.continues.clone()),
                 continued_as: closed.next(),
                 history_bytes: 0,
             });
