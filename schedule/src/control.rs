@@ -89,7 +89,7 @@ pub struct Recent {
     pub workflow_id: String,
     pub cause: Cause,
     pub begun_at: Timestamp,
-    /// None: it is open.
+    /// None: it is open, or about to begin.
     #[serde(default)]
     pub end: Option<End>,
 }

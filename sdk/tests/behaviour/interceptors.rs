@@ -44,8 +44,8 @@ impl Interceptor for Door {
     async fn attempt(&self, context: &ActivityContext, next: Next<'_>) -> Attempted {
         match context.header("token") {
             Some("good") => next.run().await,
-            Some(_) => Err(AttemptError::refused("the token is not valid yet").retryable()),
-            None => Err(AttemptError::refused("no token")),
+            Some(_) => Err(AttemptError::refused("the token is not valid yet")),
+            None => Err(AttemptError::refused("no token").not_retryable()),
         }
     }
 }
