@@ -22,6 +22,8 @@ use everpulse_protocol::history::CommandKind;
 use everpulse_protocol::task::{Task, TaskFrame};
 use everpulse_protocol::{Position, Timestamp, decode, encode, topic};
 use everpulse_transport::{self as transport, AckToken, Consumer, Delivery, Message, Subscription, SubscriptionKind};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 
 use crate::core::{self, Core};
 use crate::error::{Error, ErrorKind};
@@ -77,7 +79,8 @@ impl DeadLetters {
     async fn intercepted<T: Send>(
         &self,
         kind: CallKind,
-        inner: impl Future<Output = Result<T, Error>> + Send,
+        // Boxed: it would be in each of the futures around it.
+        inner: BoxFuture<'_, Result<T, Error>>,
     ) -> Result<T, Error> {
         let call = Call::new(kind).named(self.queue.clone());
         self.core.interceptors.around(call, |_| inner).await
@@ -91,11 +94,11 @@ impl DeadLetters {
     /// # Cancel safety
     /// Safe: nothing is changed.
     pub async fn list(&self) -> Result<Vec<Listed>, Error> {
-        self.intercepted(CallKind::DeadLetters, self.listed()).await
+        self.intercepted(CallKind::DeadLetters, self.listed().boxed()).await
     }
 
     async fn listed(&self) -> Result<Vec<Listed>, Error> {
-        let visit = self.visit().await?;
+        let visit = self.visit().boxed().await?;
         let mut letters = Vec::with_capacity(visit.letters.len());
         for (id, (_, letter)) in &visit.letters {
             letters.push(Listed { id: *id, letter: self.shown(letter.clone()) });
@@ -112,11 +115,11 @@ impl DeadLetters {
     /// # Cancel safety
     /// Safe: nothing is changed.
     pub async fn show(&self, id: LetterId) -> Result<DeadLetter, Error> {
-        self.intercepted(CallKind::DeadLetters, self.one(id)).await
+        self.intercepted(CallKind::DeadLetters, self.one(id).boxed()).await
     }
 
     async fn one(&self, id: LetterId) -> Result<DeadLetter, Error> {
-        let visit = self.visit().await?;
+        let visit = self.visit().boxed().await?;
         let found = self.find(&visit, id);
         visit.leave().await;
         let mut letter = found?.1.clone();
@@ -147,13 +150,13 @@ impl DeadLetters {
     /// # Cancel safety
     /// When it is dropped the letter may be back in its queue and still in the list; another redrive is harmless then.
     pub async fn redrive(&self, id: LetterId) -> Result<(), Error> {
-        self.intercepted(CallKind::Redrive, self.redriven(id)).await
+        self.intercepted(CallKind::Redrive, self.redriven(id).boxed()).await
     }
 
     async fn redriven(&self, id: LetterId) -> Result<(), Error> {
-        let visit = self.visit().await?;
+        let visit = self.visit().boxed().await?;
         let redriven = match self.find(&visit, id) {
-            Ok((token, letter)) => match self.put_back(letter.letter).await {
+            Ok((token, letter)) => match self.put_back(letter.letter).boxed().await {
                 // Ack last: until it is confirmed in its queue, the letter is all there is of it.
                 Ok(()) => {
                     visit.ack(token);
@@ -175,11 +178,11 @@ impl DeadLetters {
     /// # Cancel safety
     /// When it is dropped the letter may or may not be there.
     pub async fn drop(&self, id: LetterId) -> Result<(), Error> {
-        self.intercepted(CallKind::DropLetter, self.dropped(id)).await
+        self.intercepted(CallKind::DropLetter, self.dropped(id).boxed()).await
     }
 
     async fn dropped(&self, id: LetterId) -> Result<(), Error> {
-        let visit = self.visit().await?;
+        let visit = self.visit().boxed().await?;
         let found = self.find(&visit, id).map(|(token, _)| visit.ack(token));
         visit.leave().await;
         found
