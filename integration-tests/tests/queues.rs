@@ -106,7 +106,7 @@ async fn queues_give_what_is_urgent_first_whenever_it_came() -> Result<()> {
     }
     let order = begun();
     ensure!(order.len() == 30, "{order:?}");
-    // A worker that begins hears of its lanes one after the other, and waits for none.
+    // It has subscribed to all of them, and their first frames come to it in any order.
     let early = order.iter().take_while(|id| !id.starts_with('1')).count();
     let mut sorted = order[early..].to_vec();
     sorted.sort_by_key(|id| id.split('-').next().map(str::to_owned));
