@@ -6,13 +6,16 @@ use std::time::Instant;
 use clap::Args;
 
 use super::stamp;
-use crate::sim;
+use crate::sim::{self, Build};
 
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// How long seeds are played.
+    /// How long seeds are played at most.
     #[arg(long, default_value_t = 10)]
     minutes: u64,
+    /// How many at most.
+    #[arg(long, default_value_t = 1_000_000)]
+    seeds: u64,
     /// The first of them.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -37,10 +40,10 @@ and seeds are played until one fails. The line says which, and what was seen fir
 /// Plays, and gives the report.
 pub(super) fn run(options: &Options) -> anyhow::Result<String> {
     let began = Instant::now();
-    let (seconds, seed) = ((60 * options.minutes).to_string(), options.seed.to_string());
-    let seeds = ["--seeds", "1000000", "--seed", &seed, "--seconds", &seconds];
-    let played = sim::output(&seeds)?;
-    let broken = sim::output(&["--mutations"])?;
+    let [count, seed, seconds] = [options.seeds, options.seed, 60 * options.minutes].map(|number| number.to_string());
+    let seeds = ["--seeds", &count, "--seed", &seed, "--seconds", &seconds];
+    let played = sim::output(&seeds, Build::Fast)?;
+    let broken = sim::output(&["--mutations"], Build::Quick)?;
     let mut report = HEAD.to_owned();
     report.push_str(&stamp(began.elapsed().as_secs())?);
     writeln!(report, "## Seeds\n\n`cargo xtask sim {}`\n\n```text\n{}\n```", seeds.join(" "), played.trim_end())?;
