@@ -46,7 +46,8 @@ pub fn note(key: &str, workflow_id: &str, step: &str, attempt: u32) -> Result<()
     Ok(())
 }
 
-/// All lines of a ledger; none if it was never written.
+/// All lines of a ledger; none if it was never written. Others may write meanwhile: a line that crosses a page of the file
+/// is seen from its beginning on, a page at a time, so one that has no end yet is not there yet.
 ///
 /// # Errors
 /// When the file cannot be read or holds something else.
@@ -55,5 +56,24 @@ pub fn read(path: &Path) -> Result<Vec<Entry>> {
         return Ok(Vec::new());
     }
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    text.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
+    let ended = text.rfind('\n').map_or("", |end| &text[..end]);
+    ended.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_without_its_end_is_not_there_yet() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("ledger.jsonl");
+        assert_eq!(read(&path).expect("no ledger yet"), Vec::new());
+        let line = r#"{"key":"a/1/0","workflow_id":"a","step":"pay","attempt":1,"at_ms":5}"#;
+        std::fs::write(&path, format!("{line}\n{}", &line[..20])).expect("written");
+        let entries = read(&path).expect("what is whole is read");
+        assert_eq!(entries.iter().map(|entry| entry.key.as_str()).collect::<Vec<_>>(), ["a/1/0"]);
+        std::fs::write(&path, format!("{}\n{line}\n", &line[..20])).expect("written");
+        read(&path).expect_err("a torn line among others is none");
+    }
 }
