@@ -78,3 +78,8 @@ async fn batches_bear_a_worker_killed_when_a_part_is_done() -> Result<()> {
 async fn batches_bear_a_worker_killed_when_a_part_is_settled() -> Result<()> {
     killed_at("settle-confirmed").await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_bear_a_worker_killed_when_a_task_is_acked() -> Result<()> {
+    killed_at("task-acked").await
+}
