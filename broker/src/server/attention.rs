@@ -25,15 +25,15 @@ impl Attention {
         self.came.notify_one();
     }
 
-    /// Looks again and again for so long after each call.
-    pub async fn pay(&self, span: Duration, mut look: impl AsyncFnMut()) {
+    /// Looks again and again for so long after each call, by that clock.
+    pub async fn pay(&self, span: Duration, now: impl Fn() -> Instant, mut look: impl AsyncFnMut()) {
         loop {
             self.came.notified().await;
-            let mut until = Instant::now() + span;
-            while Instant::now() < until {
+            let mut until = now() + span;
+            while now() < until {
                 look().await;
                 if self.came.notified().now_or_never().is_some() {
-                    until = Instant::now() + span;
+                    until = now() + span;
                 }
             }
         }
@@ -43,7 +43,7 @@ impl Attention {
 /// Keeps the runtime polling for so long after something came from a client, until it is dropped.
 pub async fn attend(span: Duration, hub: Arc<Hub>) {
     if !span.is_zero() {
-        hub.attention.pay(span, look).await;
+        hub.attention.pay(span, Instant::now, look).await;
     }
 }
 
@@ -55,32 +55,32 @@ async fn look() {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::cell::Cell;
 
     use super::*;
 
-    #[tokio::test]
-    async fn it_looks_for_a_while_and_sleeps_then() {
+    /// Each look takes a millisecond.
+    #[test]
+    fn it_looks_for_a_while_after_each_call_and_sleeps_then() {
         let attention = Attention::default();
-        let looks = AtomicU64::new(0);
-        let looked = || looks.load(Ordering::Relaxed);
-        let counting = async || {
-            looks.fetch_add(1, Ordering::Relaxed);
-            look().await;
-        };
-        let test = async {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            assert_eq!(looked(), 0);
-            attention.call();
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            let while_awake = looked();
-            assert!(while_awake > 5, "{while_awake} looks");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            assert_eq!(looked(), while_awake);
-        };
-        tokio::select! {
-            () = attention.pay(Duration::from_millis(20), counting) => {}
-            () = test => {}
-        }
+        let began = Instant::now();
+        let looks = Cell::new(0);
+        let now = || began + Duration::from_millis(looks.get());
+        let mut paid = Box::pin(attention.pay(Duration::from_millis(20), now, async || {
+            looks.set(looks.get() + 1);
+            if looks.get() == 30 {
+                attention.call();
+            }
+        }));
+        assert!(paid.as_mut().now_or_never().is_none(), "it never ends");
+        assert_eq!(looks.get(), 0, "nothing came");
+        attention.call();
+        assert!(paid.as_mut().now_or_never().is_none(), "it sleeps");
+        assert_eq!(looks.get(), 20);
+        attention.call();
+        assert!(paid.as_mut().now_or_never().is_none(), "it sleeps");
+        assert_eq!(looks.get(), 20 + 10 + 20, "a call came at the tenth look");
+        assert!(paid.as_mut().now_or_never().is_none(), "it sleeps");
+        assert_eq!(looks.get(), 50);
     }
 }
