@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 
+use crate::lanes::{self, Which};
 use crate::{clients, conformance, coverage, deny, fuzz, guarantees, links, pulsar, purity, root, sim};
 
 /// What `cargo xtask ci` may leave out.
@@ -44,7 +45,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     step("coverage", || coverage::run(coverage::Options::default()))?;
     // All that fails is seen at once.
     step("tests and doctests, embedded arm", || {
-        cargo(&["test", "--workspace", "--no-fail-fast"], &[("EVERPULSE_ARM", "embedded"), TEST_THREADS])
+        lanes::run(Which::All, &[("EVERPULSE_ARM", "embedded"), TEST_THREADS], succeeds)
     })?;
     if conformance::is_possible() || !options.skip_pulsar {
         step("the public conformance suite, embedded arm", || suite_on(clients::Arm::Embedded))?;
@@ -93,22 +94,22 @@ fn suite_on(arm: clients::Arm) -> anyhow::Result<()> {
     conformance::run(&conformance::Options { arms: vec![arm], ..conformance::Options::default() })
 }
 
+/// They are built already, so that no compiler takes the cores and the disk away from the broker.
 fn pulsar_arm() -> anyhow::Result<()> {
-    let mut arguments = vec!["test", "--no-fail-fast"];
-    arguments.extend(ON_PULSAR.iter().flat_map(|package| ["-p", *package]));
     let environment = [("EVERPULSE_ARM", "pulsar"), TEST_THREADS];
-    on_pulsar(None, &[&arguments], &environment)
+    on_pulsar(None, |running| {
+        lanes::run(Which::TestsOf(&ON_PULSAR), &environment, |command| Ok(pulsar::run(running, command)? == 0))
+    })
 }
 
 /// One broker that takes a token or a certificate, then one that takes nobody by TLS without a certificate; there, some
 /// workflows too, whose workers and clients show theirs.
 fn secured_arm() -> anyhow::Result<()> {
     let environment = [("EVERPULSE_ARM", "secured")];
-    let transport = ["test", "-p", "everpulse-transport", "--test", "secured"];
-    let workflows = [
+    let transport: &[&str] = &["test", "--workspace", "--test", "secured"];
+    let workflows: &[&str] = &[
         "test",
-        "-p",
-        "everpulse-integration-tests",
+        "--workspace",
         "--test",
         "conformance",
         "--",
@@ -116,38 +117,39 @@ fn secured_arm() -> anyhow::Result<()> {
         "signals_early_and_late",
         "workers_join_and_leave",
     ];
-    on_pulsar(Some(pulsar::ClientCertificates::Optional), &[&transport], &environment)?;
-    on_pulsar(Some(pulsar::ClientCertificates::Required), &[&transport, &workflows], &environment)
+    let play = |tls, name: &str, tests: &[&[&str]]| {
+        on_pulsar(Some(tls), |running| {
+            tests.iter().try_for_each(|arguments| {
+                match pulsar::run(running, &mut cargo_command(arguments, &environment))? {
+                    0 => Ok(()),
+                    code => bail!(
+                        "cargo xtask pulsar run --tls {name} -- env {} failed ({code})",
+                        spelled(arguments, &environment)
+                    ),
+                }
+            })
+        })
+    };
+    play(pulsar::ClientCertificates::Optional, "optional", &[transport])?;
+    play(pulsar::ClientCertificates::Required, "required", &[transport, workflows])
 }
 
-/// Starts a broker, and runs each of the tests against it. They are built before, so that no compiler takes the cores
-/// and the disk away from the broker.
+/// Starts a broker, does what is to be done with it, and ends it.
 fn on_pulsar(
     tls: Option<pulsar::ClientCertificates>,
-    commands: &[&[&str]],
-    environment: &[(&str, &str)],
+    play: impl FnOnce(&pulsar::Options) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    for arguments in commands {
-        let of_cargo = arguments.iter().position(|argument| *argument == "--").unwrap_or(arguments.len());
-        cargo(&[&arguments[..of_cargo], &["--no-run"]].concat(), environment)?;
-    }
     let options = pulsar::Options { name: "ci".to_owned(), fresh: true, tls, ..pulsar::Options::default() };
     pulsar::start(&options)?;
     let running = pulsar::Options { fresh: false, ..options };
-    let result = commands.iter().try_for_each(|arguments| {
-        let code = pulsar::run(&running, &mut cargo_command(arguments, environment))?;
-        if code != 0 {
-            let tls = match tls {
-                None => "",
-                Some(pulsar::ClientCertificates::Optional) => "--tls optional ",
-                Some(pulsar::ClientCertificates::Required) => "--tls required ",
-            };
-            bail!("cargo xtask pulsar run {tls}-- env {} failed ({code})", spelled(arguments, environment));
-        }
-        Ok(())
-    });
+    let result = play(&running);
     pulsar::stop(&running.name)?;
     result
+}
+
+fn succeeds(command: &mut Command) -> anyhow::Result<bool> {
+    let status = command.status().with_context(|| format!("cannot run {:?}", command.get_program()))?;
+    Ok(status.success())
 }
 
 fn cargo_command(arguments: &[&str], environment: &[(&str, &str)]) -> Command {

@@ -10,6 +10,7 @@ pub mod coverage;
 pub mod deny;
 pub mod fuzz;
 pub mod guarantees;
+pub mod lanes;
 pub mod links;
 pub mod pulsar;
 pub mod purity;
