@@ -1,19 +1,20 @@
-//! What runs of different shards have to do with each other: parents and their children.
+//! What runs of different shards have to do with each other: parents and their children, and those that end others.
 //!
 //! | rule | how it is seen |
 //! |---|---|
 //! | a command begins one run at most | no run id stands in two shards; each child names the command that asked for it |
 //! | a parent knows how its child ended | the end in the parent's history is, byte for byte, that in the child's; at rest: the child has ended |
 //! | no child goes on against what was agreed | at rest: a child of a run that ended has ended, or was asked to |
+//! | who hears that it ended another run did so | at rest: the end that it asked for stands, by its own event |
 //! | nobody waits for nothing | at rest: an open run was told of each child that ended |
 //!
 //! Shards are read one after the other: unless all was at rest, one may tell of what the other, read before, does not know yet.
 //! What was trimmed is not known: of a child, or a parent, whose history is not whole nothing is said.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::Rules;
-use crate::format::{Id, OnClose};
+use crate::format::{Id, Link, MarkKind, OnClose};
 use crate::report::{Kind, Report, Violation};
 use crate::run::{Command, Run, Status};
 
@@ -29,6 +30,7 @@ pub fn check(rules: &Rules, report: &mut Report) {
     }
     let trimmed = |shard: u32| report.shards.iter().any(|known| known.shard == shard && known.trimmed);
     let any_trimmed = report.shards.iter().any(|shard| shard.trimmed);
+    let terminations: HashSet<Id> = report.runs.iter().flat_map(|run| run.terminations.iter().copied()).collect();
     let find = |id: Id| places.get(&id).map(|at| &report.runs[*at]);
     for run in &report.runs {
         // Who goes on for a child bears by what that one was asked for.
@@ -51,6 +53,10 @@ pub fn check(rules: &Rules, report: &mut Report) {
             }
         }
         for command in &run.commands {
+            if rules.at_rest && !any_trimmed && ended_nobody(run, command, &terminations) {
+                let message = format!("it was told that command {} has ended another run, and none was", command.no);
+                violations.push(fault(run, Kind::Family, message));
+            }
             let Some(child) = &command.child else { continue };
             let Some(known) = find(child.run_id) else {
                 // A start that is older than what its shard remembers is refused without a record.
@@ -79,6 +85,14 @@ pub fn check(rules: &Rules, report: &mut Report) {
         }
     }
     report.violations.extend(violations);
+}
+
+/// Whether it was told of a termination that is in no run's history.
+fn ended_nobody(run: &Run, command: &Command, terminations: &HashSet<Id>) -> bool {
+    let asked = Link { run_id: run.run_id, step: command.no };
+    command.kind == MarkKind::Termination
+        && command.settled == Some(true)
+        && !terminations.contains(&asked.termination())
 }
 
 /// What a parent heard of a child's end is what it was.

@@ -256,6 +256,11 @@ impl Link {
         self.derived("continued as new")
     }
 
+    /// The id of the event by which the command ends another run: the same with the word `terminate`.
+    pub fn termination(&self) -> Id {
+        self.derived("terminate")
+    }
+
     fn derived(&self, what: &str) -> Id {
         let mut hash = Sha256::new();
         hash.update(self.run_id.0);
@@ -319,6 +324,8 @@ pub enum MarkKind {
     Child,
     /// Something that is asked of another run.
     Message,
+    /// Another run is to end at once.
+    Termination,
     /// The run ends, and another one goes on for it.
     ContinueAsNew,
     Cancel,
@@ -341,6 +348,7 @@ impl MarkKind {
             Self::Promise => "promise",
             Self::Child => "child",
             Self::Message => "message",
+            Self::Termination => "termination",
             Self::ContinueAsNew => "continuation",
             Self::Cancel => "cancellation",
             Self::Detach => "detachment",
@@ -475,6 +483,7 @@ fn mark(value: &ValueRef<'_>) -> Result<Mark, Reason> {
         "promise" => MarkKind::Promise,
         "child" => MarkKind::Child,
         "signal" | "cancel_run" => MarkKind::Message,
+        "terminate_run" => MarkKind::Termination,
         "continue_as_new" => MarkKind::ContinueAsNew,
         "cancel" => MarkKind::Cancel,
         "detach" => MarkKind::Detach,

@@ -48,6 +48,9 @@ pub struct Run {
     /// Of all that its end says.
     #[serde(skip)]
     pub(crate) end: Option<Hash>,
+    /// The events by which it was, or is, to end at once.
+    #[serde(skip)]
+    pub(crate) terminations: Vec<Id>,
 }
 
 /// Where a run is.
@@ -155,6 +158,7 @@ impl Judge {
                 never_began: false,
                 cancel_requested: false,
                 end: None,
+                terminations: Vec::new(),
             },
             next_seq: None,
             next_no: None,
@@ -178,6 +182,7 @@ impl Judge {
         self.digests.insert(record.seq, record.digest);
         self.look_for_unknown(record, &mut fault);
         let (body, event) = self.effective(record, &mut fault);
+        self.is_to_end(record);
         if let Some(body) = body {
             self.happened(&body, event, record, rules, &mut fault);
         }
@@ -192,6 +197,17 @@ impl Judge {
     /// What it asks for or waits for is known in part only.
     fn is_known_in_part(&self) -> bool {
         self.run.partial || self.blurred
+    }
+
+    /// A termination that stands, also one that was only taken in by a release that does not know all of the run.
+    fn is_to_end(&mut self, record: &Record) {
+        match &record.body {
+            Body::Terminated => self.run.terminations.push(record.event),
+            Body::Received { event, body, .. } if matches!(**body, Body::Terminated) => {
+                self.run.terminations.push(*event);
+            }
+            _ => {}
+        }
     }
 
     fn look_for_unknown(&mut self, record: &Record, fault: &mut impl FnMut(Kind, String)) {
@@ -316,7 +332,13 @@ impl Judge {
                     (child.end, child.never_began) = (Some(*close), *never_began);
                 }
             }
-            Body::Delivered { step, done } => self.settled(MarkKind::Message, *step, *done, record.at, fault),
+            Body::Delivered { step, done } => {
+                let kind = match self.command(*step) {
+                    Some(command) if command.kind == MarkKind::Termination => MarkKind::Termination,
+                    _ => MarkKind::Message,
+                };
+                self.settled(kind, *step, *done, record.at, fault);
+            }
             Body::UpdateAccepted { id } => {
                 let no = self.updates_taken;
                 self.updates_taken = no.saturating_add(1);

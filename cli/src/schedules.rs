@@ -125,6 +125,8 @@ pub enum Overlap {
     BufferAll,
     /// The open run of another time is asked to cancel
     CancelOther,
+    /// The open run of another time is ended at once
+    TerminateOther,
     /// It is done beside the open run
     AllowAll,
 }
@@ -136,6 +138,7 @@ impl From<Overlap> for everpulse::client::Overlap {
             Overlap::BufferOne => Self::BufferOne,
             Overlap::BufferAll => Self::BufferAll,
             Overlap::CancelOther => Self::CancelOther,
+            Overlap::TerminateOther => Self::TerminateOther,
             Overlap::AllowAll => Self::AllowAll,
         }
     }

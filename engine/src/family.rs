@@ -37,6 +37,11 @@ impl Asking<'_> {
                 let reason = format!("workflow {} asked for it", self.workflow_id);
                 Some(self.demand(target, "cancel", CallerKind::Awaits, Demand::Cancel { reason }))
             }
+            Command::TerminateRun { reason, .. } => {
+                let by = format!("workflow {} asked for it", self.workflow_id);
+                let reason = if reason.is_empty() { by } else { format!("{reason} ({by})") };
+                Some(self.demand(target, "terminate", CallerKind::Awaits, Demand::Terminate { reason }))
+            }
             _ => None,
         }
     }

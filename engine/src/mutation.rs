@@ -90,6 +90,8 @@ mutations! {
     4 LeavesUpdates "leaves-updates",
     /// Whoever names a run that went on does not mean the last one.
     4 NamesTheEnded "names-the-ended",
+    /// A run that another one ends is said to have ended, and goes on.
+    4 SparesOthers "spares-others",
     // Key_Shared gives affinity, not safety.
     /// A result that the book does not expect is dropped without a look at the tail.
     5 DropsUnexpected "drops-unexpected",

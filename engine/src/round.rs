@@ -500,9 +500,10 @@ impl Applier<'_> {
                 Command::Step { no, name, options, body } => {
                     self.round.starts.push(StartLocal::Step { run: run_id, no, name, options, body });
                 }
-                command @ (Command::Child { .. } | Command::Signal { .. } | Command::CancelRun { .. }) => {
-                    others.push(command);
-                }
+                command @ (Command::Child { .. }
+                | Command::Signal { .. }
+                | Command::CancelRun { .. }
+                | Command::TerminateRun { .. }) => others.push(command),
                 Command::Cancel { no } => self.cancel(run_id, no),
                 Command::ContinueAsNew { target, next, unreceived, updates, .. } => {
                     let (of, left) = ((workflow_id, run_id), Left { unreceived: &unreceived, updates: &updates });

@@ -136,6 +136,7 @@ impl Pending {
             | CommandKind::Child
             | CommandKind::Signal
             | CommandKind::CancelRun
+            | CommandKind::TerminateRun
             | CommandKind::ContinueAsNew
             | CommandKind::Cancel
             | CommandKind::Detach
@@ -156,6 +157,7 @@ impl Pending {
             | CommandKind::Child
             | CommandKind::Signal
             | CommandKind::CancelRun
+            | CommandKind::TerminateRun
             | CommandKind::ContinueAsNew
             | CommandKind::Cancel
             | CommandKind::Detach

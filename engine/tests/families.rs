@@ -55,9 +55,10 @@ const SCENARIOS: &[Scenario] = &[
         acts: &[
             |across| across.start("ear", "listens", 1),
             |across| across.start("sleeper", "naps", 3_600_000),
+            |across| across.start("stubborn", "naps", 3_600_000),
             |across| across.start("parent", "meddles", 3),
         ],
-        ends: &[("parent", "true true true true true"), ("sleeper", "cancelled")],
+        ends: &[("parent", "true true true true true true true"), ("sleeper", "cancelled"), ("stubborn", "terminated")],
         // The children that were refused have histories of their own under the id.
         either: &[("ear", &["taken, taken, x"])],
     },

@@ -26,6 +26,13 @@ async fn sell_shirts() -> u32 {
     signal::<Counted>().recv().await.listeners
 }
 
+/// Ends a run that it did not begin, whatever the code of that one thinks of it.
+#[workflow(version = 1)]
+async fn lock_up(id: String) -> Result<(), Error> {
+    external(id).terminate("the hall is locked").await?;
+    Ok(())
+}
+
 #[workflow(version = 1)]
 async fn tour(cities: Vec<String>) -> Result<Vec<String>, Error> {
     sell_shirts().id("shirts").detach();
@@ -63,7 +70,7 @@ async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
     // EVERPULSE_URL says where, or else a directory of yours.
     let worker = Worker::connect_from_env().await?;
-    let worker = worker.workflow(tour).workflow(concert).workflow(sell_shirts).spawn().await?;
+    let worker = worker.workflow(tour).workflow(concert).workflow(sell_shirts).workflow(lock_up).spawn().await?;
     let client = Client::connect_from_env().await?;
     let cities = ["Oslo", "Rome", "Wien"].map(String::from);
     let run = client.start(tour(cities.into())).await?;
@@ -75,8 +82,10 @@ async fn main() -> anyhow::Result<()> {
     for line in run.result().await? {
         println!("{line}");
     }
-    println!("shirts: {}", client.run(sell_shirts, "shirts").describe().await?.status);
-    client.run(sell_shirts, "shirts").cancel("all are sold").await?;
+    let shirts = client.run(sell_shirts, "shirts");
+    println!("shirts: {}", shirts.describe().await?.status);
+    client.start(lock_up("shirts".to_owned())).await?.result().await?;
+    println!("shirts: {}", shirts.describe().await?.status);
     worker.stop().await;
     Ok(())
 }

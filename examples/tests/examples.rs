@@ -190,7 +190,13 @@ fn a_tour_has_a_child_for_each_city() {
     let lines: Vec<&str> = told.lines().collect();
     assert_eq!(
         lines,
-        ["Oslo: 320 listeners", "Rome: the hall in Rome is closed", "Wien: nobody has counted", "shirts: open"]
+        [
+            "Oslo: 320 listeners",
+            "Rome: the hall in Rome is closed",
+            "Wien: nobody has counted",
+            "shirts: open",
+            "shirts: terminated",
+        ]
     );
 }
 

@@ -334,6 +334,7 @@ pub fn records() -> Vec<Record> {
         mark(6, CommandKind::Signal, "word"),
         mark(7, CommandKind::CancelRun, ""),
         mark(5, CommandKind::Detach, ""),
+        mark(9, CommandKind::TerminateRun, ""),
         mark(2, CommandKind::Cancel, ""),
         mark(8, CommandKind::Patch, "edit"),
         mark(8, CommandKind::DeprecatedPatch, "old-edit"),

@@ -441,6 +441,29 @@ pub async fn meddles(id: String) -> Result<(bool, bool), everpulse::Error> {
     Ok((taken, nobody))
 }
 
+/// Does not heed that it is to cancel.
+#[workflow(version = 1)]
+pub async fn persists_in_waiting() -> u64 {
+    shielded(async { signal::<Heard>().recv().await.n }).await
+}
+
+/// Ends a run at once, and says whether it was there, and how it is found then.
+#[workflow(version = 1)]
+pub async fn puts_down(id: String) -> Result<(bool, bool), everpulse::Error> {
+    let told = external(id.clone()).terminate("enough of it").await;
+    let again = external(id).terminate("again").await;
+    Ok((told.is_ok(), matches!(again, Err(Failure::NotFound { .. }))))
+}
+
+/// Begins a run that does not heed a request to cancel, and has another one end it. Its result says how all three came out of that.
+#[workflow(version = 1)]
+pub async fn has_it_put_down(id: String) -> Result<(bool, bool), everpulse::Error> {
+    let stays = persists_in_waiting().id(id.clone()).parent_close(ParentClose::Abandon).start().await?;
+    stays.cancel().await?;
+    let (told, nobody_left) = puts_down(id).await?;
+    Ok((told && nobody_left, stays.await == Err(Failure::Terminated)))
+}
+
 /// Takes a word with each run, and ends with all of them.
 #[workflow(version = 1)]
 pub async fn series(left: u64, said: Vec<u64>) -> Vec<u64> {
@@ -545,6 +568,9 @@ pub fn serve_workflows(worker: Worker) -> Worker {
         .workflow(listens)
         .workflow(leaves)
         .workflow(meddles)
+        .workflow(persists_in_waiting)
+        .workflow(puts_down)
+        .workflow(has_it_put_down)
         .workflow(traced)
         .workflow(inserts)
         .workflow(uploads)

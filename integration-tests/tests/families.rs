@@ -73,24 +73,62 @@ async fn families_other_runs_are_told_and_their_ids_are_theirs() -> Result<()> {
     Ok(())
 }
 
-/// The owner of all shards ends itself at a point, once for each time that a family passes it.
-async fn killed_at(point: &'static str) -> Result<()> {
+#[tokio::test(flavor = "multi_thread")]
+async fn families_runs_end_each_other_at_once() -> Result<()> {
+    let arm = Arm::new()?;
+    let (worker, client) = both(&arm).await?;
+    let puts_down = async |id: &str| client.start(puts_down(id.to_owned())).await?.result().await;
+    let stays = client.start(persists_in_waiting()).id("stays").await?;
+    stays.cancel("it does not heed that").await?;
+    assert_eq!(puts_down("stays").await?, (true, true));
+    assert!(matches!(stays.result().await, Err(ResultError::Failed(Failure::Terminated))));
+    // A series is known by any of its runs, and ends with its last one.
+    let turns = client.start(rounds(0)).id("turns").await?;
+    let goes_on = async || Ok(turns.describe().await?.continues.map(|_| ()));
+    eventually("it has gone on", goes_on).await?;
+    assert_eq!(puts_down("turns").await?, (true, true));
+    assert!(matches!(turns.result().await, Err(ResultError::Failed(Failure::Terminated))));
+    assert_eq!(puts_down("nobody").await?, (false, true));
+    worker.stop().await;
+    let report = everpulse_checker::check(&arm.checked(&[], None)?).await?;
+    ensure!(report.is_clean(), "{report:#?}");
+    Ok(())
+}
+
+async fn a_family(client: &Client, id: &str) -> Result<()> {
+    let result = client.start(family(id.to_owned())).id(id).enqueue().await?.result().await?;
+    ensure!(result == FAMILY, "{result}");
+    Ok(())
+}
+
+async fn an_end(client: &Client, id: &str) -> Result<()> {
+    let run = client.start(has_it_put_down(format!("{id}-stays"))).id(id).enqueue().await?;
+    let result = run.result().await?;
+    ensure!(result == (true, true), "{result:?}");
+    Ok(())
+}
+
+/// The owner of all shards ends itself at a point, once for each time that what is played passes it.
+async fn killed_at(point: &'static str, hits: u32, play: impl AsyncFn(&Client, &str) -> Result<()>) -> Result<()> {
     let arm = Arm::new()?;
     let client = Client::connect(arm.url()).await?;
     let ledger = arm.dir().join("ledger.jsonl");
     let _activities = Party::start(arm.url(), Role::Activities, &ledger, None)?;
-    for hit in 1..=10 {
+    for hit in 1..=hits {
         let context = || format!("killed at {point}, hit {hit}");
         let file = arm.dir().join(format!("{point}-{hit}"));
         let failpoint = Failpoint { name: point, hit, stops: false, file };
         let mut victim = Party::start(arm.url(), Role::Workflows, &ledger, Some(&failpoint)).with_context(context)?;
         let id = format!("{point}-{hit}");
-        let run = client.start(family(id.clone())).id(&id).enqueue().await?;
-        victim.wait_killed().with_context(context)?;
-        ensure!(failpoint.file.exists(), "{}: the point was not hit", context());
-        let mut heir = Party::start(arm.url(), Role::Workflows, &ledger, None)?;
-        let result = run.result().await.with_context(context)?;
-        ensure!(result == FAMILY, "{}: {result}", context());
+        let killing = async {
+            let is_hit = async || Ok(failpoint.file.exists().then_some(()));
+            eventually("it is killed", is_hit).await?;
+            victim.wait_killed()?;
+            Party::start(arm.url(), Role::Workflows, &ledger, None)
+        };
+        let (played, heir) = futures::join!(play(&client, &id), killing);
+        let mut heir = heir.with_context(context)?;
+        played.with_context(context)?;
         heir.leave()?;
     }
     let report = everpulse_checker::check(&arm.checked(&[], None)?).await?;
@@ -100,15 +138,15 @@ async fn killed_at(point: &'static str) -> Result<()> {
 }
 
 macro_rules! killed {
-    ($($name:ident: $point:literal;)*) => {$(
+    ($play:ident, $hits:literal: $($name:ident: $point:literal;)*) => {$(
         #[tokio::test(flavor = "multi_thread")]
         async fn $name() -> Result<()> {
-            killed_at($point).await
+            killed_at($point, $hits, $play).await
         }
     )*};
 }
 
-killed! {
+killed! { a_family, 10:
     families_bear_an_owner_killed_when_an_input_arrives: "inbox-received";
     families_bear_an_owner_killed_before_the_append: "append-before";
     families_bear_an_owner_killed_when_the_append_is_on_its_way: "append-sent";
@@ -116,4 +154,14 @@ killed! {
     families_bear_an_owner_killed_when_a_command_is_sent: "command-sent";
     families_bear_an_owner_killed_before_the_ack: "ack-before";
     families_bear_an_owner_killed_after_the_ack: "ack-sent";
+}
+
+killed! { an_end, 7:
+    families_runs_that_end_others_bear_an_owner_killed_when_an_input_arrives: "inbox-received";
+    families_runs_that_end_others_bear_an_owner_killed_before_the_append: "append-before";
+    families_runs_that_end_others_bear_an_owner_killed_when_the_append_is_on_its_way: "append-sent";
+    families_runs_that_end_others_bear_an_owner_killed_with_the_receipt: "append-receipt";
+    families_runs_that_end_others_bear_an_owner_killed_when_a_command_is_sent: "command-sent";
+    families_runs_that_end_others_bear_an_owner_killed_before_the_ack: "ack-before";
+    families_runs_that_end_others_bear_an_owner_killed_after_the_ack: "ack-sent";
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use everpulse::WorkerHandle;
-use everpulse::client::ErrorKind;
+use everpulse::client::{ErrorKind, ResultError};
 use everpulse::client::schedule::{Cause, End, View};
 use everpulse::prelude::*;
 use everpulse::{Overlap, Schedule};
@@ -92,6 +92,23 @@ async fn schedules_are_told_and_changed_and_their_names_are_free_afterwards() ->
     assert_eq!(client.schedules().await?, [""; 0]);
     made().create(hello("you".to_owned())).await?;
     worker.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schedules_end_a_run_at_once_that_does_not_heed_a_request() -> Result<()> {
+    let arm = Arm::new()?;
+    let (worker, client) = both(&arm).await?;
+    let schedule = client.schedule("stubborn").every(SECOND).overlap(Overlap::TerminateOther);
+    let schedule = schedule.create(persists_in_waiting()).await?;
+    let view = when(&schedule, "three have ended", |view| view.counts.failed >= 3).await?;
+    assert_eq!((view.counts.completed, view.counts.known, view.open <= 1), (0, 0, true), "{view:?}");
+    let first = client.run(persists_in_waiting, &view.recent[0].workflow_id).result().await;
+    assert!(matches!(first, Err(ResultError::Failed(Failure::Terminated))), "{first:?}");
+    schedule.delete().await?;
+    worker.stop().await;
+    let report = everpulse_checker::check(&arm.checked(&[], None)?).await?;
+    ensure!(report.is_clean(), "{report:#?}");
     Ok(())
 }
 

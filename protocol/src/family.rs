@@ -6,8 +6,8 @@
 //!          ◄─ child_began, if asked ─┤
 //!          ── demanded: cancel ──────►
 //!          ◄─ child_closed ──────────┘
-//!   any run ── demanded: signal, cancel ──► any run
-//!           ◄─────────── delivered ───────┘
+//!   any run ── demanded: signal, cancel, terminate ──► any run
+//!           ◄──────────────── delivered ──────────────┘
 //! ```
 //! All of these are events of the inbox of the other's shard, sent as any command is: after its frame stands, until it is
 //! confirmed, and again by whoever does not know that it was.

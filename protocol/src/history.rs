@@ -548,6 +548,8 @@ pub enum CommandKind {
     Signal,
     /// A request to another run to cancel.
     CancelRun,
+    /// Another run is to end at once.
+    TerminateRun,
     /// The run ends, and another one of its workflow id goes on for it.
     ContinueAsNew,
     /// A dropped call: its activity, timer, step, promise or child is wanted no more.
@@ -577,7 +579,8 @@ impl CommandKind {
             | Self::Promise
             | Self::Child
             | Self::Signal
-            | Self::CancelRun => true,
+            | Self::CancelRun
+            | Self::TerminateRun => true,
             Self::ContinueAsNew
             | Self::Cancel
             | Self::Detach
@@ -593,7 +596,7 @@ impl CommandKind {
     /// Whether it is done by another run, so that it goes on until that one has answered, whatever this one does.
     #[must_use]
     pub fn is_of_another_run(self) -> bool {
-        matches!(self, Self::Child | Self::Signal | Self::CancelRun)
+        matches!(self, Self::Child | Self::Signal | Self::CancelRun | Self::TerminateRun)
     }
 }
 

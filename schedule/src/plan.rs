@@ -98,8 +98,17 @@ pub enum Overlap {
     /// Open runs of the schedule's own times are asked to cancel, and the time is done when they have ended. Of several that
     /// wait, the last one. Runs on demand, and those of a range that is done again, are let be.
     CancelOther,
+    /// As [`CancelOther`](Self::CancelOther), but the open runs are ended at once: for those that do not heed a request.
+    TerminateOther,
     /// It is done beside the open run. A thousand are open at once at most; others wait for their turn.
     AllowAll,
+}
+
+impl Overlap {
+    /// Whether open runs come to an end for the next one.
+    pub(crate) fn makes_way(self) -> bool {
+        matches!(self, Self::CancelOther | Self::TerminateOther)
+    }
 }
 
 /// The greatest length of a schedule's name, in bytes: its runs' ids have a time after it.

@@ -124,8 +124,9 @@ impl Keeper {
                 }
                 Move::Count { wanted, due_by, count_max, why } => self.count(wanted, due_by, count_max, why).await?,
                 Move::Begin { at, cause } => self.begin(at, cause)?,
-                Move::MakeWay { runners } => {
-                    send(runners.into_iter().map(|runner| external(runner).signal(Ask::Cancel))).await;
+                Move::MakeWay { runners, at_once } => {
+                    let ask = if at_once { Ask::Terminate } else { Ask::Cancel };
+                    send(runners.into_iter().map(|runner| external(runner).signal(ask))).await;
                 }
                 Move::End => return Ok(self.state.borrow().counts),
                 Move::Wait { until } => {

@@ -10,13 +10,15 @@
 
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use everpulse_protocol as protocol;
 use everpulse_protocol::FailureKind;
 use everpulse_sdk as everpulse;
-use everpulse_sdk::{Delivery, Error, Failure, NamedChild, ParentClose, Request, external, shielded, signal, sleep};
+use everpulse_sdk::{
+    Delivery, Error, Failure, NamedChild, ParentClose, Request, Sleep, external, shielded, signal, sleep,
+};
 use futures::Stream as _;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +51,8 @@ pub(crate) enum Ask {
     Report,
     /// Have the run cancelled.
     Cancel,
+    /// Have it ended at once.
+    Terminate,
 }
 
 /// What a runner tells its schedule, in whichever of its runs.
@@ -67,20 +71,32 @@ pub async fn scheduled_run(scheduled: Scheduled) -> Result<End, Error> {
     let Scheduled { schedule, no, workflow_id, action } = scheduled;
     let mut asks = signal::<Ask>().stream();
     let mut reports = false;
+    let mut ending = Ending::default();
     let end = match NamedChild::start(request(workflow_id, action), ParentClose::Abandon) {
         Err(failure) => ended(failure),
         Ok(mut child) => loop {
             // What was asked before the end is answered before it.
             let asked = poll_fn(|cx| match Pin::new(&mut asks).poll_next(cx) {
                 Poll::Ready(Some(ask)) => Poll::Ready(Ok(ask)),
-                Poll::Ready(None) | Poll::Pending => Pin::new(&mut child).poll(cx).map(Err),
+                Poll::Ready(None) | Poll::Pending => {
+                    let _ = ending.poll(&child, cx);
+                    Pin::new(&mut child).poll(cx).map(Err)
+                }
             });
             match asked.await {
                 Ok(Ask::Report) => {
                     reports = true;
                     shielded(tell(&schedule, Told { no, end: None })).await;
                 }
-                Ok(Ask::Cancel) => send(child.cancel()).await,
+                Ok(ask @ (Ask::Cancel | Ask::Terminate)) => {
+                    ending = Ending::of(ask, &child);
+                    // It is on its way before anything else that was asked is done.
+                    poll_fn(|cx| {
+                        let _ = ending.poll(&child, cx);
+                        Poll::Ready(())
+                    })
+                    .await;
+                }
                 Err(result) => break result.map_or_else(ended, |_| End::Completed),
             }
         },
@@ -90,6 +106,42 @@ pub async fn scheduled_run(scheduled: Scheduled) -> Result<End, Error> {
         shielded(tell(&schedule, Told { no, end: Some(end.clone()) })).await;
     }
     Ok(end)
+}
+
+/// A run that is to come to an end. What is asked of it may arrive before its start does, and find nobody: it is asked again then.
+#[derive(Default)]
+enum Ending {
+    #[default]
+    Unasked,
+    Asked(Ask, Delivery),
+    Again(Ask, Sleep),
+}
+
+impl Ending {
+    fn of(ask: Ask, child: &NamedChild) -> Self {
+        let delivery = match ask {
+            Ask::Terminate => child.terminate("its schedule begins the next run"),
+            Ask::Cancel | Ask::Report => child.cancel(),
+        };
+        delivery.map_or(Self::Unasked, |delivery| Self::Asked(ask, delivery))
+    }
+
+    fn poll(&mut self, child: &NamedChild, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            *self = match self {
+                Self::Unasked => return Poll::Ready(()),
+                Self::Asked(ask, delivery) => match ready!(Pin::new(delivery).poll(cx)) {
+                    // Of one that has ended that is on its way.
+                    Err(Failure::NotFound { .. }) => Self::Again(*ask, sleep(AGAIN)),
+                    Ok(()) | Err(_) => Self::Unasked,
+                },
+                Self::Again(ask, again) => {
+                    ready!(Pin::new(again).poll(cx));
+                    Self::of(*ask, child)
+                }
+            };
+        }
+    }
 }
 
 /// Until it is taken, or there is no such schedule any more.

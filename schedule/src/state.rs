@@ -105,6 +105,9 @@ pub(crate) struct Open {
     /// It was asked to make way.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub making_way: bool,
+    /// It was to be ended at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ending: bool,
 }
 
 /// Times of a specification up to one instant are skipped.
@@ -157,6 +160,8 @@ pub(crate) enum Move {
     /// Have these open runs come to an end.
     MakeWay {
         runners: Vec<String>,
+        /// At once, and not by a request.
+        at_once: bool,
     },
     /// It is deleted, and all is counted.
     End,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::*;
 use everpulse_protocol::Timestamp;
 use everpulse_schedule::{Cause, Control, Overlap, Plan, Recent, Rfc3339, Spec, View};
-use everpulse_testing::{Environment, RunStatus};
+use everpulse_testing::{Environment, RunStatus, explore};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -119,6 +119,76 @@ fn times_make_way_for_each_other_and_leave_what_somebody_asked_for() {
     assert_eq!(of(&view, Cause::Trigger)[0].end, Some(everpulse_schedule::End::Completed));
     assert_eq!(status(&env, "2026-01-01T01:00:00Z"), RunStatus::Cancelled);
     assert_eq!((view.counts.failed, view.counts.skipped), (4, 0), "{view:?}");
+}
+
+/// Each hour, and each time something that takes ten of them and does not heed a request to cancel.
+fn stubborn(overlap: Overlap) -> Plan {
+    let mut plan = plan(Spec::new().cron("@hourly"), 600);
+    plan.action.workflow = "deaf".to_owned();
+    plan.overlap = overlap;
+    plan
+}
+
+fn status_of_deaf(env: &Environment, time: &str) -> RunStatus {
+    env.run(deaf, format!("nightly-{time}")).status()
+}
+
+#[test]
+fn times_end_each_other_at_once_where_a_request_is_not_heeded() {
+    let env = hourly();
+    keep(&env, stubborn(Overlap::CancelOther));
+    env.advance(5 * HOUR);
+    assert_eq!(status_of_deaf(&env, "2026-01-01T01:00:00Z"), RunStatus::Open);
+    assert_eq!((view(&env).counts.begun, view(&env).open), (1, 1));
+
+    let env = hourly();
+    let kept = keep(&env, stubborn(Overlap::TerminateOther));
+    env.advance(5 * HOUR);
+    assert_eq!(status_of_deaf(&env, "2026-01-01T01:00:00Z"), RunStatus::Terminated);
+    assert_eq!((view(&env).counts.failed, view(&env).open, view(&env).counts.skipped), (4, 1, 0));
+    // Somebody wants to be the only one.
+    kept.signal(Control::Trigger { overlap: Overlap::TerminateOther });
+    env.advance(MINUTE);
+    assert_eq!(status_of_deaf(&env, "2026-01-01T05:00:00Z"), RunStatus::Terminated);
+    assert_eq!(of(&view(&env), Cause::Trigger).len(), 1);
+}
+
+#[test]
+fn what_was_asked_to_cancel_and_did_not_can_be_ended_at_once_later() {
+    let env = hourly();
+    let kept = keep(&env, stubborn(Overlap::CancelOther));
+    env.advance(2 * HOUR);
+    assert_eq!((view(&env).counts.begun, view(&env).open), (1, 1));
+    // The time that waits is done as soon as somebody says how.
+    kept.signal(update(&stubborn(Overlap::TerminateOther), 0));
+    env.advance(MINUTE);
+    assert_eq!(status_of_deaf(&env, "2026-01-01T01:00:00Z"), RunStatus::Terminated);
+    assert_eq!(recent(&view(&env)), ["01:00 cancelled", "02:00 open"]);
+
+    let env = hourly();
+    let kept = keep(&env, stubborn(Overlap::CancelOther));
+    env.advance(2 * HOUR);
+    kept.signal(Control::Trigger { overlap: Overlap::TerminateOther });
+    env.advance(MINUTE);
+    assert_eq!(status_of_deaf(&env, "2026-01-01T01:00:00Z"), RunStatus::Terminated);
+    assert_eq!(of(&view(&env), Cause::Trigger).len(), 1);
+}
+
+/// Whoever dies, and whatever comes twice or in another order: no run that does not end by itself is left in the way.
+#[test]
+fn times_end_each_other_under_faults() {
+    explore(25, |env| {
+        let env = with(env);
+        let mut plan = stubborn(Overlap::TerminateOther);
+        plan.spec = Spec::new().every(MINUTE);
+        keep(&env, plan);
+        env.advance(10 * MINUTE);
+        let view = view(&env);
+        assert!(view.open <= 1 && view.counts.known == 0, "{view:?}");
+        let counts = &view.counts;
+        assert_eq!(counts.failed + view.open as u64, counts.begun, "{view:?}");
+        assert!(counts.begun + counts.skipped + counts.missed >= 8, "{view:?}");
+    });
 }
 
 #[test]

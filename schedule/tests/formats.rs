@@ -56,6 +56,7 @@ fn what_is_told_is_written_as_ever() {
     check("pause.1", &Control::Pause { note: "a holiday".to_owned() });
     check("unpause.1", &Control::Unpause);
     check("trigger.1", &Control::Trigger { overlap: Overlap::CancelOther });
+    check("trigger.2", &Control::Trigger { overlap: Overlap::TerminateOther });
     let (from, until) = (Timestamp(1_774_746_000_000), Timestamp(1_774_832_400_000));
     check("backfill.1", &Control::Backfill { from, until, overlap: Overlap::AllowAll });
     let (plan, id) = (Box::new(plan()), "u-1".to_owned());

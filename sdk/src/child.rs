@@ -213,6 +213,11 @@ impl<D> Child<D> {
         Delivery::cancel(self.target.clone())
     }
 
+    /// Ends it at once, without a word to its code. That it was, this handle tells, as [`Failure::Terminated`].
+    pub fn terminate(&self, reason: impl Into<String>) -> Delivery {
+        Delivery::terminate(self.target.clone(), reason.into())
+    }
+
     /// Sends it a signal.
     pub fn signal<S: Signal>(&self, signal: S) -> Delivery {
         Delivery::signal(self.target.clone(), &signal)

@@ -1,4 +1,4 @@
-//! What a run asks of another one that it knows by its id: signals, and to cancel.
+//! What a run asks of another one that it knows by its id: signals, to cancel, and to end at once.
 
 use std::fmt;
 use std::future::Future;
@@ -16,6 +16,9 @@ use crate::format;
 use crate::replay::core::Core;
 use crate::replay::{Command, Settlement, Ticket};
 use crate::signal::Signal;
+
+/// A reason is a line for people, and no place for values: it lies in history as it is.
+const REASON_BYTES_MAX: usize = 2 * 1024;
 
 /// The newest run of a workflow id, whoever began it.
 ///
@@ -67,6 +70,12 @@ impl External {
         self.target().map_or_else(|refused| refused, Delivery::cancel)
     }
 
+    /// Ends it at once: its code hears nothing of it, and what it had under way is given up. Its children are dealt with as at
+    /// any end. For runs that do not heed [`cancel`](Self::cancel). Whoever asks how it ended reads the reason, or its first 2 KiB.
+    pub fn terminate(&self, reason: impl Into<String>) -> Delivery {
+        self.target().map_or_else(|refused| refused, |target| Delivery::terminate(target, reason.into()))
+    }
+
     fn target(&self) -> Result<Target, Delivery> {
         match WorkflowId::new(&self.id) {
             Ok(workflow_id) => Ok(Target { workflow_id, run_id: self.run_id, on_close: None }),
@@ -102,6 +111,7 @@ enum State {
 enum Asked {
     Signal { name: &'static str, value: Payload },
     Cancel,
+    Terminate { reason: String },
 }
 
 impl Delivery {
@@ -114,6 +124,11 @@ impl Delivery {
 
     pub(crate) fn cancel(target: Target) -> Self {
         Self { state: State::New(Box::new((target, Asked::Cancel))) }
+    }
+
+    pub(crate) fn terminate(target: Target, mut reason: String) -> Self {
+        reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+        Self { state: State::New(Box::new((target, Asked::Terminate { reason }))) }
     }
 
     fn refused(message: String) -> Self {
@@ -135,6 +150,9 @@ fn schedule(target: Target, asked: Asked) -> Option<Ticket> {
             value,
         }),
         Asked::Cancel => Ticket::schedule(&core, CommandKind::CancelRun, |no| Command::CancelRun { no, target }),
+        Asked::Terminate { reason } => {
+            Ticket::schedule(&core, CommandKind::TerminateRun, |no| Command::TerminateRun { no, target, reason })
+        }
     }
 }
 

@@ -11,7 +11,7 @@ mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use everpulse_checker::{Report, Rules, Status, check_partitions};
+use everpulse_checker::{Command, MarkKind, Report, Rules, Status, check_partitions};
 use everpulse_protocol::dead_letter::{DeadLetter, Letter};
 use everpulse_protocol::event::{Event, Outcome};
 use everpulse_protocol::history::RecordBody;
@@ -260,6 +260,8 @@ fn count(world: &mut World, report: &Report, standing: &Standing) {
     counts.diverged = standing.diverged;
     counts.continued = report.counts().continued_as_new as u64;
     counts.handed_on = standing.handed_on;
+    let ended = |command: &&Command| command.kind == MarkKind::Termination && command.settled == Some(true);
+    counts.ended_by_others = report.runs.iter().flat_map(|run| run.commands.iter().filter(ended)).count() as u64;
     counts.trials = standing.trials;
     counts.tagged = standing.tagged;
     counts.shared_shards = standing.writers.iter().filter(|writers| writers.len() > 1).count() as u64;

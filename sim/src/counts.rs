@@ -97,6 +97,8 @@ counts! {
     handed_on,
     /// Signals to all runs with a tag, in each that took one.
     tagged,
+    /// Runs that others ended at once, and were told so.
+    ended_by_others,
     letters,
     effects,
     /// Steps of the simulation.
@@ -116,7 +118,7 @@ const fn reached(rule: u32, what: &'static str, count: fn(&Counts) -> u64) -> Re
 }
 
 /// By what one sees that seeds have put each rule to the test.
-pub const RULES: [Reached; 34] = [
+pub const RULES: [Reached; 35] = [
     reached(1, "runs whose code came to the same commands again", |c| c.replayed),
     reached(2, "void frames", |c| c.void),
     reached(2, "frames whose fate was open", |c| c.open_appends),
@@ -128,6 +130,7 @@ pub const RULES: [Reached; 34] = [
     reached(4, "runs for which others went on", |c| c.continued),
     reached(4, "signals that went along with them", |c| c.handed_on),
     reached(4, "signals to all with a tag that runs took", |c| c.tagged),
+    reached(4, "runs that others ended at once, which were told so", |c| c.ended_by_others),
     reached(4, "updates that were answered", |c| c.updates),
     reached(4, "updates that were refused, and are never taken", |c| c.updates_refused),
     reached(5, "shards that several workers wrote", |c| c.shared_shards),

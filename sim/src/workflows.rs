@@ -1,5 +1,6 @@
 //! The workflows and activities that a simulated application has, and the sequential model of what they come to.
 
+mod ends;
 mod schedules;
 
 use std::cell::Cell;
@@ -342,7 +343,7 @@ pub async fn forsakes(n: u64) -> u64 {
         _ = sleep(Duration::from_millis(n * 10)) => {}
     }
     if let Ok(child) = hears(n).start().await {
-        let asked = child.cancel().await;
+        let asked = if n.is_multiple_of(2) { child.cancel().await } else { child.terminate("forsaken").await };
         if asked.is_ok() {
             let _ = child.await;
         }
@@ -511,6 +512,10 @@ fn registry_of_all_times() -> Registry {
     registry.workflow_fn(hears).expect("once");
     registry.workflow_fn(tells).expect("once");
     registry.workflow_fn(forsakes).expect("once");
+    registry.workflow_fn(ends::stays).expect("once");
+    registry.workflow_fn(ends::deaf).expect("once");
+    registry.workflow_fn(ends::ends).expect("once");
+    registry.workflow_fn(ends::duels).expect("once");
     registry.workflow_fn(schedules::keeps).expect("once");
     registry.workflow_fn(everpulse_schedule::schedule).expect("once");
     registry.workflow_fn(everpulse_schedule::scheduled_run).expect("once");
@@ -613,7 +618,7 @@ const TAKES_DOWN: Kind = Kind {
 };
 
 /// All of them.
-pub const KINDS: [Kind; 26] = [
+pub const KINDS: [Kind; 27] = [
     PLAIN,
     Kind { name: "sells", args: (3, 9), signals: |n| n, to: To::Updates, result: |_, sum| vec![sum], ..PLAIN },
     Kind { name: "fans", args: (5, 16), result: |n, _| vec![n * (n - 1) + 1], ..PLAIN },
@@ -653,6 +658,7 @@ pub const KINDS: [Kind; 26] = [
     Kind { name: "tells", args: (1, 4), result: |n, _| vec![n * (n + 1) / 2], ..PLAIN },
     Kind { name: "traced", args: (1, 5), result: |n, _| vec![n], ..PLAIN },
     Kind { name: "keeps", args: (3, 8), result: |n, _| (0..=n).collect(), ..PLAIN },
+    Kind { name: "duels", args: (1, 4), result: |n, _| vec![n], ..PLAIN },
     Kind { name: "forsakes", args: (2, 6), result: |n, _| vec![n], ..PLAIN },
     RELAYS,
     RELAYS,

@@ -88,6 +88,7 @@ impl fmt::Display for Command {
             CommandKind::Child => write!(f, "child {no} `{name}`"),
             CommandKind::Signal => write!(f, "signal {no} `{name}` to another run"),
             CommandKind::CancelRun => write!(f, "cancel request {no} to another run"),
+            CommandKind::TerminateRun => write!(f, "termination {no} of another run"),
             CommandKind::ContinueAsNew => write!(f, "continue as new {no} `{name}`"),
             CommandKind::Detach => write!(f, "detach {no}"),
             CommandKind::Answer => write!(f, "answer to update {no}, `{name}`"),

@@ -115,7 +115,7 @@ pub(crate) fn waited<'a>(mut marks: impl Iterator<Item = &'a CommandMark>, wait:
                 CommandKind::Timer => Wait::Timer,
                 CommandKind::Promise => Wait::Promise(*no),
                 CommandKind::Child => Wait::Child(mark.name.clone()),
-                CommandKind::Signal | CommandKind::CancelRun => {
+                CommandKind::Signal | CommandKind::CancelRun | CommandKind::TerminateRun => {
                     let target = mark.target.as_ref().map(|target| target.workflow_id.to_string());
                     Wait::Delivery(target.unwrap_or_default())
                 }

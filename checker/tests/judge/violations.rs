@@ -647,6 +647,49 @@ fn no_child_is_left_against_what_was_agreed() {
     at_rest([asks("abandon"), spawned(), drops(), asked()], &[]);
 }
 
+/// The event by which command 0 of run 1 ends another run, as the rule says.
+fn termination() -> u128 {
+    let mut hash = Sha256::new();
+    hash.update(1_u128.to_be_bytes());
+    hash.update(0_u32.to_be_bytes());
+    hash.update(b"terminate");
+    let digest = hash.finalize();
+    u128::from_be_bytes(digest[..16].try_into().expect("16 bytes"))
+}
+
+#[test]
+fn who_hears_that_it_ended_another_run_did_so() {
+    let target = map([("workflow_id", "order-2".into())]);
+    let ends = map([("no", 0.into()), ("kind", "terminate_run".into()), ("name", "".into()), ("target", target)]);
+    let asks = || start(1).asks([ends.clone()]);
+    let told = |outcome| record(1, body("delivered", [("step", 0.into()), ("outcome", outcome)]));
+    let end_by = |event| Record::new(2, 1, event, bare("terminated")).closes("terminated");
+    at_rest([asks(), start(2), end_by(termination()), told(done())], &[]);
+    at_rest([asks(), start(2), told(done())], &[Kind::Family]);
+    at_rest([asks(), start(2), end_by(300), told(done())], &[Kind::Family]);
+    // Nobody was there.
+    let failure = map([("kind", "not_found".into()), ("message", "it has ended".into())]);
+    at_rest([asks(), start(2), end_by(300), told(map([("failed", failure)]))], &[]);
+    // A release that does not know all of the run keeps it for one that does.
+    let demand = map([("terminate", map([("reason", "".into())]))]);
+    let caller =
+        map([("workflow_id", "order-1".into()), ("run_id", id(1)), ("step", 0.into()), ("kind", "awaits".into())]);
+    let event = map([("id", id(termination())), ("body", body("demanded", [("caller", caller), ("demand", demand)]))]);
+    let kept = body("received", [("event", event), ("attempt", 0.into())]);
+    at_rest([asks(), start(2), Record::new(2, 1, termination(), kept), told(done())], &[]);
+    // As anything else it is answered once.
+    at_rest(
+        [
+            asks(),
+            start(2),
+            end_by(termination()),
+            told(done()),
+            record(2, body("delivered", [("step", 0.into()), ("outcome", done())])),
+        ],
+        &[Kind::SettledTwice],
+    );
+}
+
 #[test]
 fn what_is_asked_for_and_taken_back_by_one_record_is_not_begun() {
     at_rest([start(1).asks([asks_for_child("terminate"), mark(0, "cancel")])], &[]);

@@ -15,6 +15,7 @@ use super::continuing::Origin;
 use super::inputs::or;
 use crate::effect::{DeliveryToken, Outgoing};
 use crate::family;
+use crate::mutation::{self, Mutation};
 
 impl Applier<'_> {
     /// Sends what a run has just asked of others, as far as its record still wants that.
@@ -161,6 +162,7 @@ impl Applier<'_> {
         match demand {
             _ if has_it => {}
             _ if self.is_unknown(run_id) => self.keep(run_id, event),
+            Demand::Terminate { .. } if caller.kind == CallerKind::Awaits && mutation::is(Mutation::SparesOthers) => {}
             Demand::Terminate { reason } => {
                 let failure = Failure::new(FailureKind::Terminated, or(reason.clone(), "terminated"));
                 self.end(run_id, event.id, &RecordBody::Terminated { reason }, CloseStatus::Terminated, failure);

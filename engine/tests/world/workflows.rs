@@ -246,7 +246,38 @@ pub async fn meddles(n: u64) -> String {
     let told = external("ear").signal(Word { text: "x".to_owned() }).await.is_ok();
     let nobody = matches!(external("nobody").cancel().await, Err(Failure::NotFound { .. }));
     let asked = external("sleeper").cancel().await.is_ok();
-    format!("{taken} {not_begun} {told} {nobody} {asked}")
+    let nothing = matches!(external("nobody").terminate("").await, Err(Failure::NotFound { .. }));
+    let ended = external("stubborn").terminate("enough").await.is_ok();
+    format!("{taken} {not_begun} {told} {nobody} {asked} {nothing} {ended}")
+}
+
+/// Asks for the end of a run that does not heed to be cancelled, and of a series: two of these at the same time, of which one is told that it
+/// did so.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn puts_down(n: u64) -> String {
+    let told = join!(external("stubborn").terminate("enough"), external("series").terminate(""));
+    let told = [told.0, told.1].map(|told| match told {
+        Ok(()) => "did",
+        Err(Failure::NotFound { .. }) => "nobody",
+        Err(_) => "wrong",
+    });
+    format!("{} {n}", told.join(" "))
+}
+
+/// Goes on as one that does not end when it is asked to.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn goes_on_tidying(n: u64) -> u64 {
+    sleep(Duration::from_millis(n)).await;
+    continue_as_new(tidies(n)).await
+}
+
+/// Ends itself. What would come after that does not.
+#[workflow(version = 1, crate = everpulse_sdk)]
+pub async fn puts_itself_down(n: u64) -> u64 {
+    let _child = listens(n).id("left-behind").start().await;
+    let own = info().workflow_id.to_string();
+    let _ = external(own).terminate("it is over").await;
+    double(n).await.unwrap_or(0)
 }
 
 /// Receives a word with each run, and ends with all of them. What is under way when a run ends goes with it.
@@ -356,6 +387,9 @@ pub fn registry() -> Registry {
     registry.workflow_fn(leaves).expect("new");
     registry.workflow_fn(tidies).expect("new");
     registry.workflow_fn(meddles).expect("new");
+    registry.workflow_fn(puts_down).expect("new");
+    registry.workflow_fn(goes_on_tidying).expect("new");
+    registry.workflow_fn(puts_itself_down).expect("new");
     registry.workflow_fn(waits_for_signature).expect("new");
     registry.workflow_fn(hurries).expect("new");
     registry.workflow_fn(trusts).expect("new");

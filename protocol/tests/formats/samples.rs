@@ -40,6 +40,8 @@ pub(crate) fn all() -> Vec<Sample> {
         message("history.patches", &Frame { records: vec![patched()], ..frame() }),
         message("history.notes", &Frame { records: vec![noted()], ..frame() }),
         message("history.families", &Frame { records: vec![parent_of_others()], ..frame() }),
+        message("history.termination", &Frame { records: vec![ends_another()], ..frame() }),
+        message("inbox.termination", &InboxFrame { shard: 3, events: vec![event(ended_by_another())] }),
         message("history.continued", &Frame { records: vec![continued()], ..frame() }),
         message("history.answers", &Frame { records: vec![answers()], ..frame() }),
         message("history.attempt_running", &Frame { records: vec![told_of()], ..frame() }),
@@ -341,6 +343,19 @@ fn parent_of_others() -> Record {
         CommandMark::new(5, CommandKind::Detach),
     ];
     Record { commands, close: None, ..record() }
+}
+
+/// The end of another run is asked for.
+fn ends_another() -> Record {
+    let mark = CommandMark {
+        target: Some(Box::new(Target { on_close: None, ..*target() })),
+        ..CommandMark::new(9, CommandKind::TerminateRun)
+    };
+    Record { commands: vec![mark], close: None, ..record() }
+}
+
+fn ended_by_another() -> EventBody {
+    EventBody::Demanded { caller: caller(), demand: Demand::Terminate { reason: "it hangs".into() } }
 }
 
 fn patched() -> Record {

@@ -45,8 +45,8 @@ impl State {
                     self.counts.skipped += 1;
                     self.asked.pass_trigger(at);
                 }
-                Overlap::CancelOther => {
-                    if let Some(making) = self.make_way(|_| true) {
+                Overlap::CancelOther | Overlap::TerminateOther => {
+                    if let Some(making) = self.make_way(overlap, |_| true) {
                         return Some(making);
                     }
                 }
@@ -74,11 +74,11 @@ impl State {
             return Move::Wait { until: None };
         }
         let overlap = self.plan.overlap;
-        let makes_way = overlap == Overlap::CancelOther;
+        let makes_way = overlap.makes_way();
         // Whoever has runs make way means those of the schedule's own times.
         let in_the_way = match overlap {
             Overlap::AllowAll => self.open.len() >= OPEN_MAX,
-            Overlap::CancelOther => self.open.iter().any(Open::is_own),
+            Overlap::CancelOther | Overlap::TerminateOther => self.open.iter().any(Open::is_own),
             Overlap::Skip | Overlap::BufferOne | Overlap::BufferAll => !self.open.is_empty(),
         };
         if let Some(at) = self.held
@@ -86,7 +86,14 @@ impl State {
         {
             return Move::Begin { at, cause: Cause::Time };
         }
-        let asked_to = self.open.iter().filter(|open| open.is_own()).all(|open| open.making_way);
+        // The policy may be another one than when that time came.
+        if self.held.is_some()
+            && makes_way
+            && let Some(making) = self.make_way(overlap, Open::is_own)
+        {
+            return making;
+        }
+        let asked_to = self.open.iter().filter(|open| open.is_own()).all(|open| open.is_asked(overlap));
         if in_the_way && (!makes_way || asked_to) {
             self.waits = true;
             return Move::Wait { until: None };
@@ -127,7 +134,7 @@ impl State {
                 return count(wanted, now.at, Counting::Line);
             }
         }
-        if makes_way && let Some(making) = self.make_way(Open::is_own) {
+        if makes_way && let Some(making) = self.make_way(overlap, Open::is_own) {
             return making;
         }
         Move::Begin { at: first.at, cause: Cause::Time }
@@ -162,7 +169,7 @@ impl State {
                     self.counts.skipped += 1;
                     continue;
                 }
-                Overlap::CancelOther => return self.make_way(|_| true),
+                overlap @ (Overlap::CancelOther | Overlap::TerminateOther) => return self.make_way(overlap, |_| true),
                 Overlap::AllowAll | Overlap::BufferOne | Overlap::BufferAll => return None,
             }
             return Some(Move::Begin { at, cause: Cause::Backfill });
@@ -170,19 +177,26 @@ impl State {
     }
 
     /// Has open runs come to an end, as far as they were not asked to. None: all were.
-    fn make_way(&mut self, which: impl Fn(&Open) -> bool) -> Option<Move> {
-        let in_the_way = self.open.iter_mut().filter(|open| !open.making_way && which(open));
+    fn make_way(&mut self, overlap: Overlap, which: impl Fn(&Open) -> bool) -> Option<Move> {
+        let at_once = overlap == Overlap::TerminateOther;
+        let in_the_way = self.open.iter_mut().filter(|open| !open.is_asked(overlap) && which(open));
         let ask = |open: &mut Open| {
             open.making_way = true;
+            open.ending |= at_once;
             open.runner.clone()
         };
         let runners: Vec<String> = in_the_way.map(ask).collect();
-        (!runners.is_empty()).then_some(Move::MakeWay { runners })
+        (!runners.is_empty()).then_some(Move::MakeWay { runners, at_once })
     }
 }
 
 impl Open {
     fn is_own(&self) -> bool {
         self.cause == Cause::Time
+    }
+
+    /// Whether it was asked to make way as the policy says: one that does not heed a request may have to end at once later.
+    fn is_asked(&self, overlap: Overlap) -> bool {
+        if overlap == Overlap::TerminateOther { self.ending } else { self.making_way }
     }
 }

@@ -70,7 +70,7 @@ impl State {
                 self.held = survey.first.map(|time| time.at);
                 skipped -= u64::from(self.held.is_some());
             }
-            Overlap::CancelOther => {
+            Overlap::CancelOther | Overlap::TerminateOther => {
                 // The one that was held until now is overtaken by the last of these.
                 if let Some(last) = survey.last
                     && self.held.replace(last.at).is_none()
@@ -113,7 +113,7 @@ impl State {
         }
         let workflow_id = self.workflow_id(at);
         self.recent.push_back(Recent { at, workflow_id, cause, begun_at: now, end: None });
-        self.open.push(Open { no: self.next_no, at, cause, runner, making_way: false });
+        self.open.push(Open { no: self.next_no, at, cause, runner, making_way: false, ending: false });
         self.next_no += 1;
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use everpulse_protocol::{Payload, Timestamp};
 use everpulse_schedule::{Action, Describe, End, Plan, Rfc3339, Spec, State, View, schedule, scheduled_run};
-use everpulse_sdk::{self as everpulse, Error, sleep, workflow};
+use everpulse_sdk::{self as everpulse, Error, shielded, sleep, workflow};
 use everpulse_testing::{Environment, Run, RunStatus};
 
 pub const HOUR: Duration = Duration::from_secs(3_600);
@@ -15,6 +15,13 @@ pub const DAY: Duration = Duration::from_secs(86_400);
 pub async fn report(minutes: u64) -> Result<u64, Error> {
     sleep(Duration::from_secs(60 * minutes)).await;
     if minutes % 100 == 13 { Err(Error::msg("bad luck")) } else { Ok(minutes) }
+}
+
+/// Does not heed that it is to cancel.
+#[workflow(version = 1, crate = everpulse)]
+pub async fn deaf(minutes: u64) -> u64 {
+    shielded(sleep(Duration::from_secs(60 * minutes))).await;
+    minutes
 }
 
 pub fn at(text: &str) -> Timestamp {
@@ -41,7 +48,7 @@ pub fn plan(spec: Spec, minutes: u64) -> Plan {
 }
 
 pub fn with(env: Environment) -> Environment {
-    env.workflow(schedule).workflow(scheduled_run).workflow(report)
+    env.workflow(schedule).workflow(scheduled_run).workflow(report).workflow(deaf)
 }
 
 pub fn keep(env: &Environment, plan: Plan) -> Run<everpulse_schedule::schedule> {

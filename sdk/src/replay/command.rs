@@ -58,6 +58,12 @@ pub enum Command {
         no: u32,
         target: Target,
     },
+    /// Another run is to end at once.
+    TerminateRun {
+        no: u32,
+        target: Target,
+        reason: String,
+    },
     /// The run ends, and another one of its workflow id goes on for it. It is the last command.
     ContinueAsNew {
         no: u32,
@@ -110,6 +116,7 @@ impl Command {
             Self::Child { no, target, spawn } => of(*no, CommandKind::Child, target, &spawn.workflow),
             Self::Signal { no, target, name, .. } => of(*no, CommandKind::Signal, target, name),
             Self::CancelRun { no, target } => of(*no, CommandKind::CancelRun, target, ""),
+            Self::TerminateRun { no, target, .. } => of(*no, CommandKind::TerminateRun, target, ""),
             Self::ContinueAsNew { no, target, next, .. } => of(*no, CommandKind::ContinueAsNew, target, &next.workflow),
             Self::Cancel { no } => mark(*no, CommandKind::Cancel),
             Self::Detach { no } => mark(*no, CommandKind::Detach),
@@ -141,6 +148,9 @@ impl fmt::Display for Command {
             }
             Self::CancelRun { no, target } => {
                 write!(f, "command {no}, a cancel request to workflow {}", target.workflow_id)
+            }
+            Self::TerminateRun { no, target, .. } => {
+                write!(f, "command {no}, to terminate workflow {}", target.workflow_id)
             }
             Self::ContinueAsNew { no, next, .. } => write!(f, "command {no}, to continue as `{}`", next.workflow),
             Self::Cancel { no } => write!(f, "the cancellation of command {no}"),

@@ -293,7 +293,8 @@ impl Core {
             }
             for (&no, slot) in &mut state.slots {
                 let SlotState::Waiting(waker) = &mut slot.state else { continue };
-                let goes_on = matches!(slot.kind, CommandKind::Timer | CommandKind::Signal | CommandKind::CancelRun);
+                let goes_on =
+                    slot.kind == CommandKind::Timer || slot.kind.is_of_another_run() && slot.kind != CommandKind::Child;
                 if slot.shielded || goes_on {
                     continue;
                 }

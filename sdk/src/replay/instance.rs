@@ -164,7 +164,7 @@ impl Instance {
                 Command::Child { no, target, .. } => {
                     self.asked.insert(*no, Asked::Child(target.workflow_id.clone()));
                 }
-                Command::Signal { no, .. } | Command::CancelRun { no, .. } => {
+                Command::Signal { no, .. } | Command::CancelRun { no, .. } | Command::TerminateRun { no, .. } => {
                     self.asked.insert(*no, Asked::Message);
                 }
                 _ => {}

@@ -59,6 +59,8 @@ impl Values for Command {
             | Self::Timer { no: _, due: _ }
             | Self::Promise { no: _ }
             | Self::CancelRun { no: _, target: _ }
+            // Said for all to read, as that of a client.
+            | Self::TerminateRun { no: _, target: _, reason: _ }
             | Self::Detach { no: _ }
             | Self::Cancel { no: _ }
             | Self::Patch { no: _, id: _, deprecated: _ } => Ok(()),

@@ -211,9 +211,22 @@ fn a_cancelled_parent_passes_the_request_on_unless_the_child_is_in_a_shield() {
 }
 
 #[workflow]
+async fn rambles() -> Result<(), Failure<Never>> {
+    external("order-7").terminate("é".repeat(3_000)).await
+}
+
+#[test]
+fn a_reason_is_a_line_for_people() {
+    let mut rambles = run(rambles());
+    assert_eq!(rambles.start()[0], format!("0 terminate order-7: {}", "é".repeat(1_024)));
+    assert_eq!(rambles.cancel(), ["cancelled: no longer wanted"], "it is on its way, and not taken back");
+}
+
+#[workflow]
 async fn tells_others() -> String {
     let both = join!(external("order-7").signal(Faster { by: 2 }), external("order-8").cancel());
-    format!("{both:?} {:?}", external("").cancel().await)
+    let ended = external("order-9").terminate("enough").await;
+    format!("{both:?} {ended:?} {:?}", external("").cancel().await)
 }
 
 #[test]
@@ -222,9 +235,12 @@ fn other_runs_are_signalled_and_cancelled_by_their_ids() {
     assert_eq!(parent.start(), ["0 signal Faster to order-7", "1 cancel order-8", "waiting"]);
     parent.apply(done(0, ()));
     let failure = protocol::Failure::new(FailureKind::NotFound, "order-8 has no run");
-    let turn = parent.turn(Input::Settled { step: 1, outcome: Outcome::Failed(failure) });
+    let asked = parent.apply(Input::Settled { step: 1, outcome: Outcome::Failed(failure) });
+    assert_eq!(asked, ["2 terminate order-9: enough", "waiting"]);
+    let turn = parent.turn(done(2, ()));
     let text = value::<String>(&turn);
-    assert!(text.starts_with("(Ok(()), Err(NotFound { message: \"order-8 has no run\" })) Err(Undecodable"), "{text}");
+    let told = "(Ok(()), Err(NotFound { message: \"order-8 has no run\" })) Ok(()) Err(";
+    assert!(text.starts_with(told), "{text}");
 }
 
 #[workflow]

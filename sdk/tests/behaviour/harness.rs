@@ -123,6 +123,7 @@ pub fn show(turn: &Turn) -> Vec<String> {
         Command::Child { no, spawn, .. } => format!("{no} child {}", spawn.workflow),
         Command::Signal { no, target, name, .. } => format!("{no} signal {name} to {}", target.workflow_id),
         Command::CancelRun { no, target } => format!("{no} cancel {}", target.workflow_id),
+        Command::TerminateRun { no, target, reason } => format!("{no} terminate {}: {reason}", target.workflow_id),
         Command::ContinueAsNew { no, next, unreceived, updates, .. } => {
             let updates = if updates.is_empty() { String::new() } else { format!(", leaving updates {updates:?}") };
             let unreceived = unreceived.iter().map(|of| format!(", leaving {} {:?}", of.name, of.numbers));

@@ -55,6 +55,13 @@ async fn loses_patience() -> String {
 }
 
 #[workflow(version = 1, crate = everpulse)]
+async fn puts_down() -> String {
+    let told = external("pushed").terminate("enough").await;
+    let again = external("pushed").terminate("enough").await;
+    format!("{} {}", told.is_ok(), matches!(again, Err(Failure::NotFound { .. })))
+}
+
+#[workflow(version = 1, crate = everpulse)]
 async fn leaves(how: ParentClose) -> u64 {
     let child = pushed().id("pushed").parent_close(how).start().await;
     sleep(HOUR).await;
@@ -70,7 +77,18 @@ async fn meddles() -> String {
 
 fn all(env: Environment) -> Environment {
     let env = env.workflow(part).workflow(whole).workflow(pushed).workflow(pushes);
-    env.workflow(loses_patience).workflow(leaves).workflow(meddles)
+    env.workflow(loses_patience).workflow(leaves).workflow(meddles).workflow(puts_down)
+}
+
+#[test]
+fn a_run_is_ended_by_another_one_and_only_once() {
+    let env = all(Environment::new());
+    let pushed = env.start(pushed()).id("pushed");
+    env.settle();
+    let ends = env.start(puts_down());
+    assert_eq!(ends.result().unwrap(), "true true");
+    assert_eq!(pushed.status(), RunStatus::Terminated);
+    assert_eq!(ends.commands()[0].to_string(), "termination 0 of another run");
 }
 
 #[test]
