@@ -31,6 +31,8 @@ pub(super) struct Pieces {
     next: u32,
     /// How many records they bear.
     count: u32,
+    /// The run was known when the first one came: whatever becomes of it then, it is not to be restored.
+    known: bool,
     /// The records; none of a run that is known.
     records: Vec<Record>,
 }
@@ -38,13 +40,13 @@ pub(super) struct Pieces {
 impl Pieces {
     /// Where they began, which comes next, and how many records they bear, if the run is known: then they are of no other
     /// use.
-    pub(super) fn of_known(&self, is_known: bool) -> Option<(u64, u32, u32)> {
-        (is_known || self.records.is_empty()).then_some((self.first, self.next, self.count))
+    pub(super) fn of_known(&self) -> Option<(u64, u32, u32)> {
+        self.known.then_some((self.first, self.next, self.count))
     }
 
     /// Pieces of a run that is known.
     pub(super) fn begun(first: u64, next: u32, count: u32) -> Self {
-        Self { first, next, count, records: Vec::new() }
+        Self { first, next, count, known: true, records: Vec::new() }
     }
 }
 
@@ -59,20 +61,21 @@ impl Book {
     ) {
         let run_id = record.run_id;
         if piece == 0 {
-            self.pieces.insert(run_id, Pieces { first: frame, ..Pieces::default() });
+            let known = self.is_open(run_id) || self.lingering.contains_key(&run_id);
+            self.pieces.insert(run_id, Pieces { first: frame, known, ..Pieces::default() });
         }
-        let known = self.is_open(run_id) || self.lingering.contains_key(&run_id);
         // Without the first one: whoever began it did not come to its end, and the rest is behind the border.
         let Some(so_far) = self.pieces.get_mut(&run_id).filter(|so_far| so_far.next == piece) else { return };
         so_far.next += 1;
         so_far.count = so_far.count.saturating_add(u32::try_from(records.len()).unwrap_or(u32::MAX));
-        if !known {
+        if !so_far.known {
             so_far.records.extend_from_slice(records);
         }
         if pieces != piece + 1 {
             return;
         }
-        let Some(Pieces { first, records, .. }) = self.pieces.remove(&run_id) else { return };
+        let Some(Pieces { first, records, known, .. }) = self.pieces.remove(&run_id) else { return };
+        // One that was known at its first piece may have been let go since, when all that it told had been sent.
         if !known {
             self.restore(run_id, &records, commands, frame);
         }
@@ -299,9 +302,9 @@ pub(super) fn close_bytes(close: &Close) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use everpulse_protocol::WorkflowId;
     use everpulse_protocol::codec::Body;
-    use everpulse_protocol::history::RecordBody;
+    use everpulse_protocol::history::{CloseStatus, RecordBody};
+    use everpulse_protocol::{Payload, WorkflowId};
     use uuid::Uuid;
 
     use super::*;
@@ -334,6 +337,31 @@ mod tests {
             assert_eq!(book.incomplete(), incomplete);
             assert_eq!(book.runs.contains_key(&RUN), incomplete.is_none());
         }
+    }
+
+    /// A run that lingers is let go by a mark, which may stand between two of its pieces.
+    #[test]
+    fn a_run_that_is_let_go_between_two_of_its_pieces_is_not_missed() {
+        let said = |seq| record(seq, &RecordBody::Resumed);
+        let end = Record {
+            close: Some(Close {
+                status: CloseStatus::TimedOut,
+                outcome: Outcome::Done(Payload::encode(&()).expect("encodes")),
+            }),
+            ..record(1, &RecordBody::TimedOut)
+        };
+        let mut book = Book::default();
+        book.absorb(&said(0), Some(&RecordBody::Resumed), 5);
+        let carry = |book: &mut Book, piece, pieces, records, frame| {
+            let carried = RecordBody::Carried { piece, pieces, records, commands: Vec::new() };
+            book.absorb(&record(2, &carried), Some(&carried), frame);
+        };
+        carry(&mut book, 0, 0, vec![said(0)], 6);
+        book.absorb(&end, Some(&RecordBody::TimedOut), 7);
+        book.lingering.clear();
+        carry(&mut book, 1, 2, vec![end.clone()], 8);
+        assert_eq!((book.incomplete(), book.closed.contains_key(&RUN)), (None, true));
+        assert_eq!(book.closed[&RUN].base, 6, "what of it is needed begins there");
     }
 
     /// In bytes, of this process.

@@ -78,7 +78,7 @@ impl Book {
     /// The book as it is; none while not all is known of its runs.
     pub fn save(&self) -> Option<Saved> {
         let of_known = |(run, pieces): (&RunId, &Pieces)| {
-            let (first, next, count) = pieces.of_known(self.is_open(*run))?;
+            let (first, next, count) = pieces.of_known()?;
             Some((*run, first, next, count))
         };
         let pieces: Option<Vec<(RunId, u64, u32, u32)>> = self.pieces.iter().map(of_known).collect();
