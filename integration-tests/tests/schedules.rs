@@ -5,13 +5,14 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use everpulse::WorkerHandle;
+use everpulse::client::schedule::{Cause, End, View, schedule};
 use everpulse::client::{ErrorKind, ResultError};
-use everpulse::client::schedule::{Cause, End, View};
 use everpulse::prelude::*;
 use everpulse::{Overlap, Schedule};
 use everpulse_integration_tests::arm::{Arm, eventually};
 use everpulse_integration_tests::party::{Failpoint, Party, Role};
 use everpulse_integration_tests::workflows::{self, *};
+use futures::{StreamExt as _, TryStreamExt as _};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -29,9 +30,9 @@ async fn both(arm: &Arm) -> Result<(WorkerHandle, Client)> {
 }
 
 /// How it stands when that is so.
-async fn when(schedule: &Schedule, what: &str, holds: impl Fn(&View) -> bool) -> Result<View> {
+async fn when(kept: &Schedule, what: &str, holds: impl Fn(&View) -> bool) -> Result<View> {
     eventually(what, async || {
-        let view = schedule.describe().await?;
+        let view = kept.describe().await?;
         Ok(holds(&view).then_some(view))
     })
     .await
@@ -92,6 +93,51 @@ async fn schedules_are_told_and_changed_and_their_names_are_free_afterwards() ->
     assert_eq!(client.schedules().await?, [""; 0]);
     made().create(hello("you".to_owned())).await?;
     worker.stop().await;
+    Ok(())
+}
+
+/// Tells it something that changes nothing, so many times: its history has as many events more.
+async fn nudge(kept: &Schedule, times: usize) -> Result<()> {
+    let nudges = futures::stream::iter(0..times).map(|_| kept.unpause()).buffer_unordered(200);
+    nudges.try_collect::<()>().await.context("telling it something")
+}
+
+/// How many runs of its own it had before this one.
+async fn runs_before(client: &Client, kept: &Schedule) -> Result<u32> {
+    let described = client.run(schedule, format!("schedule/{}", kept.name())).describe().await?;
+    Ok(described.continues.map_or(0, |continues| continues.number))
+}
+
+/// All runs that it began hear what they wait for, and it hears of their ends.
+async fn ends_all(client: &Client, kept: &Schedule, begun: u64) -> Result<View> {
+    for recent in kept.describe().await?.recent {
+        client.run(listens, &recent.workflow_id).signal(Heard { n: 7 }).await?;
+    }
+    when(kept, "all its runs have ended", |view| view.counts.completed == begun && view.open == 0).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schedules_continue_as_new_and_hear_of_what_their_earlier_runs_began() -> Result<()> {
+    let arm = Arm::new()?;
+    let (worker, client) = both(&arm).await?;
+    let kept = client.schedule("kept").every(SECOND).overlap(Overlap::AllowAll).limit(2).create(listens()).await?;
+    when(&kept, "two runs were begun", |view| view.counts.begun == 2).await?;
+    nudge(&kept, 2_000).await?;
+    eventually("it went on", async || Ok((runs_before(&client, &kept).await? > 0).then_some(()))).await?;
+    let view = kept.describe().await?;
+    assert_eq!((view.open, view.counts.begun, view.plan.remaining), (2, 2, Some(0)), "{view:?}");
+    // With nothing open it goes on sooner.
+    ends_all(&client, &kept, 2).await?;
+    let before = runs_before(&client, &kept).await?;
+    nudge(&kept, 500).await?;
+    eventually("it went on", async || Ok((runs_before(&client, &kept).await? > before).then_some(()))).await?;
+    kept.trigger().await?;
+    when(&kept, "one run more was begun", |view| view.counts.begun == 3 && view.open == 1).await?;
+    kept.delete().await?;
+    assert_eq!(client.schedules().await?, [""; 0]);
+    worker.stop().await;
+    let report = everpulse_checker::check(&arm.checked(&[], None)?).await?;
+    ensure!(report.is_clean(), "{report:#?}");
     Ok(())
 }
 
@@ -171,19 +217,62 @@ async fn killed_at(point: &'static str) -> Result<()> {
     Ok(())
 }
 
+/// The owner ends itself at a point, while one run of the schedule makes room for the next one.
+async fn killed_between_two_runs(point: &'static str) -> Result<()> {
+    let arm = Arm::new()?;
+    let client = Client::connect(arm.url()).await?;
+    let ledger = arm.dir().join("ledger.jsonl");
+    for hit in 1..=3 {
+        let context = || format!("killed at {point}, hit {hit}");
+        let mut first = Party::start(arm.url(), Role::Workflows, &ledger, None)?;
+        let kept = client.schedule(format!("{point}-{hit}")).every(SECOND).overlap(Overlap::AllowAll).limit(2);
+        let kept = kept.create(listens()).await.with_context(context)?;
+        when(&kept, "two runs were begun", |view| view.counts.begun == 2).await.with_context(context)?;
+        nudge(&kept, 1_950).await.with_context(context)?;
+        first.leave()?;
+        let file = arm.dir().join(format!("{point}-{hit}"));
+        let failpoint = Failpoint { name: point, hit, stops: false, file };
+        let mut victim = Party::start(arm.url(), Role::Workflows, &ledger, Some(&failpoint)).with_context(context)?;
+        let told = {
+            let kept = kept.clone();
+            tokio::spawn(async move { nudge(&kept, 100).await })
+        };
+        victim.wait_killed().with_context(context)?;
+        ensure!(failpoint.file.exists(), "{}: the point was not hit", context());
+        let mut heir = Party::start(arm.url(), Role::Workflows, &ledger, None)?;
+        told.await?.with_context(context)?;
+        let went_on = async || Ok((runs_before(&client, &kept).await? > 0).then_some(()));
+        eventually("it went on", went_on).await.with_context(context)?;
+        let view = ends_all(&client, &kept, 2).await.with_context(context)?;
+        ensure!((view.counts.begun, view.counts.known, view.counts.failed) == (2, 0, 0), "{}: {view:?}", context());
+        kept.delete().await?;
+        heir.leave()?;
+    }
+    let report = everpulse_checker::check(&arm.checked(&[], None)?).await?;
+    ensure!(report.is_clean(), "{point}: {report:#?}");
+    ensure!(report.counts().open == 0, "{point}: {:?}", report.counts());
+    Ok(())
+}
+
 macro_rules! killed {
-    ($($name:ident: $point:literal;)*) => {$(
+    ($by:ident: $($name:ident: $point:literal;)*) => {$(
         #[tokio::test(flavor = "multi_thread")]
         async fn $name() -> Result<()> {
-            killed_at($point).await
+            $by($point).await
         }
     )*};
 }
 
-killed! {
+killed! { killed_at:
     schedules_bear_an_owner_killed_when_an_input_arrives: "inbox-received";
     schedules_bear_an_owner_killed_before_the_append: "append-before";
     schedules_bear_an_owner_killed_with_the_receipt: "append-receipt";
     schedules_bear_an_owner_killed_when_a_command_is_sent: "command-sent";
     schedules_bear_an_owner_killed_before_the_ack: "ack-before";
+}
+
+killed! { killed_between_two_runs:
+    schedules_continue_as_new_though_their_owner_is_killed_before_the_append: "append-before";
+    schedules_continue_as_new_though_their_owner_is_killed_with_the_receipt: "append-receipt";
+    schedules_continue_as_new_though_their_owner_is_killed_when_a_command_is_sent: "command-sent";
 }

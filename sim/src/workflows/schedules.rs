@@ -36,7 +36,7 @@ pub async fn keeps(n: u64) -> Result<u64, Failure<Error>> {
     let mut plan = Plan::new(spec, action.map_err(|error| Failure::Failed(error.into()))?);
     plan.overlap = overlap;
     // Its runs' ids are those of this run alone.
-    let state = State::new(info().run_id.to_string(), plan).since(Timestamp(first - 1));
+    let state = State::new(info().run_id.to_string(), plan).since(Timestamp(first - 1)).short_lived(8 + n % 5);
     let Ok(kept) = schedule(state).start().await else { return Ok(n) };
     sleep_until(UNIX_EPOCH + Duration::from_millis(end + 400)).await;
     while let Err(Failure::TimedOut) = kept.signal(Control::Delete).await {}
