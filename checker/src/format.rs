@@ -171,6 +171,7 @@ pub enum Body {
     },
     AttemptFailed {
         step: u32,
+        attempt: u32,
     },
     StepSettled {
         step: u32,
@@ -180,9 +181,14 @@ pub enum Body {
         step: u32,
         done: bool,
     },
-    /// An attempt is to be completed from outside.
+    /// An attempt is to be completed from outside, or told of by the worker that goes on with it.
     AttemptLeft {
         step: u32,
+        attempt: u32,
+        until: u64,
+        /// Its heartbeat time-out.
+        silence: Option<u64>,
+        running: bool,
     },
     /// It was told of: it goes on, or ended.
     AttemptReported {
@@ -571,10 +577,10 @@ fn body(bytes: &[u8]) -> Result<Body, Reason> {
             }
             "update_accepted" => Body::UpdateAccepted { id: map()?.text("id")?.to_owned() },
             "activity_settled" => Body::ActivitySettled { step: step()?, done: done(map()?.required("outcome")?)? },
-            "attempt_failed" => Body::AttemptFailed { step: step()? },
+            "attempt_failed" => Body::AttemptFailed { step: step()?, attempt: map()?.number("attempt")? },
             "step_settled" => Body::StepSettled { step: step()?, done: done(map()?.required("outcome")?)? },
             "promise_settled" => Body::PromiseSettled { step: step()?, done: done(map()?.required("outcome")?)? },
-            "attempt_left" => Body::AttemptLeft { step: step()? },
+            "attempt_left" => left(&map()?)?,
             "attempt_reported" => reported(&map()?)?,
             "attempt_overdue" => Body::AttemptOverdue { step: step()?, attempt: map()?.number("attempt")? },
             "timer_fired" => Body::TimerFired { step: step()? },
@@ -663,6 +669,18 @@ fn child_closed(map: &Map<'_>) -> Result<Body, Reason> {
     })
 }
 
+fn left(map: &Map<'_>) -> Result<Body, Reason> {
+    let task = Map::of(map.required("task")?, "task")?;
+    let silence = Map::of(task.required("options")?, "options")?.optional("heartbeat_ms").and_then(ValueRef::as_u64);
+    Ok(Body::AttemptLeft {
+        step: map.number("step")?,
+        attempt: map.number("attempt")?,
+        until: map.number("until")?,
+        silence,
+        running: matches!(map.optional("running"), Some(ValueRef::Boolean(true))),
+    })
+}
+
 fn reported(map: &Map<'_>) -> Result<Body, Reason> {
     let report = Map::of(map.required("report")?, "report")?;
     let end = if report.optional("done").is_some() {
@@ -735,7 +753,9 @@ fn event_body(bytes: &[u8]) -> Result<Body, Reason> {
             "promise_settled" => {
                 Body::PromiseSettled { step: map()?.number("step")?, done: done(map()?.required("outcome")?)? }
             }
-            "attempt_failed" => Body::AttemptFailed { step: map()?.number("step")? },
+            "attempt_failed" => {
+                Body::AttemptFailed { step: map()?.number("step")?, attempt: map()?.number("attempt")? }
+            }
             "attempt_reported" => reported(&map()?)?,
             "cancel" => Body::CancelRequested,
             "terminate" => Body::Terminated,

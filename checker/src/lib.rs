@@ -28,6 +28,7 @@ mod format;
 
 mod chain;
 mod family;
+mod kept;
 mod run;
 mod shard;
 mod succession;

@@ -105,6 +105,8 @@ pub enum Kind {
     Unscheduled,
     SettledTwice,
     TimerEarly,
+    /// An attempt is given up that nobody keeps, or that may still be told of.
+    Overdue,
     /// A command is cancelled twice, or after it was settled.
     Cancel,
     /// Steps of an ordered workflow settled in another order.

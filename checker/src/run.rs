@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::Rules;
 use crate::format::{AttemptEnd, Before, Body, Hash, Id, Link, Mark, MarkKind, OnClose, Record};
+use crate::kept::Kept;
 use crate::report::{Kind, Place, Violation};
 
 /// A run as history tells it.
@@ -123,6 +124,8 @@ pub struct Judge {
     received: HashMap<Id, (Body, u32)>,
     /// Attempts that ended from outside: step, attempt.
     ended_attempts: HashSet<(u32, u32)>,
+    /// Attempts that its owner keeps.
+    kept: Kept,
     /// Updates that were taken, by id: the number of each, and whether it is answered.
     updates: HashMap<String, (u32, bool)>,
     /// How many updates were taken.
@@ -164,6 +167,7 @@ impl Judge {
             next_no: None,
             received: HashMap::new(),
             ended_attempts: HashSet::new(),
+            kept: Kept::default(),
             updates: HashMap::new(),
             updates_taken: 0,
             ordered: false,
@@ -371,15 +375,20 @@ impl Judge {
             Body::StepSettled { step, done } => self.settled(MarkKind::Step, *step, *done, record.at, fault),
             Body::PromiseSettled { step, done } => self.settled(MarkKind::Promise, *step, *done, record.at, fault),
             Body::TimerFired { step } => self.settled(MarkKind::Timer, *step, true, record.at, fault),
-            Body::AttemptFailed { step } => {
+            Body::AttemptFailed { step, attempt } => {
+                self.kept.failed(*step, *attempt);
                 let known = self.command(*step).is_some_and(|command| command.kind == MarkKind::Activity);
                 if !known && !self.is_known_in_part() {
                     let message = format!("an attempt at step {step} failed, which is no scheduled activity");
                     fault(Kind::Unscheduled, message);
                 }
             }
-            Body::AttemptLeft { step } => self.is_activity(*step, "an attempt was left", fault),
+            Body::AttemptLeft { step, attempt, until, silence, running } => {
+                self.is_activity(*step, "an attempt was left", fault);
+                self.kept.left((*step, *attempt), *until, silence.map(|silence| (silence, *running)), record.at);
+            }
             Body::AttemptReported { step, attempt, end } => {
+                self.kept.told(*step, *attempt, record.at);
                 if end.is_some() {
                     self.attempt_ended(*step, *attempt, fault);
                 }
@@ -392,6 +401,8 @@ impl Judge {
             }
             Body::AttemptOverdue { step, attempt } => {
                 self.is_activity(*step, "an attempt was overdue", fault);
+                let early = self.kept.overdue(*step, *attempt, record.at, self.is_known_in_part());
+                early.into_iter().for_each(|early| fault(Kind::Overdue, early));
                 self.attempt_ended(*step, *attempt, fault);
             }
             Body::Parked { kind, message } => self.run.parked = Some(format!("{kind}: {message}")),

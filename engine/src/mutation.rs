@@ -82,6 +82,10 @@ mutations! {
     4 StartForgetsSignal "start-forgets-signal",
     /// Who takes over does not tell parents again how their children ended.
     4 ForgetsOutcomes "forgets-outcomes",
+    /// Of an attempt that is kept only what was told first is known.
+    4 ForgetsBeats "forgets-beats",
+    /// Who takes over does not send again what goes back to its queue.
+    4 ForgetsReturned "forgets-returned",
     /// A run that ends leaves its children as they are, whatever was agreed.
     4 LeavesOrphans "leaves-orphans",
     /// What a run did not receive does not go along when another one goes on for it.
@@ -114,6 +118,10 @@ mutations! {
     7 TimersEarly "timers-early",
     /// Recorded time is this worker's clock.
     7 TimeGoesBack "time-goes-back",
+    /// Later words of an attempt that is kept put its end off no more.
+    7 DeafToBeats "deaf-to-beats",
+    /// Nobody watches attempts that are kept.
+    7 KeptUnwatched "kept-unwatched",
     // Retention.
     /// A trim takes the first frame that is needed, too.
     8 TrimsOneTooFar "trims-one-too-far",

@@ -66,6 +66,15 @@ counts! {
     stops,
     /// Workers that code took down.
     aborts,
+    /// Attempts that owners keep, and what they were told of these.
+    kept,
+    tellings,
+    /// Of these, those that a worker gave up when it left, and those of which nothing was heard in time.
+    interrupted,
+    silences,
+    /// Attempts that went on where one was of which its owner heard no more, and tasks that owners gave back for that.
+    resumed,
+    returned,
     /// Inputs that stand as taken in for another try.
     trials,
     /// Frames that call others sent, which was looked at.
@@ -118,7 +127,7 @@ const fn reached(rule: u32, what: &'static str, count: fn(&Counts) -> u64) -> Re
 }
 
 /// By what one sees that seeds have put each rule to the test.
-pub const RULES: [Reached; 35] = [
+pub const RULES: [Reached; 41] = [
     reached(1, "runs whose code came to the same commands again", |c| c.replayed),
     reached(2, "void frames", |c| c.void),
     reached(2, "frames whose fate was open", |c| c.open_appends),
@@ -133,11 +142,17 @@ pub const RULES: [Reached; 35] = [
     reached(4, "runs that others ended at once, which were told so", |c| c.ended_by_others),
     reached(4, "updates that were answered", |c| c.updates),
     reached(4, "updates that were refused, and are never taken", |c| c.updates_refused),
+    reached(4, "attempts that their owners keep", |c| c.kept),
+    reached(4, "times that these were told of", |c| c.tellings),
+    reached(4, "of these, given up by a worker that left", |c| c.interrupted),
+    reached(4, "tasks that owners gave back, with what they were told", |c| c.returned),
+    reached(4, "attempts that went on where the one before was", |c| c.resumed),
     reached(5, "shards that several workers wrote", |c| c.shared_shards),
     reached(5, "holds that ended while local work went on", |c| c.acks_with_work),
     reached(6, "effects of local work", |c| c.local_effects),
     reached(6, "of these, done again after a fault", |c| c.local_repeats),
     reached(7, "wake-ups that were sent on", |c| c.wakes),
+    reached(7, "attempts that were silent for too long", |c| c.silences),
     reached(7, "acks and frames with open runs, which were covered", |c| c.covered),
     reached(8, "runs that were carried, in pieces", |c| c.carried),
     reached(8, "windows, behind which history may go", |c| c.windows),

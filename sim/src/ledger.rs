@@ -7,6 +7,9 @@ use everpulse_protocol::RunId;
 
 use crate::party::Place;
 
+/// An attempt at a step of a run.
+pub type AttemptOf = (RunId, u32, u32);
+
 /// One attempt that did its work.
 #[derive(Debug, Clone)]
 pub struct Effect {
@@ -31,6 +34,10 @@ pub struct Ledger {
     pub effects: Vec<Effect>,
     /// The beginnings and ends of runs that were told to those who look on.
     told: BTreeSet<(RunId, bool)>,
+    /// What each execution of an attempt that reports found when it began: how far an earlier one was.
+    pub begun: BTreeMap<AttemptOf, Vec<u64>>,
+    /// What attempts have reported.
+    beats: BTreeSet<(AttemptOf, u64)>,
 }
 
 impl Ledger {
@@ -41,6 +48,29 @@ impl Ledger {
     /// Notes that those who look on were told that a run began, or ended. False: it was told before.
     pub fn tell(&mut self, run: RunId, ended: bool) -> bool {
         self.told.insert((run, ended))
+    }
+
+    /// An attempt that reports has begun, and finds how far an earlier one was. Gives what is wrong with that: it is something that an
+    /// earlier one reported, and no less than what that one had found itself.
+    pub fn began(&mut self, of: AttemptOf, from: Option<u64>) -> Option<String> {
+        let (run, step, attempt) = of;
+        let earlier = || (run, step, 0)..of;
+        let is_known = |from| self.beats.range(((run, step, 0), 0)..(of, 0)).any(|(_, beat)| *beat == from);
+        let found = from.unwrap_or(0);
+        let least = self.begun.range(earlier()).filter_map(|(_, found)| found.iter().min()).max();
+        let what = format!("attempt {attempt} of step {step} of {run} finds {found}");
+        let fault = if from.is_some_and(|from| !is_known(from)) {
+            Some(format!("{what}, which no earlier attempt reported"))
+        } else {
+            least.filter(|least| found < **least).map(|least| format!("{what}, and an earlier one had found {least}"))
+        };
+        self.begun.entry(of).or_default().push(found);
+        fault
+    }
+
+    /// An attempt reports how far it is.
+    pub fn beat(&mut self, of: AttemptOf, details: u64) {
+        self.beats.insert((of, details));
     }
 
     /// Whether a party has done a step.

@@ -11,6 +11,7 @@
 
 mod activities;
 mod attempt;
+mod kept;
 mod relay;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -74,6 +75,8 @@ enum Purpose {
     },
     /// A part of an attempt's settlement is confirmed.
     Settled(u64),
+    /// The owner has what an attempt reported.
+    Told(u64),
     /// A delayed message was sent on.
     Relayed(u64),
 }
@@ -382,6 +385,7 @@ impl Worker {
                 self.with(shard, |shard, now| shard.handle_sent(id, receipt.unwrap_or(None), now), ctx);
             }
             News::Published { tag: Purpose::Settled(number), .. } => self.settled(number, ctx),
+            News::Published { tag: Purpose::Told(number), .. } => self.told(number, ctx),
             News::Published { tag: Purpose::Relayed(number), .. } => {
                 if let Some(held) = self.relayed.remove(&number) {
                     self.outbox.link.ack(self.timers, held.position, ctx);
@@ -430,7 +434,8 @@ impl Worker {
                 }
                 self.leaving = Some(Leaving::Work);
             }
-            Some(Leaving::Work) if self.is_idle() => {
+            Some(Leaving::Work) if !self.is_idle() => self.give_up_kept(ctx),
+            Some(Leaving::Work) => {
                 self.outbox.link.close(self.tasks, ctx);
                 self.relay_no_more();
                 let shards: Vec<u32> = self.shards.keys().copied().collect();

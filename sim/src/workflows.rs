@@ -2,6 +2,7 @@
 
 mod ends;
 mod schedules;
+mod uploads;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,8 @@ use everpulse_sdk::{
     select, signal, sleep, step, update, workflow,
 };
 use serde::{Deserialize, Serialize};
+
+pub use self::uploads::UPLOAD;
 
 /// The queue of all activities.
 pub const QUEUE: &str = "default";
@@ -519,6 +522,8 @@ fn registry_of_all_times() -> Registry {
     registry.workflow_fn(schedules::keeps).expect("once");
     registry.workflow_fn(everpulse_schedule::schedule).expect("once");
     registry.workflow_fn(everpulse_schedule::scheduled_run).expect("once");
+    registry.workflow_fn(uploads::uploads).expect("once");
+    registry.activity_fn(uploads::upload).expect("once");
     registry.workflow_fn(relays).expect("once");
     registry.workflow_fn(auctions).expect("once");
     registry.workflow_fn(auction).expect("once");
@@ -618,7 +623,7 @@ const TAKES_DOWN: Kind = Kind {
 };
 
 /// All of them.
-pub const KINDS: [Kind; 27] = [
+pub const KINDS: [Kind; 28] = [
     PLAIN,
     Kind { name: "sells", args: (3, 9), signals: |n| n, to: To::Updates, result: |_, sum| vec![sum], ..PLAIN },
     Kind { name: "fans", args: (5, 16), result: |n, _| vec![n * (n - 1) + 1], ..PLAIN },
@@ -642,6 +647,7 @@ pub const KINDS: [Kind; 27] = [
         result: |n, sum| vec![n * 2, n * 2 + sum.min(1)],
         ..PLAIN
     },
+    Kind { name: "uploads", args: (4, 14), result: |n, _| uploads::uploaded(n), ..PLAIN },
     Kind { name: "despairs", args: (1, 9), result: |n, _| vec![n * 2 + 7], ..PLAIN },
     Kind {
         name: "fussy",

@@ -224,6 +224,7 @@ impl World {
         self.counts.covered = self.witness.covered;
         self.counts.carried = self.witness.carried;
         self.counts.windows = self.witness.windows;
+        self.counts.returned = self.witness.returned;
         self.counts.steps = self.trace.steps;
         self.counts.settled_after_ms = self.peace_at.map_or(0, |at| self.schedule_ms.saturating_sub(at));
     }

@@ -479,6 +479,37 @@ fn a_timer_that_fires_before_it_is_due_is_seen() {
 }
 
 #[test]
+fn an_attempt_that_is_given_up_too_early_is_seen() {
+    // Of step 0, its first attempt, each at its time.
+    type Told = (u64, rmpv::Value);
+    let of = |kind, name, more| body(kind, [("step", 0.into()), ("attempt", 1.into()), (name, more)]);
+    let left = |running: bool| {
+        let task = map([("options", map([("heartbeat_ms", 1_500.into())]))]);
+        let (step, until, running) = (("step", 0.into()), ("until", 20_000.into()), ("running", running.into()));
+        (1_000, body("attempt_left", [step, ("attempt", 1.into()), ("task", task), until, running]))
+    };
+    let beat = |at| (at, of("attempt_reported", "report", map([("beat", map([]))])));
+    let failed = |at| (at, of("attempt_failed", "failure", map([])));
+    let overdue = |at| (at, of("attempt_overdue", "failure", map([])));
+    let early = |told: Vec<Told>| {
+        let mut partition = Partition::default();
+        partition.write([start(1).asks([mark(0, "activity")])]);
+        for (seq, (at, body)) in (1..).zip(told) {
+            partition.stand(&partition.next([record(seq, body).set("at", at)]).set("at", at));
+        }
+        let kinds: Vec<Kind> = judge(partition).violations.iter().map(|violation| violation.kind).collect();
+        assert!(kinds.iter().all(|kind| *kind == Kind::Overdue), "{kinds:?}");
+        kinds.len()
+    };
+    assert_eq!([early(vec![left(false), overdue(2_499)]), early(vec![left(false), overdue(2_500)])], [1, 0]);
+    assert_eq!([early(vec![left(true), overdue(7_499)]), early(vec![left(true), overdue(7_500)])], [1, 0]);
+    let told = |at, end| early(vec![left(true), beat(at), overdue(end)]);
+    assert_eq!([told(3_000, 9_499), told(3_000, 9_500), told(19_000, 19_999), told(19_000, 20_000)], [1, 0, 1, 0]);
+    assert_eq!(early(vec![overdue(90_000)]), 1, "it was never left");
+    assert_eq!(early(vec![left(true), failed(2_000), overdue(90_000)]), 1, "it is kept no more");
+}
+
+#[test]
 fn a_cancellation_of_what_has_ended_is_seen() {
     let cancel = |seq| record(seq, bare("resumed")).asks([mark(0, "cancel")]);
     let asked = || start(1).asks([mark(0, "activity")]);

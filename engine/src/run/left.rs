@@ -14,6 +14,7 @@ use everpulse_protocol::task::Task;
 use everpulse_protocol::{Failure, Payload, Timestamp};
 
 use super::Pending;
+use crate::mutation::{self, Mutation};
 
 /// A worker that runs an attempt keeps its time itself, and tells of it now and then. Its owner waits so much longer, and as
 /// long as the heartbeat time-out at least, before it takes the worker for gone.
@@ -59,7 +60,9 @@ impl Pending {
             frame: None,
         };
         let mut left = known.unwrap_or_else(|| Box::new(blank));
-        left.heard = at;
+        if !(mutation::is(Mutation::DeafToBeats) && matches!(body, RecordBody::AttemptReported { .. })) {
+            left.heard = at;
+        }
         match body {
             RecordBody::AttemptLeft { until, task, running, .. } => {
                 left.running = *running;
@@ -70,7 +73,9 @@ impl Pending {
                 left.details = left.details.take().or_else(|| task.heartbeat.clone());
                 left.task = Some(task.clone());
             }
-            RecordBody::AttemptReported { report: Report::Beat { details }, .. } => {
+            RecordBody::AttemptReported { report: Report::Beat { details }, .. }
+                if !mutation::is(Mutation::ForgetsBeats) =>
+            {
                 left.details = details.clone().or(left.details.take());
             }
             RecordBody::AttemptReported { report: Report::Failed { failure, .. }, .. }
@@ -105,7 +110,8 @@ impl Pending {
 impl Left {
     /// When it is over, if nobody tells of it: with the time until then, and with what was missing.
     pub fn overdue_at(&self) -> Option<Timestamp> {
-        let task = self.task.as_ref().filter(|_| self.failure.is_none())?;
+        let is_watched = self.failure.is_none() && !(self.running && mutation::is(Mutation::KeptUnwatched));
+        let task = self.task.as_ref().filter(|_| is_watched)?;
         Some(self.until.min(self.silent_at(task)))
     }
 

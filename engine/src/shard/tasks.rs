@@ -122,7 +122,8 @@ impl Shard {
         let floor = self.floor();
         let Some(run) = self.book.runs.get(&run_id) else { return };
         let ended = run.pending.values().filter_map(|pending| Some((pending.left.as_ref()?.frame?, pending)));
-        let doubtful = ended.filter(|(frame, _)| *frame >= floor);
+        let is_forgotten = mutation::is(Mutation::ForgetsReturned);
+        let doubtful = ended.filter(|(frame, _)| *frame >= floor && !is_forgotten);
         let tasks: Vec<Box<Task>> = doubtful.filter_map(|(_, pending)| pending.returned()).collect();
         for task in tasks {
             if !self.tasks_in_flight.contains(&task.id) {

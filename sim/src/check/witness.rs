@@ -9,11 +9,13 @@
 //!   5); and whoever acks anything leaves that for the whole shard (rule 7). What another worker asked for is not held
 //!   against the one who acks: its book may be older than its rival's frame. Nor are questions: they change nothing, so
 //!   nothing is held for them.
-//! * What a task or an answer rests on stands when it is stored (rule 3).
+//! * What a task or an answer rests on stands when it is stored (rule 3). A task that goes back to its queue bears what was told of
+//!   its attempt last (rule 4).
 //! * What a frame calls sent is stored (rule 4).
 //! * Whoever was misled about the application writes nothing (rule 10).
 
 mod families;
+mod kept;
 mod shard;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -64,6 +66,8 @@ pub struct Witness {
     /// Frames with carried records, and those that said what may go.
     pub carried: u64,
     pub windows: u64,
+    /// Tasks that owners gave back to be judged.
+    pub returned: u64,
 }
 
 impl Witness {
@@ -93,6 +97,7 @@ impl Witness {
             covered: 0,
             carried: 0,
             windows: 0,
+            returned: 0,
         }
     }
 
@@ -139,6 +144,10 @@ impl Witness {
                     let key = (task.run_id, task.step);
                     shard.unsent.remove(&key);
                     self.causes += 1;
+                    if task.returned.is_some() {
+                        self.returned += 1;
+                        faults.extend(shard.kept.fault(&task));
+                    }
                     if !shard.asked.contains(&key) {
                         let id = &task.workflow_id;
                         faults.push(format!(
@@ -229,7 +238,11 @@ impl Witness {
         for record in &frame.records {
             families::note(shard, &mut self.untold, number, record, frame.number);
             let mut applied = true;
-            match record.body() {
+            let body = record.body();
+            if let Ok(body) = &body {
+                shard.kept.note(record.run_id, body);
+            }
+            match body {
                 Ok(RecordBody::Carried { .. }) => {
                     self.carried += 1;
                     continue;

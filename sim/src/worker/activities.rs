@@ -13,11 +13,10 @@ use super::attempt::Attempt;
 use super::{Purpose, Worker};
 use crate::party::Ctx;
 
-/// An attempt that ended, and what is still to be confirmed of it.
+/// An attempt that ended, of which something is still to be confirmed, and what follows then.
 #[derive(Debug)]
 pub(super) struct Settling {
     task: Task,
-    unconfirmed: usize,
     then: Then,
 }
 
@@ -80,36 +79,46 @@ impl Worker {
             }
             return self.finish(&task, ctx);
         };
+        self.carry_out_verdict(number, task, eager, verdict, ctx);
+    }
+
+    pub(super) fn carry_out_verdict(
+        &mut self,
+        number: u64,
+        task: Task,
+        eager: bool,
+        verdict: Verdict,
+        ctx: &mut Ctx<'_>,
+    ) {
         let told = Purpose::Settled(number);
-        let (unconfirmed, then) = match verdict {
+        let then = match verdict {
             Verdict::Settled { attempt, outcome } if eager => {
                 return self.finish_eager(&task, LocalResult::Settled { attempt, outcome }, ctx);
             }
             Verdict::Settled { attempt, outcome } => {
                 self.outbox.event(settled(&task, attempt, outcome, ctx.now), told, ctx);
-                (1, Then::Done)
+                Then::Done
             }
             Verdict::Left { task, until } if eager => {
                 return self.finish_eager(&task.clone(), LocalResult::Left { task, until }, ctx);
             }
             Verdict::Left { task, until } => {
                 self.outbox.event(left(task, until, ctx.now), told, ctx);
-                (1, Then::Done)
+                Then::Done
             }
             Verdict::Retry { attempt, failure, next, at } => {
                 ctx.counts.retries += 1;
-                self.outbox.timer(&TimerMessage::Retry { due: at, task: next }, told.clone(), ctx);
+                self.outbox.timer(&TimerMessage::Retry { due: at, task: next }, told, ctx);
+                // An owner that keeps the attempt keeps it no more when it is told.
                 if eager {
-                    (1, Then::Local(Box::new(LocalResult::Retry { attempt, failure, at })))
+                    Then::Local(Box::new(LocalResult::Retry { attempt, failure, at }))
                 } else {
-                    let event = attempt_failed(&task, attempt, failure, NextAttempt::At(at), ctx.now);
-                    self.outbox.event(event, told, ctx);
-                    (2, Then::Done)
+                    Then::Tell(Box::new(attempt_failed(&task, attempt, failure, NextAttempt::At(at), ctx.now)))
                 }
             }
             Verdict::Exhausted { attempt, failure, letter, topic, parked } => {
                 self.outbox.dead_letter(&topic, &letter, told, ctx);
-                let then = match (eager, parked) {
+                match (eager, parked) {
                     (true, true) => Then::Local(Box::new(LocalResult::Parked { attempt, failure })),
                     (true, false) => {
                         Then::Local(Box::new(LocalResult::Settled { attempt, outcome: Outcome::Failed(failure) }))
@@ -118,32 +127,26 @@ impl Worker {
                         Then::Tell(Box::new(attempt_failed(&task, attempt, failure, NextAttempt::Redrive, ctx.now)))
                     }
                     (false, false) => Then::Tell(Box::new(settled(&task, attempt, Outcome::Failed(failure), ctx.now))),
-                };
-                (1, then)
+                }
             }
         };
-        self.settling.insert(number, Settling { task, unconfirmed, then });
+        self.settling.insert(number, Settling { task, then });
     }
 
     /// A part of a settlement is confirmed.
     pub(super) fn settled(&mut self, number: u64, ctx: &mut Ctx<'_>) {
-        let Some(mut settling) = self.settling.remove(&number) else { return };
-        settling.unconfirmed -= 1;
-        if settling.unconfirmed > 0 {
-            self.settling.insert(number, settling);
-            return;
-        }
+        let Some(settling) = self.settling.remove(&number) else { return };
         match settling.then {
             Then::Done => self.finish(&settling.task, ctx),
             Then::Local(result) => self.finish_eager(&settling.task, *result, ctx),
             Then::Tell(event) => {
-                self.settling.insert(number, Settling { unconfirmed: 1, then: Then::Done, task: settling.task });
+                self.settling.insert(number, Settling { then: Then::Done, task: settling.task });
                 self.outbox.event(*event, Purpose::Settled(number), ctx);
             }
         }
     }
 
-    fn finish(&mut self, task: &Task, ctx: &mut Ctx<'_>) {
+    pub(super) fn finish(&mut self, task: &Task, ctx: &mut Ctx<'_>) {
         for frame in self.seen.finish(AttemptId::of(task)) {
             self.task_settled(frame, ctx);
         }

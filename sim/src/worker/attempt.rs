@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 use everpulse_engine::attempt::{End, Next, after};
 use everpulse_engine::{Eager, LocalResult};
-use everpulse_protocol::task::Task;
+use everpulse_protocol::task::{Task, TaskOptions};
 use everpulse_protocol::{EventId, Failure, FailureKind, Payload, RunId, Timestamp};
-use everpulse_sdk::activity::{self, ActivityContext, Heartbeats};
+use everpulse_sdk::activity::{self, ActivityContext};
 use everpulse_sdk::definition::AttemptError;
 use everpulse_sdk::replay::{StepBody, StepOptions};
 use futures::FutureExt as _;
 
 use super::Worker;
+use super::kept::{Code, Pulse, cut_off, number as details_of, piece};
 use crate::dice::Dice;
 use crate::ledger::Effect;
 use crate::party::Ctx;
@@ -84,6 +85,8 @@ pub(super) struct Attempt {
     timed_out: bool,
     /// It is to be completed from outside, until then.
     left: Option<Timestamp>,
+    /// It works, and has reported so much.
+    pub code: Option<Code>,
 }
 
 impl Attempt {
@@ -95,15 +98,9 @@ impl Attempt {
             result: None,
             timed_out: false,
             left: None,
+            code: None,
         }
     }
-}
-
-#[derive(Debug)]
-struct Deaf;
-
-impl Heartbeats for Deaf {
-    fn beat(&self, _: Option<Payload>) {}
 }
 
 /// Most take a moment, a few very long.
@@ -129,8 +126,8 @@ impl Worker {
     ) {
         let number = self.fresh();
         let what = What::Step { shard, run, step, options, body };
-        self.attempts
-            .insert(number, Attempt { what, attempt: 1, slot: false, result: None, timed_out: false, left: None });
+        let attempt = Attempt { what, attempt: 1, slot: false, result: None, timed_out: false, left: None, code: None };
+        self.attempts.insert(number, attempt);
         self.local.insert((run, step), number);
         let wait = duration(ctx.dice);
         ctx.remind(wait, Timer::Work(number));
@@ -178,7 +175,9 @@ impl Worker {
         if task.returned.is_some() {
             return ctx.remind(0, Timer::End(number));
         }
-        let (wait, limit) = (duration(ctx.dice), task.options.start_to_close_ms);
+        let TaskOptions { start_to_close_ms, heartbeat_ms, .. } = task.options;
+        let limit = heartbeat_ms.unwrap_or(u64::MAX).min(start_to_close_ms);
+        let wait = duration(ctx.dice);
         if wait > limit {
             attempt.timed_out = true;
             ctx.remind(limit, Timer::End(number));
@@ -187,42 +186,70 @@ impl Worker {
         }
     }
 
-    /// The author's code runs.
+    /// The author's code runs: that of a step to its end, that of an activity until it waits for something.
     pub(super) fn work(&mut self, number: u64, ctx: &mut Ctx<'_>) {
         let Some(attempt) = self.attempts.get_mut(&number) else { return };
-        let place = ctx.place;
-        let effect = match &mut attempt.what {
-            What::Step { run, step, body, .. } => {
-                let result = catch_unwind(AssertUnwindSafe(|| body.attempt().now_or_never()));
-                attempt.result = Some(known(result));
-                let (workflow_id, run_id, step) = (String::new(), *run, *step);
-                Effect { workflow_id, run_id, step, attempt: attempt.attempt, local: true, place }
+        let What::Step { run, step, body, .. } = &mut attempt.what else { return self.work_at_activity(number, ctx) };
+        let result = catch_unwind(AssertUnwindSafe(|| body.attempt().now_or_never()));
+        attempt.result = known(result);
+        assert!(attempt.result.is_some(), "the simulation's steps wait for nothing");
+        let (workflow_id, run_id, step, attempt) = (String::new(), *run, *step, attempt.attempt);
+        ctx.ledger.write(Effect { workflow_id, run_id, step, attempt, local: true, place: ctx.place });
+        let wait = duration(ctx.dice);
+        ctx.remind(wait, Timer::End(number));
+    }
+
+    fn work_at_activity(&mut self, number: u64, ctx: &mut Ctx<'_>) {
+        let Some(attempt) = self.attempts.get_mut(&number) else { return };
+        let What::Activity { task, eager } = &attempt.what else { return };
+        if self.cancelled.contains(&task.id) {
+            return ctx.remind(0, Timer::End(number));
+        }
+        if attempt.code.is_none() {
+            let Some(entry) = self.making.registry.activity(&task.activity) else { return };
+            let pulse = Arc::new(Pulse::default());
+            let context = ActivityContext::new(task, pulse.clone());
+            let future = activity::with(context.clone(), entry.run(task.args.clone())).boxed();
+            attempt.code = Some(Code::new(future, (context, pulse), ctx.now));
+            let workflow_id = task.workflow_id.to_string();
+            let effect = Effect {
+                workflow_id,
+                run_id: task.run_id,
+                step: task.step,
+                attempt: task.attempt,
+                local: *eager,
+                place: ctx.place,
+            };
+            ctx.ledger.write(effect);
+            if task.options.heartbeat_ms.is_some() {
+                let from = details_of(task.heartbeat.as_ref());
+                ctx.violations.extend(ctx.ledger.began((task.run_id, task.step, task.attempt), from));
             }
-            What::Activity { task, eager } => {
-                if self.cancelled.contains(&task.id) {
-                    return ctx.remind(0, Timer::End(number));
+        }
+        let Some(code) = &mut attempt.code else { return };
+        let before = number_of(code);
+        let result = known(catch_unwind(AssertUnwindSafe(|| (&mut code.future).now_or_never())));
+        if let Some(details) = number_of(code).filter(|details| Some(*details) != before) {
+            ctx.ledger.beat((task.run_id, task.step, task.attempt), details);
+        }
+        let is_left = code.context.left().now_or_never().is_some();
+        match result {
+            Some(result) => attempt.result = Some(result),
+            None if is_left => attempt.left = Some(Timestamp(ctx.now.0 + task.options.start_to_close_ms)),
+            None => {
+                let wait = piece(ctx.dice);
+                match cut_off(task, code.begun, wait, ctx.now) {
+                    Some(wait) => {
+                        attempt.timed_out = true;
+                        ctx.remind(wait, Timer::End(number));
+                    }
+                    None => ctx.remind(wait, Timer::Work(number)),
                 }
-                let context = ActivityContext::new(task, Arc::new(Deaf));
-                let left = context.left();
-                let Some(entry) = self.making.registry.activity(&task.activity) else { return };
-                let run = || activity::with(context, entry.run(task.args.clone())).now_or_never();
-                let result = catch_unwind(AssertUnwindSafe(run));
-                match left.now_or_never() {
-                    Some(()) => attempt.left = Some(Timestamp(ctx.now.0 + task.options.start_to_close_ms)),
-                    None => attempt.result = Some(known(result)),
-                }
-                let workflow_id = task.workflow_id.to_string();
-                let (run_id, step, attempt, local) = (task.run_id, task.step, task.attempt, *eager);
-                Effect { workflow_id, run_id, step, attempt, local, place }
+                return self.tell(number, ctx);
             }
-        };
-        ctx.ledger.write(effect);
+        }
         // An activity that goes on beyond its time-out is cut off; this one has begun within it.
-        let wait = if matches!(attempt.what, What::Activity { .. }) {
-            duration(ctx.dice).min(400)
-        } else {
-            duration(ctx.dice)
-        };
+        let wait = duration(ctx.dice).min(400);
         ctx.remind(wait, Timer::End(number));
     }
 
@@ -251,17 +278,19 @@ impl Worker {
                 }
             }
             What::Activity { task, eager } => {
+                let heartbeat = attempt.code.as_ref().and_then(|code| code.pulse.details());
                 let end = match (attempt.result, &task.returned, attempt.left) {
                     (_, Some(failure), _) => End::Failed { failure: failure.clone(), retryable: true, heartbeat: None },
-                    (_, None, Some(until)) => End::Left { until, heartbeat: None },
+                    (_, None, Some(until)) => End::Left { until, heartbeat },
                     _ if attempt.timed_out => {
                         let failure = Failure::new(FailureKind::TimedOut, "the attempt took too long");
-                        End::Failed { failure, retryable: true, heartbeat: None }
+                        ctx.counts.silences += u64::from(heartbeat.is_some());
+                        End::Failed { failure, retryable: true, heartbeat }
                     }
                     (None, ..) => End::Cancelled,
                     (Some(Ok(value)), ..) => End::Done(value),
                     (Some(Err(AttemptError { failure, retryable })), ..) => {
-                        End::Failed { failure, retryable, heartbeat: None }
+                        End::Failed { failure, retryable, heartbeat }
                     }
                 };
                 self.settle(number, *task, eager, end, ctx);
@@ -272,15 +301,14 @@ impl Worker {
 
 type Attempted = Result<Payload, AttemptError>;
 
-/// What the author's code came to; a panic is a failure, and none of the simulation's waits for anything.
-#[expect(clippy::result_large_err, reason = "it is the type of the author's future")]
-fn known(result: std::thread::Result<Option<Attempted>>) -> Attempted {
-    match result {
-        Ok(Some(result)) => result,
-        Ok(None) => unreachable!("the simulation's activities wait for nothing"),
-        Err(_) => {
-            let failure = Failure::new(FailureKind::Panicked, "panicked");
-            Err(AttemptError { failure, retryable: true })
-        }
-    }
+/// What the author's code came to, if it waits for nothing; a panic is a failure.
+fn known(result: std::thread::Result<Option<Attempted>>) -> Option<Attempted> {
+    result.unwrap_or_else(|_| {
+        let failure = Failure::new(FailureKind::Panicked, "panicked");
+        Some(Err(AttemptError { failure, retryable: true }))
+    })
+}
+
+fn number_of(code: &Code) -> Option<u64> {
+    details_of(code.pulse.details().as_ref())
 }

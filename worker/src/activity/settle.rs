@@ -40,9 +40,10 @@ async fn send(outbox: &Outbox, task: &Task, verdict: Verdict) -> Result<(), Erro
         }
         Verdict::Left { task, until } => outbox.event(left(task, until, clock::now())).await.map(drop),
         Verdict::Retry { attempt, failure, next, at } => {
-            let told = outbox.event(attempt_failed(task, attempt, failure, NextAttempt::At(at), clock::now()));
-            let retried = outbox.timer(TimerMessage::Retry { due: at, task: next });
-            tokio::try_join!(retried, told).map(|_| ())
+            // Its owner may keep the attempt, whose task is acked; told of its end it keeps it no more.
+            outbox.timer(TimerMessage::Retry { due: at, task: next }).await?;
+            let told = attempt_failed(task, attempt, failure, NextAttempt::At(at), clock::now());
+            outbox.event(told).await.map(drop)
         }
         Verdict::Exhausted { attempt, failure, letter, topic, parked } => {
             outbox.dead_letter(&topic, *letter).await?;

@@ -12,6 +12,8 @@ use everpulse_protocol::timer::TimerMessage;
 use everpulse_protocol::{EventId, RunId, WriterId, decode};
 use uuid::Uuid;
 
+use super::kept::Kept;
+
 /// What stands of a shard, and what is left that brings somebody to it.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
@@ -26,6 +28,8 @@ pub(super) struct Shard {
     pub asked: BTreeSet<(RunId, u32)>,
     /// Tasks that are not stored, with the frame that asks for them.
     pub unsent: BTreeMap<(RunId, u32), u64>,
+    /// Attempts that the owner keeps.
+    pub kept: Kept,
     /// Unacknowledged messages of the inbox, and wake-ups.
     pub held: u64,
     /// Of these, what brings a worker at once: messages of the inbox. And how many inputs each run has among them.
