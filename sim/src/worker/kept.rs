@@ -142,18 +142,19 @@ impl Worker {
     /// It leaves: what owners keep is given up, and goes on elsewhere.
     pub(super) fn give_up_kept(&mut self, ctx: &mut Ctx<'_>) {
         let kept = |(number, attempt): (&u64, &super::Attempt)| {
-            let confirmed = attempt.code.as_ref()?.told.confirmed.clone()?;
-            Some((*number, confirmed))
+            let Told { confirmed, flying, .. } = &attempt.code.as_ref()?.told;
+            // The owner may have what is on its way.
+            Some((*number, confirmed.as_ref().map(|confirmed| flying.as_ref().unwrap_or(confirmed).clone())?))
         };
         let kept: Vec<(u64, Payload)> = self.attempts.iter().filter_map(kept).collect();
-        for (number, confirmed) in kept {
+        for (number, details) in kept {
             let Some(attempt) = self.attempts.remove(&number) else { continue };
             let What::Activity { task, eager } = attempt.what else { continue };
             if attempt.slot {
                 self.slots.give_back();
             }
             ctx.counts.interrupted += 1;
-            let verdict = interrupted(&task, Some(confirmed), ctx.now);
+            let verdict = interrupted(&task, Some(details), ctx.now);
             self.carry_out_verdict(number, *task, eager, verdict, ctx);
         }
         self.fill_slots(ctx);

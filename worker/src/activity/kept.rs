@@ -40,8 +40,15 @@ const LATE: Duration = Duration::from_secs(10);
 pub(super) struct Kept<'a> {
     shared: &'a Shared,
     task: &'a Task,
-    /// What was told last, once the owner has it.
-    told: Mutex<Option<Payload>>,
+    told: Mutex<Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    /// The owner was confirmed to have the attempt.
+    kept: bool,
+    /// What was told last: the owner has it, or may have.
+    details: Option<Payload>,
 }
 
 /// Attempts that owners keep, and that run here.
@@ -58,11 +65,11 @@ impl KeptHere {
 impl<'a> Kept<'a> {
     /// An attempt that nobody knows of yet.
     pub fn new(shared: &'a Shared, task: &'a Task) -> Self {
-        Self { shared, task, told: Mutex::new(None) }
+        Self { shared, task, told: Mutex::default() }
     }
 
     fn is_kept(&self) -> bool {
-        lock(&self.told).is_some()
+        lock(&self.told).kept
     }
 
     /// Tells of the attempt for as long as it runs.
@@ -104,23 +111,30 @@ impl<'a> Kept<'a> {
             let limit = Duration::from_millis(task.options.start_to_close_ms);
             running(task, now.after(limit).after(silence).after(LATE), now)
         };
+        let before = self.telling(details);
         match self.shared.outbox.event(event).await {
-            Ok(_) if self.is_kept() => {
-                let mut told = lock(&self.told);
-                *told = details.or(told.take());
-                drop(told);
-                failpoint::hit("heartbeat-told");
-            }
+            Ok(_) if self.is_kept() => failpoint::hit("heartbeat-told"),
             Ok(_) => {
                 self.shared.kept_here.0.fetch_add(1, Ordering::AcqRel);
-                *lock(&self.told) = details;
+                lock(&self.told).kept = true;
                 failpoint::hit("heartbeat-kept");
                 // The owner has it: from here on it is what brings the work to another worker if we die.
                 lock(&self.shared.seen).finish(AttemptId::of(self.task)).iter().for_each(|hold| hold.settled());
             }
             // Too large with all that the task has, or the transport is closed: the task still covers it.
-            Err(error) => tracing::warn!(activity, %error, "what an attempt reports could not be told"),
+            Err(error) => {
+                lock(&self.told).details = before;
+                tracing::warn!(activity, %error, "what an attempt reports could not be told");
+            }
         }
+    }
+
+    /// Notes what is on its way: the owner may have it before that is confirmed here. Gives what was told before.
+    fn telling(&self, details: Option<Payload>) -> Option<Payload> {
+        let mut told = lock(&self.told);
+        let before = told.details.clone();
+        told.details = details.or(told.details.take());
+        before
     }
 
     async fn sealed(&self, details: &mut Option<Payload>) -> Result<(), CodingError> {
@@ -137,11 +151,11 @@ impl<'a> Kept<'a> {
         // An error: the runner is gone, and nobody settles anything any more.
         let Ok(Some(until)) = stop.wait_for(Option::is_some).await.map(|until| *until) else { return pending().await };
         sleep_until(until).await;
-        let told = lock(&self.told).clone();
-        match told {
-            Some(details) => interrupted(self.task, Some(details), clock::now()),
-            None => pending().await,
+        if !self.is_kept() {
+            return pending().await;
         }
+        let details = lock(&self.told).details.clone();
+        interrupted(self.task, details, clock::now())
     }
 }
 
