@@ -175,6 +175,10 @@ impl Worker {
         if task.returned.is_some() {
             return ctx.remind(0, Timer::End(number));
         }
+        if task.options.heartbeat_ms.is_some() {
+            let from = details_of(task.heartbeat.as_ref());
+            ctx.violations.extend(ctx.ledger.began((task.run_id, task.step, task.attempt), from));
+        }
         let TaskOptions { start_to_close_ms, heartbeat_ms, .. } = task.options;
         let limit = heartbeat_ms.unwrap_or(u64::MAX).min(start_to_close_ms);
         let wait = duration(ctx.dice);
@@ -221,10 +225,6 @@ impl Worker {
                 place: ctx.place,
             };
             ctx.ledger.write(effect);
-            if task.options.heartbeat_ms.is_some() {
-                let from = details_of(task.heartbeat.as_ref());
-                ctx.violations.extend(ctx.ledger.began((task.run_id, task.step, task.attempt), from));
-            }
         }
         let Some(code) = &mut attempt.code else { return };
         let before = number_of(code);
