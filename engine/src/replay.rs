@@ -350,12 +350,27 @@ pub(crate) fn entry<'a>(
             }
             _ => format!("workflow `{name}`"),
         };
+        let remedy = remedy(registry, name);
         Parked {
             kind: ParkedKind::NoCode,
-            message: format!("workflow {workflow_id}: this worker has no {what}; deploy a worker that registers it"),
+            message: format!("workflow {workflow_id}: this worker has no {what}; {remedy}"),
             sealed: None,
         }
     })
+}
+
+/// What to do about code that is not there. Nobody registers workflows of Everpulse's own: they come with the worker.
+fn remedy(registry: &Registry, name: &str) -> &'static str {
+    match (name.starts_with("everpulse."), registry.workflow(name, None).is_some()) {
+        (false, _) => "deploy a worker that registers it",
+        (true, false) => {
+            "it comes with Everpulse: deploy a worker of a release that has it, and that does not say `.schedules(false)`"
+        }
+        (true, true) => {
+            "it comes with another release of Everpulse: deploy a worker of the one that began the run, or terminate the \
+             run and begin it anew (a schedule is made again under its name)"
+        }
+    }
 }
 
 /// The input as which a record's body is applied; none for those that do not reach the future.

@@ -5,6 +5,7 @@ mod world;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use everpulse_protocol::codec::Body;
 use everpulse_protocol::event::{EventBody, IdPolicy, Outcome, Start};
 use everpulse_protocol::history::{CloseStatus, ParkedKind, RecordBody};
 use everpulse_protocol::reply::ReplyBody;
@@ -306,6 +307,35 @@ fn unknown_code_parks_the_run_until_a_worker_knows_it() {
     let event = world.wake(wake);
     world.say(with, vec![event]);
     assert_eq!(world.queue.len(), 1, "the run goes on");
+}
+
+#[workflow(version = 2, name = "everpulse.tea", crate = everpulse_sdk)]
+async fn of_ours() {}
+
+#[test]
+fn what_is_to_be_done_about_code_of_our_own_that_is_not_there_is_said() {
+    let mut later = Registry::new();
+    later.workflow_fn(of_ours).expect("new");
+    for (registry, says) in [
+        (
+            Registry::new(),
+            "no workflow `everpulse.tea`; it comes with Everpulse: deploy a worker of a release that has it",
+        ),
+        (later, "no version 1 of workflow `everpulse.tea`; it comes with another release of Everpulse: deploy"),
+    ] {
+        let mut world = World::new(registry);
+        let owner = world.owner();
+        let mut start = world.start("a", "everpulse.tea", payload(&()));
+        let mut of_version_1 = start.body().expect("it is a start").as_start().expect("it is one").clone();
+        of_version_1.version = Some(1);
+        start.body = Body::of(&EventBody::Start(of_version_1));
+        world.say(owner, vec![start]);
+        let ask = world.event("a", None, &EventBody::Describe);
+        world.say(owner, vec![ask]);
+        let Some((_, ReplyBody::Description(view))) = world.replies.last() else { panic!("{:?}", world.replies) };
+        let message = &view.parked.as_ref().expect("parked").message;
+        assert!(message.contains(says), "{message}");
+    }
 }
 
 mod changed {

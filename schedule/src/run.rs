@@ -6,6 +6,9 @@
 //! Before its history becomes long it continues as new, with the state. What is open then was begun by this run, and its end
 //! would be told to this run alone; so each runner is asked to tell it by a signal, and has said that it will, before the run
 //! ends. Signals are not lost between the two, and an end that is told twice is known by the number of its run.
+//!
+//! Histories of it are replayed by all later releases. A change of what it commands, and when, is guarded by `patched("..")` or is a version 3
+//! beside this one: `docs/decisions/schedules-are-runs.md`. `tests/golden.rs` notices one that is not.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

@@ -7,6 +7,7 @@
 //!          ╎ continues as new     │◄── ended ──────        and to none that goes on for that one
 //!   schedule, run 2 ◄─── ended ───┘
 //! ```
+//! It is changed as the schedule itself is: `docs/decisions/schedules-are-runs.md`.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;

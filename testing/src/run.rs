@@ -7,7 +7,7 @@ use std::time::Duration;
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::event::{Event, EventBody, IdPolicy, Outcome, Start};
 use everpulse_protocol::golden::Golden;
-use everpulse_protocol::history::ParkedKind;
+use everpulse_protocol::history::{ParkedKind, Record};
 use everpulse_protocol::payload::Format;
 use everpulse_protocol::reply::ReplyBody;
 use everpulse_protocol::view::RunStatus;
@@ -521,7 +521,27 @@ impl<D: Definition> Run<D> {
         drive::settle(&self.stage);
         let world = self.stage.borrow();
         let told = self.run_id(&world).and_then(|run| world.runs.get(&run));
-        let records = told.map(|told| told.records.clone()).unwrap_or_default();
+        self.exported(told.map(|told| told.records.clone()).unwrap_or_default())
+    }
+
+    /// The same of each run of a series, in their order: a history that ends as another run went on shows later code how that is done.
+    ///
+    /// # Panics
+    /// When it has not begun.
+    #[must_use]
+    #[track_caller]
+    pub fn export_series(&self) -> Vec<String> {
+        drive::settle(&self.stage);
+        let world = self.stage.borrow();
+        let runs = std::iter::successors(self.started(&world), |run| next_of(&world, *run));
+        let exported: Vec<String> =
+            runs.filter_map(|run| Some(self.exported(world.runs.get(&run)?.records.clone()))).collect();
+        assert!(!exported.is_empty(), "{} has not begun", self.workflow_id());
+        exported
+    }
+
+    #[track_caller]
+    fn exported(&self, records: Vec<Record>) -> String {
         let json = Golden::of(records).and_then(|golden| golden.to_json());
         json.unwrap_or_else(|error| panic!("{} cannot be exported: {error}", self.workflow_id()))
     }
