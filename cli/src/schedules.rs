@@ -191,6 +191,9 @@ pub async fn run(client: &Client, command: ScheduleCommand) -> anyhow::Result<()
             client.schedule(name).backfill(time(from.0)..time(until.0)).overlap(overlap.into()).await?;
         }
         ScheduleCommand::Update { name, times, rules } => {
+            if times.is_empty() && rules.is_empty() {
+                return Err(BadInput::new("nothing is given that would change it; `--help` shows what can be").into());
+            }
             client
                 .schedule(name)
                 .update(|plan| {
@@ -205,6 +208,12 @@ pub async fn run(client: &Client, command: ScheduleCommand) -> anyhow::Result<()
 }
 
 impl Times {
+    fn is_empty(&self) -> bool {
+        let Self { cron, every_seconds, except, time_zone, from, until, jitter_seconds } = self;
+        let no_other_times = cron.is_empty() && every_seconds.is_empty() && except.is_empty();
+        no_other_times && time_zone.is_none() && from.is_none() && until.is_none() && jitter_seconds.is_none()
+    }
+
     fn applied(&self, spec: Spec) -> Spec {
         let mut spec = spec;
         if !(self.cron.is_empty() && self.every_seconds.is_empty() && self.except.is_empty()) {
@@ -228,6 +237,11 @@ impl Times {
 }
 
 impl Rules {
+    fn is_empty(&self) -> bool {
+        let Self { overlap, catch_up_seconds, pause_on_failure, limit } = self;
+        overlap.is_none() && catch_up_seconds.is_none() && pause_on_failure.is_none() && limit.is_none()
+    }
+
     fn apply(&self, plan: &mut Plan) {
         plan.overlap = self.overlap.map_or(plan.overlap, Into::into);
         plan.catch_up_ms = self.catch_up_seconds.map_or(plan.catch_up_ms, |seconds| seconds.saturating_mul(1_000));
@@ -250,26 +264,39 @@ fn as_text(view: &View) -> String {
     spec.crons.iter().for_each(|cron| line("cron", format!("{cron} ({})", spec.time_zone)));
     spec.intervals.iter().for_each(|interval| line("every", format!("{} s", interval.every_ms / 1_000)));
     spec.exceptions.iter().for_each(|cron| line("except", cron.clone()));
+    spec.from.iter().for_each(|from| line("from", Rfc3339(*from).to_string()));
+    spec.until.iter().for_each(|until| line("until", Rfc3339(*until).to_string()));
+    if spec.jitter_ms > 0 {
+        line("jitter", format!("up to {} s", spec.jitter_ms / 1_000));
+    }
     line("overlap", word(&view.plan.overlap));
+    line("catch-up", format!("within {} s", view.plan.catch_up_ms / 1_000));
+    if view.plan.pause_on_failure {
+        line("failures", "pause it".to_owned());
+    }
     if let Some(remaining) = view.plan.remaining {
-        line("remaining", remaining.to_string());
+        line("remaining", format!("{remaining} of its limit"));
     }
     if let Some(paused) = &view.paused {
         line("paused", format!("since {}: {}", Rfc3339(paused.since), paused.note));
     }
-    view.coming.iter().for_each(|at| line("next", Rfc3339(*at).to_string()));
+    let remaining = view.plan.remaining.and_then(|remaining| usize::try_from(remaining).ok()).unwrap_or(usize::MAX);
+    let unless = if view.paused.is_some() { ", if it is not paused then" } else { "" };
+    view.coming.iter().take(remaining).for_each(|at| line("next", format!("{}{unless}", Rfc3339(*at))));
     let counts = &view.counts;
     let counted = [
-        ("open", view.open as u64),
-        ("begun", counts.begun),
-        ("completed", counts.completed),
-        ("failed", counts.failed),
-        ("skipped", counts.skipped),
-        ("missed", counts.missed),
-        ("known", counts.known),
-        ("waiting", view.asked as u64),
+        ("open", view.open as u64, ""),
+        ("begun", counts.begun, ""),
+        ("completed", counts.completed, ""),
+        ("failed", counts.failed, ", those among them that were cancelled or terminated"),
+        ("skipped", counts.skipped, ", for an open run, a pause or an update"),
+        ("missed", counts.missed, ", as no worker could do them in time"),
+        ("known", counts.known, ", done before and not again"),
+        ("waiting", view.asked as u64, ", triggers and ranges"),
     ];
-    counted.iter().for_each(|(name, count)| line(name, count.to_string()));
+    for (name, count, what) in counted {
+        line(name, format!("{count}{}", if count > 0 { what } else { "" }));
+    }
     for recent in &view.recent {
         let cause = match recent.cause {
             Cause::Time => String::new(),
@@ -294,7 +321,76 @@ fn as_json(view: &View) -> Value {
     value
 }
 
-/// The wire's own word.
+/// The wire's own word, as it is typed at a terminal.
 fn word(value: &impl serde::Serialize) -> String {
-    serde_json::to_value(value).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
+    serde_json::to_value(value)
+        .ok()
+        .and_then(|word| word.as_str().map(|word| word.replace('_', "-")))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view() -> Value {
+        json!({
+            "name": "nightly",
+            "plan": {
+                "spec": { "crons": ["0 2 * * *"], "time_zone": "Europe/Vienna", "jitter_ms": 300_000, "until": 1_798_761_600_000_u64 },
+                "action": { "workflow": "report", "args": { "data": [192] } },
+                "overlap": "terminate_other",
+                "catch_up_ms": 60_000,
+                "pause_on_failure": true,
+                "remaining": 1,
+            },
+            "revision": 0,
+            "paused": { "since": 1_795_388_400_000_u64, "note": "the database moves" },
+            "coming": [1_795_395_600_000_u64, 1_795_482_000_000_u64],
+            "recent": [
+                { "at": 1_795_309_200_000_u64, "workflow_id": "nightly-1", "cause": "time", "begun_at": 1_795_309_200_100_u64, "end": "cancelled" },
+                { "at": 1_795_309_300_000_u64, "workflow_id": "nightly-2", "cause": "trigger", "begun_at": 1_795_309_300_000_u64, "end": { "failed": { "message": "no ink" } } },
+            ],
+            "open": 0,
+            "asked": 0,
+            "counts": { "begun": 2, "completed": 0, "failed": 2, "skipped": 0, "missed": 3, "known": 0 },
+        })
+    }
+
+    #[test]
+    fn all_that_decides_what_a_schedule_does_next_is_shown() {
+        let view: View = serde_json::from_value(view()).expect("it is one");
+        let expected = "\
+schedule   nightly
+workflow   report
+cron       0 2 * * * (Europe/Vienna)
+until      2027-01-01T00:00:00Z
+jitter     up to 300 s
+overlap    terminate-other
+catch-up   within 60 s
+failures   pause it
+remaining  1 of its limit
+paused     since 2026-11-22T23:00:00Z: the database moves
+next       2026-11-23T01:00:00Z, if it is not paused then
+open       0
+begun      2
+completed  0
+failed     2, those among them that were cancelled or terminated
+skipped    0
+missed     3, as no worker could do them in time
+known      0
+waiting    0
+run        nightly-1 cancelled
+run        nightly-2 (trigger) failed: no ink
+";
+        assert_eq!(as_text(&view), expected);
+    }
+
+    #[test]
+    fn the_words_of_a_schedule_are_those_that_are_typed() {
+        for overlap in Overlap::value_variants() {
+            let typed = overlap.to_possible_value().expect("none is hidden");
+            assert_eq!(word(&everpulse::client::Overlap::from(*overlap)), typed.get_name());
+        }
+    }
 }

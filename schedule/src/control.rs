@@ -113,6 +113,7 @@ pub enum End {
     Failed {
         message: String,
     },
+    /// Or terminated.
     Cancelled,
     /// A run of that time is known already: no other was begun.
     Known,

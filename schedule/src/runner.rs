@@ -90,7 +90,7 @@ pub async fn scheduled_run(scheduled: Scheduled) -> Result<End, Error> {
                     shielded(tell(&schedule, Told { no, end: None })).await;
                 }
                 Ok(ask @ (Ask::Cancel | Ask::Terminate)) => {
-                    ending = Ending::of(ask, &child);
+                    ending = Ending::ask(&child, ask == Ask::Terminate);
                     // It is on its way before anything else that was asked is done.
                     poll_fn(|cx| {
                         let _ = ending.poll(&child, cx);
@@ -114,31 +114,31 @@ pub async fn scheduled_run(scheduled: Scheduled) -> Result<End, Error> {
 enum Ending {
     #[default]
     Unasked,
-    Asked(Ask, Delivery),
-    Again(Ask, Sleep),
+    Asked { at_once: bool, delivery: Delivery },
+    Again { at_once: bool, after: Sleep },
 }
 
 impl Ending {
-    fn of(ask: Ask, child: &NamedChild) -> Self {
-        let delivery = match ask {
-            Ask::Terminate => child.terminate("its schedule begins the next run"),
-            Ask::Cancel | Ask::Report => child.cancel(),
+    fn ask(child: &NamedChild, at_once: bool) -> Self {
+        let delivery = match at_once {
+            true => child.terminate("its schedule begins the next run"),
+            false => child.cancel(),
         };
-        delivery.map_or(Self::Unasked, |delivery| Self::Asked(ask, delivery))
+        delivery.map_or(Self::Unasked, |delivery| Self::Asked { at_once, delivery })
     }
 
     fn poll(&mut self, child: &NamedChild, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             *self = match self {
                 Self::Unasked => return Poll::Ready(()),
-                Self::Asked(ask, delivery) => match ready!(Pin::new(delivery).poll(cx)) {
-                    // Of one that has ended that is on its way.
-                    Err(Failure::NotFound { .. }) => Self::Again(*ask, sleep(AGAIN)),
+                Self::Asked { at_once, delivery } => match ready!(Pin::new(delivery).poll(cx)) {
+                    // If it is because the run has ended, the word of that is on its way.
+                    Err(Failure::NotFound { .. }) => Self::Again { at_once: *at_once, after: sleep(AGAIN) },
                     Ok(()) | Err(_) => Self::Unasked,
                 },
-                Self::Again(ask, again) => {
-                    ready!(Pin::new(again).poll(cx));
-                    Self::of(*ask, child)
+                Self::Again { at_once, after } => {
+                    ready!(Pin::new(after).poll(cx));
+                    Self::ask(child, *at_once)
                 }
             };
         }

@@ -2,13 +2,14 @@
 
 use std::future::IntoFuture;
 use std::ops::Range;
+use std::time::SystemTime;
 
 use everpulse_protocol::Timestamp;
 use everpulse_schedule::{Control, Overlap, Rfc3339};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
-use super::Schedule;
+use super::{Schedule, timestamp};
 use crate::error::{Error, ErrorKind};
 
 /// A run that is to be begun now. Await it to say so.
@@ -72,7 +73,7 @@ impl IntoFuture for Backfill {
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
     /// # Errors
-    /// [`ErrorKind::Invalid`] for a range that ends before it begins; and as [`Schedule::pause`].
+    /// [`ErrorKind::Invalid`] for a range that ends before it begins, or that begins in the future; and as [`Schedule::pause`].
     ///
     /// # Cancel safety
     /// When it is dropped the range may or may not be done.
@@ -83,6 +84,14 @@ impl IntoFuture for Backfill {
                 let (start, end) = (Rfc3339(start), Rfc3339(end));
                 let message =
                     format!("schedule {}: the range ends ({end}) before it begins ({start})", self.schedule.name);
+                return Err(Error::new(ErrorKind::Invalid, message));
+            }
+            if start >= timestamp(SystemTime::now()) {
+                let message = format!(
+                    "schedule {}: the range begins at {}, which is in the future: what is done is what of it has passed",
+                    self.schedule.name,
+                    Rfc3339(start)
+                );
                 return Err(Error::new(ErrorKind::Invalid, message));
             }
             self.schedule.tell(Control::Backfill { from: start, until: end, overlap: self.overlap }).await
