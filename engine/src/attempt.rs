@@ -15,9 +15,12 @@ use std::time::Duration;
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::dead_letter::{DeadLetter, Letter};
 use everpulse_protocol::event::{Event, EventBody, NextAttempt, Outcome, Report};
+use everpulse_protocol::priority::Priority;
 use everpulse_protocol::task::{OnExhausted, Task};
 use everpulse_protocol::values::{Values, Visit};
 use everpulse_protocol::{CodingError, EventId, Failure, FailureKind, Payload, Timestamp, topic};
+
+use crate::mutation::{self, Mutation};
 
 pub use self::seen::{AttemptId, Seen, Sight};
 pub use self::step::{Next, after};
@@ -127,6 +130,9 @@ pub fn judge(task: &Task, end: End, now: Timestamp) -> Option<Verdict> {
             }
             let mut next = task.next_attempt(failure.clone());
             next.heartbeat = heartbeat.or(next.heartbeat);
+            if mutation::is(Mutation::ForgetsLane) {
+                next.options.priority = Priority::default();
+            }
             let wait_ms = failure.retry_after_ms.unwrap_or_else(|| retry.delay_ms(counted));
             let at = now.after(Duration::from_millis(wait_ms));
             Verdict::Retry { attempt, failure, next: Box::new(next), at }

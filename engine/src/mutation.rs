@@ -82,6 +82,10 @@ mutations! {
     4 StartForgetsSignal "start-forgets-signal",
     /// Who takes over does not tell parents again how their children ended.
     4 ForgetsOutcomes "forgets-outcomes",
+    /// Tasks are looked for in the queue itself, whatever their lanes.
+    4 LooksInTheQueue "looks-in-the-queue",
+    /// Who tries again forgets how urgent it is.
+    4 ForgetsLane "forgets-lane",
     /// Of an attempt that is kept only what was told first is known.
     4 ForgetsBeats "forgets-beats",
     /// Who takes over does not send again what goes back to its queue.

@@ -21,6 +21,7 @@ use everpulse_protocol::{Position, topic};
 
 use self::disk::{Disk, Item};
 use crate::dice::Dice;
+use crate::lanes;
 use crate::wire::{self, Down, Up, ours, theirs};
 use crate::workflows::QUEUE;
 
@@ -106,16 +107,19 @@ impl Server {
         // A minute is the least that a broker can be told; the windows of the shards are shorter.
         let at_once = |policies: &mut Policies| policies.retention = Some(Retention { minutes: 0, size_mb: 0 });
         server.broker.handle_set_topic_policies(&name(topic::HISTORY), at_once).expect("it was just made");
-        let (tasks, dead) = (topic::activity(QUEUE), topic::activity_dead(QUEUE));
-        for topic in [topic::TIMERS, topic::INBOX_DEAD, tasks.as_str(), dead.as_str()] {
+        let dead = topic::activity_dead(QUEUE);
+        let tasks: Vec<String> = lanes::all().iter().map(|lane| topic::activity(&lane.to_string())).collect();
+        let others = [topic::TIMERS, topic::INBOX_DEAD, topic::LANES, dead.as_str()];
+        for topic in others.into_iter().chain(tasks.iter().map(String::as_str)) {
             server.broker.handle_create_topic(&name(topic)).expect("nothing is there yet");
         }
         let mut subscriptions: Vec<(String, &str)> = vec![
             (topic::TIMERS.to_owned(), topic::RELAY),
             (topic::INBOX_DEAD.to_owned(), topic::OPERATORS),
-            (tasks, topic::WORKERS),
+            (topic::LANES.to_owned(), topic::KEEPER),
             (dead, topic::OPERATORS),
         ];
+        subscriptions.extend(tasks.into_iter().map(|tasks| (tasks, topic::WORKERS)));
         subscriptions.extend((0..layout.shards).map(|n| (topic::partition(topic::HISTORY, n), topic::JANITOR)));
         subscriptions.extend((0..layout.partitions).map(|n| (topic::partition(topic::INBOX, n), topic::OWNERS)));
         for (topic, subscription) in subscriptions {

@@ -137,7 +137,7 @@ impl Client {
                     start_at: job.later_ms.map(|later| Timestamp(job.at_ms + later)),
                     timeout_ms: job.timeout_ms,
                     headers: Kind::headers(&id),
-                    priority: Default::default(),
+                    priority: job.priority.clone(),
                 };
                 if job.by_signals {
                     for signal in job.signals.iter_mut().filter(|signal| !signal.asked.answered) {

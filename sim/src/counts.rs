@@ -66,6 +66,9 @@ counts! {
     stops,
     /// Workers that code took down.
     aborts,
+    /// Lanes that workers came to know, and tasks that were sent into any but the queue itself.
+    lanes,
+    tasks_in_lanes,
     /// Attempts that owners keep, and what they were told of these.
     kept,
     tellings,
@@ -127,7 +130,7 @@ const fn reached(rule: u32, what: &'static str, count: fn(&Counts) -> u64) -> Re
 }
 
 /// By what one sees that seeds have put each rule to the test.
-pub const RULES: [Reached; 41] = [
+pub const RULES: [Reached; 43] = [
     reached(1, "runs whose code came to the same commands again", |c| c.replayed),
     reached(2, "void frames", |c| c.void),
     reached(2, "frames whose fate was open", |c| c.open_appends),
@@ -142,6 +145,8 @@ pub const RULES: [Reached; 41] = [
     reached(4, "runs that others ended at once, which were told so", |c| c.ended_by_others),
     reached(4, "updates that were answered", |c| c.updates),
     reached(4, "updates that were refused, and are never taken", |c| c.updates_refused),
+    reached(4, "lanes that workers came to know", |c| c.lanes),
+    reached(4, "tasks in lanes of their own", |c| c.tasks_in_lanes),
     reached(4, "attempts that their owners keep", |c| c.kept),
     reached(4, "times that these were told of", |c| c.tellings),
     reached(4, "of these, given up by a worker that left", |c| c.interrupted),

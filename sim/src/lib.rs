@@ -18,6 +18,7 @@ mod client;
 mod counts;
 mod dice;
 mod faults;
+mod lanes;
 mod ledger;
 mod link;
 mod outbox;

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use everpulse_broker::semantics::{ConnectionId, Kind};
 use everpulse_protocol::Position;
 
+use crate::lanes::Part;
 use crate::party::Ctx;
 use crate::wire::{Act, Again, Down, Heard, Timer};
 
@@ -70,7 +71,9 @@ pub struct Parcel<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {
     Shard(u32),
-    Tasks,
+    Tasks(Part),
+    /// That a lane is in use.
+    Opened(Part),
 }
 
 #[derive(Debug)]
@@ -112,12 +115,11 @@ struct Consumer<T> {
 enum Role<T> {
     Deliver {
         durable: bool,
+        /// It hears what is there already, too.
+        all: bool,
     },
     /// Answers where a topic ends: those that wait, and those that the question on its way is for.
-    Tail {
-        waiting: Vec<T>,
-        asked: Vec<T>,
-    },
+    Tail { waiting: Vec<T>, asked: Vec<T> },
     Read {
         tag: T,
         seen: Option<Position>,

@@ -7,12 +7,14 @@ use everpulse_engine::delayed::deliver_at;
 use everpulse_protocol::codec::Stored;
 use everpulse_protocol::dead_letter::DeadLetter;
 use everpulse_protocol::event::{Event, InboxFrame};
+use everpulse_protocol::priority::Opened;
 use everpulse_protocol::reply::{Reply, ReplyFrame};
 use everpulse_protocol::task::{Control, TASKS_PER_FRAME_MAX, Task, TaskFrame};
 use everpulse_protocol::timer::TimerMessage;
 use everpulse_protocol::{EventId, encode, shard, topic};
 
 use crate::broker::Layout;
+use crate::lanes::{Directory, Part, Passage};
 use crate::link::{Lane, Link, News, Parcel};
 use crate::party::Ctx;
 use crate::wire::{self, Heard};
@@ -38,11 +40,12 @@ pub struct Outbox<T> {
     pub link: Link<T>,
     pub layout: Layout,
     lanes: BTreeMap<Lane, Queue<T>>,
+    directory: Directory<T>,
 }
 
 impl<T: Clone> Outbox<T> {
     pub fn new(name: String, layout: Layout) -> Self {
-        Self { link: Link::new(name), layout, lanes: BTreeMap::new() }
+        Self { link: Link::new(name), layout, lanes: BTreeMap::new(), directory: Directory::new() }
     }
 
     pub fn handle(&mut self, heard: Heard, ctx: &mut Ctx<'_>) -> Option<Heard> {
@@ -53,6 +56,7 @@ impl<T: Clone> Outbox<T> {
     pub fn news(&mut self, ctx: &mut Ctx<'_>) -> Option<News<T>> {
         loop {
             match self.link.news()? {
+                News::Landed(Lane::Opened(part)) => self.in_use(part, ctx),
                 News::Landed(lane) => {
                     if let Some(queue) = self.lanes.get_mut(&lane) {
                         queue.flying = false;
@@ -66,7 +70,7 @@ impl<T: Clone> Outbox<T> {
 
     /// Whether all that was to leave has left.
     pub fn is_idle(&self) -> bool {
-        self.link.is_idle() && self.lanes.values().all(|queue| queue.items.is_empty())
+        self.link.is_idle() && self.directory.is_idle() && self.lanes.values().all(|queue| queue.items.is_empty())
     }
 
     pub fn event(&mut self, event: Event, tag: T, ctx: &mut Ctx<'_>) {
@@ -78,14 +82,33 @@ impl<T: Clone> Outbox<T> {
         self.put(Lane::Shard(shard), Item::Event(event), tag, ctx);
     }
 
-    /// Short tasks share frames; long ones travel alone.
+    /// Short tasks share frames; long ones travel alone. The first one of a lane waits until all can know that it is in use.
     pub fn task(&mut self, task: Box<Task>, tag: T, ctx: &mut Ctx<'_>) {
-        if task.is_short() {
-            return self.put(Lane::Tasks, Item::Task(task), tag, ctx);
+        match self.directory.pass(task, tag) {
+            Passage::Free(task, tag) => self.task_of_known_lane(task, tag, ctx),
+            Passage::Waits => {}
+            Passage::Say(part) => {
+                let opened = Opened { lane: part.lane().to_string() };
+                let parcel = Parcel { lane: Some(Lane::Opened(part)), ..parcel(Vec::new(), &opened) };
+                self.link.publish(&wire::stored(topic::LANES), parcel, ctx);
+            }
         }
-        let topic = wire::stored(&topic::activity(&task.queue));
+    }
+
+    /// A lane is in use, as is confirmed, or was read.
+    pub fn in_use(&mut self, part: Part, ctx: &mut Ctx<'_>) {
+        for (task, tag) in self.directory.is_in_use(part) {
+            self.task_of_known_lane(task, tag, ctx);
+        }
+    }
+
+    fn task_of_known_lane(&mut self, task: Box<Task>, tag: T, ctx: &mut Ctx<'_>) {
+        let lane = task.lane();
+        if task.is_short() {
+            return self.put(Lane::Tasks(Part::of(&lane)), Item::Task(task), tag, ctx);
+        }
         let frame = TaskFrame { tasks: vec![*task] };
-        self.link.publish(&topic, parcel(vec![tag], &frame), ctx);
+        self.link.publish(&wire::lane(&lane), parcel(vec![tag], &frame), ctx);
     }
 
     fn put(&mut self, lane: Lane, item: Item, tag: T, ctx: &mut Ctx<'_>) {
@@ -99,7 +122,7 @@ impl<T: Clone> Outbox<T> {
             return;
         };
         queue.flying = true;
-        let most = if lane == Lane::Tasks { TASKS_PER_FRAME_MAX } else { EVENTS_PER_FRAME_MAX };
+        let most = if matches!(lane, Lane::Tasks(_)) { TASKS_PER_FRAME_MAX } else { EVENTS_PER_FRAME_MAX };
         let count = queue.items.len().min(most);
         let (mut events, mut tasks, mut tags) = (Vec::new(), Vec::new(), Vec::new());
         for (item, tag) in queue.items.drain(..count) {
@@ -115,10 +138,8 @@ impl<T: Clone> Outbox<T> {
                 let key = Some(topic::shard_key(shard));
                 (topic, Parcel { key, ..parcel(tags, &InboxFrame { shard, events }) })
             }
-            Lane::Tasks => {
-                let topic = wire::stored(&topic::activity(&tasks[0].queue));
-                (topic, parcel(tags, &TaskFrame { tasks }))
-            }
+            Lane::Tasks(part) => (wire::lane(&part.lane()), parcel(tags, &TaskFrame { tasks })),
+            Lane::Opened(_) => unreachable!("nothing waits for its turn in it"),
         };
         parcel.lane = Some(lane);
         self.link.publish(&topic, parcel, ctx);

@@ -24,6 +24,8 @@ pub struct Shape {
     pub calm: bool,
     /// Nothing has a timer, and history is kept: no wake-up is due for an hour but those that see to local work.
     pub quiet: bool,
+    /// Runs have priorities, and the queue the lanes for them.
+    pub lanes: bool,
     /// What is run.
     pub kinds: Vec<Kind>,
 }
@@ -51,7 +53,8 @@ impl Shape {
             segment_entries = entries;
         }
         let kinds = if quiet { vec![PLAIN, *dice.pick(&QUIET).expect("there are some")] } else { KINDS.to_vec() };
-        Self { layout, workers, clients, runs, eager_percent, options, segment_entries, calm, quiet, kinds }
+        let lanes = dice.percent(50);
+        Self { layout, workers, clients, runs, eager_percent, options, segment_entries, calm, quiet, lanes, kinds }
     }
 
     /// Clocks differ from the world's by no more than this. Then any two of them, one ahead and one behind, differ by no more

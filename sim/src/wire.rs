@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use everpulse_broker::semantics::{self, ConnectionId, CreateProducer, Publish, Subscribe};
+use everpulse_protocol::priority::Lane;
 use everpulse_protocol::{Position, topic};
 
 /// To the broker.
@@ -119,6 +120,12 @@ pub fn unstored(name: &str) -> String {
 #[must_use]
 pub fn history(shard: u32) -> String {
     stored(&topic::partition(topic::HISTORY, shard))
+}
+
+/// The topic of a lane of a queue.
+#[must_use]
+pub fn lane(lane: &Lane) -> String {
+    stored(&topic::activity(&lane.to_string()))
 }
 
 #[must_use]

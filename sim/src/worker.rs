@@ -24,6 +24,7 @@ use everpulse_engine::attempt::Seen;
 use everpulse_engine::{Delivery, DeliveryToken, Effect, Options, Outgoing, SendId, Shard};
 use everpulse_protocol::event::InboxFrame;
 use everpulse_protocol::history::Frame;
+use everpulse_protocol::priority::Lane;
 use everpulse_protocol::shard::Config;
 use everpulse_protocol::task::TaskFrame;
 use everpulse_protocol::timer::TimerMessage;
@@ -31,6 +32,7 @@ use everpulse_protocol::{EventId, Position, RunId, Timestamp, WriterId, decode, 
 use everpulse_sdk::definition::Registry;
 
 use crate::broker::Layout;
+use crate::lanes::Part;
 use crate::link::{News, Parcel};
 use crate::outbox::Outbox;
 use crate::party::Ctx;
@@ -104,7 +106,10 @@ pub struct Worker {
     next: u64,
     /// The consumers of the inbox, with their partitions, and where these ended before they subscribed.
     inbox: BTreeMap<u64, (u32, Option<Position>)>,
-    tasks: u64,
+    /// The consumers of the queue's lanes.
+    queue: BTreeMap<u64, Part>,
+    /// That of the names of lanes.
+    names: u64,
     timers: u64,
     control: u64,
     /// When it has asked to be called for its shards.
@@ -117,8 +122,8 @@ pub struct Worker {
     queued: VecDeque<u64>,
     settling: BTreeMap<u64, Settling>,
     seen: Seen<u64>,
-    /// Frames of tasks that are not settled, by number: where they came from, and how many tasks are open.
-    frames: BTreeMap<u64, (Position, usize)>,
+    /// Frames of tasks that are not settled, by number: by which consumer, where they lie, and how many tasks are open.
+    frames: BTreeMap<u64, (u64, Position, usize)>,
     cancelled: BTreeSet<EventId>,
     relayed: BTreeMap<u64, relay::Held>,
 }
@@ -154,10 +159,12 @@ impl Worker {
         for partition in 0..making.layout.partitions {
             outbox.link.ask_tail(&wire::inbox(partition), Purpose::End { partition }, ctx);
         }
-        let (mut tasks, mut timers, mut control) = (0, 0, 0);
+        let (mut queue, mut names, mut timers, mut control) = (BTreeMap::new(), 0, 0, 0);
         if !making.misled {
-            let queue = wire::stored(&topic::activity(QUEUE));
-            tasks = outbox.link.subscribe(&queue, topic::WORKERS, Kind::Shared, true, 8, ctx);
+            let lane = Lane::of_queue(QUEUE);
+            let tasks = outbox.link.subscribe(&wire::lane(&lane), topic::WORKERS, Kind::Shared, true, 8, ctx);
+            queue.insert(tasks, Part::of(&lane));
+            names = outbox.link.follow(&wire::stored(topic::LANES), 1_000, ctx);
             timers = outbox.link.subscribe(&wire::stored(topic::TIMERS), topic::RELAY, Kind::Shared, true, 256, ctx);
             let name = format!("worker-{}", making.name);
             control = outbox.link.subscribe(&wire::unstored(topic::CONTROL), &name, Kind::Exclusive, false, 1_000, ctx);
@@ -170,7 +177,8 @@ impl Worker {
             inputs: BTreeMap::new(),
             next: 0,
             inbox: BTreeMap::new(),
-            tasks,
+            queue,
+            names,
             timers,
             control,
             deadline: None,
@@ -240,7 +248,9 @@ impl Worker {
             Some(Heard::Leave) if self.leaving.is_none() => {
                 self.leaving = Some(Leaving::Inputs);
                 // What runs is finished, and its task kept until then.
-                self.outbox.link.pause(self.tasks);
+                for consumer in self.queue.keys() {
+                    self.outbox.link.pause(*consumer);
+                }
                 ctx.remind(LOOK_MS, Timer::Gone);
             }
             Some(_) => {}
@@ -396,8 +406,11 @@ impl Worker {
     }
 
     fn delivered(&mut self, consumer: u64, position: Position, payload: &Bytes, ctx: &mut Ctx<'_>) {
-        if consumer == self.tasks {
-            return self.take_tasks(position, payload, ctx);
+        if self.queue.contains_key(&consumer) {
+            return self.take_tasks(consumer, position, payload, ctx);
+        }
+        if consumer == self.names {
+            return self.hear_of_lane(payload, ctx);
         }
         if consumer == self.timers {
             // What it does not hold comes to another relay when this one has left.
@@ -436,7 +449,9 @@ impl Worker {
             }
             Some(Leaving::Work) if !self.is_idle() => self.give_up_kept(ctx),
             Some(Leaving::Work) => {
-                self.outbox.link.close(self.tasks, ctx);
+                for consumer in self.queue.keys() {
+                    self.outbox.link.close(*consumer, ctx);
+                }
                 self.relay_no_more();
                 let shards: Vec<u32> = self.shards.keys().copied().collect();
                 for shard in shards {

@@ -225,6 +225,7 @@ impl World {
         self.counts.carried = self.witness.carried;
         self.counts.windows = self.witness.windows;
         self.counts.returned = self.witness.returned;
+        self.counts.tasks_in_lanes = self.witness.tasks_in_lanes;
         self.counts.steps = self.trace.steps;
         self.counts.settled_after_ms = self.peace_at.map_or(0, |at| self.schedule_ms.saturating_sub(at));
     }

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use everpulse_protocol::event::Event;
 use everpulse_protocol::history::CommandKind;
+use everpulse_protocol::priority::Lane;
 use everpulse_protocol::task::Task;
 use everpulse_protocol::{EventId, Position, RunId, Timestamp};
 use everpulse_sdk::replay::Command;
@@ -98,7 +99,9 @@ impl Shard {
             self.tell_again(run);
             for (frame, task) in self.doubtful_tasks_of(run) {
                 let own = self.own_frames.contains(&frame);
-                by_queue.entry(task.lane().to_string()).or_default().push(Doubtful { frame, task, own });
+                let lane =
+                    if mutation::is(Mutation::LooksInTheQueue) { Lane::of_queue(&task.queue) } else { task.lane() };
+                by_queue.entry(lane.to_string()).or_default().push(Doubtful { frame, task, own });
             }
         }
         let last_at = self.search.last_at;

@@ -11,6 +11,7 @@
 //!   nothing is held for them.
 //! * What a task or an answer rests on stands when it is stored (rule 3). A task that goes back to its queue bears what was told of
 //!   its attempt last (rule 4).
+//! * A task lies in its lane, all attempts in the same one, and its lane was named before (rule 4).
 //! * What a frame calls sent is stored (rule 4).
 //! * Whoever was misled about the application writes nothing (rule 10).
 
@@ -25,22 +26,24 @@ use everpulse_broker::semantics::TopicId;
 use everpulse_protocol::chain::Offered;
 use everpulse_protocol::event::InboxFrame;
 use everpulse_protocol::history::{CommandKind, Frame, RecordBody};
+use everpulse_protocol::priority::Opened;
 use everpulse_protocol::reply::{ReplyBody, ReplyFrame};
 use everpulse_protocol::task::TaskFrame;
 use everpulse_protocol::{EventId, Position, RunId, WriterId, decode, topic};
 
 use self::shard::{HOLD_MS, SOON_MS, Shard, Unacked, Work, of_inbox, of_run, of_timers};
 use crate::broker::{Layout, Seen, Server};
+use crate::lanes::{self, Part};
 use crate::ledger::Ledger;
 use crate::wire;
-use crate::workflows::QUEUE;
 
 #[derive(Debug, Clone, Copy)]
 enum Topic {
     History(usize),
     Inbox(u32),
     Timers,
-    Queue,
+    Queue(Part),
+    Lanes,
 }
 
 #[derive(Debug)]
@@ -68,6 +71,9 @@ pub struct Witness {
     pub windows: u64,
     /// Tasks that owners gave back to be judged.
     pub returned: u64,
+    /// The names of lanes in use.
+    lanes: BTreeSet<String>,
+    pub tasks_in_lanes: u64,
 }
 
 impl Witness {
@@ -82,7 +88,10 @@ impl Witness {
             name(&wire::inbox(partition), Topic::Inbox(partition));
         }
         name(&wire::stored(topic::TIMERS), Topic::Timers);
-        name(&wire::stored(&topic::activity(QUEUE)), Topic::Queue);
+        for lane in lanes::all() {
+            name(&wire::lane(&lane), Topic::Queue(Part::of(&lane)));
+        }
+        name(&wire::stored(topic::LANES), Topic::Lanes);
         Self {
             topics,
             shards: (0..layout.shards).map(|_| Shard::default()).collect(),
@@ -98,6 +107,8 @@ impl Witness {
             carried: 0,
             windows: 0,
             returned: 0,
+            lanes: BTreeSet::new(),
+            tasks_in_lanes: 0,
         }
     }
 
@@ -138,12 +149,28 @@ impl Witness {
                 self.hold(wire::inbox(partition), position, of_inbox(payload));
             }
             Some(Topic::Timers) => self.hold(wire::stored(topic::TIMERS), position, of_timers(payload)),
-            Some(Topic::Queue) => {
+            Some(Topic::Lanes) => self.lanes.extend(decode::<Opened>(payload).map(|opened| opened.lane)),
+            Some(Topic::Queue(part)) => {
                 for task in decode::<TaskFrame>(payload).map(|frame| frame.tasks).unwrap_or_default() {
                     let shard = &mut self.shards[task.shard as usize];
                     let key = (task.run_id, task.step);
                     shard.unsent.remove(&key);
                     self.causes += 1;
+                    let (lane, first) = (task.lane(), *shard.lanes.entry(key).or_insert(part));
+                    self.tasks_in_lanes += u64::from(!lane.is_queue());
+                    if Part::of(&lane) != part || first != part {
+                        faults.push(format!(
+                            "a task of step {} of {} is sent into {lane}, its first into {}",
+                            task.step,
+                            task.workflow_id,
+                            first.lane()
+                        ));
+                    }
+                    if !lane.is_queue() && !self.lanes.contains(&lane.to_string()) {
+                        faults.push(format!(
+                            "a task is sent into {lane}, and no worker can know that there is such a lane"
+                        ));
+                    }
                     if task.returned.is_some() {
                         self.returned += 1;
                         faults.extend(shard.kept.fault(&task));

@@ -4,9 +4,11 @@
 use std::collections::BTreeSet;
 
 use everpulse_protocol::event::Outcome;
+use everpulse_protocol::priority::Priority;
 use everpulse_protocol::{EventId, FailureKind, RequestId, RunId, WorkflowId};
 
 use crate::dice::Dice;
+use crate::lanes;
 use crate::shape::Shape;
 use crate::workflows::{Kind, POISON, To};
 
@@ -27,6 +29,8 @@ pub struct Job {
     pub by_signals: bool,
     /// It carries the tag of all that do.
     pub tagged: bool,
+    /// That of its tasks and children.
+    pub priority: Priority,
     /// Its start is stored.
     pub accepted: bool,
     pub run: Option<RunId>,
@@ -164,6 +168,7 @@ impl Jobs {
                 timeout_ms,
                 by_signals,
                 tagged: dice.percent(60),
+                priority: if shape.lanes { lanes::draw(dice) } else { Priority::default() },
                 accepted: false,
                 run: None,
                 told: BTreeSet::new(),

@@ -22,7 +22,13 @@ impl<T: Clone> Link<T> {
         permits: u32,
         ctx: &mut Ctx<'_>,
     ) -> u64 {
-        self.consume(topic, subscription, kind, permits, Role::Deliver { durable }, ctx)
+        self.consume(topic, subscription, kind, permits, Role::Deliver { durable, all: durable }, ctx)
+    }
+
+    /// All of a topic, for ever, and again from its beginning when the connection was lost.
+    pub fn follow(&mut self, topic: &str, permits: u32, ctx: &mut Ctx<'_>) -> u64 {
+        let name = format!("{}-f{}", self.name, self.next);
+        self.consume(topic, &name, Kind::Exclusive, permits, Role::Deliver { durable: false, all: true }, ctx)
     }
 
     /// Asks where a topic ends.
@@ -76,7 +82,8 @@ impl<T: Clone> Link<T> {
         };
         consumer.state = State::Asked;
         let (durable, start, earliest) = match &consumer.role {
-            Role::Deliver { durable } => (*durable, None, *durable),
+            Role::Deliver { durable: false, all: true } => (false, Some(Start::Earliest), true),
+            Role::Deliver { durable, .. } => (*durable, None, *durable),
             Role::Tail { .. } => (false, Some(Start::Latest), false),
             Role::Read { seen: Some(seen), .. } => (false, Some(Start::After(theirs(*seen))), false),
             Role::Read { seen: None, .. } => (false, Some(Start::Earliest), true),

@@ -2,16 +2,20 @@
 //! when all that is confirmed. The verdicts and events are those of `everpulse-worker`.
 
 use bytes::Bytes;
+use everpulse_broker::semantics::Kind;
 use everpulse_engine::LocalResult;
 use everpulse_engine::attempt::{AttemptId, End, Sight, Verdict, attempt_failed, judge, left, settled};
 use everpulse_protocol::event::{Event, NextAttempt, Outcome};
+use everpulse_protocol::priority::{Lane, Opened};
 use everpulse_protocol::task::{Control, Task, TaskFrame};
 use everpulse_protocol::timer::TimerMessage;
-use everpulse_protocol::{Failure, FailureKind, Position, decode};
+use everpulse_protocol::{Failure, FailureKind, Position, decode, topic};
 
 use super::attempt::Attempt;
 use super::{Purpose, Worker};
+use crate::lanes::Part;
 use crate::party::Ctx;
+use crate::wire;
 
 /// An attempt that ended, of which something is still to be confirmed, and what follows then.
 #[derive(Debug)]
@@ -30,18 +34,18 @@ enum Then {
 }
 
 impl Worker {
-    pub(super) fn take_tasks(&mut self, position: Position, payload: &Bytes, ctx: &mut Ctx<'_>) {
+    pub(super) fn take_tasks(&mut self, consumer: u64, position: Position, payload: &Bytes, ctx: &mut Ctx<'_>) {
         let Ok(TaskFrame { tasks }) = decode::<TaskFrame>(payload) else {
             return ctx.violations.push(format!("{position} of the queue cannot be read"));
         };
         let frame = self.fresh();
-        self.frames.insert(frame, (position, tasks.len()));
+        self.frames.insert(frame, (consumer, position, tasks.len()));
         for task in tasks {
             match self.seen.begin(AttemptId::of(&task), frame) {
                 Sight::New => {
                     let number = self.fresh();
                     self.attempts.insert(number, Attempt::of(Box::new(task), false));
-                    self.queued.push_back(number);
+                    self.enqueue(number);
                 }
                 Sight::Running => ctx.counts.tasks_known += 1,
                 Sight::Settled(frame) => {
@@ -54,13 +58,36 @@ impl Worker {
     }
 
     fn task_settled(&mut self, frame: u64, ctx: &mut Ctx<'_>) {
-        let Some((position, open)) = self.frames.get_mut(&frame) else { return };
+        let Some((consumer, position, open)) = self.frames.get_mut(&frame) else { return };
         *open -= 1;
         if *open == 0 {
-            let position = *position;
+            let (consumer, position) = (*consumer, *position);
             self.frames.remove(&frame);
-            self.outbox.link.ack(self.tasks, position, ctx);
+            self.outbox.link.ack(consumer, position, ctx);
         }
+    }
+
+    /// A lane is in use: its tasks are taken from now on.
+    pub(super) fn hear_of_lane(&mut self, payload: &Bytes, ctx: &mut Ctx<'_>) {
+        let Some(lane) = decode::<Opened>(payload).ok().and_then(|opened| opened.lane.parse::<Lane>().ok()) else {
+            return ctx.violations.push("the name of a lane cannot be read".to_owned());
+        };
+        let part = Part::of(&lane);
+        self.outbox.in_use(part, ctx);
+        if self.leaving.is_none() && !self.queue.values().any(|open| *open == part) {
+            ctx.counts.lanes += 1;
+            let topic = wire::lane(&lane);
+            let consumer = self.outbox.link.subscribe(&topic, topic::WORKERS, Kind::Shared, true, 8, ctx);
+            self.queue.insert(consumer, part);
+        }
+    }
+
+    /// An attempt waits for a slot: behind those that are as urgent, and before all others.
+    fn enqueue(&mut self, number: u64) {
+        let level = |number: &u64| self.attempts.get(number).map_or(0, Attempt::level);
+        let own = level(&number);
+        let place = self.queued.iter().position(|other| level(other) > own).unwrap_or(self.queued.len());
+        self.queued.insert(place, number);
     }
 
     pub(super) fn hear_control(&mut self, payload: &Bytes) {

@@ -101,6 +101,14 @@ impl Attempt {
             code: None,
         }
     }
+
+    /// How urgent it is.
+    pub fn level(&self) -> u8 {
+        match &self.what {
+            What::Activity { task, .. } => task.lane().level,
+            What::Step { .. } => 0,
+        }
+    }
 }
 
 /// Most take a moment, a few very long.

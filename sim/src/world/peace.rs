@@ -5,6 +5,7 @@ use everpulse_protocol::topic;
 use super::processes::Party;
 use super::{Event, Kind, PROBE_MS, QUIET_MS, SETTLED_WITHIN_MS, World};
 use crate::check::{self, Standing};
+use crate::lanes;
 use crate::wire::{self, Heard};
 use crate::workflows;
 
@@ -108,8 +109,8 @@ impl World {
 
     pub(super) fn backlogs(&self) -> Vec<(String, u64)> {
         let inbox = (0..self.shape.layout.partitions).map(|partition| (wire::inbox(partition), topic::OWNERS));
-        let queue = (wire::stored(&topic::activity(workflows::QUEUE)), topic::WORKERS);
-        let all = inbox.chain([queue]);
+        let queue = lanes::all().into_iter().map(|lane| (wire::lane(&lane), topic::WORKERS));
+        let all = inbox.chain(queue);
         all.map(|(topic, subscription)| (topic.clone(), self.server.backlog(&topic, subscription))).collect()
     }
 

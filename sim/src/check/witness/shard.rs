@@ -13,6 +13,7 @@ use everpulse_protocol::{EventId, RunId, WriterId, decode};
 use uuid::Uuid;
 
 use super::kept::Kept;
+use crate::lanes::Part;
 
 /// What stands of a shard, and what is left that brings somebody to it.
 #[derive(Debug, Default)]
@@ -28,6 +29,8 @@ pub(super) struct Shard {
     pub asked: BTreeSet<(RunId, u32)>,
     /// Tasks that are not stored, with the frame that asks for them.
     pub unsent: BTreeMap<(RunId, u32), u64>,
+    /// Into which lanes their first tasks were sent.
+    pub lanes: BTreeMap<(RunId, u32), Part>,
     /// Attempts that the owner keeps.
     pub kept: Kept,
     /// Unacknowledged messages of the inbox, and wake-ups.
