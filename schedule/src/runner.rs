@@ -114,8 +114,14 @@ pub async fn scheduled_run(scheduled: Scheduled) -> Result<End, Error> {
 enum Ending {
     #[default]
     Unasked,
-    Asked { at_once: bool, delivery: Delivery },
-    Again { at_once: bool, after: Sleep },
+    Asked {
+        at_once: bool,
+        delivery: Delivery,
+    },
+    Again {
+        at_once: bool,
+        after: Sleep,
+    },
 }
 
 impl Ending {
