@@ -275,7 +275,9 @@ fn as_text(view: &View) -> String {
         line("failures", "pause it".to_owned());
     }
     if let Some(remaining) = view.plan.remaining {
-        line("remaining", format!("{remaining} of its limit"));
+        let what =
+            if remaining == 0 { "none, its limit is reached".to_owned() } else { format!("{remaining} of its limit") };
+        line("remaining", what);
     }
     if let Some(paused) = &view.paused {
         line("paused", format!("since {}: {}", Rfc3339(paused.since), paused.note));
@@ -288,7 +290,7 @@ fn as_text(view: &View) -> String {
         ("open", view.open as u64, ""),
         ("begun", counts.begun, ""),
         ("completed", counts.completed, ""),
-        ("failed", counts.failed, ", those among them that were cancelled or terminated"),
+        ("failed", counts.failed, ", with those that were cancelled or terminated"),
         ("skipped", counts.skipped, ", for an open run, a pause or an update"),
         ("missed", counts.missed, ", as no worker could do them in time"),
         ("known", counts.known, ", done before and not again"),
@@ -375,7 +377,7 @@ next       2026-11-23T01:00:00Z, if it is not paused then
 open       0
 begun      2
 completed  0
-failed     2, those among them that were cancelled or terminated
+failed     2, with those that were cancelled or terminated
 skipped    0
 missed     3, as no worker could do them in time
 known      0

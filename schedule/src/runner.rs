@@ -187,3 +187,105 @@ pub(crate) fn ended(failure: protocol::Failure) -> End {
         _ => End::Failed { message: failure.message },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use everpulse_protocol::event::Outcome;
+    use everpulse_protocol::history::CommandKind::{Cancel, CancelRun, Child, TerminateRun, Timer};
+    use everpulse_protocol::history::{CloseStatus, CommandKind};
+    use everpulse_protocol::{Coding, Payload, RunId, Timestamp, WorkflowId};
+    use everpulse_sdk::Signal as _;
+    use everpulse_sdk::definition::WorkflowDefinition as _;
+    use everpulse_sdk::replay::{Input, Instance, RunInfo, Turn, TurnState};
+
+    use super::*;
+
+    struct Runner(Instance);
+
+    impl Runner {
+        /// One that has asked for its run.
+        fn begun() -> Self {
+            let action = Action {
+                workflow: "report".to_owned(),
+                version: None,
+                args: Payload::encode(&()).expect("encoded"),
+                tags: Vec::new(),
+                timeout_ms: None,
+                priority: Default::default(),
+            };
+            let schedule = "schedule/nightly".to_owned();
+            let scheduled = Scheduled { schedule, no: 7, workflow_id: "nightly-7".to_owned(), action };
+            let args = std::collections::BTreeMap::from([("scheduled", scheduled)]);
+            let info = RunInfo {
+                workflow_id: WorkflowId::new("runner").expect("a good id"),
+                run_id: RunId(Default::default()),
+                workflow: RUNNER.to_owned(),
+                version: 1,
+                started_at: Timestamp(1_000),
+                tags: Vec::new(),
+                build: None,
+                headers: None,
+                continues: None,
+                priority: Default::default(),
+            };
+            let args = Payload::encode(&args).expect("encoded");
+            let mut runner = Self(Instance::new(&scheduled_run::entry(), info, args, &Coding::default()));
+            assert_eq!(runner.apply(Input::Start), [(0, Child)]);
+            runner
+        }
+
+        fn turn(&mut self, input: Input) -> Turn {
+            self.0.apply(input, Timestamp(1_000))
+        }
+
+        fn apply(&mut self, input: Input) -> Vec<(u32, CommandKind)> {
+            let marks = self.turn(input).commands.into_iter().map(|command| command.mark());
+            marks.map(|mark| (mark.no, mark.kind)).collect()
+        }
+
+        fn asked(&mut self, ask: Ask) -> Vec<(u32, CommandKind)> {
+            let value = Payload::encode(&ask).expect("encoded");
+            self.apply(Input::Signal { name: Ask::NAME.to_owned(), value })
+        }
+    }
+
+    fn failed(step: u32, kind: FailureKind) -> Input {
+        Input::Settled { step, outcome: Outcome::Failed(protocol::Failure::new(kind, "so it is")) }
+    }
+
+    fn done(step: u32) -> Input {
+        Input::Settled { step, outcome: Outcome::Done(Payload::encode(&()).expect("encoded")) }
+    }
+
+    #[test]
+    fn a_run_that_is_not_found_is_ended_again_while_it_has_not_ended() {
+        let mut runner = Runner::begun();
+        assert_eq!(runner.asked(Ask::Terminate), [(1, TerminateRun)]);
+        // Its start is still on its way.
+        assert_eq!(runner.apply(failed(1, FailureKind::NotFound)), [(2, Timer)]);
+        assert_eq!(runner.apply(Input::TimerFired { step: 2 }), [(3, TerminateRun)]);
+        assert_eq!(runner.apply(done(3)), []);
+        let turn = runner.turn(failed(0, FailureKind::Terminated));
+        let TurnState::Closed(close) = turn.state else { panic!("{:?}", turn.state) };
+        assert_eq!(close.status, CloseStatus::Completed);
+        let Outcome::Done(end) = close.outcome else { panic!("{:?}", close.outcome) };
+        assert_eq!(end.decode::<End>().expect("it is one"), End::Cancelled);
+    }
+
+    #[test]
+    fn a_run_that_is_not_found_as_it_has_ended_is_let_be() {
+        let mut runner = Runner::begun();
+        assert_eq!(runner.asked(Ask::Cancel), [(1, CancelRun)]);
+        assert_eq!(runner.apply(failed(1, FailureKind::NotFound)), [(2, Timer)]);
+        let turn = runner.turn(done(0));
+        assert!(matches!(turn.state, TurnState::Closed(_)), "{:?}", turn.state);
+    }
+
+    #[test]
+    fn who_does_not_heed_a_request_is_ended_and_is_not_asked_again_meanwhile() {
+        let mut runner = Runner::begun();
+        assert_eq!(runner.asked(Ask::Cancel), [(1, CancelRun)]);
+        assert_eq!(runner.apply(failed(1, FailureKind::NotFound)), [(2, Timer)]);
+        assert_eq!(runner.asked(Ask::Terminate), [(2, Cancel), (3, TerminateRun)]);
+    }
+}
