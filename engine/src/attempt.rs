@@ -133,7 +133,8 @@ pub fn judge(task: &Task, end: End, now: Timestamp) -> Option<Verdict> {
             if mutation::is(Mutation::ForgetsLane) {
                 next.options.priority = Priority::default();
             }
-            let wait_ms = failure.retry_after_ms.unwrap_or_else(|| retry.delay_ms(counted));
+            let asked = failure.retry_after_ms.filter(|_| !mutation::is(Mutation::AgainTooSoon));
+            let wait_ms = asked.unwrap_or_else(|| retry.delay_ms(counted));
             let at = now.after(Duration::from_millis(wait_ms));
             Verdict::Retry { attempt, failure, next: Box::new(next), at }
         }

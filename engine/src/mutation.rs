@@ -122,6 +122,8 @@ mutations! {
     7 TimersEarly "timers-early",
     /// Recorded time is this worker's clock.
     7 TimeGoesBack "time-goes-back",
+    /// An error that says when it may go better is tried again as any.
+    7 AgainTooSoon "again-too-soon",
     /// Later words of an attempt that is kept put its end off no more.
     7 DeafToBeats "deaf-to-beats",
     /// Nobody watches attempts that are kept.

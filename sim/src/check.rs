@@ -16,14 +16,15 @@ use everpulse_checker::{Command, MarkKind, Report, Rules, Status, check_partitio
 use everpulse_protocol::dead_letter::{DeadLetter, Letter};
 use everpulse_protocol::event::{Event, Outcome};
 use everpulse_protocol::history::RecordBody;
-use everpulse_protocol::{EventId, RunId, decode, topic};
+use everpulse_protocol::{EventId, FailureKind, RunId, decode, topic};
 
 pub use self::standing::{Placed, Standing, standing_still};
 pub use self::witness::Witness;
 use crate::client::{Job, Told};
+use crate::ledger::Effect;
 use crate::party::Place;
 use crate::wire;
-use crate::workflows::{self, QUEUE};
+use crate::workflows::{self, BUSY_MS, LIMITS, QUEUE};
 use crate::world::World;
 
 /// The rules that were broken, in words.
@@ -226,7 +227,7 @@ fn dead_letters(world: &mut World, standing: &Standing, faults: &mut Vec<String>
     for (run, records) in &standing.runs {
         for (record, _) in records {
             let Ok(RecordBody::ActivitySettled { step, outcome, .. }) = record.body() else { continue };
-            let failed = matches!(outcome, Outcome::Failed(_));
+            let failed = matches!(outcome, Outcome::Failed(failure) if failure.kind == FailureKind::Exhausted);
             if failed && !of_tasks.contains(&(*run, step)) {
                 faults.push(format!("step {step} of {} failed, and has no dead letter", record.workflow_id));
             }
@@ -234,8 +235,8 @@ fn dead_letters(world: &mut World, standing: &Standing, faults: &mut Vec<String>
     }
 }
 
-/// Where nothing goes wrong nothing is done twice.
-fn calm(world: &World, report: &Report, faults: &mut Vec<String>) {
+/// Where nothing goes wrong nothing is done twice, and nothing before the time that its error said: clocks agree.
+fn calm(world: &mut World, report: &Report, faults: &mut Vec<String>) {
     let mut seen = BTreeMap::new();
     for effect in &world.ledger.effects {
         let what = (effect.run_id, effect.step, effect.attempt);
@@ -245,6 +246,15 @@ fn calm(world: &World, report: &Report, faults: &mut Vec<String>) {
                 "attempt {} of step {} of {id} was made twice, {first} and {effect}, and nothing had gone wrong",
                 what.2, what.1
             ));
+        }
+    }
+    let is_moody = |effect: &&Effect| effect.workflow_id.starts_with(LIMITS) && effect.step == 0;
+    for second in world.ledger.effects.iter().filter(is_moody).filter(|effect| effect.attempt == 2) {
+        let Some(first) = seen.get(&(second.run_id, 0, 1)) else { continue };
+        world.counts.waited += 1;
+        if second.place.world_ms < first.place.world_ms + BUSY_MS {
+            let id = &second.workflow_id;
+            faults.push(format!("the second attempt of {id} was made {second}, too soon after the first one, {first}"));
         }
     }
     for id in report.runs.iter().filter(|run| run.parked.is_some()).map(|run| &run.workflow_id) {

@@ -12,7 +12,7 @@ use everpulse_broker::semantics::Kind as Subscription;
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::event::{Event, EventBody, IdPolicy, Outcome, ReplyTo, Report, Start};
 use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame, UpdateState};
-use everpulse_protocol::{EventId, Payload, Timestamp, WorkflowId, decode, shard, topic};
+use everpulse_protocol::{EventId, Failure, FailureKind, Payload, Timestamp, WorkflowId, decode, shard, topic};
 
 pub use self::jobs::{Asked, Job, Jobs, Signal, Told};
 use crate::broker::Layout;
@@ -439,7 +439,12 @@ fn sell(signal: &Signal, patient: bool) -> EventBody {
 
 fn signed(n: u64) -> EventBody {
     let value = Payload::encode(&n).expect("numbers can be written");
-    EventBody::AttemptReported { step: 0, attempt: 1, report: Report::Done(value) }
+    // Some say that it is not to be had now: then the next attempt is the activity's own.
+    let report = match n % 3 {
+        0 => Report::Failed { failure: Failure::new(FailureKind::Failed, "not today"), retryable: true },
+        _ => Report::Done(value),
+    };
+    EventBody::AttemptReported { step: 0, attempt: 1, report }
 }
 
 /// A signal that begins a run, if none is open.

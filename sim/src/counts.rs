@@ -66,6 +66,10 @@ counts! {
     stops,
     /// Workers that code took down.
     aborts,
+    /// Tasks that were not begun with, for it was too late.
+    too_late,
+    /// Attempts that came as late as the error of the one before had asked for.
+    waited,
     /// Lanes that workers came to know, and tasks that were sent into any but the queue itself.
     lanes,
     tasks_in_lanes,
@@ -130,7 +134,7 @@ const fn reached(rule: u32, what: &'static str, count: fn(&Counts) -> u64) -> Re
 }
 
 /// By what one sees that seeds have put each rule to the test.
-pub const RULES: [Reached; 43] = [
+pub const RULES: [Reached; 45] = [
     reached(1, "runs whose code came to the same commands again", |c| c.replayed),
     reached(2, "void frames", |c| c.void),
     reached(2, "frames whose fate was open", |c| c.open_appends),
@@ -157,6 +161,8 @@ pub const RULES: [Reached; 43] = [
     reached(6, "effects of local work", |c| c.local_effects),
     reached(6, "of these, done again after a fault", |c| c.local_repeats),
     reached(7, "wake-ups that were sent on", |c| c.wakes),
+    reached(7, "tasks that were not begun with, for it was too late", |c| c.too_late),
+    reached(7, "attempts that were asked to come later, where all is calm", |c| c.waited),
     reached(7, "attempts that were silent for too long", |c| c.silences),
     reached(7, "acks and frames with open runs, which were covered", |c| c.covered),
     reached(8, "runs that were carried, in pieces", |c| c.carried),

@@ -1,6 +1,7 @@
 //! The workflows and activities that a simulated application has, and the sequential model of what they come to.
 
 mod ends;
+mod limits;
 mod schedules;
 mod uploads;
 
@@ -21,6 +22,7 @@ use everpulse_sdk::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::limits::{BUSY_MS, LIMITS};
 pub use self::uploads::UPLOAD;
 
 /// The queue of all activities.
@@ -522,6 +524,9 @@ fn registry_of_all_times() -> Registry {
     registry.workflow_fn(schedules::keeps).expect("once");
     registry.workflow_fn(everpulse_schedule::schedule).expect("once");
     registry.workflow_fn(everpulse_schedule::scheduled_run).expect("once");
+    registry.workflow_fn(limits::limits).expect("once");
+    registry.activity_fn(limits::moody).expect("once");
+    registry.activity_fn(limits::endless).expect("once");
     registry.workflow_fn(uploads::uploads).expect("once");
     registry.activity_fn(uploads::upload).expect("once");
     registry.workflow_fn(relays).expect("once");
@@ -623,7 +628,7 @@ const TAKES_DOWN: Kind = Kind {
 };
 
 /// All of them.
-pub const KINDS: [Kind; 28] = [
+pub const KINDS: [Kind; 29] = [
     PLAIN,
     Kind { name: "sells", args: (3, 9), signals: |n| n, to: To::Updates, result: |_, sum| vec![sum], ..PLAIN },
     Kind { name: "fans", args: (5, 16), result: |n, _| vec![n * (n - 1) + 1], ..PLAIN },
@@ -647,6 +652,7 @@ pub const KINDS: [Kind; 28] = [
         result: |n, sum| vec![n * 2, n * 2 + sum.min(1)],
         ..PLAIN
     },
+    Kind { name: LIMITS, args: (1, 9), result: |n, _| limits::limited(n), ..PLAIN },
     Kind { name: "uploads", args: (4, 14), result: |n, _| uploads::uploaded(n), ..PLAIN },
     Kind { name: "despairs", args: (1, 9), result: |n, _| vec![n * 2 + 7], ..PLAIN },
     Kind {

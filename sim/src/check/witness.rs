@@ -269,6 +269,10 @@ impl Witness {
             if let Ok(body) = &body {
                 shard.kept.note(record.run_id, body);
             }
+            if let Ok(RecordBody::ActivitySettled { step, .. }) = &body {
+                // Its time may have been over before its task was sent: nobody waits for it.
+                shard.unsent.remove(&(record.run_id, *step));
+            }
             match body {
                 Ok(RecordBody::Carried { .. }) => {
                     self.carried += 1;

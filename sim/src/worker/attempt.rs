@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use everpulse_engine::attempt::{End, Next, after};
+use everpulse_engine::attempt::{End, Next, after, too_late};
 use everpulse_engine::{Eager, LocalResult};
 use everpulse_protocol::task::{Task, TaskOptions};
 use everpulse_protocol::{EventId, Failure, FailureKind, Payload, RunId, Timestamp};
@@ -181,6 +181,11 @@ impl Worker {
         let Some(attempt) = self.attempts.get_mut(&number) else { return };
         let What::Activity { task, .. } = &attempt.what else { return };
         if task.returned.is_some() {
+            return ctx.remind(0, Timer::End(number));
+        }
+        if let Some(failure) = too_late(task, ctx.now) {
+            ctx.counts.too_late += 1;
+            attempt.result = Some(Err(AttemptError { failure, retryable: false }));
             return ctx.remind(0, Timer::End(number));
         }
         if task.options.heartbeat_ms.is_some() {
