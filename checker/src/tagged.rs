@@ -5,7 +5,8 @@
 //! | a series of runs that carries the tag when it comes, and until all have it, has it | where history says that all have it: of each open run whose series carried the tag before, its copy stands, by the id that follows from the signal and the first run of the series |
 //! | behind that nobody gets it | no copy of it is new, and it comes to its end once |
 //!
-//! That a copy counts once is the rule of all events. Of a run whose beginning was trimmed it is known when it is carried.
+//! That a copy counts once is the rule of all events. Of a run whose beginning was trimmed it is known when it is carried; one that ends
+//! before has handed on copies that nothing left says of.
 
 use std::collections::{HashMap, HashSet};
 
@@ -34,6 +35,8 @@ struct Carrier {
     /// With the frames since which its series carries them; of a run that is carried alone, the last that was not read.
     tags: HashMap<String, u64>,
     first: Id,
+    /// The frame in which it went on for a run whose beginning was trimmed.
+    heir: Option<u64>,
 }
 
 impl Tagged {
@@ -50,8 +53,11 @@ impl Tagged {
         }
         let is_new = copy(record).filter(|copy| self.copies.insert(*copy));
         let late = is_new.and_then(|copy| {
-            let first = self.open.get(&record.run_id)?.first;
-            let over = self.over.iter().find(|signal| of_run(**signal, first) == copy)?;
+            let Carrier { first, heir, .. } = self.open.get(&record.run_id)?;
+            if *heir == Some(number) {
+                return None;
+            }
+            let over = self.over.iter().find(|signal| of_run(**signal, *first) == copy)?;
             Some(format!("the run takes signal {over} to all with a tag, which all that it was meant for had"))
         });
         if record.close.is_some() {
@@ -74,14 +80,17 @@ impl Tagged {
             Body::Received { body, .. } => body,
             body => body,
         };
-        let (first, previous) = match body {
-            Body::Continued { before, .. } => (before.first, self.ended.get(&before.previous)),
-            _ => (record.run_id, None),
+        let (first, previous, heir) = match body {
+            Body::Continued { before, .. } => {
+                let previous = self.ended.get(&before.previous);
+                (before.first, previous, previous.is_none().then_some(begun))
+            }
+            _ => (record.run_id, None, None),
         };
         let since = |tag: &String| previous.and_then(|previous| previous.tags.get(tag)).copied().unwrap_or(begun);
         let tags = record.tags.iter().map(|tag| (tag.clone(), since(tag))).collect();
         // Who carries none may get a copy that went along.
-        self.open.insert(record.run_id, Carrier { workflow_id: record.workflow_id.clone(), tags, first });
+        self.open.insert(record.run_id, Carrier { workflow_id: record.workflow_id.clone(), tags, first, heir });
     }
 
     /// History says how far a signal has come. `since`: the first frame in which runs took it.

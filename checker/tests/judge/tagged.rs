@@ -78,3 +78,45 @@ fn behind_its_end_nobody_gets_it() {
     expect(&[&begun, &[takes_in(1, 1), reached(1, 1, true)], &[takes(1, 2)]], &[]);
     expect(&[&begun, &[takes(1, 1), takes(1, 2), reached(1, 1, true)]], &[Kind::EventTwice]);
 }
+
+/// The run that goes on for the first one, without a command before that.
+fn next() -> u128 {
+    let mut hash = Sha256::new();
+    hash.update(1_u128.to_be_bytes());
+    hash.update(0_u32.to_be_bytes());
+    hash.update(b"continued as new");
+    u128::from_be_bytes(hash.finalize()[..16].try_into().expect("16 bytes"))
+}
+
+#[test]
+fn what_a_trimmed_run_handed_on_is_not_new() {
+    let target = map([("workflow_id", "order-1".into()), ("run_id", id(next()))]);
+    let goes_on =
+        map([("no", 0.into()), ("kind", "continue_as_new".into()), ("name", "checkout".into()), ("target", target)]);
+    let ends = Record::new(1, 2, 102, bare("resumed")).asks([goes_on]).closes("continued_as_new");
+    let of_next = |seq, event, taken| {
+        let event_map = map([("id", id(event)), ("body", taken)]);
+        let received = body("received", [("event", event_map), ("attempt", 0.into())]);
+        Record::new(next(), seq, event, received).set("workflow_id", "order-1")
+    };
+    let start = map([("workflow", "checkout".into()), ("args", payload())]);
+    let before = map([("first", id(1)), ("previous", id(1)), ("number", 1.into()), ("version", 1.into())]);
+    let goes_on = of_next(0, next(), body("continue_as_new", [("start", start), ("continues", before)]));
+    let copied = of_next(1, copy(1), body("signal_tagged", told()));
+    let found = |last: [Vec<Record>; 2]| {
+        let mut partition = Partition::default();
+        partition.write([begins(1, &["red"])]);
+        partition.write([takes(1, 1), reached(1, 1, false)]);
+        partition.write([reached(1, 1, true)]);
+        last.into_iter().for_each(|records| drop(partition.write(records)));
+        partition.write([needs_from(2)]);
+        partition.entries.drain(..2);
+        let report = check_partitions(&[partition.entries], &Rules::default());
+        let kinds = report.violations.iter().map(|violation| violation.kind).collect::<Vec<_>>();
+        (kinds, report.to_string())
+    };
+    let (kinds, report) = found([vec![ends.clone(), goes_on.clone(), copied.clone()], vec![]]);
+    assert_eq!(kinds, [], "{report}");
+    let (kinds, report) = found([vec![ends, goes_on], vec![copied]]);
+    assert_eq!(kinds, [Kind::Tagged], "it did not go along: {report}");
+}
