@@ -18,7 +18,7 @@ use everpulse_protocol::event::{Event, Outcome};
 use everpulse_protocol::history::RecordBody;
 use everpulse_protocol::{EventId, FailureKind, RunId, decode, topic};
 
-pub use self::standing::{Placed, Standing, standing_still};
+pub use self::standing::{Placed, Standing, parked, standing_still};
 pub use self::witness::Witness;
 use crate::client::{Job, Told};
 use crate::ledger::Effect;

@@ -70,11 +70,14 @@ impl Client {
         client
     }
 
-    /// Lets runs go on that are parked: their code was mended; later also those that were parked for no fault of theirs.
-    pub fn resume(&mut self, only_mended: bool, ctx: &mut Ctx<'_>) {
+    /// Lets runs go on that are parked: their code was mended; later also those that were parked for no fault of theirs, and other
+    /// people's.
+    pub fn resume(&mut self, only_mended: bool, others: Vec<WorkflowId>, ctx: &mut Ctx<'_>) {
         let was_mended = |job: &&Job| !only_mended || job.kind.is_mended;
         let open = self.jobs.jobs.iter().filter(|job| !job.is_done() && job.run.is_some()).filter(was_mended);
-        let ids: Vec<WorkflowId> = open.map(|job| job.workflow_id.clone()).collect();
+        let mut ids: Vec<WorkflowId> = open.map(|job| job.workflow_id.clone()).collect();
+        let others: Vec<WorkflowId> = others.into_iter().filter(|other| !ids.contains(other)).collect();
+        ids.extend(others);
         for workflow_id in ids {
             let id = EventId(ctx.dice.id());
             let event = Event {

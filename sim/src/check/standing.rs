@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use everpulse_protocol::chain::{Chain, Offered};
-use everpulse_protocol::event::Outcome;
+use everpulse_protocol::event::{EventBody, Outcome};
 use everpulse_protocol::history::{CommandKind, CommandMark, ParkedKind, Record, RecordBody};
 use everpulse_protocol::size::HistorySize;
-use everpulse_protocol::{EventId, Position, RunId, WriterId};
+use everpulse_protocol::{EventId, Position, RunId, WorkflowId, WriterId};
 use everpulse_sdk::definition::Registry;
 use everpulse_sdk::replay::{Command, Input, Instance, RunInfo, TurnState};
 
@@ -168,6 +168,20 @@ impl Standing {
     }
 }
 
+/// Workflow ids of runs that are open and parked, for whatever reason.
+pub fn parked(standing: &Standing) -> Vec<WorkflowId> {
+    let is_parked = |records: &&Vec<(Record, usize)>| {
+        let last = records.iter().filter_map(|(record, _)| match record.body() {
+            Ok(RecordBody::Parked { .. }) => Some(true),
+            Ok(RecordBody::Resumed) => Some(false),
+            _ => None,
+        });
+        last.last() == Some(true) && records.iter().all(|(record, _)| record.close.is_none())
+    };
+    let parked = standing.runs.values().filter(is_parked);
+    parked.filter_map(|records| Some(records.first()?.0.workflow_id.clone())).collect()
+}
+
 /// Workflow ids of runs that are open, and that no person has to mend.
 pub fn standing_still(standing: &Standing) -> Vec<String> {
     let waits = |records: &[(Record, usize)]| {
@@ -180,23 +194,29 @@ pub fn standing_still(standing: &Standing) -> Vec<String> {
         })
     };
     let parent = |records: &[(Record, usize)]| {
-        let begun = records.iter().find_map(|(record, _)| record.body().ok().filter(|body| body.begun().is_some()))?;
-        Some(begun.begun()?.parent?.run_id)
+        records.iter().find_map(|(record, _)| match record.body().ok()? {
+            // It has not begun.
+            RecordBody::Received { event, .. } => match event.body().ok()? {
+                EventBody::Spawn { parent, .. } => Some(parent.run_id),
+                EventBody::ContinueAsNew { parent, .. } => parent.map(|parent| parent.run_id),
+                _ => None,
+            },
+            body => body.begun()?.parent.map(|parent| parent.run_id),
+        })
     };
-    // A child may wait for its parent, and so for whom that one waits for.
-    let goes_on = |records: &&Vec<(Record, usize)>| {
-        let is_open = |records: &[(Record, usize)]| records.iter().all(|(record, _)| record.close.is_none());
-        let mut next = Some(records.as_slice());
-        while let Some(records) = next.filter(|records| is_open(records)) {
-            if waits(records) {
-                return false;
-            }
-            next = parent(records).and_then(|run| standing.runs.get(&run)).map(Vec::as_slice);
-        }
-        is_open(records)
+    let is_open = |records: &[(Record, usize)]| records.iter().all(|(record, _)| record.close.is_none());
+    let open = |run: &RunId| standing.runs.get(run).map(Vec::as_slice).filter(|records| is_open(records));
+    // The run, its parent, and so on, as long as they are open.
+    let line = |run: RunId| {
+        std::iter::successors(Some(run), |run| open(run).and_then(parent)).filter(|run| open(run).is_some())
     };
-    let open = standing.runs.values().filter(goes_on);
-    open.filter_map(|records| records.first().map(|(record, _)| record.workflow_id.to_string())).collect()
+    // A parent may wait for its child, and so for whom that one waits for.
+    let waiting = standing.runs.keys().filter(|run| open(run).is_some_and(waits));
+    let parents: BTreeSet<RunId> = waiting.flat_map(|run| line(*run)).collect();
+    // Likewise a child for its parent.
+    let goes_on = |run: &&RunId| !parents.contains(run) && !line(**run).any(|run| open(&run).is_some_and(waits));
+    let going = standing.runs.keys().filter(|run| open(run).is_some()).filter(goes_on).filter_map(open);
+    going.filter_map(|records| records.first().map(|(record, _)| record.workflow_id.to_string())).collect()
 }
 
 /// Gives the signals and updates that the run was sent and says it did not receive.

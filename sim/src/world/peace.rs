@@ -76,10 +76,15 @@ impl World {
                 self.schedule.after(0, Event::Heard { slot, life, heard: Heard::Leave });
             }
         }
+        // Nobody but their parents knows of children: whoever looks after the application lets them go on.
+        let mut parked = match first {
+            true => Vec::new(),
+            false => check::parked(&Standing::of(check::histories(self).iter().map(Vec::as_slice))),
+        };
         for slot in 0..self.slots.len() {
             self.with(slot, |party, ctx| {
                 if let Party::Client(client) = party {
-                    client.resume(first, ctx);
+                    client.resume(first, std::mem::take(&mut parked), ctx);
                 }
             });
         }
