@@ -108,7 +108,9 @@ fn what_a_trimmed_run_handed_on_is_not_new() {
         partition.write([begins(1, &["red"])]);
         partition.write([takes(1, 1), reached(1, 1, false)]);
         partition.write([reached(1, 1, true)]);
-        last.into_iter().for_each(|records| drop(partition.write(records)));
+        for records in last {
+            partition.write(records);
+        }
         partition.write([needs_from(2)]);
         partition.entries.drain(..2);
         let report = check_partitions(&[partition.entries], &Rules::default());
