@@ -10,6 +10,17 @@ pub fn at(entry: u64) -> Position {
     Position { ledger: 7, entry }
 }
 
+/// The first 16 bytes of SHA-256 over these, as rules of ids have it.
+pub fn hashed(parts: &[&[u8]]) -> u128 {
+    let digest = parts.iter().fold(Sha256::new(), |hash, part| hash.chain_update(part)).finalize();
+    u128::from_be_bytes(digest[..16].try_into().expect("16 bytes"))
+}
+
+/// The id of what command 0 of run 1 asks for.
+pub fn asked_first(what: &str) -> u128 {
+    hashed(&[&1_u128.to_be_bytes(), &0_u32.to_be_bytes(), what.as_bytes()])
+}
+
 pub fn id(number: u128) -> Value {
     Value::Binary(number.to_be_bytes().to_vec())
 }

@@ -2,14 +2,10 @@
 
 use crate::hand_made::*;
 use everpulse_checker::{Kind, Rules, check_partitions};
-use sha2::{Digest as _, Sha256};
 
 /// The id of a run's copy of signal 70, as the rule says.
 fn copy(run: u128) -> u128 {
-    let mut hash = Sha256::new();
-    hash.update(run.to_be_bytes());
-    hash.update(70_u128.to_be_bytes());
-    u128::from_be_bytes(hash.finalize()[..16].try_into().expect("16 bytes"))
+    hashed(&[&run.to_be_bytes(), &70_u128.to_be_bytes()])
 }
 
 fn begins(run: u128, tags: &[&str]) -> Record {
@@ -81,11 +77,7 @@ fn behind_its_end_nobody_gets_it() {
 
 /// The run that goes on for the first one, without a command before that.
 fn next() -> u128 {
-    let mut hash = Sha256::new();
-    hash.update(1_u128.to_be_bytes());
-    hash.update(0_u32.to_be_bytes());
-    hash.update(b"continued as new");
-    u128::from_be_bytes(hash.finalize()[..16].try_into().expect("16 bytes"))
+    asked_first("continued as new")
 }
 
 #[test]
@@ -101,7 +93,7 @@ fn what_a_trimmed_run_handed_on_is_not_new() {
     };
     let start = map([("workflow", "checkout".into()), ("args", payload())]);
     let before = map([("first", id(1)), ("previous", id(1)), ("number", 1.into()), ("version", 1.into())]);
-    let goes_on = of_next(0, next(), body("continue_as_new", [("start", start), ("continues", before)]));
+    let heir = of_next(0, next(), body("continue_as_new", [("start", start), ("continues", before)]));
     let copied = of_next(1, copy(1), body("signal_tagged", told()));
     let found = |last: [Vec<Record>; 2]| {
         let mut partition = Partition::default();
@@ -117,8 +109,8 @@ fn what_a_trimmed_run_handed_on_is_not_new() {
         let kinds = report.violations.iter().map(|violation| violation.kind).collect::<Vec<_>>();
         (kinds, report.to_string())
     };
-    let (kinds, report) = found([vec![ends.clone(), goes_on.clone(), copied.clone()], vec![]]);
+    let (kinds, report) = found([vec![ends.clone(), heir.clone(), copied.clone()], vec![]]);
     assert_eq!(kinds, [], "{report}");
-    let (kinds, report) = found([vec![ends, goes_on], vec![copied]]);
+    let (kinds, report) = found([vec![ends, heir], vec![copied]]);
     assert_eq!(kinds, [Kind::Tagged], "it did not go along: {report}");
 }

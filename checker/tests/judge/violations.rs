@@ -3,7 +3,6 @@
 use crate::hand_made::*;
 use everpulse_checker::{Kind, Report, Rules, Status, Void, check_partitions};
 use proptest::prelude::*;
-use sha2::{Digest as _, Sha256};
 
 fn judge(partition: Partition) -> Report {
     check_partitions(&[partition.entries], &Rules::default())
@@ -585,12 +584,7 @@ fn the_ledger_is_compared_with_history() {
 
 /// The child that command 0 of run 1 begins, as the rule says.
 fn child() -> u128 {
-    let mut hash = Sha256::new();
-    hash.update(1_u128.to_be_bytes());
-    hash.update(0_u32.to_be_bytes());
-    hash.update(b"child");
-    let digest = hash.finalize();
-    u128::from_be_bytes(digest[..16].try_into().expect("16 bytes"))
+    asked_first("child")
 }
 
 fn parent() -> rmpv::Value {
@@ -680,12 +674,7 @@ fn no_child_is_left_against_what_was_agreed() {
 
 /// The event by which command 0 of run 1 ends another run, as the rule says.
 fn termination() -> u128 {
-    let mut hash = Sha256::new();
-    hash.update(1_u128.to_be_bytes());
-    hash.update(0_u32.to_be_bytes());
-    hash.update(b"terminate");
-    let digest = hash.finalize();
-    u128::from_be_bytes(digest[..16].try_into().expect("16 bytes"))
+    asked_first("terminate")
 }
 
 #[test]

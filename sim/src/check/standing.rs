@@ -168,30 +168,30 @@ impl Standing {
     }
 }
 
+/// Why a run is parked, if it is.
+fn parked_for(records: &[(Record, usize)]) -> Option<ParkedKind> {
+    records.iter().fold(None, |parked, (record, _)| match record.body() {
+        Ok(RecordBody::Parked { reason }) => Some(reason.kind),
+        Ok(RecordBody::Resumed) => None,
+        _ => parked,
+    })
+}
+
+fn is_open(records: &[(Record, usize)]) -> bool {
+    records.iter().all(|(record, _)| record.close.is_none())
+}
+
 /// Workflow ids of runs that are open and parked, for whatever reason.
 pub fn parked(standing: &Standing) -> Vec<WorkflowId> {
-    let is_parked = |records: &&Vec<(Record, usize)>| {
-        let last = records.iter().filter_map(|(record, _)| match record.body() {
-            Ok(RecordBody::Parked { .. }) => Some(true),
-            Ok(RecordBody::Resumed) => Some(false),
-            _ => None,
-        });
-        last.last() == Some(true) && records.iter().all(|(record, _)| record.close.is_none())
-    };
-    let parked = standing.runs.values().filter(is_parked);
+    let parked = standing.runs.values().filter(|records| is_open(records) && parked_for(records).is_some());
     parked.filter_map(|records| Some(records.first()?.0.workflow_id.clone())).collect()
 }
 
 /// Workflow ids of runs that are open, and that no person has to mend.
 pub fn standing_still(standing: &Standing) -> Vec<String> {
     let waits = |records: &[(Record, usize)]| {
-        records.iter().fold(false, |waits, (record, _)| match record.body() {
-            Ok(RecordBody::Parked { reason }) => {
-                ![ParkedKind::NoCode, ParkedKind::Diverged, ParkedKind::UnknownKind].contains(&reason.kind)
-            }
-            Ok(RecordBody::Resumed) => false,
-            _ => waits,
-        })
+        parked_for(records)
+            .is_some_and(|kind| ![ParkedKind::NoCode, ParkedKind::Diverged, ParkedKind::UnknownKind].contains(&kind))
     };
     let parent = |records: &[(Record, usize)]| {
         records.iter().find_map(|(record, _)| match record.body().ok()? {
@@ -204,7 +204,6 @@ pub fn standing_still(standing: &Standing) -> Vec<String> {
             body => body.begun()?.parent.map(|parent| parent.run_id),
         })
     };
-    let is_open = |records: &[(Record, usize)]| records.iter().all(|(record, _)| record.close.is_none());
     let open = |run: &RunId| standing.runs.get(run).map(Vec::as_slice).filter(|records| is_open(records));
     // The run, its parent, and so on, as long as they are open.
     let line = |run: RunId| {
