@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 
-use crate::lanes::{self, Which};
+use crate::test_groups::{self, Which};
 use crate::{clients, conformance, coverage, deny, fuzz, guarantees, links, pulsar, purity, root, sim};
 
 /// What `cargo xtask ci` may leave out.
@@ -45,7 +45,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     step("coverage", || coverage::run(coverage::Options::default()))?;
     // All that fails is seen at once.
     step("tests and doctests, embedded arm", || {
-        lanes::run(Which::All, &[("EVERPULSE_ARM", "embedded"), TEST_THREADS], succeeds)
+        test_groups::run(Which::All, &[("EVERPULSE_ARM", "embedded"), TEST_THREADS], succeeds)
     })?;
     if conformance::is_possible() || !options.skip_pulsar {
         step("the public conformance suite, embedded arm", || suite_on(clients::Arm::Embedded))?;
@@ -98,7 +98,7 @@ fn suite_on(arm: clients::Arm) -> anyhow::Result<()> {
 fn pulsar_arm() -> anyhow::Result<()> {
     let environment = [("EVERPULSE_ARM", "pulsar"), TEST_THREADS];
     on_pulsar(None, |running| {
-        lanes::run(Which::TestsOf(&ON_PULSAR), &environment, |command| Ok(pulsar::run(running, command)? == 0))
+        test_groups::run(Which::TestsOf(&ON_PULSAR), &environment, |command| Ok(pulsar::run(running, command)? == 0))
     })
 }
 

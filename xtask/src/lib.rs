@@ -10,12 +10,12 @@ pub mod coverage;
 pub mod deny;
 pub mod fuzz;
 pub mod guarantees;
-pub mod lanes;
 pub mod links;
 pub mod pulsar;
 pub mod purity;
 pub mod sim;
 pub mod soak;
+pub mod test_groups;
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! The workspace's tests in two lanes side by side. Most tests of `integration-tests` wait most of the time, for processes that were killed to be
+//! The workspace's tests in two groups side by side. Most tests of `integration-tests` wait most of the time, for processes that were killed to be
 //! replaced and for time-outs to come; the others compute. One after the other they would take the sum of both.
 //!
 //! Each `cargo test` here chooses among the targets of the whole workspace by their names: with packages chosen, cargo would build all of
@@ -19,7 +19,7 @@ const WAITING: &str = "everpulse-integration-tests";
 
 /// One of those that run side by side.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Lane {
+struct Group {
     name: &'static str,
     /// What is chosen of the packages.
     targets: Vec<String>,
@@ -37,7 +37,7 @@ pub enum Which<'a> {
 /// Builds tests and runs them; `run` is given each command, and says whether it succeeded. What fails stops nothing else.
 ///
 /// # Errors
-/// What was not built, or the lanes with a test that failed.
+/// What was not built, or the groups with a test that failed.
 pub fn run(
     which: Which<'_>,
     environment: &[(&str, &str)],
@@ -49,23 +49,23 @@ pub fn run(
         command.args(arguments).envs(environment.iter().copied());
         command
     };
-    // Before, so that no compiler takes the cores away from tests, and no lane waits for the other one's.
+    // Before, so that no compiler takes the cores away from tests, and no group waits for the other one's.
     let built = command(&["--no-run".to_owned()]).status().context("cannot run cargo")?;
     if !built.success() {
         bail!("the tests cannot be built ({built})");
     }
-    let lanes = shared_out(which, &tests(which)?);
+    let groups = shared_out(which, &tests(which)?);
     let mut results: Vec<(&str, anyhow::Result<bool>)> = std::thread::scope(|scope| {
         let (command, run) = (&command, &run);
-        let begin = |lane| (lane, scope.spawn(move || in_lane(lane, command, run)));
-        let running: Vec<_> = lanes.iter().map(begin).collect();
-        let ended = running.into_iter().map(|(lane, thread)| {
+        let begin = |group| (group, scope.spawn(move || in_group(group, command, run)));
+        let running: Vec<_> = groups.iter().map(begin).collect();
+        let ended = running.into_iter().map(|(group, thread)| {
             let result = thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked")));
             // Each in one piece.
-            if let Ok(text) = fs::read(log(lane)) {
-                eprintln!("\n---- {}\n{}", lane.name, String::from_utf8_lossy(&text));
+            if let Ok(text) = fs::read(log(group)) {
+                eprintln!("\n---- {}\n{}", group.name, String::from_utf8_lossy(&text));
             }
-            (lane.name, result)
+            (group.name, result)
         });
         ended.collect()
     });
@@ -84,22 +84,22 @@ pub fn run(
     Ok(())
 }
 
-fn in_lane(
-    lane: &Lane,
+fn in_group(
+    group: &Group,
     command: &impl Fn(&[String]) -> Command,
     run: &impl Fn(&mut Command) -> anyhow::Result<bool>,
 ) -> anyhow::Result<bool> {
-    let path = log(lane);
-    fs::create_dir_all(root().join("target/lanes")).context("cannot create target/lanes")?;
+    let path = log(group);
+    fs::create_dir_all(root().join("target/test-groups")).context("cannot create target/test-groups")?;
     let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-    let mut command = command(&lane.targets);
+    let mut command = command(&group.targets);
     command.stdout(file.try_clone().context("cannot share a file")?).stderr(file);
     run(&mut command)
 }
 
 /// Where it prints, to be looked at meanwhile.
-fn log(lane: &Lane) -> PathBuf {
-    root().join(format!("target/lanes/{}.log", lane.name))
+fn log(group: &Group) -> PathBuf {
+    root().join(format!("target/test-groups/{}.log", group.name))
 }
 
 /// The tests of a package.
@@ -136,8 +136,8 @@ fn tests(which: Which<'_>) -> anyhow::Result<Vec<Tests>> {
     Ok(tests)
 }
 
-/// Each test is in one lane. Those of different packages that have one name go together, since cargo chooses by name.
-fn shared_out(which: Which<'_>, tests: &[Tests]) -> Vec<Lane> {
+/// Each test is in one group. Those of different packages that have one name go together, since cargo chooses by name.
+fn shared_out(which: Which<'_>, tests: &[Tests]) -> Vec<Group> {
     let names = |waiting: bool| -> BTreeSet<&String> {
         let of = tests.iter().filter(|tests| (tests.package == WAITING) == waiting);
         of.flat_map(|tests| &tests.names).collect()
@@ -149,14 +149,14 @@ fn shared_out(which: Which<'_>, tests: &[Tests]) -> Vec<Lane> {
     if which == Which::All {
         rest.extend(["--lib", "--bins", "--examples"].map(str::to_owned));
     }
-    let waiting = Lane { name: "tests-that-wait", targets: chosen(waiting.into_iter().collect()) };
+    let waiting = Group { name: "tests-that-wait", targets: chosen(waiting.into_iter().collect()) };
     // Without a choice cargo would run everything.
-    let lanes = [waiting, Lane { name: "other-tests", targets: rest }];
-    lanes.into_iter().filter(|lane| !lane.targets.is_empty()).collect()
+    let groups = [waiting, Group { name: "other-tests", targets: rest }];
+    groups.into_iter().filter(|group| !group.targets.is_empty()).collect()
 }
 
 #[cfg(test)]
-mod lanes_tests {
+mod tests_of_groups {
     use super::*;
 
     fn named(package: &str, names: &[&str]) -> Tests {
@@ -164,17 +164,17 @@ mod lanes_tests {
     }
 
     #[test]
-    fn each_test_is_in_one_lane_and_names_are_not_parted() {
+    fn each_test_is_in_one_group_and_names_are_not_parted() {
         let tests = [
             named("everpulse-engine", &["faults", "spine"]),
             named(WAITING, &["faults", "kills"]),
             named("everpulse-cli", &[]),
         ];
-        let [wait, others] = &shared_out(Which::All, &tests)[..] else { panic!("two lanes") };
+        let [wait, others] = &shared_out(Which::All, &tests)[..] else { panic!("two groups") };
         assert_eq!(wait.targets, ["--test", "faults", "--test", "kills"]);
         assert_eq!(others.targets, ["--test", "spine", "--lib", "--bins", "--examples"]);
-        let lanes = shared_out(Which::TestsOf(&["everpulse-engine", WAITING]), &tests);
-        assert_eq!(lanes.iter().map(|lane| lane.targets.len()).collect::<Vec<_>>(), [4, 2]);
+        let groups = shared_out(Which::TestsOf(&["everpulse-engine", WAITING]), &tests);
+        assert_eq!(groups.iter().map(|group| group.targets.len()).collect::<Vec<_>>(), [4, 2]);
         assert_eq!(
             shared_out(Which::TestsOf(&[WAITING]), &tests[1..2]).len(),
             1,
