@@ -336,6 +336,27 @@ pub async fn uploads(pieces: u64) -> Result<Uploaded, Failure<Never>> {
     upload(pieces).await
 }
 
+/// The same, but its first attempt breaks off before the last piece.
+#[activity(timeout = "1m", heartbeat = "3s", retry(initial = "20ms"))]
+pub async fn upload_by_and_by(pieces: u64) -> Result<Uploaded, everpulse::Error> {
+    note("upload by and by");
+    let context = activity_context::context();
+    let from = context.last_heartbeat().unwrap_or(0);
+    for piece in from..pieces {
+        if context.attempt() == 1 && piece + 1 == pieces {
+            return Err(everpulse::Error::msg("the line broke off"));
+        }
+        context.heartbeat(piece + 1);
+        tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    }
+    Ok(Uploaded { from, pieces })
+}
+
+#[workflow(version = 1)]
+pub async fn uploads_by_and_by(pieces: u64) -> Result<Uploaded, Failure<everpulse::Error>> {
+    upload_by_and_by(pieces).await
+}
+
 /// What the headers of its run say of its trace.
 #[activity]
 pub async fn overhears() -> String {
@@ -574,6 +595,7 @@ pub fn serve_workflows(worker: Worker) -> Worker {
         .workflow(traced)
         .workflow(inserts)
         .workflow(uploads)
+        .workflow(uploads_by_and_by)
         .workflow(inherits)
         .workflow(series)
         .workflow(bills)
@@ -593,6 +615,7 @@ pub fn serve_activities(worker: Worker) -> Worker {
         .activity(overhears)
         .activity(insert)
         .activity(upload)
+        .activity(upload_by_and_by)
         .activity(count)
         .activity(undo)
         .activity(flaky)

@@ -16,7 +16,7 @@ async fn killed_at(point: &'static str, at_least: u64) -> Result<()> {
     let _owner = Party::start(arm.url(), Role::Workflows, &ledger, None)?;
     let failpoint = Failpoint { name: point, hit: 1, stops: false, file: arm.dir().join(point) };
     let mut victim = Party::start(arm.url(), Role::Activities, &ledger, Some(&failpoint))?;
-    let run = client.start(uploads(PIECES)).id("upload").enqueue().await?;
+    let run = client.start(uploads_by_and_by(PIECES)).id("upload").enqueue().await?;
     victim.wait_killed().context("it reports")?;
     let mut heir = Party::start(arm.url(), Role::Activities, &ledger, None)?;
     let Uploaded { from, pieces } = run.result().await?;
@@ -38,6 +38,12 @@ async fn heartbeats_bear_a_worker_killed_between_the_owners_word_and_its_ack() -
 #[tokio::test(flavor = "multi_thread")]
 async fn heartbeats_outlive_a_worker_that_is_killed_after_it_told_of_them() -> Result<()> {
     killed_at("heartbeat-told", 2).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heartbeats_outlive_a_worker_that_is_killed_when_the_next_attempt_is_sure_and_nobody_was_told_of_the_failure()
+-> Result<()> {
+    killed_at("retry-confirmed", 2).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,8 +8,8 @@ use everpulse_protocol::timer::TimerMessage;
 use everpulse_protocol::{Failure, FailureKind};
 use everpulse_transport::{Error, ErrorKind};
 
-use crate::clock;
 use crate::outbox::Outbox;
+use crate::{clock, failpoint};
 
 /// Sends it. `task` is the attempt that ended.
 ///
@@ -42,6 +42,7 @@ async fn send(outbox: &Outbox, task: &Task, verdict: Verdict) -> Result<(), Erro
         Verdict::Retry { attempt, failure, next, at } => {
             // Its owner may keep the attempt, whose task is acked; told of its end it keeps it no more.
             outbox.timer(TimerMessage::Retry { due: at, task: next }).await?;
+            failpoint::hit("retry-confirmed");
             let told = attempt_failed(task, attempt, failure, NextAttempt::At(at), clock::now());
             outbox.event(told).await.map(drop)
         }
