@@ -34,6 +34,7 @@ mod family;
 mod holds;
 #[cfg_attr(not(feature = "mutations"), allow(dead_code, unreachable_pub, reason = "all of it is for the feature"))]
 mod mutation;
+pub mod permits;
 mod replay;
 mod round;
 mod run;

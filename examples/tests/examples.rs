@@ -272,6 +272,15 @@ fn a_few_documents_and_an_urgent_one_do_not_wait_for_a_long_backlog() {
 }
 
 #[test]
+fn no_more_copies_of_a_program_are_open_than_were_paid_for() {
+    let mut licences = Command::new(env!("CARGO_BIN_EXE_licences"));
+    let output = licences.env_remove("EVERPULSE_URL").env_remove("RUST_LOG").output().expect("it runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = String::from_utf8(output.stdout).expect("text");
+    assert!(said.contains("12 drawings, and "), "{said}");
+}
+
+#[test]
 fn a_rose_bed_is_watered_at_its_times_and_by_hand() {
     let dir = tempfile::tempdir().expect("a place for files");
     let mut command = Command::new(env!("CARGO_BIN_EXE_schedules"));

@@ -5,17 +5,19 @@ use std::fmt::Debug;
 use bytes::Bytes;
 use everpulse_client::{Address, LetterId};
 use everpulse_codecs::{Codec, Keys};
+use everpulse_engine::permits::{Heard, Member};
 use everpulse_protocol::blob::{Piece, Reference};
 use everpulse_protocol::codec::Stored;
 use everpulse_protocol::dead_letter::DeadLetter;
 use everpulse_protocol::event::{EventBody, InboxFrame};
 use everpulse_protocol::golden::Golden;
 use everpulse_protocol::history::{Frame, Record};
+use everpulse_protocol::permit::{Notice, SessionId, Terms};
 use everpulse_protocol::priority::{LEVEL_MAX, Lane, Opened};
 use everpulse_protocol::reply::ReplyFrame;
 use everpulse_protocol::task::{Control, Task, TaskFrame};
 use everpulse_protocol::timer::TimerMessage;
-use everpulse_protocol::{Coding, EventId, Payload, RunId, Timestamp, Token, WorkflowId, decode, encode};
+use everpulse_protocol::{Coding, EventId, Payload, Position, RunId, Timestamp, Token, WorkflowId, decode, encode};
 
 use crate::damage;
 use crate::dice::Dice;
@@ -27,7 +29,7 @@ pub struct Target {
     pub make: fn(&mut Dice) -> Vec<u8>,
 }
 
-pub const ALL: [Target; 17] = [
+pub const ALL: [Target; 18] = [
     Target {
         name: "history",
         read: history,
@@ -41,6 +43,7 @@ pub const ALL: [Target; 17] = [
         make: |dice| message(&valid::controls(), dice),
     },
     Target { name: "lanes", read: lanes, make: |dice| message(&valid::lanes(), dice) },
+    Target { name: "permits", read: permits, make: |dice| message(&valid::permits(), dice) },
     Target { name: "timers", read: timers, make: |dice| message(&valid::timers(), dice) },
     Target { name: "dead_letters", read: dead_letters, make: |dice| message(&valid::dead_letters(), dice) },
     Target {
@@ -187,6 +190,20 @@ fn task(task: &Task) {
     let _ = task.options.retry.delay_ms(task.attempt);
     let lane = task.lane();
     assert!((1..=LEVEL_MAX).contains(&lane.level) && task.options.priority.weight() > 0, "{lane}");
+}
+
+/// What a worker does that comes in the middle.
+fn permits(bytes: &[u8]) {
+    let Some(notice) = again::<Notice>(bytes) else { return };
+    let at = |entry| Position { ledger: 1, entry };
+    let mut member = Member::new(SessionId(uuid::Uuid::from_u128(5)), Terms { limit: 1, rest_ms: 0 }, Some(at(0)));
+    let joined = member.join(false);
+    for (entry, notice) in (1..).zip([joined, notice.clone(), notice]) {
+        if member.read(at(entry), notice) == Heard::Over {
+            member.begin_anew(SessionId(uuid::Uuid::from_u128(6)));
+        }
+    }
+    let _ = (member.take(), member.next(2, true), member.free(), member.account());
 }
 
 fn lanes(bytes: &[u8]) {

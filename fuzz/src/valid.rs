@@ -12,6 +12,7 @@ use everpulse_protocol::history::{
     RecordBody, Verified, Window,
 };
 use everpulse_protocol::note::{Note, NoteKind};
+use everpulse_protocol::permit::{Account, Alone, Joins, Member, Notice, SessionId, Silent, Terms};
 use everpulse_protocol::priority::{Opened, Priority};
 use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame, UpdateState};
 use everpulse_protocol::shard::Config;
@@ -184,6 +185,28 @@ pub fn tasks() -> Vec<Bytes> {
     let mut urgent = task();
     urgent.options.priority = Priority { level: Some(1), key: Some("acme".to_owned()), weight: Some(2_500) };
     vec![encode(&TaskFrame { tasks: vec![task(), task()] }), encode(&TaskFrame { tasks: vec![urgent] })]
+}
+
+pub fn permits() -> Vec<Bytes> {
+    let session = SessionId(Uuid::from_u128(30));
+    let notice = Notice {
+        session,
+        number: 2,
+        joins: None,
+        asks: 2,
+        returns: 1,
+        silent: vec![Silent { session: SessionId(Uuid::from_u128(31)), number: 1 }],
+        leaves: false,
+        account: Some(Box::new(Account {
+            at: at(0),
+            terms: Terms { limit: 2, rest_ms: 0 },
+            members: vec![Member { session, number: 1, holds: 1, waits: 1 }],
+            line: vec![session],
+        })),
+    };
+    let joins = Joins { terms: Terms { limit: 2, rest_ms: 700 }, alone: Some(Alone { after: Some(at(0)) }) };
+    let joins = Notice { number: 1, joins: Some(joins), account: None, silent: Vec::new(), ..notice.clone() };
+    vec![encode(&notice), encode(&joins)]
 }
 
 pub fn lanes() -> Vec<Bytes> {

@@ -54,6 +54,9 @@ pub const WAITS: &str = "EVERPULSE_TEST_WAITS";
 /// The variable that tells a party in which directory large values lie.
 pub const BLOBS: &str = "EVERPULSE_TEST_BLOBS";
 
+/// The variable that tells a party how many attempts of the queue `seats` all workers together make at a time.
+pub const SEATS: &str = "EVERPULSE_TEST_SEATS";
+
 /// A worker process. Dropping it kills it.
 #[derive(Debug)]
 pub struct Party {
@@ -114,6 +117,12 @@ impl Party {
             bail!("a worker process said {line:?} where it should have said that it serves");
         };
         Ok(Self { child, writer: writer.trim().to_owned() })
+    }
+
+    /// The process's id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Ends it with SIGKILL.

@@ -538,6 +538,20 @@ pub async fn raises(name: String) -> Result<(Vec<u64>, bool), everpulse::Error> 
     Ok((heard, matches!(round.await, Err(Failure::Cancelled))))
 }
 
+/// Sits down for a while, where there are not many seats.
+#[activity(queue = "seats", timeout = "20s")]
+pub async fn takes_a_seat(ms: u64) {
+    let process = std::process::id();
+    note(&format!("in {process}"));
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+    note(&format!("out {process}"));
+}
+
+#[workflow(version = 1)]
+pub async fn takes_seats(ms: u64) -> Result<(), Failure<Never>> {
+    takes_a_seat(ms).await
+}
+
 /// Activities of several priorities and keys, also one that is tried again, as the run says and as the calls do.
 #[workflow(version = 1)]
 pub async fn hurries(n: u64) -> Result<Vec<u64>, everpulse::Error> {
@@ -602,6 +616,7 @@ pub fn serve_workflows(worker: Worker) -> Worker {
         .workflow(rounds)
         .workflow(raises)
         .workflow(hurries)
+        .workflow(takes_seats)
         .workflow(counts_once)
 }
 
@@ -613,6 +628,7 @@ pub fn serve_activities(worker: Worker) -> Worker {
         .activity(stamp)
         .activity(file_away)
         .activity(overhears)
+        .activity(takes_a_seat)
         .activity(insert)
         .activity(upload)
         .activity(upload_by_and_by)

@@ -11,6 +11,7 @@
 //! | command | something a run wants; commands leave |
 //! | task | work offered to activity workers ([`task`]); an *attempt* is one try at it |
 //! | lane | a part of a queue, with a topic of its own: of a priority, of keys that take turns ([`priority`]) |
+//! | permit | what an attempt needs to run where a queue has so many for all workers; a *notice* is what a worker says of them ([`permit`]) |
 //! | shard | a fixed slice of the runs ([`shard`]), and the ordering key on the inbox |
 //! | frame | one message that carries many events, tasks or records of one shard or queue |
 //! | history | the ordered records of a run, as its owner wrote them ([`history`]) |
@@ -40,6 +41,7 @@ pub mod id;
 pub mod kind;
 pub mod note;
 pub mod payload;
+pub mod permit;
 pub mod priority;
 pub mod reply;
 pub mod schema;

@@ -53,6 +53,12 @@ pub const SCHEMAS: &str = "schemas";
 /// Which lanes of queues are in use; [`priority`](crate::priority).
 pub const LANES: &str = "lanes";
 
+/// What workers say to each other about the permits of a queue, by one rule; [`permit`](crate::permit).
+#[must_use]
+pub fn permits(queue: &str, rule: &str) -> String {
+    format!("permits.{queue}.{rule}")
+}
+
 /// The subscription that keeps blobs, schemas and the names of lanes from being trimmed.
 pub const KEEPER: &str = "keeper";
 

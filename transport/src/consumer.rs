@@ -155,6 +155,12 @@ impl Consumer {
         self.deliveries.try_recv().ok()
     }
 
+    /// How many messages are here already.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.deliveries.len()
+    }
+
     /// A handle that acks; it works also after connections were rebuilt.
     #[must_use]
     pub fn acker(&self) -> Acker {

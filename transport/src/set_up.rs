@@ -104,6 +104,11 @@ impl Site<'_> {
         self.ensure_subscription(&tasks, topic::WORKERS).await
     }
 
+    /// What is old in it nobody needs, so no subscription keeps it.
+    pub async fn set_up_permits(&self, topic: &str) -> Result<(), Error> {
+        self.ensure_topic(topic).await
+    }
+
     pub async fn set_up_lanes(&self) -> Result<(), Error> {
         self.ensure_topic(topic::LANES).await?;
         self.ensure_subscription(topic::LANES, topic::KEEPER).await

@@ -207,6 +207,14 @@ impl Transport {
         self.patiently(|| async { self.site().set_up_lane(lane).await }).await
     }
 
+    /// Makes a topic of permits; [`topic::permits`] names it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unreachable`] when the admin API is.
+    pub async fn set_up_permits(&self, topic: &str) -> Result<(), Error> {
+        self.patiently(|| async { self.site().set_up_permits(topic).await }).await
+    }
+
     /// Makes the topic that says which lanes are in use, and what keeps it.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //! attempts, which the owner of a run makes right here, share its slots.
 //!
 //! ```text
-//! activity.QUEUE, its lanes ─► queue ─► slot ─► attempt ─► verdict ─► settle ─► inbox, timers, *.dead
+//! activity.QUEUE, its lanes ─► queue ─► room ─► attempt ─► verdict ─► settle ─► inbox, timers, *.dead
 //!                     ▲                 ▲                     │
 //!                     └── ack ◄─────────┼── confirmed ◄───────┘
 //!                     control ── cancel ┘
@@ -17,6 +17,7 @@ mod kept;
 mod lanes;
 mod pace;
 mod queue;
+mod room;
 mod settle;
 
 #[cfg(test)]
@@ -34,12 +35,14 @@ use everpulse_protocol::{Coding, CodingError, EventId, Failure, FailureKind, dec
 use everpulse_sdk::activity::ActivityContext;
 use everpulse_sdk::definition::Registry;
 use everpulse_transport::{Consumer, Error, Subscription, SubscriptionKind, Transport};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use futures::future::join_all;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::options::Options;
 use crate::outbox::Outbox;
+use crate::permits::Permits;
 use crate::{clock, failpoint};
 use attempt::{Bounds, Pulse};
 use batch::Batches;
@@ -47,7 +50,9 @@ use cancelled::Cancelled;
 use kept::{Kept, KeptHere};
 use pace::Pace;
 use queue::{FrameHold, Queue};
+use room::Room;
 
+pub use room::Slot;
 pub(crate) use settle::unsendable;
 
 /// What an eager attempt came to.
@@ -69,7 +74,7 @@ struct Shared {
     outbox: Outbox,
     transport: Transport,
     options: Options,
-    slots: HashMap<String, Arc<Semaphore>>,
+    rooms: HashMap<String, Room>,
     /// Of queues that have a rate.
     paces: HashMap<String, Pace>,
     seen: Mutex<Seen<Arc<FrameHold>>>,
@@ -79,10 +84,6 @@ struct Shared {
     /// The attempts that run now, by task and attempt.
     running: Mutex<BTreeMap<(EventId, u32), ActivityContext>>,
 }
-
-/// Room for one attempt of a queue, held until it ends.
-#[derive(Debug)]
-pub struct Slot(#[expect(dead_code, reason = "dropping it is what it is for")] OwnedSemaphorePermit);
 
 impl ActivityRunner {
     /// Subscribes to the served queues and begins to run what comes.
@@ -99,9 +100,13 @@ impl ActivityRunner {
             Some(queues) => queues.clone(),
             None => registry.activity_queues().into_iter().collect(),
         };
-        let slots = |queue: &String| (queue.clone(), Arc::new(Semaphore::new(options.concurrency_of(queue))));
+        let room = |queue: &String| {
+            let open = |rule| Permits::open(transport.clone(), queue, rule);
+            let permits = options.rules_of(queue).map(open).collect();
+            (queue.clone(), Room::new(options.concurrency_of(queue), permits))
+        };
         let shared = Arc::new(Shared {
-            slots: queues.iter().map(slots).collect(),
+            rooms: queues.iter().map(room).collect(),
             paces: options.rates.iter().map(|(queue, rate)| (queue.clone(), Pace::new(*rate))).collect(),
             registry,
             outbox,
@@ -134,14 +139,13 @@ impl ActivityRunner {
         if self.stop.borrow().is_some() || is_paced || self.shared.registry.activity(activity).is_none() {
             return None;
         }
-        let slots = Arc::clone(self.shared.slots.get(queue)?);
-        slots.try_acquire_owned().ok().map(Slot)
+        self.shared.rooms.get(queue)?.try_enter()
     }
 
     /// Whether this process serves the queue and knows the activity.
     #[must_use]
     pub fn serves(&self, queue: &str, activity: &str) -> bool {
-        self.shared.slots.contains_key(queue) && self.shared.registry.activity(activity).is_some()
+        self.shared.rooms.contains_key(queue) && self.shared.registry.activity(activity).is_some()
     }
 
     /// Makes one attempt right here, in a slot that was taken before or else in the next free one. Nothing is sent:
@@ -151,9 +155,9 @@ impl ActivityRunner {
     pub fn run_eager(&self, slot: Option<Slot>, task: Task) -> impl Future<Output = EagerResult> + Send + use<> {
         let shared = Arc::clone(&self.shared);
         async move {
-            let slot = match (slot, shared.slots.get(&task.queue)) {
+            let slot = match (slot, shared.rooms.get(&task.queue)) {
                 (Some(slot), _) => Some(slot),
-                (None, Some(slots)) => Arc::clone(slots).acquire_owned().await.ok().map(Slot),
+                (None, Some(room)) => room.enter().await,
                 (None, None) => None,
             };
             shared.attempt(&task, slot, None).await.unwrap_or_else(|| {
@@ -175,6 +179,8 @@ impl ActivityRunner {
                 tracing::warn!(%error, "a queue ended badly");
             }
         }
+        // Nothing of theirs begins here any more.
+        join_all(self.shared.rooms.values().map(Room::leave)).await;
         // Last, since what still runs may be cancelled.
         if let Some(listening) = lock(&self.control).take() {
             listening.abort();
@@ -255,8 +261,8 @@ impl Shared {
         let bounds = Bounds { cancel_grace, payload_bytes_max };
         let mut slot = Some(slot);
         let joining = entry.batch.as_ref().map(|batch| {
-            let slots = self.slots.get(&task.queue).cloned();
-            self.batches.joining((entry, batch), task, (&context, &pulse), (slot.take(), slots))
+            let room = self.rooms.get(&task.queue).cloned();
+            self.batches.joining((entry, batch), task, (&context, &pulse), (slot.take(), room))
         });
         let code = (joining.as_ref().unwrap_or(entry), self.registry.interceptors());
         let telling = async {
@@ -350,6 +356,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl std::fmt::Debug for ActivityRunner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ActivityRunner").field("queues", &self.shared.slots.keys()).finish_non_exhaustive()
+        f.debug_struct("ActivityRunner").field("queues", &self.shared.rooms.keys()).finish_non_exhaustive()
     }
 }

@@ -19,6 +19,7 @@ mod lanes;
 mod activity;
 mod dead_letter;
 mod outbox;
+mod permits;
 mod relay;
 mod schemas;
 mod seldom;

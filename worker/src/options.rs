@@ -5,6 +5,8 @@
 //! | [`concurrency`](Options::concurrency) | 64 per queue | attempts of one queue that run at a time in this process |
 //! | [`queue_concurrency`](Options::queue_concurrency) | none | the same, for queues by name |
 //! | [`rates`](Options::rates) | none | attempts of a queue, by name, that this process begins in a second |
+//! | [`concurrency_across_workers`](Options::concurrency_across_workers) | none | attempts of a queue, by name, that run at a time in all workers together |
+//! | [`rates_across_workers`](Options::rates_across_workers) | none | attempts of a queue, by name, that all workers together begin in a second |
 //! | [`queues`](Options::queues) | those of the registered activities | the queues that are served |
 //! | [`prefetch`](Options::prefetch) | a quarter of the concurrency, 1 to 64 | frames that wait in this process for a free slot |
 //! | [`give_back`](Options::give_back) | 2 s | a frame that found no slot for so long goes back to other workers |
@@ -30,11 +32,13 @@
 //! | attempts of a step | 1 | `.retry(..)` |
 //! | time-out of a step | 10 s | `.timeout(..)` |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use everpulse_protocol::size::HistorySize;
+
+use crate::permits::Rule;
 
 /// What can be set on a worker; the table above has the defaults.
 #[derive(Debug, Clone)]
@@ -47,6 +51,12 @@ pub struct Options {
     /// Attempts that this process begins in a second, for queues by name. What waits for its turn has a slot; eager
     /// activities of such a queue go through it.
     pub rates: BTreeMap<String, f64>,
+    /// Attempts of a queue that run at a time in all workers together, for queues by name; an execution of a batch is one. Eager
+    /// activities of such a queue go through it. Set it alike on all of them.
+    pub concurrency_across_workers: BTreeMap<String, usize>,
+    /// Attempts of a queue that all workers together begin in a second, for queues by name; each task of a batch is one. Eager
+    /// activities of such a queue go through it. Set it alike on all of them.
+    pub rates_across_workers: BTreeMap<String, f64>,
     /// The queues that are served; none: those that the registered activities name.
     pub queues: Option<Vec<String>>,
     /// Frames of a queue that wait in this process for a free slot; none: a quarter of the concurrency, 1 to 64.
@@ -114,6 +124,8 @@ impl Default for Options {
             concurrency: 64,
             queue_concurrency: BTreeMap::new(),
             rates: BTreeMap::new(),
+            concurrency_across_workers: BTreeMap::new(),
+            rates_across_workers: BTreeMap::new(),
             queues: None,
             prefetch: None,
             give_back: Duration::from_secs(2),
@@ -153,6 +165,18 @@ impl Options {
     #[must_use]
     pub fn concurrency_of(&self, queue: &str) -> usize {
         self.queue_concurrency.get(queue).copied().unwrap_or(self.concurrency).max(1)
+    }
+
+    /// What is permitted to all workers of a queue together. What counts beginnings comes last.
+    pub(crate) fn rules_of(&self, queue: &str) -> impl Iterator<Item = Rule> + use<> {
+        let concurrency = self.concurrency_across_workers.get(queue).copied().map(Rule::Concurrency);
+        let rate = self.rates_across_workers.get(queue).copied().map(Rule::Rate);
+        concurrency.into_iter().chain(rate)
+    }
+
+    /// The queues that have a limit across workers.
+    pub(crate) fn limited_queues(&self) -> BTreeSet<&String> {
+        self.concurrency_across_workers.keys().chain(self.rates_across_workers.keys()).collect()
     }
 
     /// How many frames of a queue wait in this process: at least one.

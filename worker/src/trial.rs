@@ -68,6 +68,20 @@ impl Trial {
         decode(&entry.payload).expect("readable")
     }
 
+    /// Waits until workers have so many messages of a topic that are not acked.
+    pub async fn all_taken(&self, topic: &str, messages: u64) {
+        let looking = async {
+            loop {
+                let stats = self.transport.stats(topic).await.expect("statistics");
+                if stats["subscriptions"][topic::WORKERS]["unackedMessages"].as_u64() >= Some(messages) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(LONG, looking).await.expect("all taken");
+    }
+
     /// Waits until a subscription has nothing left to deliver or to be acked.
     pub async fn all_acked(&self, topic: &str, subscription: &str) {
         let looking = async {

@@ -226,6 +226,46 @@ impl Worker {
         self
     }
 
+    /// How many attempts of a queue run at a time in all workers together, for what has so many connections or licences; from 1
+    /// on, else the worker does not start. An execution of a batch counts as one. Say it alike on all workers of the queue: where
+    /// they differ, the one that began last is right, and one that does not say it is not bound by it. In each process it has its
+    /// slots beside that ([`concurrency`](Self::concurrency)).
+    ///
+    /// A worker that dies gives back what it had when the others have not heard of it for about twelve seconds. One that is stopped
+    /// for so long, or cut off from the broker, goes on with what it runs, beside what others have begun meanwhile, and begins
+    /// nothing.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use everpulse_worker::Worker;
+    ///
+    /// Worker::connect("embedded:./data").await?.concurrency_across_workers("maps", 20).run().await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn concurrency_across_workers(mut self, queue: impl Into<String>, attempts: usize) -> Self {
+        self.options.concurrency_across_workers.insert(queue.into(), attempts);
+        self
+    }
+
+    /// How many attempts of a queue all workers together begin in a second, from 1.0 / 3600.0 (one in an hour) to 10,000, else the
+    /// worker does not start. In any time no more begin than the rate times that time, and one second's worth (at least one) at
+    /// once. Each task of a batch counts as one. Say it alike on all workers of the queue, as
+    /// [`concurrency_across_workers`](Self::concurrency_across_workers).
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use everpulse_worker::Worker;
+    ///
+    /// Worker::connect("embedded:./data").await?.rate_across_workers("maps", 50.0).run().await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn rate_across_workers(mut self, queue: impl Into<String>, per_second: f64) -> Self {
+        self.options.rates_across_workers.insert(queue.into(), per_second);
+        self
+    }
+
     /// Serves these queues and no others.
     #[must_use]
     pub fn queues<Q: Into<String>>(mut self, queues: impl IntoIterator<Item = Q>) -> Self {
@@ -355,6 +395,7 @@ impl Worker {
             return Err(Error::new(ErrorKind::Invalid, duplicate.to_string()));
         }
         let queues = self.served_queues()?;
+        self.check_limits(&queues)?;
         let address = self.transport.address();
         let wanted = SetUp::default().shards(address.shards()).inbox_partitions(address.inbox_partitions());
         let layout = self.transport.set_up(&wanted).await?;
@@ -440,6 +481,24 @@ impl Worker {
             added.map_err(|duplicate| Error::new(ErrorKind::Invalid, duplicate.to_string()))?;
         }
         Ok(Arc::new(registry))
+    }
+
+    /// Limits across workers that cannot hold, and those of queues that others serve.
+    fn check_limits(&self, queues: &[String]) -> Result<(), Error> {
+        for queue in self.options.limited_queues() {
+            for rule in self.options.rules_of(queue) {
+                if let Some(refused) = rule.refused() {
+                    let message = format!("the limit of queue `{queue}` across workers is none: {refused}");
+                    return Err(Error::new(ErrorKind::Invalid, message));
+                }
+                if queues.contains(queue) {
+                    tracing::info!(queue, limit = %rule, "a queue has a limit across workers");
+                } else {
+                    tracing::warn!(queue, limit = %rule, "a limit across workers is of no use here: the queue is not served");
+                }
+            }
+        }
+        Ok(())
     }
 
     fn served_queues(&self) -> Result<Vec<String>, Error> {
@@ -651,6 +710,29 @@ mod tests {
     async fn another(trial: &Trial) -> Transport {
         let options = everpulse_transport::Options::default();
         Transport::connect(trial.transport.address(), options).await.expect("connected")
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_limit_across_workers_that_is_none_is_refused_by_name() {
+        for trial in Trial::all().await {
+            let transport = another(&trial).await;
+            let new = || {
+                let options = Options::default();
+                let (transport, registry) = (transport.clone(), Registry::new());
+                Worker { transport, registry, duplicates: Vec::new(), blobs: None, options }
+            };
+            let refused = [
+                (new().concurrency_across_workers("maps", 0), "0 attempts at a time"),
+                (new().rate_across_workers("maps", f64::NAN), "NaN attempts in a second"),
+                (new().rate_across_workers("maps", -1.0), "-1 attempts in a second"),
+            ];
+            for (worker, said) in refused {
+                let error = worker.spawn().await.expect_err("it does not start");
+                assert_eq!(error.kind(), ErrorKind::Invalid);
+                let message = error.to_string();
+                assert!(message.contains("`maps`") && message.contains(said), "{message}");
+            }
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

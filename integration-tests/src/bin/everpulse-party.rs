@@ -33,6 +33,10 @@ async fn main() -> Result<()> {
         Some(dir) => worker.blobs(Blobs::in_directory("files", dir)),
         None => worker,
     };
+    let worker = match std::env::var(party::SEATS) {
+        Ok(text) => worker.concurrency_across_workers("seats", text.parse().context(party::SEATS)?),
+        Err(_) => worker,
+    };
     let worker = match role.as_str() {
         "workflows" => workflows::serve_workflows(worker),
         "activities" => workflows::serve_activities(worker),

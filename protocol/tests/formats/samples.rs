@@ -16,6 +16,7 @@ use everpulse_protocol::history::{
 };
 use everpulse_protocol::kind::KindName;
 use everpulse_protocol::note::{Note, NoteKind};
+use everpulse_protocol::permit::{Account, Alone, Joins, Member, Notice, SessionId, Silent, Terms};
 use everpulse_protocol::priority::{Opened, Priority};
 use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame, UpdateState};
 use everpulse_protocol::schema::{Kind, Published};
@@ -75,6 +76,8 @@ pub(crate) fn all() -> Vec<Sample> {
         message("tasks", &TaskFrame { tasks: vec![task(), task()] }),
         message("tasks.priority", &TaskFrame { tasks: vec![urgent_task()] }),
         message("lane", &Opened { lane: urgent_task().lane().to_string() }),
+        message("permits", &notice()),
+        message("permits.joins", &joins()),
         message("control", &Control { cancelled: vec![task().id] }),
         message("timer.wake", &TimerMessage::Wake(wake())),
         message("timer.retry", &TimerMessage::Retry { due: Timestamp(1_900), task: Box::new(task()) }),
@@ -242,6 +245,29 @@ fn task() -> Task {
         returned: Some(failure()),
         headers: Some(payload()),
     }
+}
+
+fn notice() -> Notice {
+    let session = SessionId(Uuid::from_u128(90));
+    let member = Member { session, number: 3, holds: 2, waits: 1 };
+    let (at, terms) = (Position { ledger: 7, entry: 40 }, Terms { limit: 5, rest_ms: 667 });
+    Notice {
+        session,
+        number: 4,
+        joins: None,
+        asks: 2,
+        returns: 1,
+        silent: vec![Silent { session: SessionId(Uuid::from_u128(91)), number: 8 }],
+        leaves: true,
+        account: Some(Box::new(Account { at, terms, members: vec![member], line: vec![session] })),
+    }
+}
+
+fn joins() -> Notice {
+    let alone = Some(Alone { after: Some(Position { ledger: 7, entry: 40 }) });
+    let joins = Some(Joins { terms: Terms { limit: 5, rest_ms: 0 }, alone });
+    let nothing = Notice { asks: 0, returns: 0, silent: Vec::new(), leaves: false, account: None, ..notice() };
+    Notice { joins, ..nothing }
 }
 
 fn priority() -> Priority {

@@ -24,12 +24,13 @@ use everpulse_sdk::definition::{ActivityEntry, AttemptError, Batch};
 use everpulse_sdk::intercept::Attempted;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tracing::{Instrument as _, Span};
 
 use super::attempt::{Pulse, blocking, panicked};
+use super::room::{Room, Slot};
 
 /// The batches that still take tasks, by activity. Clones are the same.
 #[derive(Clone, Default)]
@@ -57,7 +58,7 @@ struct Code {
     entry: ActivityEntry,
     batch: Batch,
     /// Of the queue; none where nobody counts.
-    slots: Option<Arc<Semaphore>>,
+    room: Option<Room>,
 }
 
 /// A batch that takes more.
@@ -86,11 +87,11 @@ impl Batches {
         (entry, batch): (&ActivityEntry, &Batch),
         task: &Task,
         (context, pulse): (&ActivityContext, &Arc<Pulse>),
-        (slot, slots): (S, Option<Arc<Semaphore>>),
+        (slot, room): (S, Option<Room>),
     ) -> ActivityEntry {
         let (all, context, pulse) = (self.clone(), context.clone(), Arc::clone(pulse));
         let name = (task.queue.clone(), task.activity.clone());
-        let code = Code { entry: entry.clone(), batch: batch.clone(), slots };
+        let code = Code { entry: entry.clone(), batch: batch.clone(), room };
         let slot = Mutex::new(Some(slot));
         let alone = is_alone(task);
         entry.through(move |args| {
@@ -115,6 +116,12 @@ impl Batches {
             }
             .boxed()
         })
+    }
+
+    /// Whether any batch waits for more.
+    #[cfg(test)]
+    pub fn is_gathering(&self) -> bool {
+        !self.0.open.lock().unwrap_or_else(PoisonError::into_inner).batches.is_empty()
     }
 
     /// From now on no batch waits for others: the worker is shutting down, and takes no tasks.
@@ -172,8 +179,14 @@ fn is_alone(task: &Task) -> bool {
 }
 
 impl Code {
-    async fn slot(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(self.slots.as_ref()?).acquire_owned().await.ok()
+    /// For an execution of tasks that have begun.
+    async fn slot(&self) -> Option<Slot> {
+        self.room.as_ref()?.execution().await
+    }
+
+    /// For one that is executed once more, which counts as one more that begins.
+    async fn again(&self) -> Option<Slot> {
+        self.room.as_ref()?.enter().await
     }
 
     /// One execution. A panic of the author's code is given as such.
@@ -200,7 +213,7 @@ impl Code {
         async move {
             member.pulse.pause();
             let slot = tokio::select! {
-                slot = self.slot() => slot,
+                slot = self.again() => slot,
                 () = member.end.closed() => return,
             };
             execute(self, vec![member], slot).await;

@@ -99,6 +99,11 @@ impl Lanes {
         self.turns.charge(lane, tasks.iter().map(|task| &task.options.priority));
     }
 
+    /// How many frames are here.
+    pub(super) fn here(&self) -> usize {
+        self.open.iter().map(|open| usize::from(open.head.is_some()) + open.consumer.waiting()).sum()
+    }
+
     /// Gives back the lanes whose heads have waited here for so long.
     pub(super) fn give_back(&mut self, waited: Duration) {
         for open in self.open.iter_mut().filter(|open| open.has_waited(waited)) {

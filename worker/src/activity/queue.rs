@@ -8,6 +8,7 @@
 //! worker is idle.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -26,8 +27,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::kept::Kept;
 use super::lanes::{Lanes, Taken};
+use super::room::{Room, Slot};
 use super::settle::settle;
-use super::{Shared, Slot, lock};
+use super::{Shared, lock};
+use crate::permits::Permit;
 use crate::{clock, dead_letter, failpoint};
 
 /// So many attempts may wait for their settlement to be confirmed, beside those that run, or wait for their batch.
@@ -71,7 +74,7 @@ pub(super) struct Queue {
     opening: FuturesUnordered<BoxFuture<'static, (Lane, Consumer)>>,
     /// Those that are open or being opened.
     opened: BTreeSet<Lane>,
-    slots: Arc<Semaphore>,
+    room: Room,
     /// A permit for each that may wait to be confirmed.
     unconfirmed: Arc<Semaphore>,
     stop: watch::Receiver<Option<Instant>>,
@@ -86,7 +89,7 @@ impl Queue {
         name: String,
         stop: watch::Receiver<Option<Instant>>,
     ) -> Result<Self, Error> {
-        let slots = Arc::clone(shared.slots.get(&name).expect("every served queue has slots"));
+        let room = shared.rooms.get(&name).expect("every served queue has room").clone();
         let directory = shared.outbox.lanes();
         let known = directory.follow(&name);
         let in_use = directory.in_use().await?.into_iter().filter(|lane| lane.queue == name);
@@ -99,19 +102,21 @@ impl Queue {
         }
         let (opening, running) = (FuturesUnordered::new(), JoinSet::new());
         let unconfirmed = Arc::new(Semaphore::new(UNCONFIRMED_MAX));
-        Ok(Self { shared, name, lanes, known, opening, opened, slots, unconfirmed, stop, running })
+        Ok(Self { shared, name, lanes, known, opening, opened, room, unconfirmed, stop, running })
     }
 
     /// Serves until it is told to stop, then drains.
     pub(super) async fn serve(mut self) {
         while self.arrival().await {
             let Some(slot) = self.slot().await else { break };
+            let Some(permits) = self.permits().await else { break };
             // None: it was given back meanwhile.
             if let Some(taken) = self.lanes.take() {
-                self.take(taken, slot);
+                self.take(taken, Room::begin(slot, permits));
             }
             // What waits behind a smaller priority may find a worker elsewhere.
             self.lanes.give_back(self.shared.options.give_back);
+            self.look_ahead();
         }
         self.drain().await;
     }
@@ -125,14 +130,56 @@ impl Queue {
             tokio::select! {
                 biased;
                 () = stopped(&mut self.stop) => return None,
-                slot = Arc::clone(&self.slots).acquire_owned(), if room => return slot.ok(),
+                slot = self.room.slot(), if room => return slot,
                 Some(_) = self.running.join_next(), if !self.running.is_empty() => {}
                 () = sleep_until(patience) => {
                     self.lanes.give_all_back();
+                    // Nor do permits wait here for a slot.
+                    self.look_ahead();
                     patience = Instant::now() + limit;
                 }
             }
         }
+    }
+
+    /// Permits of all workers for a frame that is here; none when it is time to stop. Which frame has them is chosen then.
+    async fn permits(&mut self) -> Option<Vec<Permit>> {
+        if !self.room.is_shared() {
+            return Some(Vec::new());
+        }
+        let room = self.room.clone();
+        let mut permits = pin!(room.permits());
+        // It would find no permit elsewhere either; but acks wait behind frames that nobody takes.
+        let mut ticks = interval(self.shared.options.give_back.max(GIVE_BACK_MIN));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.reset();
+        loop {
+            tokio::select! {
+                biased;
+                () = stopped(&mut self.stop) => return None,
+                // An error: as below. What is most urgent may be in a lane that is new.
+                Ok(()) = self.known.changed() => self.open_known(),
+                Some((lane, consumer)) = self.opening.next(), if !self.opening.is_empty() => self.open_lane(lane, consumer),
+                permits = &mut permits => return Some(permits),
+                Some(_) = self.running.join_next(), if !self.running.is_empty() => {}
+                _ = ticks.tick() => {
+                    self.lanes.give_all_back();
+                    self.look_ahead();
+                }
+            }
+        }
+    }
+
+    /// Says how many permits will be wanted soon.
+    fn look_ahead(&self) {
+        if self.room.is_shared() {
+            self.room.ahead(self.lanes.here().min(self.room.free()));
+        }
+    }
+
+    fn open_lane(&mut self, lane: Lane, consumer: Consumer) {
+        tracing::info!(%lane, "a lane of a queue is served");
+        self.lanes.add(lane, consumer);
     }
 
     /// Waits until a frame is here; false when it is time to stop.
@@ -143,10 +190,7 @@ impl Queue {
                 () = stopped(&mut self.stop) => return false,
                 // An error: the reader has gone, with the runtime.
                 Ok(()) = self.known.changed() => self.open_known(),
-                Some((lane, consumer)) = self.opening.next(), if !self.opening.is_empty() => {
-                    tracing::info!(%lane, "a lane of a queue is served");
-                    self.lanes.add(lane, consumer);
-                }
+                Some((lane, consumer)) = self.opening.next(), if !self.opening.is_empty() => self.open_lane(lane, consumer),
                 () = self.lanes.ready() => return true,
                 Some(_) = self.running.join_next(), if !self.running.is_empty() => {}
             }
@@ -164,7 +208,7 @@ impl Queue {
         }
     }
 
-    fn take(&mut self, taken: Taken, slot: OwnedSemaphorePermit) {
+    fn take(&mut self, taken: Taken, slot: Slot) {
         failpoint::hit("task-received");
         let Taken { delivery, acker, lane } = taken;
         let tasks = match decode::<TaskFrame>(&delivery.payload) {
@@ -192,16 +236,16 @@ impl Queue {
         let hold = FrameHold::new(acker, delivery.token, tasks.len());
         let mut slot = Some(slot);
         for task in tasks {
-            let (shared, slots, hold, slot) =
-                (Arc::clone(&self.shared), Arc::clone(&self.slots), Arc::clone(&hold), slot.take());
+            let (shared, room, hold, slot) =
+                (Arc::clone(&self.shared), self.room.clone(), Arc::clone(&hold), slot.take());
             let (unconfirmed, stop) = (Arc::clone(&self.unconfirmed), self.stop.clone());
             self.running.spawn(async move {
                 match slot {
-                    Some(slot) => perform(&shared, task, hold, Slot(slot), &unconfirmed, stop).await,
+                    Some(slot) => perform(&shared, task, hold, slot, &unconfirmed, stop).await,
                     // Short ones, as they share a frame: a slot will come.
                     None => {
-                        if let Ok(slot) = slots.acquire_owned().await {
-                            perform(&shared, task, hold, Slot(slot), &unconfirmed, stop).await;
+                        if let Some(slot) = room.enter().await {
+                            perform(&shared, task, hold, slot, &unconfirmed, stop).await;
                         }
                     }
                 }
@@ -210,6 +254,7 @@ impl Queue {
     }
 
     async fn drain(mut self) {
+        self.room.ahead(0);
         let until = self.stop.borrow().unwrap_or_else(Instant::now);
         let mut ticks = interval(self.shared.options.give_back.clamp(GIVE_BACK_MIN, GIVE_BACK_DRAINING));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -23,6 +23,7 @@ use crate::trial::{LONG, Trial, task};
 
 mod kept;
 mod narrow;
+mod shared;
 
 /// How often each run's activity was begun.
 static BEGUN: LazyLock<Mutex<BTreeMap<String, u32>>> = LazyLock::new(Mutex::default);

@@ -126,16 +126,16 @@ fn of<V: serde::Serialize>(name: &str, n: V) -> Task {
 }
 
 /// One attempt at a task, as a runner makes it.
-async fn run<D: FunctionActivity>(batches: Batches, task: Task, slots: Option<Arc<Semaphore>>) -> End {
-    let slot = match &slots {
-        Some(slots) => Arc::clone(slots).acquire_owned().await.ok(),
+async fn run<D: FunctionActivity>(batches: Batches, task: Task, room: Option<Room>) -> End {
+    let slot = match &room {
+        Some(room) => room.enter().await,
         None => None,
     };
     let pulse = Pulse::new();
     let context = ActivityContext::new(&task, pulse.clone());
     let entry = D::entry();
     let batch = entry.batch.clone().expect("it is one");
-    let joining = batches.joining((&entry, &batch), &task, (&context, &pulse), (slot, slots));
+    let joining = batches.joining((&entry, &batch), &task, (&context, &pulse), (slot, room));
     let bounds = Bounds { cancel_grace: Duration::from_secs(5), payload_bytes_max: 1_000 };
     attempt::run((&joining, &Interceptors::default()), &task, context, &pulse, bounds, ()).await
 }
@@ -231,7 +231,7 @@ async fn a_wrong_number_of_results_is_nobodys_but_his_with_whom_it_is_wrong_alon
 
 #[tokio::test(start_paused = true)]
 async fn those_that_are_done_again_alone_have_slots_and_all_of_their_time() {
-    let slots = Arc::new(Semaphore::new(1));
+    let room = Room::new(1, Vec::new());
     let tasks: Vec<Task> = [1, 2, 3]
         .into_iter()
         .map(|n| {
@@ -242,8 +242,7 @@ async fn those_that_are_done_again_alone_have_slots_and_all_of_their_time() {
         .collect();
     let began = Instant::now();
     let batches = Batches::default();
-    let ends =
-        join_all(tasks.into_iter().map(|task| run::<ponderous>(batches.clone(), task, Some(Arc::clone(&slots)))));
+    let ends = join_all(tasks.into_iter().map(|task| run::<ponderous>(batches.clone(), task, Some(room.clone()))));
     assert_eq!(ends.await.iter().map(value::<u64>).collect::<Vec<_>>(), [1, 2, 3]);
     assert_eq!(began.elapsed(), Duration::from_millis(4_010), "once together, and then one after the other");
 }
@@ -306,9 +305,9 @@ async fn a_batch_does_not_wait_for_others_when_its_worker_shuts_down() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_gathers_for_a_batch_that_was_full() {
-    let slots = Arc::new(Semaphore::new(2));
+    let room = Room::new(2, Vec::new());
     let batches = Batches::default();
-    let tasks = (0..2).map(|n| run::<full>(batches.clone(), of("full", n), Some(Arc::clone(&slots))));
+    let tasks = (0..2).map(|n| run::<full>(batches.clone(), of("full", n), Some(room.clone())));
     assert_eq!(join_all(tasks).await.iter().map(value::<u64>).collect::<Vec<_>>(), [0, 1]);
     sleep(Duration::from_millis(1)).await;
     assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
@@ -332,15 +331,15 @@ async fn one_that_times_out_leaves_the_others_and_the_last_one_ends_the_executio
 
 #[tokio::test(start_paused = true)]
 async fn tasks_that_wait_for_others_keep_no_slot_and_an_execution_has_one() {
-    let (batches, slots) = (Batches::default(), Arc::new(Semaphore::new(1)));
+    let (batches, room) = (Batches::default(), Room::new(1, Vec::new()));
     let tasks: Vec<Task> = (0..4).map(|n| of("busy", n)).collect();
     let began = Instant::now();
-    let run = |task| run::<busy>(batches.clone(), task, Some(Arc::clone(&slots)));
+    let run = |task| run::<busy>(batches.clone(), task, Some(room.clone()));
     let ends = join_all(tasks.into_iter().map(run)).await;
     assert_eq!(ends.iter().map(value::<u64>).collect::<Vec<_>>(), [0, 1, 2, 3]);
     assert_eq!(given("busy"), [vec![0, 1], vec![2, 3]]);
     assert_eq!(began.elapsed(), Duration::from_secs(2), "one after the other");
-    assert_eq!(slots.available_permits(), 1);
+    assert_eq!(room.free(), 1);
 }
 
 #[tokio::test]

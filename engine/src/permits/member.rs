@@ -1,0 +1,324 @@
+//! One worker's part in the permits of a queue: what it has read, what it has, and what it says next.
+
+use std::collections::BTreeMap;
+
+use everpulse_protocol::Position;
+use everpulse_protocol::permit::{Account, Alone, Joins, Notice, SessionId, Silent, Terms};
+
+use super::{Reading, Standing};
+
+/// How often a member says at least that it is here.
+pub const ROUND_MS: u64 = 2_000;
+/// A member that has not been heard while another one was heard so often, in rounds of its own, is silent; where permits rest,
+/// also not for as long as that takes.
+pub const ROUNDS: u32 = 6;
+
+/// What became known by a notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// Perhaps permits, which [`Member::free`] has.
+    News,
+    /// The session is over, by what others said or because notices are missing. What it had is not its own any more; it
+    /// begins another one with [`Member::begin_anew`].
+    Over,
+}
+
+/// What a notice that says that its writer is alone is to somebody who reads it.
+enum Beginning {
+    /// All others are over.
+    Anew,
+    /// Somebody who knows better has spoken, or it says nothing of the kind.
+    None,
+    /// What would tell came before this reader began.
+    Unknown,
+}
+
+/// A member of those who share permits.
+#[derive(Debug)]
+pub struct Member {
+    session: SessionId,
+    terms: Terms,
+    /// That of the last notice that it wrote.
+    number: u64,
+    standing: Option<Standing>,
+    /// Behind what it began to read; none: the topic's beginning.
+    began: Option<Position>,
+    /// The last notice that it read.
+    last: Option<Position>,
+    /// The last one of somebody who knew what held.
+    informed: Option<Position>,
+    /// The last one that began everything anew, perhaps.
+    perhaps: Option<Position>,
+    /// An account is of use if it is of here or later: what came behind it was kept.
+    unread_from: Option<Position>,
+    /// What was read before it was known what holds.
+    unread: Vec<(Position, Notice)>,
+    /// How many rounds of its own it has heard since the last notice of each of the others.
+    rounds: BTreeMap<SessionId, u32>,
+    /// The last notice that ended a round.
+    round: u64,
+    /// Permits in use.
+    used: u32,
+    /// To be given back with the next notice.
+    returning: u32,
+    /// Given back, and asked for, in notices that were written and not read yet, by their numbers.
+    written: BTreeMap<u64, (u32, u32)>,
+    /// Somebody came who is to be told what holds.
+    is_asked: bool,
+    /// Another one has said what holds since this one did.
+    is_told: bool,
+    /// It has read a notice of its own.
+    was_read: bool,
+}
+
+impl Member {
+    /// A member that reads from behind a position on, none for the topic's beginning.
+    #[must_use]
+    pub fn new(session: SessionId, terms: Terms, began: Option<Position>) -> Self {
+        Self {
+            session,
+            terms,
+            number: 0,
+            standing: None,
+            began,
+            last: began,
+            informed: None,
+            perhaps: None,
+            unread_from: began,
+            unread: Vec::new(),
+            rounds: BTreeMap::new(),
+            round: 0,
+            used: 0,
+            returning: 0,
+            written: BTreeMap::new(),
+            is_asked: false,
+            is_told: false,
+            was_read: false,
+        }
+    }
+
+    /// Begins another session in the place of one that is over. What was in use is forgotten.
+    pub fn begin_anew(&mut self, session: SessionId) {
+        let Self { terms, began, last, informed, perhaps, .. } = *self;
+        // What was read up to here is known no more, but that somebody knew is.
+        *self = Self { began, informed, perhaps, ..Self::new(session, terms, last) };
+    }
+
+    #[must_use]
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Whether it knows what holds.
+    #[must_use]
+    pub fn is_informed(&self) -> bool {
+        self.standing.is_some()
+    }
+
+    /// How many permits there are, and how long they rest: as the one says that joined last, of those that were heard.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        self.standing.as_ref().map_or(self.terms, |standing| standing.terms)
+    }
+
+    /// So many rounds of its own without a word of another one make that one silent: by then what it had has rested.
+    #[must_use]
+    pub fn rounds_max(&self) -> u32 {
+        let rests = self.terms.rest_ms.max(self.terms().rest_ms).div_ceil(ROUND_MS);
+        ROUNDS.saturating_add(u32::try_from(rests).unwrap_or(u32::MAX))
+    }
+
+    /// What holds at the last notice that it read, if it knows.
+    #[must_use]
+    pub fn account(&self) -> Option<Account> {
+        Some(self.standing.as_ref()?.account(self.last?))
+    }
+
+    /// Permits that it holds, and neither uses nor gives back.
+    #[must_use]
+    pub fn free(&self) -> u32 {
+        let given_back: u32 = self.written.values().map(|(returns, _)| *returns).sum();
+        self.holds().saturating_sub(self.used.saturating_add(self.returning).saturating_add(given_back))
+    }
+
+    /// Permits that it holds at the last notice that it read.
+    #[must_use]
+    pub fn holds(&self) -> u32 {
+        self.part().map_or(0, |part| part.holds)
+    }
+
+    /// Permits in use.
+    #[must_use]
+    pub fn used(&self) -> u32 {
+        self.used
+    }
+
+    /// Permits that it waits for, read or not.
+    #[must_use]
+    pub fn waits(&self) -> u32 {
+        let asked: u32 = self.written.values().map(|(_, asks)| *asks).sum();
+        self.part().map_or(0, |part| part.waits).saturating_add(asked)
+    }
+
+    /// Whether others wait.
+    #[must_use]
+    pub fn others_wait(&self) -> bool {
+        self.standing.as_ref().is_some_and(|standing| standing.line.iter().any(|waiting| *waiting != self.session))
+    }
+
+    fn part(&self) -> Option<&super::Part> {
+        self.standing.as_ref()?.members.get(&self.session)
+    }
+
+    /// Begins to use a permit; false: it has none.
+    pub fn take(&mut self) -> bool {
+        let has = self.free() > 0;
+        self.used += u32::from(has);
+        has
+    }
+
+    /// A permit is used no more. Where others wait it is theirs, and where there are too many it is nobody's.
+    pub fn put(&mut self) {
+        self.used = self.used.saturating_sub(1);
+        let are_too_many = |standing: &Standing| standing.held() > standing.limit();
+        if self.others_wait() || self.standing.as_ref().is_some_and(are_too_many) {
+            self.returning += 1;
+        }
+    }
+
+    /// What it says next, if there is anything to say, for so many that wait here. With `round` it says at least that it is here.
+    pub fn next(&mut self, waiting: u32, round: bool) -> Option<Notice> {
+        let (free, waits, rounds_max) = (self.free(), self.waits(), self.rounds_max());
+        let standing = self.standing.as_ref()?;
+        let asks = waiting.saturating_sub(free.saturating_add(waits));
+        let returns = self.returning.saturating_add(free.saturating_sub(waiting));
+        if asks == 0 && returns == 0 && !self.is_asked && !round {
+            return None;
+        }
+        let silent = self.rounds.iter().filter(|(_, rounds)| **rounds >= rounds_max).filter_map(|(session, _)| {
+            standing.members.get(session).map(|part| Silent { session: *session, number: part.number })
+        });
+        let silent = silent.collect();
+        // Once in a round is enough, whoever does it.
+        let tells = self.is_asked || (round && !self.is_told);
+        let account = self.last.filter(|_| tells).map(|at| Box::new(standing.account(at)));
+        (self.returning, self.is_asked) = (0, false);
+        self.is_told &= !round;
+        let notice = Notice { asks, returns, silent, account, ..self.blank() };
+        if round {
+            self.round = notice.number;
+        }
+        self.written.insert(notice.number, (returns, asks));
+        Some(notice)
+    }
+
+    /// What it says to take part; `alone`: nobody has told it for long what holds, or there is nobody.
+    pub fn join(&mut self, alone: bool) -> Notice {
+        let alone = alone.then_some(Alone { after: self.last });
+        Notice { joins: Some(Joins { terms: self.terms, alone }), ..self.blank() }
+    }
+
+    /// What it says last: all that it has is given back.
+    pub fn leave(&mut self) -> Notice {
+        Notice { leaves: true, ..self.blank() }
+    }
+
+    fn blank(&mut self) -> Notice {
+        self.number += 1;
+        Notice {
+            session: self.session,
+            number: self.number,
+            joins: None,
+            asks: 0,
+            returns: 0,
+            silent: Vec::new(),
+            leaves: false,
+            account: None,
+        }
+    }
+
+    /// The next notice of the topic. One that it has read already is passed over.
+    pub fn read(&mut self, at: Position, notice: Notice) -> Heard {
+        if self.last.is_some_and(|last| at <= last) {
+            return Heard::News;
+        }
+        let knew = self.standing.is_some();
+        let beginning = self.beginning(&notice);
+        let begins_anew = matches!(beginning, Beginning::Anew);
+        match (beginning, &notice.joins, &mut self.standing) {
+            (Beginning::Anew, Some(joins), _) => {
+                self.standing = Some(Standing::alone(notice.session, notice.number, joins.terms));
+                self.unread.clear();
+            }
+            (Beginning::Unknown, ..) => {
+                // Only who has read this one, and knows, can tell.
+                (self.standing, self.perhaps, self.unread_from) = (None, Some(at), Some(at));
+                self.unread.clear();
+            }
+            (_, _, Some(standing)) => match standing.read(&notice) {
+                Reading::Counts => self.heard(&notice),
+                Reading::Void => {}
+                Reading::Gap => self.standing = None,
+            },
+            (_, _, None) => {
+                self.unread.push((at, notice.clone()));
+                self.learn(&notice);
+            }
+        }
+        // Who joins does not know better than others.
+        if notice.joins.is_none() || begins_anew {
+            self.informed = Some(at);
+        }
+        self.last = Some(at);
+        self.was_read |= notice.session == self.session;
+        let is_over = if self.standing.is_some() { self.was_read && self.part().is_none() } else { knew };
+        if is_over { Heard::Over } else { Heard::News }
+    }
+
+    /// Takes note of who is there.
+    fn heard(&mut self, notice: &Notice) {
+        if notice.session != self.session {
+            self.rounds.insert(notice.session, 0);
+            self.is_asked |= notice.joins.is_some();
+            // Whoever came before it can read it there.
+            if notice.account.is_some() {
+                (self.is_asked, self.is_told) = (false, true);
+            }
+            return;
+        }
+        self.written.retain(|number, _| *number > notice.number);
+        if notice.number == self.round {
+            let Some(standing) = &self.standing else { return };
+            self.rounds.retain(|session, _| standing.members.contains_key(session));
+            for session in standing.members.keys().filter(|session| **session != self.session) {
+                *self.rounds.entry(*session).or_default() += 1;
+            }
+        }
+    }
+
+    /// Whether a notice begins everything anew. It does if nobody who knew has spoken since the one that it names.
+    fn beginning(&self, notice: &Notice) -> Beginning {
+        let Some(alone) = notice.joins.as_ref().and_then(|joins| joins.alone.as_ref()) else { return Beginning::None };
+        if self.informed > alone.after {
+            return Beginning::None;
+        }
+        // Of what came before it began to read it knows nothing.
+        let is_known = alone.after >= self.began && self.perhaps <= alone.after;
+        if is_known { Beginning::Anew } else { Beginning::Unknown }
+    }
+
+    /// Looks for what holds in a notice of somebody who knows.
+    fn learn(&mut self, notice: &Notice) {
+        let Some(account) = notice.account.as_ref().filter(|account| Some(account.at) >= self.unread_from) else {
+            return;
+        };
+        let mut standing = Standing::of(account);
+        for (_, later) in self.unread.iter().filter(|(at, _)| *at > account.at) {
+            if standing.read(later) == Reading::Gap {
+                return;
+            }
+        }
+        self.standing = Some(standing);
+        self.unread.clear();
+    }
+}

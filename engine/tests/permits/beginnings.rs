@@ -1,0 +1,80 @@
+//! Who comes: when it is alone, when it is not, and whom it believes.
+
+use everpulse_engine::permits::Member;
+use everpulse_protocol::permit::SessionId;
+use uuid::Uuid;
+
+use crate::world::{at, one_at_work_and_one_beside, rounds, so_many};
+
+#[test]
+fn whoever_is_alone_is_not_if_somebody_who_knows_has_spoken() {
+    let mut world = one_at_work_and_one_beside();
+    let first = world.workers[0].member.session();
+    world.come(1);
+    world.store(2);
+    while world.workers[2].read < world.log.len() {
+        world.read(2);
+    }
+    let alone = world.workers[2].member.join(true);
+    // On its way, and the others go on.
+    rounds(&mut world, 0..2, 2);
+    world.log.push(alone);
+    rounds(&mut world, 0..3, 3);
+    assert_eq!(world.workers[0].member.session(), first, "it has its permit");
+    assert_eq!(world.workers[0].member.holds(), 1);
+    world.judge();
+}
+
+#[test]
+fn an_account_from_before_a_new_beginning_is_of_no_use_behind_it() {
+    let mut world = one_at_work_and_one_beside();
+    while world.workers[0].read < world.log.len() {
+        world.read(0);
+    }
+    // A third one hears nothing from here on.
+    let heard = at(world.log.len() - 1);
+    let alone = Member::new(SessionId(Uuid::from_u128(90)), so_many(1), Some(heard)).join(true);
+    let came = Member::new(SessionId(Uuid::from_u128(91)), so_many(1), None).join(false);
+    world.log.push(came);
+    let from = at(world.log.len() - 1);
+    // The first one reads that somebody came, and stops for long when it is about to say who holds what.
+    world.read(0);
+    world.work(0, true);
+    let account = world.workers[0].publishing.take().expect("it was asked");
+    assert_eq!(account.account.as_ref().map(|account| account.at), Some(from));
+    let mut late = Member::new(SessionId(Uuid::from_u128(92)), so_many(1), Some(from));
+    let joins = late.join(false);
+    for notice in [alone, joins, account] {
+        late.read(at(world.log.len()), notice.clone());
+        world.log.push(notice);
+    }
+    let mut judge = Member::new(SessionId(Uuid::nil()), so_many(1), None);
+    for (entry, notice) in world.log.iter().enumerate() {
+        judge.read(at(entry), notice.clone());
+    }
+    let known = judge.account().expect("it has read all");
+    assert!(known.members.iter().all(|member| member.holds == 0), "all began anew: {known:?}");
+    assert_eq!(late.account().filter(|account| *account != known), None, "it knows nothing else");
+}
+
+#[test]
+fn whether_a_new_beginning_is_one_may_hang_on_another_that_cannot_be_told() {
+    let alone = |id, after| {
+        let mut member = Member::new(SessionId(Uuid::from_u128(id)), so_many(1), Some(at(after)));
+        member.join(true)
+    };
+    let plain = |id| Member::new(SessionId(Uuid::from_u128(id)), so_many(1), None).join(false);
+    // The second of those that are alone names what came before the first: who has read all takes the first one alone.
+    let log = [plain(1), plain(2), plain(3), alone(4, 0), alone(5, 2)];
+    let mut judge = Member::new(SessionId(Uuid::nil()), so_many(1), None);
+    let mut late = Member::new(SessionId(Uuid::from_u128(9)), so_many(1), Some(at(1)));
+    for (entry, notice) in log.into_iter().enumerate() {
+        judge.read(at(entry), notice.clone());
+        if entry > 1 {
+            late.read(at(entry), notice);
+        }
+    }
+    let known = judge.account().expect("it has read all");
+    assert_eq!(known.members.len(), 2, "{known:?}");
+    assert_eq!(late.account().filter(|account| *account != known), None, "it knows nothing else");
+}

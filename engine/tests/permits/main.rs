@@ -1,0 +1,223 @@
+//! Permits that workers share by a log: never more are used than there are, whoever comes, dies, sleeps or is heard twice, and
+//! everybody who waits gets one in the end.
+
+mod beginnings;
+mod world;
+
+use everpulse_engine::permits::{Heard, Member, ROUNDS};
+use everpulse_protocol::permit::{SessionId, Terms};
+use uuid::Uuid;
+
+use world::{World, all_read, at, one_at_work_and_one_beside, rounds, so_many};
+
+#[test]
+fn no_more_permits_are_used_than_there_are_and_everybody_gets_one_in_the_end() {
+    let mut served = 0;
+    for seed in 0..1_000 {
+        let limit = 1 + u32::try_from(seed % 4).expect("small");
+        let mut world = World::new(seed, limit);
+        world.come(limit);
+        // Two that find nobody at once.
+        world.come(limit);
+        for _ in 0..1_500 {
+            if world.workers.is_empty() {
+                world.come(limit);
+            }
+            world.step();
+            world.judge();
+        }
+        if world.workers.is_empty() {
+            world.come(limit);
+        }
+        world.calm();
+        let waiting: u32 = world.workers.iter().map(|worker| worker.waiting).sum();
+        assert_eq!(waiting, 0, "seed {seed}");
+        served += world.served;
+    }
+    assert!(served > 10_000, "{served}");
+}
+
+#[test]
+fn one_that_is_silent_for_long_loses_its_permits_and_is_told() {
+    let mut world = World::new(1, 1);
+    world.come(1);
+    rounds(&mut world, 0..1, 2);
+    world.workers[0].waiting = 1;
+    rounds(&mut world, 0..1, 3);
+    assert_eq!(world.workers[0].running, 1);
+    world.come(1);
+    world.workers[1].waiting = 1;
+    rounds(&mut world, 0..2, 3);
+    assert_eq!(world.workers[1].running, 0, "there is one permit");
+    // The first one sleeps.
+    rounds(&mut world, 1..2, ROUNDS - 1);
+    assert_eq!(world.workers[1].running, 0);
+    rounds(&mut world, 1..2, 4);
+    assert_eq!(world.workers[1].running, 1);
+    let before = world.workers[0].member.session();
+    rounds(&mut world, 0..2, 4);
+    assert_ne!(world.workers[0].member.session(), before, "it takes part anew");
+    assert_eq!(world.workers[0].member.holds(), 0);
+}
+
+#[test]
+fn a_smaller_number_holds_when_enough_came_back_and_a_greater_one_at_once() {
+    let mut world = World::new(1, 3);
+    world.come(3);
+    rounds(&mut world, 0..1, 2);
+    world.workers[0].waiting = 5;
+    rounds(&mut world, 0..1, 3);
+    assert_eq!(world.workers[0].running, 3);
+    world.come(1);
+    rounds(&mut world, 0..2, 3);
+    for running in [2, 1] {
+        world.end_one(0);
+        rounds(&mut world, 0..2, 4);
+        assert_eq!(world.workers[0].member.holds(), running.max(1), "nothing new is given");
+    }
+    world.end_one(0);
+    rounds(&mut world, 0..2, 4);
+    assert_eq!(world.workers[0].running, 1, "one at a time from here on");
+    world.come(4);
+    rounds(&mut world, 0..3, 4);
+    assert_eq!(world.workers[0].running + world.workers[0].waiting, 2);
+    assert_eq!(world.workers[0].waiting, 0, "all of them");
+}
+
+#[test]
+fn whoever_speaks_before_it_is_called_silent_is_not() {
+    let mut world = one_at_work_and_one_beside();
+    let first = world.workers[0].member.session();
+    // The first one sleeps until the other one is about to say so.
+    let called = loop {
+        while world.workers[1].read < world.log.len() {
+            world.read(1);
+        }
+        world.work(1, true);
+        let notice = world.workers[1].publishing.take().expect("a round is over");
+        if !notice.silent.is_empty() {
+            break notice;
+        }
+        world.log.push(notice);
+    };
+    while world.workers[0].read < world.log.len() {
+        world.read(0);
+    }
+    world.work(0, true);
+    world.store(0);
+    world.log.push(called);
+    rounds(&mut world, 0..2, 3);
+    assert_eq!(world.workers[0].member.session(), first, "it was heard before");
+    assert_eq!(world.workers[0].member.holds(), 1);
+    world.judge();
+}
+
+#[test]
+fn what_holds_is_said_once_in_a_round_however_many_there_are() {
+    let mut world = World::new(1, 1);
+    for _ in 0..5 {
+        world.come(1);
+    }
+    rounds(&mut world, 0..5, 10);
+    let from = world.log.len();
+    rounds(&mut world, 0..5, 20);
+    let said = world.log[from..].iter().filter(|notice| notice.account.is_some()).count();
+    assert!((15..=25).contains(&said), "{said} in 20 rounds of five");
+}
+
+#[test]
+fn what_is_read_again_counts_once() {
+    let mut world = one_at_work_and_one_beside();
+    while world.workers[1].read < world.log.len() {
+        world.read(1);
+    }
+    // One that came and left does not come again.
+    let mut third = Member::new(SessionId(Uuid::from_u128(90)), so_many(1), None);
+    world.log.extend([third.join(false), third.leave()]);
+    while world.workers[1].read < world.log.len() {
+        world.read(1);
+    }
+    let before = world.workers[1].member.account();
+    for entry in 0..world.log.len() - 1 {
+        assert_eq!(world.workers[1].member.read(at(entry), world.log[entry].clone()), Heard::News);
+    }
+    assert_eq!(world.workers[1].member.account(), before);
+}
+
+#[test]
+fn permits_that_rest_have_rested_before_their_worker_is_called_silent() {
+    let slow = Terms { limit: 1, rest_ms: 20_000 };
+    let member = Member::new(SessionId(Uuid::from_u128(1)), slow, None);
+    assert_eq!(member.rounds_max(), ROUNDS + 10);
+    // Also where another one's rule is the slow one.
+    let mut member = Member::new(SessionId(Uuid::from_u128(1)), so_many(1), None);
+    let mut other = Member::new(SessionId(Uuid::from_u128(2)), slow, None);
+    let (first, second) = (member.join(true), other.join(false));
+    member.read(at(0), first);
+    member.read(at(1), second);
+    assert_eq!((member.terms(), member.rounds_max()), (slow, ROUNDS + 10));
+}
+
+#[test]
+fn a_permit_that_ends_goes_to_another_one_that_waits_for_it() {
+    let mut world = one_at_work_and_one_beside();
+    // The first one has much to do, and asks for more than once.
+    for which in [0, 0, 1] {
+        world.workers[which].waiting += 2;
+        all_read(&mut world);
+        world.work(which, false);
+        world.store(which);
+    }
+    all_read(&mut world);
+    let mut ran = Vec::new();
+    for _ in 0..4 {
+        let runs = world.workers.iter().position(|worker| worker.running > 0).expect("the permit is in use");
+        world.end_one(runs);
+        for _ in 0..3 {
+            rounds(&mut world, 0..2, 1);
+        }
+        ran.push(world.workers.iter().position(|worker| worker.running > 0).expect("somebody waits"));
+    }
+    assert_eq!(ran, [0, 1, 0, 1], "they take turns");
+}
+
+#[test]
+fn one_that_leaves_gives_back_what_it_has_at_once() {
+    let mut world = one_at_work_and_one_beside();
+    world.workers[1].waiting = 1;
+    rounds(&mut world, 1..2, 1);
+    let left = world.workers[0].member.leave();
+    world.log.push(left);
+    while world.workers[1].read < world.log.len() {
+        world.read(1);
+    }
+    assert_eq!(world.workers[1].member.holds(), 1);
+}
+
+#[test]
+fn one_that_comes_is_told_what_holds_before_a_round_is_over() {
+    let mut world = one_at_work_and_one_beside();
+    all_read(&mut world);
+    // What they were about to say they have said.
+    world.workers.iter_mut().for_each(|worker| worker.publishing = None);
+    world.come(1);
+    world.store(2);
+    while world.workers[1].read < world.log.len() {
+        world.read(1);
+    }
+    world.work(1, false);
+    world.store(1);
+    assert!(world.log.last().is_some_and(|notice| notice.account.is_some()));
+}
+
+#[test]
+fn whoever_missed_a_notice_knows_nothing_any_more() {
+    let mut world = one_at_work_and_one_beside();
+    all_read(&mut world);
+    let from = world.log.len();
+    rounds(&mut world, 0..1, 2);
+    assert_eq!(world.log.len(), from + 2);
+    let missed = world.log[from + 1].clone();
+    assert_eq!(world.workers[1].member.read(at(from + 1), missed), Heard::Over);
+    assert!(!world.workers[1].member.is_informed());
+}

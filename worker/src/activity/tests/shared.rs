@@ -1,0 +1,124 @@
+//! A queue with permits for all of its workers together.
+
+use everpulse_protocol::priority::Priority;
+
+use super::*;
+
+/// What was done, in this order.
+static DONE: Mutex<Vec<String>> = Mutex::new(Vec::new());
+static BEGAN: Notify = Notify::const_new();
+static GO_ON: Notify = Notify::const_new();
+
+#[everpulse_sdk::activity(crate = everpulse_sdk)]
+async fn listed(name: String) {
+    if name == "first" {
+        BEGAN.notify_one();
+        GO_ON.notified().await;
+    }
+    DONE.lock().expect("unpoisoned").push(name);
+}
+
+/// Nothing but a second task completes it.
+#[everpulse_sdk::activity(batch(max = 2, wait = "1h"), crate = everpulse_sdk)]
+async fn both(ns: Vec<u64>) -> Vec<u64> {
+    ns
+}
+
+async fn shared(trial: &Trial, set: impl FnOnce(&mut Options)) -> ActivityRunner {
+    let mut registry = Registry::new();
+    registry.activity_fn(listed).expect("once");
+    registry.activity_fn(both).expect("once");
+    registry.activity_fn(double).expect("once");
+    let mut options = Options { queues: Some(vec!["trial".to_owned()]), ..Options::default() };
+    set(&mut options);
+    let starting = ActivityRunner::start(Arc::new(registry), trial.outbox.clone(), trial.transport.clone(), options);
+    starting.await.expect("started")
+}
+
+fn at_a_time(attempts: usize) -> impl FnOnce(&mut Options) {
+    move |options| {
+        options.concurrency_across_workers.insert("trial".to_owned(), attempts);
+    }
+}
+
+async fn done(trial: &Trial, tasks: usize) {
+    let mut inbox = trial.inbox();
+    for _ in 0..tasks {
+        let (_, body) = inbox.next().await;
+        assert!(matches!(body, EventBody::ActivitySettled { attempt: 1, outcome: Outcome::Done(_), .. }), "{body:?}");
+    }
+    acked(trial).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_runs_with_the_permit_of_the_task_that_makes_it_full() {
+    for trial in Trial::all().await {
+        let runner = shared(&trial, at_a_time(1)).await;
+        for n in 0..4 {
+            trial.outbox.task(task("both", args("ns", n))).await.expect("sent");
+        }
+        done(&trial, 4).await;
+        runner.drain(LONG).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_not_full_needs_no_more_of_a_rate_than_its_tasks() {
+    for trial in Trial::all().await {
+        let rare = |options: &mut Options| {
+            options.rates_across_workers.insert("trial".to_owned(), 1.0 / 3_600.0);
+        };
+        let runner = shared(&trial, rare).await;
+        trial.outbox.task(task("both", args("ns", 1))).await.expect("sent");
+        let joined = async {
+            while !runner.shared.batches.is_gathering() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(LONG, joined).await.expect("it joins");
+        // There is no other permit to begin with for an hour.
+        runner.shared.batches.close();
+        done(&trial, 1).await;
+        runner.drain(LONG).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_eager_attempt_takes_no_permit_from_those_who_wait() {
+    for trial in Trial::all().await {
+        let runner = shared(&trial, at_a_time(5)).await;
+        assert!(runner.try_slot("trial", "double").is_none(), "it goes through the queue");
+        // One that was recorded as eager by another worker has a permit.
+        let attempt = runner.run_eager(None, task("double", args("n", 21)));
+        let end = tokio::time::timeout(LONG, attempt).await.expect("a permit");
+        assert!(matches!(end, EagerResult::Settled { attempt: 1, outcome: Outcome::Done(_) }), "{end:?}");
+        runner.drain(LONG).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_urgent_is_first_to_have_a_permit_though_it_came_last() {
+    for trial in Trial::all().await {
+        DONE.lock().expect("unpoisoned").clear();
+        // Nothing is given back, so that all of it is here when the permit is free.
+        let set = |options: &mut Options| {
+            at_a_time(1)(options);
+            options.give_back = LONG;
+        };
+        let runner = shared(&trial, set).await;
+        trial.outbox.task(task("listed", args("name", "first"))).await.expect("sent");
+        tokio::time::timeout(LONG, BEGAN.notified()).await.expect("it begins");
+        trial.outbox.task(task("listed", args("name", "later"))).await.expect("sent");
+        trial.all_taken(&topic::activity("trial"), 2).await;
+        let mut urgent = task("listed", args("name", "urgent"));
+        urgent.options.priority = Priority { level: Some(1), ..Priority::default() };
+        let lane = urgent.lane().to_string();
+        trial.outbox.task(urgent).await.expect("sent");
+        // Its lane is new, and is found while the permit is waited for.
+        trial.all_taken(&topic::activity(&lane), 1).await;
+        GO_ON.notify_one();
+        done(&trial, 3).await;
+        assert_eq!(*DONE.lock().expect("unpoisoned"), ["first", "urgent", "later"]);
+        runner.drain(LONG).await;
+    }
+}
