@@ -93,8 +93,8 @@ impl Standing {
             (Some(part), _) if Some(notice.number) != part.number.checked_add(1) => return Reading::Gap,
             (Some(part), _) => part.number = notice.number,
         }
-        if let Some(joins) = &notice.joins {
-            self.terms = joins.terms;
+        if let Some(terms) = notice.joins.as_ref().and_then(|joins| joins.terms) {
+            self.terms = terms;
         }
         for silent in &notice.silent {
             let is_over = |part: &Part| part.number == silent.number && silent.session != notice.session;
@@ -131,16 +131,23 @@ impl Standing {
         self.members.values().map(|part| u64::from(part.holds)).sum()
     }
 
-    /// Gives what is free to those who wait, one to each in turn.
+    /// Gives what is free to those who wait, one to each in turn; where there is enough for many turns, those at once.
     fn grant(&mut self) {
-        let mut held = self.held();
-        while held < self.limit() {
-            let Some(next) = self.line.pop_front() else { return };
-            let Some(part) = self.members.get_mut(&next) else { continue };
-            (part.holds, part.waits) = (part.holds + 1, part.waits.saturating_sub(1));
-            held += 1;
-            if part.waits > 0 {
-                self.line.push_back(next);
+        let mut free = self.limit().saturating_sub(self.held());
+        while free > 0 && !self.line.is_empty() {
+            let share = free.checked_div(self.line.len() as u64).unwrap_or_default().max(1);
+            for _ in 0..self.line.len() {
+                let Some(next) = self.line.pop_front() else { break };
+                let Some(part) = self.members.get_mut(&next) else { continue };
+                let given = u32::try_from(share.min(free)).unwrap_or(u32::MAX).min(part.waits);
+                (part.holds, part.waits) = (part.holds.saturating_add(given), part.waits - given);
+                free -= u64::from(given);
+                if part.waits > 0 {
+                    self.line.push_back(next);
+                }
+                if free == 0 {
+                    return;
+                }
             }
         }
     }

@@ -204,7 +204,7 @@ pub fn permits() -> Vec<Bytes> {
             line: vec![session],
         })),
     };
-    let joins = Joins { terms: Terms { limit: 2, rest_ms: 700 }, alone: Some(Alone { after: Some(at(0)) }) };
+    let joins = Joins { terms: Some(Terms { limit: 2, rest_ms: 700 }), alone: Some(Alone { after: Some(at(0)) }) };
     let joins = Notice { number: 1, joins: Some(joins), account: None, silent: Vec::new(), ..notice.clone() };
     vec![encode(&notice), encode(&joins)]
 }

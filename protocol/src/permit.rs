@@ -64,8 +64,9 @@ pub struct Terms {
 /// The first notice of a session, and each other one of one that does not know what holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Joins {
-    /// Those of all workers from here on.
-    pub terms: Terms,
+    /// Those of all workers from here on; none: those that hold. A worker that takes part anew has said its own before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terms: Option<Terms>,
     /// Nobody told what holds, so nobody has any: unless somebody who knows better spoke after this position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alone: Option<Alone>,

@@ -1,6 +1,6 @@
 //! One worker's part in the permits of a queue: what it has read, what it has, and what it says next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use everpulse_protocol::Position;
 use everpulse_protocol::permit::{Account, Alone, Joins, Notice, SessionId, Silent, Terms};
@@ -12,6 +12,10 @@ pub const ROUND_MS: u64 = 2_000;
 /// A member that has not been heard while another one was heard so often, in rounds of its own, is silent; where permits rest,
 /// also not for as long as that takes.
 pub const ROUNDS: u32 = 6;
+/// So many notices are kept by one that does not know what holds. An account is said once in a round, so the next one is within them.
+const UNREAD_MAX: usize = 4_096;
+/// So many are called silent in one notice; the next one has others.
+const SILENT_MAX: usize = 1_000;
 
 /// What became known by a notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +42,8 @@ enum Beginning {
 pub struct Member {
     session: SessionId,
     terms: Terms,
+    /// Its worker has said them before. What holds may be what others said since.
+    has_said_terms: bool,
     /// That of the last notice that it wrote.
     number: u64,
     standing: Option<Standing>,
@@ -52,7 +58,9 @@ pub struct Member {
     /// An account is of use if it is of here or later: what came behind it was kept.
     unread_from: Option<Position>,
     /// What was read before it was known what holds.
-    unread: Vec<(Position, Notice)>,
+    unread: VecDeque<(Position, Notice)>,
+    /// How often it said that it takes part, and heard that, since it has last heard somebody who knew what held.
+    unanswered: u32,
     /// How many rounds of its own it has heard since the last notice of each of the others.
     rounds: BTreeMap<SessionId, u32>,
     /// The last notice that ended a round.
@@ -67,8 +75,8 @@ pub struct Member {
     is_asked: bool,
     /// Another one has said what holds since this one did.
     is_told: bool,
-    /// It has read a notice of its own.
-    was_read: bool,
+    /// The last notice of its own that it has read.
+    own: u64,
 }
 
 impl Member {
@@ -78,6 +86,7 @@ impl Member {
         Self {
             session,
             terms,
+            has_said_terms: false,
             number: 0,
             standing: None,
             began,
@@ -85,7 +94,8 @@ impl Member {
             informed: None,
             perhaps: None,
             unread_from: began,
-            unread: Vec::new(),
+            unread: VecDeque::new(),
+            unanswered: 0,
             rounds: BTreeMap::new(),
             round: 0,
             used: 0,
@@ -93,15 +103,21 @@ impl Member {
             written: BTreeMap::new(),
             is_asked: false,
             is_told: false,
-            was_read: false,
+            own: 0,
         }
+    }
+
+    /// The same for a worker that has taken part before: it does not say again how many permits there are.
+    #[must_use]
+    pub fn again(self) -> Self {
+        Self { has_said_terms: true, ..self }
     }
 
     /// Begins another session in the place of one that is over. What was in use is forgotten.
     pub fn begin_anew(&mut self, session: SessionId) {
         let Self { terms, began, last, informed, perhaps, .. } = *self;
         // What was read up to here is known no more, but that somebody knew is.
-        *self = Self { began, informed, perhaps, ..Self::new(session, terms, last) };
+        *self = Self { began, informed, perhaps, ..Self::new(session, terms, last).again() };
     }
 
     #[must_use]
@@ -186,23 +202,29 @@ impl Member {
         }
     }
 
-    /// What it says next, if there is anything to say, for so many that wait here. With `round` it says at least that it is here.
+    /// What it says next, if there is anything to say, for so many that wait here. With `round` it says at least that it is here;
+    /// if it does not know what holds, that it takes part, and when nobody has told it for long, that it is alone.
     pub fn next(&mut self, waiting: u32, round: bool) -> Option<Notice> {
         let (free, waits, rounds_max) = (self.free(), self.waits(), self.rounds_max());
-        let standing = self.standing.as_ref()?;
+        let Some(standing) = self.standing.as_ref().filter(|_| self.number > 0) else {
+            return (round || self.number == 0).then(|| self.join(self.unanswered >= rounds_max));
+        };
         let asks = waiting.saturating_sub(free.saturating_add(waits));
         let returns = self.returning.saturating_add(free.saturating_sub(waiting));
-        if asks == 0 && returns == 0 && !self.is_asked && !round {
+        // One answers, and others in their rounds if nobody did.
+        let answers = self.is_asked && (round || self.is_eldest(standing));
+        if asks == 0 && returns == 0 && !answers && !round {
             return None;
         }
         let silent = self.rounds.iter().filter(|(_, rounds)| **rounds >= rounds_max).filter_map(|(session, _)| {
             standing.members.get(session).map(|part| Silent { session: *session, number: part.number })
         });
-        let silent = silent.collect();
+        let silent = silent.take(SILENT_MAX).collect();
         // Once in a round is enough, whoever does it.
-        let tells = self.is_asked || (round && !self.is_told);
+        let tells = answers || (round && !self.is_told);
         let account = self.last.filter(|_| tells).map(|at| Box::new(standing.account(at)));
-        (self.returning, self.is_asked) = (0, false);
+        self.returning = 0;
+        self.is_asked &= !tells;
         self.is_told &= !round;
         let notice = Notice { asks, returns, silent, account, ..self.blank() };
         if round {
@@ -214,13 +236,23 @@ impl Member {
 
     /// What it says to take part; `alone`: nobody has told it for long what holds, or there is nobody.
     pub fn join(&mut self, alone: bool) -> Notice {
+        let terms = (alone || !self.has_said_terms).then_some(self.terms);
         let alone = alone.then_some(Alone { after: self.last });
-        Notice { joins: Some(Joins { terms: self.terms, alone }), ..self.blank() }
+        if alone.is_some() {
+            self.unanswered = 0;
+        }
+        Notice { joins: Some(Joins { terms, alone }), ..self.blank() }
     }
 
     /// What it says last: all that it has is given back.
     pub fn leave(&mut self) -> Notice {
         Notice { leaves: true, ..self.blank() }
+    }
+
+    /// Whether it takes part for longer than all others that are heard: ids grow with time.
+    fn is_eldest(&self, standing: &Standing) -> bool {
+        let is_heard = |session: &&SessionId| self.rounds.get(*session).is_none_or(|rounds| *rounds < 2);
+        standing.members.keys().find(is_heard) == Some(&self.session)
     }
 
     fn blank(&mut self) -> Notice {
@@ -247,13 +279,14 @@ impl Member {
         let begins_anew = matches!(beginning, Beginning::Anew);
         match (beginning, &notice.joins, &mut self.standing) {
             (Beginning::Anew, Some(joins), _) => {
-                self.standing = Some(Standing::alone(notice.session, notice.number, joins.terms));
+                // They are always said here.
+                let terms = joins.terms.unwrap_or_default();
+                self.standing = Some(Standing::alone(notice.session, notice.number, terms));
                 self.unread.clear();
             }
             (Beginning::Unknown, ..) => {
-                // Only who has read this one, and knows, can tell.
-                (self.standing, self.perhaps, self.unread_from) = (None, Some(at), Some(at));
-                self.unread.clear();
+                self.perhaps = Some(at);
+                self.forget(at);
             }
             (_, _, Some(standing)) => match standing.read(&notice) {
                 Reading::Counts => self.heard(&notice),
@@ -261,18 +294,45 @@ impl Member {
                 Reading::Gap => self.standing = None,
             },
             (_, _, None) => {
-                self.unread.push((at, notice.clone()));
+                if self.unread.len() >= UNREAD_MAX
+                    && let Some((dropped, _)) = self.unread.pop_front()
+                {
+                    self.unread_from = Some(dropped);
+                }
+                self.unread.push_back((at, notice.clone()));
                 self.learn(&notice);
             }
         }
         // Who joins does not know better than others.
         if notice.joins.is_none() || begins_anew {
-            self.informed = Some(at);
+            (self.informed, self.unanswered) = (Some(at), 0);
         }
         self.last = Some(at);
-        self.was_read |= notice.session == self.session;
-        let is_over = if self.standing.is_some() { self.was_read && self.part().is_none() } else { knew };
+        if notice.session == self.session && notice.number > self.own {
+            self.own = notice.number;
+            // So long was heard what others could say, and they said nothing.
+            self.unanswered = self.unanswered.saturating_add(u32::from(self.standing.is_none()));
+        }
+        let is_over = if self.standing.is_some() { self.own > 0 && self.part().is_none() } else { knew };
         if is_over { Heard::Over } else { Heard::News }
+    }
+
+    /// The next notice of the topic, which this release cannot read, and others may: what holds behind it only they can tell.
+    pub fn unreadable(&mut self, at: Position) -> Heard {
+        if self.last.is_some_and(|last| at <= last) {
+            return Heard::News;
+        }
+        let knew = self.standing.is_some();
+        self.forget(at);
+        // Whoever wrote it may know.
+        (self.last, self.informed, self.unanswered) = (Some(at), Some(at), 0);
+        if knew { Heard::Over } else { Heard::News }
+    }
+
+    /// What holds is not known any more: only who has read the notice that stands there, and knows, can tell.
+    fn forget(&mut self, at: Position) {
+        (self.standing, self.unread_from) = (None, Some(at));
+        self.unread.clear();
     }
 
     /// Takes note of who is there.

@@ -5,7 +5,7 @@ mod beginnings;
 mod world;
 
 use everpulse_engine::permits::{Heard, Member, ROUNDS};
-use everpulse_protocol::permit::{SessionId, Terms};
+use everpulse_protocol::permit::{Notice, SessionId, Terms};
 use uuid::Uuid;
 
 use world::{World, all_read, at, one_at_work_and_one_beside, rounds, so_many};
@@ -90,9 +90,7 @@ fn whoever_speaks_before_it_is_called_silent_is_not() {
     let first = world.workers[0].member.session();
     // The first one sleeps until the other one is about to say so.
     let called = loop {
-        while world.workers[1].read < world.log.len() {
-            world.read(1);
-        }
+        world.read_all(1);
         world.work(1, true);
         let notice = world.workers[1].publishing.take().expect("a round is over");
         if !notice.silent.is_empty() {
@@ -100,9 +98,7 @@ fn whoever_speaks_before_it_is_called_silent_is_not() {
         }
         world.log.push(notice);
     };
-    while world.workers[0].read < world.log.len() {
-        world.read(0);
-    }
+    world.read_all(0);
     world.work(0, true);
     world.store(0);
     world.log.push(called);
@@ -128,15 +124,11 @@ fn what_holds_is_said_once_in_a_round_however_many_there_are() {
 #[test]
 fn what_is_read_again_counts_once() {
     let mut world = one_at_work_and_one_beside();
-    while world.workers[1].read < world.log.len() {
-        world.read(1);
-    }
+    world.read_all(1);
     // One that came and left does not come again.
     let mut third = Member::new(SessionId(Uuid::from_u128(90)), so_many(1), None);
     world.log.extend([third.join(false), third.leave()]);
-    while world.workers[1].read < world.log.len() {
-        world.read(1);
-    }
+    world.read_all(1);
     let before = world.workers[1].member.account();
     for entry in 0..world.log.len() - 1 {
         assert_eq!(world.workers[1].member.read(at(entry), world.log[entry].clone()), Heard::News);
@@ -188,26 +180,35 @@ fn one_that_leaves_gives_back_what_it_has_at_once() {
     rounds(&mut world, 1..2, 1);
     let left = world.workers[0].member.leave();
     world.log.push(left);
-    while world.workers[1].read < world.log.len() {
-        world.read(1);
-    }
+    world.read_all(1);
     assert_eq!(world.workers[1].member.holds(), 1);
 }
 
 #[test]
-fn one_that_comes_is_told_what_holds_before_a_round_is_over() {
+fn one_that_comes_is_told_what_holds_at_once_and_by_one_alone() {
     let mut world = one_at_work_and_one_beside();
     all_read(&mut world);
     // What they were about to say they have said.
     world.workers.iter_mut().for_each(|worker| worker.publishing = None);
     world.come(1);
     world.store(2);
-    while world.workers[1].read < world.log.len() {
-        world.read(1);
+    for which in [1, 0] {
+        world.read_all(which);
+        world.work(which, false);
+        let said = world.workers[which].publishing.take();
+        world.log.extend(said);
     }
-    world.work(1, false);
-    world.store(1);
-    assert!(world.log.last().is_some_and(|notice| notice.account.is_some()));
+    let tells = |notice: &&Notice| notice.account.is_some();
+    let from = world.log.iter().rposition(|notice| notice.joins.is_some()).expect("it came");
+    let told: Vec<_> = world.log[from..].iter().filter(tells).collect();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].session, world.workers[0].member.session(), "the eldest");
+    // If that one is not there, the next one says it in its round.
+    world.come(1);
+    world.store(3);
+    let from = world.log.len();
+    rounds(&mut world, 1..2, 1);
+    assert!(world.log[from..].iter().any(|notice| notice.account.is_some()));
 }
 
 #[test]
@@ -220,4 +221,65 @@ fn whoever_missed_a_notice_knows_nothing_any_more() {
     let missed = world.log[from + 1].clone();
     assert_eq!(world.workers[1].member.read(at(from + 1), missed), Heard::Over);
     assert!(!world.workers[1].member.is_informed());
+}
+
+#[test]
+fn a_notice_of_a_later_release_is_followed_by_nothing_until_somebody_tells_who_has_read_it() {
+    let mut world = one_at_work_and_one_beside();
+    all_read(&mut world);
+    // What the first one is about to say it says without having read it.
+    world.workers[0].publishing = None;
+    world.workers[1].publishing = None;
+    world.work(0, true);
+    let mut later = Member::new(SessionId(Uuid::from_u128(90)), so_many(1), None);
+    world.log.push(later.leave());
+    assert_eq!(world.workers[1].member.unreadable(at(world.log.len() - 1)), Heard::Over);
+    world.workers[1].read += 1;
+    let session = world.session();
+    world.workers[1].member.begin_anew(session);
+    assert!(world.workers[0].publishing.as_ref().is_some_and(|notice| notice.account.is_some()));
+    world.store(0);
+    world.read_all(1);
+    assert!(!world.workers[1].member.is_informed(), "it is of before");
+    rounds(&mut world, 0..2, 3);
+    assert!(world.workers[1].member.is_informed());
+    world.judge();
+}
+
+#[test]
+fn a_worker_that_takes_part_anew_does_not_say_again_how_many_there_are() {
+    let mut world = one_at_work_and_one_beside();
+    world.come(3);
+    rounds(&mut world, 0..3, 2);
+    assert_eq!(world.workers[0].member.terms(), so_many(3));
+    let session = world.session();
+    world.workers[0].member.begin_anew(session);
+    rounds(&mut world, 0..3, 3);
+    assert!(world.workers[0].member.is_informed());
+    for worker in &world.workers {
+        assert_eq!(worker.member.terms(), so_many(3), "as the one said that began last");
+    }
+    // Whoever is alone has nobody from whom to know.
+    let alone = Member::new(SessionId(Uuid::from_u128(90)), so_many(2), None).again().join(true);
+    assert_eq!(alone.joins.and_then(|joins| joins.terms), Some(so_many(2)));
+}
+
+#[test]
+fn what_is_free_for_many_turns_is_given_at_once_and_as_in_turns() {
+    for (limit, held) in [(8, [4, 2, 2]), (19, [6, 7, 6]), (1_000_000, [6, 999_987, 7])] {
+        let mut world = one_at_work_and_one_beside();
+        world.come(1);
+        rounds(&mut world, 0..3, 2);
+        for (which, asks) in [(0, 5), (1, u32::MAX), (2, 7)] {
+            world.workers[which].publishing = None;
+            all_read(&mut world);
+            let asked = world.workers[which].member.next(asks, false).expect("it asks");
+            world.log.push(asked);
+        }
+        world.come(limit);
+        world.store(3);
+        all_read(&mut world);
+        let holds: Vec<_> = world.workers.iter().map(|worker| worker.member.holds()).collect();
+        assert_eq!(holds[..3], held);
+    }
 }

@@ -5,6 +5,11 @@ use everpulse_protocol::Position;
 use everpulse_protocol::permit::{Notice, SessionId, Terms};
 use uuid::Uuid;
 
+/// So many steps of the world are a round.
+const ROUND: u64 = 24;
+/// A worker begins nothing unless it has read a notice of its own that it said less than this ago.
+const FRESH: u64 = ROUND * 5 / 2;
+
 /// A worker: its part, how far it has read, and what it is publishing.
 pub(crate) struct Worker {
     pub(crate) member: Member,
@@ -14,10 +19,19 @@ pub(crate) struct Worker {
     pub(crate) waiting: u32,
     /// Tasks that run with a permit of this session.
     pub(crate) running: u32,
-    /// Rounds without knowing what holds.
-    pub(crate) unanswered: u32,
-    /// It does nothing for so many steps.
-    pub(crate) asleep: u32,
+    /// Those of them that ran when it fell asleep for long: others may have called it silent.
+    excused: u32,
+    /// What runs of sessions that are over, though nobody was right to call them silent.
+    left: u32,
+    /// It does nothing until then.
+    wakes: u64,
+    is_asleep: bool,
+    /// When it says that it is here.
+    round_at: u64,
+    /// The number of the last notice that it said, and when.
+    said: (u64, u64),
+    /// When it said what it has read of its own.
+    heard: Option<u64>,
 }
 
 pub(crate) struct World {
@@ -30,6 +44,7 @@ pub(crate) struct World {
     pub(crate) sessions: u128,
     pub(crate) served: u32,
     pub(crate) dice: u64,
+    now: u64,
 }
 
 pub(crate) fn so_many(limit: u32) -> Terms {
@@ -45,7 +60,8 @@ impl World {
         // Splitmix64.
         let dice = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let judge = Member::new(SessionId(Uuid::nil()), so_many(1), None);
-        Self { judge, judged: 0, log: Vec::new(), workers: Vec::new(), limit, sessions: 0, served: 0, dice }
+        let (log, workers) = (Vec::new(), Vec::new());
+        Self { judge, judged: 0, log, workers, limit, sessions: 0, served: 0, dice, now: 0 }
     }
 
     pub(crate) fn below(&mut self, bound: usize) -> usize {
@@ -68,8 +84,22 @@ impl World {
             behind => (Some(at(behind - 1)), behind),
         };
         let mut member = Member::new(session, so_many(limit), began);
-        let publishing = Some(member.join(self.log.is_empty()));
-        self.workers.push(Worker { member, read, publishing, waiting: 0, running: 0, unanswered: 0, asleep: 0 });
+        // The topic is new, or it has to be told.
+        let joins = if self.log.is_empty() { member.join(true) } else { member.next(0, false).expect("it joins") };
+        self.workers.push(Worker {
+            member,
+            read,
+            said: (joins.number, self.now),
+            publishing: Some(joins),
+            waiting: 0,
+            running: 0,
+            excused: 0,
+            left: 0,
+            wakes: 0,
+            is_asleep: false,
+            round_at: self.now,
+            heard: None,
+        });
     }
 
     /// What is being published is stored, now and then twice.
@@ -85,44 +115,56 @@ impl World {
         let session = SessionId(Uuid::from_u128(self.sessions + 1));
         let worker = &mut self.workers[which];
         let Some(notice) = self.log.get(worker.read).cloned() else { return };
+        if (notice.session, notice.number) == (worker.member.session(), worker.said.0) {
+            worker.heard = Some(worker.said.1);
+        }
         let heard = worker.member.read(at(worker.read), notice);
         worker.read += 1;
         if heard == Heard::Over {
             self.sessions += 1;
-            // What runs goes on, as somebody else's.
+            // What runs goes on.
+            worker.left += worker.running.saturating_sub(worker.excused);
+            (worker.running, worker.excused, worker.heard, worker.publishing) = (0, 0, None, None);
             worker.member.begin_anew(session);
-            (worker.running, worker.unanswered) = (0, 0);
-            worker.publishing = Some(worker.member.join(false));
+        }
+    }
+
+    pub(crate) fn read_all(&mut self, which: usize) {
+        while self.workers[which].read < self.log.len() {
+            self.read(which);
         }
     }
 
     pub(crate) fn work(&mut self, which: usize, round: bool) {
-        let worker = &mut self.workers[which];
-        while worker.waiting > 0 && worker.member.take() {
+        let (now, worker) = (self.now, &mut self.workers[which]);
+        let is_fresh = worker.heard.is_some_and(|said| now < said + FRESH);
+        while is_fresh && worker.waiting > 0 && worker.member.take() {
             (worker.waiting, worker.running, self.served) = (worker.waiting - 1, worker.running + 1, self.served + 1);
         }
         if worker.publishing.is_some() {
             return;
         }
-        if worker.member.is_informed() {
-            worker.publishing = worker.member.next(worker.waiting, round);
-        } else if round {
-            worker.unanswered += 1;
-            if worker.unanswered.is_multiple_of(2 * ROUNDS) {
-                worker.publishing = Some(worker.member.join(true));
-            }
+        worker.publishing = worker.member.next(worker.waiting, round);
+        if let Some(notice) = &worker.publishing {
+            worker.said = (notice.number, now);
+        }
+        if round {
+            worker.round_at = now + ROUND;
         }
     }
 
     pub(crate) fn end_one(&mut self, which: usize) {
         let worker = &mut self.workers[which];
-        if worker.running > 0 {
+        if worker.left > 0 {
+            worker.left -= 1;
+        } else if worker.running > 0 {
             worker.running -= 1;
+            worker.excused = worker.excused.min(worker.running);
             worker.member.put();
         }
     }
 
-    /// What holds at the log's end, read from its beginning by somebody who says nothing.
+    /// What holds at the log's end, read from its beginning by somebody who says nothing; and what really runs.
     pub(crate) fn judge(&mut self) {
         for (entry, notice) in self.log.iter().enumerate().skip(self.judged) {
             self.judge.read(at(entry), notice.clone());
@@ -131,11 +173,18 @@ impl World {
         let Some(account) = self.judge.account() else { return };
         let held: u32 = account.members.iter().map(|member| member.holds).sum();
         assert!(held <= self.limit, "{held} permits of {} are held", self.limit);
-        for worker in &self.workers {
+        let mut run = 0;
+        for worker in &mut self.workers {
+            run += worker.left;
             // One that others have called silent may not know it yet.
             let Some(part) = account.members.iter().find(|part| part.session == worker.member.session()) else {
+                run += worker.running.saturating_sub(worker.excused);
                 continue;
             };
+            run += worker.running;
+            if !worker.is_asleep && worker.heard.is_some_and(|said| said >= worker.wakes) {
+                worker.excused = 0;
+            }
             assert!(worker.running <= part.holds, "{} run with {} permits", worker.running, part.holds);
             if worker.read == self.log.len() && worker.member.is_informed() {
                 assert_eq!(
@@ -145,12 +194,35 @@ impl World {
                 );
             }
         }
+        assert!(run <= self.limit, "{run} run with {} permits", self.limit);
+    }
+
+    /// Falls asleep for so many rounds.
+    pub(crate) fn sleep(&mut self, which: usize, rounds: u64) {
+        let worker = &mut self.workers[which];
+        (worker.is_asleep, worker.wakes) = (true, self.now + rounds * ROUND);
+        if rounds > 1 {
+            worker.excused = worker.running;
+        }
     }
 
     pub(crate) fn step(&mut self) {
+        self.now += 1;
+        let now = self.now;
+        // Whoever wakes up begins at once what it believes that it may.
+        if let Some(which) = self.workers.iter().position(|worker| worker.is_asleep && worker.wakes <= now) {
+            self.workers[which].is_asleep = false;
+            return self.work(which, false);
+        }
+        // Whoever is awake is never late by more than a round.
+        if let Some(which) = self.workers.iter().position(|worker| !worker.is_asleep && worker.round_at + ROUND < now) {
+            self.read_all(which);
+            self.store(which);
+            self.work(which, true);
+            return self.store(which);
+        }
         let which = self.below(self.workers.len());
-        if self.workers[which].asleep > 0 {
-            self.workers[which].asleep -= 1;
+        if self.workers[which].is_asleep {
             return;
         }
         match self.below(100) {
@@ -163,12 +235,14 @@ impl World {
                     self.log.push(worker.member.leave());
                 }
             }
-            3 if self.below(3) == 0 => self.workers[which].asleep = 150,
+            3 if self.below(3) == 0 => {
+                let rounds = 1 + self.below(15) as u64;
+                self.sleep(which, rounds);
+            }
             3..12 => self.workers[which].waiting += 1,
             12..24 => self.end_one(which),
             24..50 => self.store(which),
-            50..54 => self.work(which, true),
-            54..70 => self.work(which, false),
+            50..70 => self.work(which, self.workers[which].round_at <= now),
             _ => self.read(which),
         }
     }
@@ -176,11 +250,10 @@ impl World {
     /// Everybody is quick, and nobody dies.
     pub(crate) fn calm(&mut self) {
         for _ in 0..30 * ROUNDS {
+            self.now += ROUND;
             for which in 0..self.workers.len() {
-                self.workers[which].asleep = 0;
-                while self.workers[which].read < self.log.len() {
-                    self.read(which);
-                }
+                self.workers[which].is_asleep = false;
+                self.read_all(which);
                 self.end_one(which);
                 self.work(which, true);
                 self.store(which);
@@ -194,9 +267,7 @@ impl World {
 pub(crate) fn rounds(world: &mut World, who: std::ops::Range<usize>, count: u32) {
     for _ in 0..count {
         for which in who.clone() {
-            while world.workers[which].read < world.log.len() {
-                world.read(which);
-            }
+            world.read_all(which);
             world.work(which, true);
             world.store(which);
         }
@@ -206,9 +277,7 @@ pub(crate) fn rounds(world: &mut World, who: std::ops::Range<usize>, count: u32)
 /// All of them have read all.
 pub(crate) fn all_read(world: &mut World) {
     for which in 0..world.workers.len() {
-        while world.workers[which].read < world.log.len() {
-            world.read(which);
-        }
+        world.read_all(which);
     }
 }
 

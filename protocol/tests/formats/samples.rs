@@ -265,7 +265,7 @@ fn notice() -> Notice {
 
 fn joins() -> Notice {
     let alone = Some(Alone { after: Some(Position { ledger: 7, entry: 40 }) });
-    let joins = Some(Joins { terms: Terms { limit: 5, rest_ms: 0 }, alone });
+    let joins = Some(Joins { terms: Some(Terms { limit: 5, rest_ms: 0 }), alone });
     let nothing = Notice { asks: 0, returns: 0, silent: Vec::new(), leaves: false, account: None, ..notice() };
     Notice { joins, ..nothing }
 }
