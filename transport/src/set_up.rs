@@ -104,8 +104,8 @@ impl Site<'_> {
         self.ensure_subscription(&tasks, topic::WORKERS).await
     }
 
-    /// What is old in it nobody needs, so no subscription keeps it.
-    pub async fn set_up_permits(&self, topic: &str) -> Result<(), Error> {
+    /// What is old in it nobody needs, so no subscription keeps it. Whether it is new.
+    pub async fn set_up_permits(&self, topic: &str) -> Result<bool, Error> {
         self.ensure_topic(topic).await
     }
 
@@ -209,10 +209,12 @@ impl Site<'_> {
         }
     }
 
-    async fn ensure_topic(&self, name: &str) -> Result<(), Error> {
+    /// Whether it is new.
+    async fn ensure_topic(&self, name: &str) -> Result<bool, Error> {
         match self.admin.put(&self.path(name, ""), None).await? {
             Answer::Missing => Err(Error::new(ErrorKind::NotFound, format!("cannot create the topic {name}"))),
-            _ => Ok(()),
+            Answer::Done(_) => Ok(true),
+            Answer::Exists => Ok(false),
         }
     }
 

@@ -207,11 +207,11 @@ impl Transport {
         self.patiently(|| async { self.site().set_up_lane(lane).await }).await
     }
 
-    /// Makes a topic of permits; [`topic::permits`] names it.
+    /// Makes a topic of permits; [`topic::permits`] names it. Whether it was not there, and nobody else made it.
     ///
     /// # Errors
     /// [`ErrorKind::Unreachable`] when the admin API is.
-    pub async fn set_up_permits(&self, topic: &str) -> Result<(), Error> {
+    pub async fn set_up_permits(&self, topic: &str) -> Result<bool, Error> {
         self.patiently(|| async { self.site().set_up_permits(topic).await }).await
     }
 

@@ -217,17 +217,12 @@ async fn hear(shared: Arc<Shared>, mut consumer: Consumer, mut alive: watch::Rec
 impl Shared {
     /// Makes one attempt, from the slot to the verdict. The slot is free again when the author's code has ended.
     /// `kept`: who tells its owner of it; an eager one is its owner's.
-    async fn attempt<S: Send + Sync + 'static>(
-        &self,
-        task: &Task,
-        slot: S,
-        kept: Option<&Kept<'_>>,
-    ) -> Option<Verdict> {
+    async fn attempt(&self, task: &Task, slot: Option<Slot>, kept: Option<&Kept<'_>>) -> Option<Verdict> {
         let end = self.run(task, slot, kept).await;
         judge(task, end, clock::now())
     }
 
-    async fn run<S: Send + Sync + 'static>(&self, task: &Task, slot: S, kept: Option<&Kept<'_>>) -> End {
+    async fn run(&self, task: &Task, mut slot: Option<Slot>, kept: Option<&Kept<'_>>) -> End {
         if let Some(failure) = &task.returned {
             return End::Failed { failure: failure.clone(), retryable: true, heartbeat: None };
         }
@@ -250,6 +245,13 @@ impl Shared {
         if let Some(pace) = self.paces.get(&task.queue) {
             pace.turn().await;
         }
+        // What never begins counts for no rate.
+        if self.is_cancelled(task.id) {
+            return End::Cancelled;
+        }
+        if let Some(slot) = &mut slot {
+            slot.begin().await;
+        }
         let pulse = Pulse::new();
         let context = ActivityContext::new(&opened, pulse.clone()).with_format(coding.format());
         let _running = Running::enter(self, task, &context);
@@ -259,7 +261,6 @@ impl Shared {
         }
         let Options { cancel_grace, payload_bytes_max, .. } = self.options;
         let bounds = Bounds { cancel_grace, payload_bytes_max };
-        let mut slot = Some(slot);
         let joining = entry.batch.as_ref().map(|batch| {
             let room = self.rooms.get(&task.queue).cloned();
             self.batches.joining((entry, batch), task, (&context, &pulse), (slot.take(), room))

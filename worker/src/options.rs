@@ -167,11 +167,11 @@ impl Options {
         self.queue_concurrency.get(queue).copied().unwrap_or(self.concurrency).max(1)
     }
 
-    /// What is permitted to all workers of a queue together. What counts beginnings comes last.
+    /// What is permitted to all workers of a queue together. What counts beginnings comes first.
     pub(crate) fn rules_of(&self, queue: &str) -> impl Iterator<Item = Rule> + use<> {
         let concurrency = self.concurrency_across_workers.get(queue).copied().map(Rule::Concurrency);
         let rate = self.rates_across_workers.get(queue).copied().map(Rule::Rate);
-        concurrency.into_iter().chain(rate)
+        rate.into_iter().chain(concurrency)
     }
 
     /// The queues that have a limit across workers.

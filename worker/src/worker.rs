@@ -483,7 +483,8 @@ impl Worker {
         Ok(Arc::new(registry))
     }
 
-    /// Limits across workers that cannot hold, and those of queues that others serve.
+    /// Limits across workers that cannot hold, and those of queues that are not served: a name that is another one would be no
+    /// limit.
     fn check_limits(&self, queues: &[String]) -> Result<(), Error> {
         for queue in self.options.limited_queues() {
             for rule in self.options.rules_of(queue) {
@@ -491,11 +492,14 @@ impl Worker {
                     let message = format!("the limit of queue `{queue}` across workers is none: {refused}");
                     return Err(Error::new(ErrorKind::Invalid, message));
                 }
-                if queues.contains(queue) {
-                    tracing::info!(queue, limit = %rule, "a queue has a limit across workers");
-                } else {
-                    tracing::warn!(queue, limit = %rule, "a limit across workers is of no use here: the queue is not served");
+                if !queues.contains(queue) {
+                    let message = format!(
+                        "queue `{queue}` has a limit across workers of {rule}, and this worker does not serve it; say it on those \
+                         that do, or is it another name?"
+                    );
+                    return Err(Error::new(ErrorKind::Invalid, message));
                 }
+                tracing::info!(queue, limit = %rule, "a queue has a limit across workers");
             }
         }
         Ok(())
@@ -725,6 +729,7 @@ mod tests {
                 (new().concurrency_across_workers("maps", 0), "0 attempts at a time"),
                 (new().rate_across_workers("maps", f64::NAN), "NaN attempts in a second"),
                 (new().rate_across_workers("maps", -1.0), "-1 attempts in a second"),
+                (new().concurrency_across_workers("maps", 2), "this worker does not serve it"),
             ];
             for (worker, said) in refused {
                 let error = worker.spawn().await.expect_err("it does not start");

@@ -186,7 +186,9 @@ impl Code {
 
     /// For one that is executed once more, which counts as one more that begins.
     async fn again(&self) -> Option<Slot> {
-        self.room.as_ref()?.enter().await
+        let mut slot = self.room.as_ref()?.enter().await?;
+        slot.begin().await;
+        Some(slot)
     }
 
     /// One execution. A panic of the author's code is given as such.

@@ -27,10 +27,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::kept::Kept;
 use super::lanes::{Lanes, Taken};
-use super::room::{Room, Slot};
+use super::room::{Had, Room, Slot};
 use super::settle::settle;
 use super::{Shared, lock};
-use crate::permits::Permit;
 use crate::{clock, dead_letter, failpoint};
 
 /// So many attempts may wait for their settlement to be confirmed, beside those that run, or wait for their batch.
@@ -112,7 +111,7 @@ impl Queue {
             let Some(permits) = self.permits().await else { break };
             // None: it was given back meanwhile.
             if let Some(taken) = self.lanes.take() {
-                self.take(taken, Room::begin(slot, permits));
+                self.take(taken, self.room.with(slot, permits));
             }
             // What waits behind a smaller priority may find a worker elsewhere.
             self.lanes.give_back(self.shared.options.give_back);
@@ -142,8 +141,9 @@ impl Queue {
         }
     }
 
-    /// Permits of all workers for a frame that is here; none when it is time to stop. Which frame has them is chosen then.
-    async fn permits(&mut self) -> Option<Vec<Permit>> {
+    /// Permits of all workers for a frame that is here; none when it is time to stop. Which frame has them is chosen then. They
+    /// are not used before its code begins.
+    async fn permits(&mut self) -> Option<Had> {
         if !self.room.is_shared() {
             return Some(Vec::new());
         }
@@ -242,7 +242,7 @@ impl Queue {
             self.running.spawn(async move {
                 match slot {
                     Some(slot) => perform(&shared, task, hold, slot, &unconfirmed, stop).await,
-                    // Short ones, as they share a frame: a slot will come.
+                    // Short ones, as they share a frame: a slot will come, and permits, for which it waits in that.
                     None => {
                         if let Some(slot) = room.enter().await {
                             perform(&shared, task, hold, slot, &unconfirmed, stop).await;
@@ -330,7 +330,7 @@ async fn perform(
     let kept = Kept::new(shared, &task);
     let verdict = tokio::select! {
         biased;
-        verdict = shared.attempt(&task, slot, Some(&kept)) => verdict,
+        verdict = shared.attempt(&task, Some(slot), Some(&kept)) => verdict,
         given_up = kept.given_up(stop) => Some(given_up),
     };
     failpoint::hit("activity-done");

@@ -1,6 +1,8 @@
 //! Room for attempts of a queue: a slot of this process, and permits of all workers together where the queue has any.
 //!
-//! They are had in one order: a slot, a permit to run, a permit to begin. The last one counts from when it is had.
+//! They are had in one order: a slot, a permit to begin, a permit to run. So nobody who may run waits until it may begin, and what
+//! runs elsewhere is not waited for by those for whom it waits. Just before the attempt's code begins all of them have to hold:
+//! what was lost meanwhile is had again, with all that comes behind it.
 
 use std::sync::Arc;
 
@@ -13,15 +15,31 @@ use crate::permits::{Permit, Permits};
 #[derive(Debug, Clone)]
 pub(super) struct Room {
     slots: Arc<Semaphore>,
-    /// In which order they are had. Those that rest come last.
+    /// In which order they are had. Those that rest come first.
     permits: Arc<[Permits]>,
 }
+
+/// Those of a room, in its order; none: it is not needed, or not any more.
+pub(super) type Had = Vec<Option<Permit>>;
 
 /// Room for one attempt of a queue, held until it ends.
 #[derive(Debug)]
 pub struct Slot {
+    room: Room,
+    permits: Had,
     _slot: OwnedSemaphorePermit,
-    _permits: Vec<Permit>,
+}
+
+impl Slot {
+    /// The attempt's code begins now. What rests does so from here on.
+    pub(super) async fn begin(&mut self) {
+        self.room.hold(&mut self.permits).await;
+        for (permits, permit) in self.room.permits.iter().zip(&mut self.permits) {
+            if permits.rest() {
+                permit.take().into_iter().for_each(Permit::begin);
+            }
+        }
+    }
 }
 
 impl Room {
@@ -44,13 +62,25 @@ impl Room {
         self.slots.available_permits()
     }
 
-    /// The next permits, one after the other.
-    pub(super) async fn permits(&self) -> Vec<Permit> {
-        let mut all = Vec::with_capacity(self.permits.len());
-        for permits in self.permits.iter() {
-            all.push(permits.one().await);
+    /// The next permits.
+    pub(super) async fn permits(&self) -> Had {
+        let mut had: Had = self.permits.iter().map(|_| Some(Permit::default())).collect();
+        self.hold(&mut had).await;
+        had
+    }
+
+    /// Waits until all of them hold, at one time.
+    async fn hold(&self, had: &mut Had) {
+        let is_lost = |permit: &Option<Permit>| permit.as_ref().is_some_and(|permit| !permit.holds());
+        while let Some(first) = had.iter().position(is_lost) {
+            // What comes later goes back before: nobody waits with it for what others have who wait for it.
+            had.iter_mut().skip(first).flatten().for_each(Permit::give_back);
+            for (permits, permit) in self.permits.iter().zip(had.iter_mut()).skip(first) {
+                if let Some(permit) = permit {
+                    *permit = permits.one().await;
+                }
+            }
         }
-        all
     }
 
     /// So many more attempts will want permits soon.
@@ -58,26 +88,24 @@ impl Room {
         self.permits.iter().for_each(|permits| permits.ahead(attempts));
     }
 
-    /// An attempt begins with these.
-    pub(super) fn begin(slot: OwnedSemaphorePermit, permits: Vec<Permit>) -> Slot {
-        Slot { _slot: slot, _permits: permits.into_iter().filter_map(Permit::begin).collect() }
+    /// Room with what was had for it.
+    pub(super) fn with(&self, slot: OwnedSemaphorePermit, permits: Had) -> Slot {
+        Slot { room: self.clone(), permits, _slot: slot }
     }
 
     /// The next free slot, with permits.
     pub(super) async fn enter(&self) -> Option<Slot> {
         let slot = self.slot().await?;
-        Some(Self::begin(slot, self.permits().await))
+        Some(self.with(slot, self.permits().await))
     }
 
     /// The same for the execution of a batch, whose tasks have begun each with a permit of its own: it takes those alone that
     /// say how many run at a time.
     pub(super) async fn execution(&self) -> Option<Slot> {
         let slot = self.slot().await?;
-        let mut running = Vec::new();
-        for permits in self.permits.iter().filter(|permits| !permits.rest()) {
-            running.push(permits.one().await);
-        }
-        Some(Self::begin(slot, running))
+        let mut running: Had = self.permits.iter().map(|permits| (!permits.rest()).then(Permit::default)).collect();
+        self.hold(&mut running).await;
+        Some(self.with(slot, running))
     }
 
     /// A slot that is free now; none also where other workers have to be asked.
@@ -86,7 +114,7 @@ impl Room {
             return None;
         }
         let slot = Arc::clone(&self.slots).try_acquire_owned().ok()?;
-        Some(Self::begin(slot, Vec::new()))
+        Some(self.with(slot, Vec::new()))
     }
 
     /// Gives all permits back to other workers.

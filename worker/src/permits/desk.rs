@@ -1,199 +1,106 @@
-//! What one worker does with permits of one kind: it reads, says what it wants, and gives out what it holds.
+//! What one worker does with permits of one kind: it says what it wants, and gives out what it holds. Who reads and publishes is
+//! elsewhere.
 //!
 //! It gives nothing out while it does not read what it says itself. So a worker that is cut off begins nothing with permits
 //! that others may have taken back, which they do later.
 
 use std::collections::VecDeque;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use everpulse_engine::permits::{Heard, Member, ROUND_MS};
+use everpulse_engine::permits::{Heard, Member};
+use everpulse_protocol::codec::{Body, Stored as _};
 use everpulse_protocol::permit::{Notice, SessionId};
 use everpulse_protocol::{Position, decode, encode};
-use everpulse_transport::{Entry, Error, ErrorKind, Message, Publisher, Reader, Transport};
+use everpulse_transport::{Error, ErrorKind, Message};
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use super::{LEAVING, Permit, Rule, Wish};
+use super::{Had, LEAVING, Moment, Permit, Shared, Wish};
 
-/// How often a worker says that it is there.
-const ROUND: Duration = Duration::from_millis(ROUND_MS);
-/// A worker that has read nothing of its own that it said since then gives nothing out. Others call it silent later than that:
-/// of the rounds for which they wait the first two may come together, where they had to wait for the broker, and no more.
-const FRESH: Duration = Duration::from_millis(ROUND_MS * 5 / 2);
 /// So many rounds in which nothing was given out are said in the log.
 const CUT_OFF: u32 = 3;
-/// What was not read for so long may be trimmed: nobody goes on from there.
-const MISSED: Duration = Duration::from_secs(600);
-/// So many notices are read back from the end: what holds is in one of them, or in the next.
-const READ_BACK: u64 = 256;
-/// What did not succeed is tried again after this.
-const AGAIN: Duration = Duration::from_secs(1);
+/// A worker takes part anew that has not read what it said in so many rounds, though it was stored: it reads something else.
+const UNREAD: u32 = 15;
+/// What was not read for so long may be trimmed.
+const MISSED: Duration = Duration::from_secs(60);
 
-struct Desk {
+pub(super) struct Desk {
     topic: String,
-    rule: Rule,
-    member: Member,
-    /// Counts its sessions: permits of an earlier one are not this one's.
-    session: u64,
+    pub member: Member,
+    hearing: Shared,
     waiting: VecDeque<oneshot::Sender<Permit>>,
     /// So many will be wanted as soon as those that wait have theirs.
     ahead: u32,
-    resting: FuturesUnordered<BoxFuture<'static, u64>>,
+    pub resting: FuturesUnordered<BoxFuture<'static, u64>>,
     back: mpsc::WeakUnboundedSender<Wish>,
-    publisher: Publisher,
+    publish: Publish,
     /// The notice that is being stored: the next one goes after it.
-    publishing: Option<(Notice, Storing)>,
+    pub publishing: Option<(Notice, Storing)>,
     /// The number of the last notice that it said, and when.
-    said: (u64, Instant),
-    /// When it said what it has read of its own.
-    heard: Option<Instant>,
-    /// When it read that, by the machine's clock.
-    read_at: SystemTime,
+    said: (u64, Moment),
+    /// The last notice that it read, and when.
+    read: (Option<Position>, Moment),
+    /// Something of its own was stored since the last round.
+    is_stored: bool,
+    /// Rounds in which that was so, and nothing of its own was read.
+    unread: u32,
     /// It has to say that it is here.
     round: bool,
-    /// Rounds in which nobody said what holds.
-    unanswered: u32,
-    /// To be said as soon as nothing is being stored.
-    joins: Option<bool>,
+    /// The topic is new: it is alone.
+    is_first: bool,
     /// Who wants it to leave, and until when what is in use is waited for.
-    leaving: Option<(oneshot::Sender<()>, Instant)>,
+    pub leaving: Option<(oneshot::Sender<()>, Instant)>,
     /// Rounds in which it could give nothing out.
     cut_off: u32,
 }
 
-type Storing = BoxFuture<'static, Result<Option<Position>, Error>>;
+pub(super) type Storing = BoxFuture<'static, Result<Option<Position>, Error>>;
+pub(super) type Publish = Box<dyn Fn(Message) -> Storing + Send + Sync>;
 
 /// Why it serves no more.
-enum End {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
     /// It leaves. Not said where something is in use: others take that back when it has been silent for long.
     Leaves { said: bool },
     /// What it has not read may be gone.
     Missed,
 }
 
-pub(super) async fn run(
-    transport: Transport,
-    topic: String,
-    rule: Rule,
-    mut wishes: mpsc::UnboundedReceiver<Wish>,
-    back: mpsc::WeakUnboundedSender<Wish>,
-) {
-    let Some(end) = end_of(&transport, &topic, &back).await else { return };
-    let (mut reader, member) = begin(&transport, &topic, rule, end);
-    let mut desk = Desk {
-        member,
-        publisher: transport.publisher(&topic, Default::default()),
-        topic: topic.clone(),
-        rule,
-        session: 0,
-        waiting: VecDeque::new(),
-        ahead: 0,
-        resting: FuturesUnordered::new(),
-        back: back.clone(),
-        publishing: None,
-        said: (0, Instant::now()),
-        heard: None,
-        read_at: SystemTime::now(),
-        round: false,
-        unanswered: 0,
-        joins: Some(end.is_none()),
-        leaving: None,
-        cut_off: 0,
-    };
-    loop {
-        match desk.serve(&mut reader, &mut wishes).await {
-            End::Leaves { said } => {
-                desk.leave(said).await;
-                return reader.close().await;
-            }
-            End::Missed => {
-                reader.close().await;
-                let Some(end) = end_of(&transport, &topic, &back).await else { return };
-                (reader, desk.member) = begin(&transport, &topic, rule, end);
-                desk.begin_anew(end.is_none());
-            }
-        }
-    }
-}
-
-/// The end of the topic, which is made if it is not there; none if nobody waits for anything any more.
-async fn end_of(
-    transport: &Transport,
-    topic: &str,
-    back: &mpsc::WeakUnboundedSender<Wish>,
-) -> Option<Option<Position>> {
-    loop {
-        let last = match transport.set_up_permits(topic).await {
-            Ok(()) => transport.last_position_once(topic).await,
-            Err(error) => Err(error),
-        };
-        match last {
-            Ok(last) => return Some(last),
-            Err(error) if error.kind() == ErrorKind::Closed || back.strong_count() == 0 => return None,
-            Err(error) => tracing::warn!(topic, %error, "permits cannot be shared yet, next try in {AGAIN:?}"),
-        }
-        sleep(AGAIN).await;
-    }
-}
-
-/// Reads the last notices, and what comes.
-fn begin(transport: &Transport, topic: &str, rule: Rule, end: Option<Position>) -> (Reader, Member) {
-    let began = end.map(|end| Position { entry: end.entry.saturating_sub(READ_BACK), ..end });
-    let member = Member::new(SessionId(Uuid::now_v7()), rule.terms(), began);
-    (transport.reader(topic, began), member)
-}
-
 impl Desk {
-    async fn serve(&mut self, reader: &mut Reader, wishes: &mut mpsc::UnboundedReceiver<Wish>) -> End {
-        let mut rounds = interval(ROUND);
-        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            self.go_on();
-            let leaves_at = self.leaving.as_ref().map(|(_, until)| *until);
-            if leaves_at.is_some() && self.member.used() == 0 {
-                return End::Leaves { said: true };
-            }
-            tokio::select! {
-                biased;
-                stored = stored(&mut self.publishing) => {
-                    let notice = self.publishing.take().map(|(notice, _)| notice);
-                    match (stored, notice) {
-                        (Err(error), _) if error.kind() == ErrorKind::Closed => return End::Leaves { said: false },
-                        (Err(error), Some(notice)) => {
-                            // Nothing of it is there. Its number has to be, for whoever reads what comes after it.
-                            tracing::error!(topic = self.topic, %error, "a notice about permits was not taken");
-                            self.publish(Notice { account: None, ..notice });
-                        }
-                        _ => {}
-                    }
-                }
-                entry = reader.next() => {
-                    // By the machine's clock, which goes on while the machine does not.
-                    if self.read_at.elapsed().is_ok_and(|elapsed| elapsed > MISSED) {
-                        tracing::warn!(topic = self.topic, "nothing was heard about permits for long; this worker takes part anew");
-                        return End::Missed;
-                    }
-                    self.read(&entry);
-                }
-                Some(session) = self.resting.next(), if !self.resting.is_empty() => self.put(session),
-                wish = wishes.recv() => match wish {
-                    Some(wish) => self.handle(wish),
-                    // Nobody can ask for anything any more.
-                    None => return End::Leaves { said: self.member.used() == 0 },
-                },
-                _ = rounds.tick() => self.tick(),
-                () = sleep_until(leaves_at.unwrap_or_else(Instant::now)), if leaves_at.is_some() => {
-                    return End::Leaves { said: false };
-                }
-            }
+    /// `is_first`: nobody has ever said anything.
+    pub fn new(
+        topic: &str,
+        member: Member,
+        is_first: bool,
+        back: mpsc::WeakUnboundedSender<Wish>,
+        publish: Publish,
+    ) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            member,
+            hearing: Shared::default(),
+            waiting: VecDeque::new(),
+            ahead: 0,
+            resting: FuturesUnordered::new(),
+            back,
+            publish,
+            publishing: None,
+            said: (0, Moment::now()),
+            read: (None, Moment::now()),
+            is_stored: false,
+            unread: 0,
+            round: false,
+            is_first,
+            leaving: None,
+            cut_off: 0,
         }
     }
 
-    fn handle(&mut self, wish: Wish) {
+    pub fn handle(&mut self, wish: Wish) {
         match wish {
             Wish::One(give) if self.leaving.is_none() => self.waiting.push_back(give),
             Wish::Ahead(ahead) if self.leaving.is_none() => self.ahead = ahead,
@@ -215,113 +122,179 @@ impl Desk {
         }
     }
 
-    fn tick(&mut self) {
-        self.round = true;
-        if !self.member.is_informed() {
-            self.unanswered = self.unanswered.saturating_add(1);
-            // By then what those had rests no more of whom nothing is heard.
-            if self.unanswered >= self.member.rounds_max() {
-                (self.unanswered, self.joins) = (0, Some(true));
-            }
-        }
-        self.cut_off = if self.is_fresh() { 0 } else { self.cut_off.saturating_add(1) };
-        if self.cut_off == CUT_OFF && !self.waiting.is_empty() {
-            tracing::warn!(
-                topic = self.topic,
-                "nothing is heard of what workers say about permits; until it is, nothing begins here that needs one"
-            );
-        }
-    }
-
-    /// Whether others surely believe that it is there.
-    fn is_fresh(&self) -> bool {
-        self.heard.is_some_and(|said| said.elapsed() < FRESH)
-    }
-
-    fn put(&mut self, session: u64) {
-        if session == self.session {
+    /// A permit of that session is used no more.
+    pub fn put(&mut self, session: u64) {
+        if session == self.hearing.lock().session {
             self.member.put();
         }
     }
 
-    fn read(&mut self, entry: &Entry) {
-        self.read_at = SystemTime::now();
-        let notice = match decode::<Notice>(&entry.payload) {
-            Ok(notice) => notice,
-            Err(error) => {
-                tracing::error!(topic = self.topic, position = %entry.position, %error, "a notice about permits cannot be read");
-                return;
-            }
-        };
-        if (notice.session, notice.number) == (self.member.session(), self.said.0) {
-            self.heard = Some(self.said.1);
-        }
-        if self.member.read(entry.position, notice) == Heard::Over {
+    /// A round is over.
+    pub fn tick(&mut self) -> Option<End> {
+        self.round = true;
+        self.unread += u32::from(std::mem::take(&mut self.is_stored));
+        if self.unread > UNREAD {
             tracing::warn!(
                 topic = self.topic,
-                "this worker was not heard for long, and its permits went to others; what runs here goes on beside theirs"
+                "what this worker says about permits does not come back; it takes part anew"
             );
-            self.member.begin_anew(SessionId(Uuid::now_v7()));
-            self.begin_anew(false);
+            return Some(End::Missed);
         }
+        let is_fresh = self.hearing.lock().is_fresh();
+        let is_cut_off = !is_fresh || !self.member.is_informed();
+        self.cut_off = if is_cut_off { self.cut_off.saturating_add(1) } else { 0 };
+        if self.cut_off == CUT_OFF && !self.waiting.is_empty() {
+            let topic = &self.topic;
+            if is_fresh {
+                tracing::warn!(
+                    topic,
+                    "nobody has said yet who has permits; until somebody does, or was not heard for long, nothing begins here \
+                     that needs one"
+                );
+            } else {
+                tracing::warn!(
+                    topic,
+                    "nothing is heard of what workers say about permits; until it is, nothing begins here that needs one"
+                );
+            }
+        }
+        None
+    }
+
+    /// What became of the notice that was being stored.
+    pub fn stored(&mut self, stored: Result<Option<Position>, Error>) -> Option<End> {
+        let notice = self.publishing.take().map(|(notice, _)| notice);
+        match (stored, notice) {
+            (Ok(_), _) => self.is_stored = true,
+            (Err(error), _) if error.kind() == ErrorKind::Closed => return Some(End::Leaves { said: false }),
+            (Err(error), Some(notice)) => {
+                tracing::error!(topic = self.topic, %error, "a notice about permits was not taken, and is said in fewer words");
+                // Nothing of it is there. Its number has to be, for whoever reads what comes after it. What can be long is left
+                // out, and said another time.
+                let notice = Notice { account: None, silent: Vec::new(), ..notice };
+                let storing = (self.publish)(Message::new(None, encode(&notice)));
+                self.publishing = Some((notice, storing));
+            }
+            (Err(_), None) => {}
+        }
+        None
+    }
+
+    /// The next message of the topic.
+    pub fn read(&mut self, position: Position, payload: &bytes::Bytes) -> Option<End> {
+        let (last, when) = std::mem::replace(&mut self.read, (Some(position), Moment::now()));
+        if when.elapsed() > MISSED && !last.is_some_and(|last| position.follows(last)) {
+            tracing::warn!(topic = self.topic, "nothing was heard about permits for long; this worker takes part anew");
+            return Some(End::Missed);
+        }
+        let used = self.member.used();
+        let heard = match decode::<Notice>(payload) {
+            Ok(notice) => {
+                if notice.session == self.member.session() {
+                    self.unread = 0;
+                    if notice.number == self.said.0 {
+                        self.hearing.lock().said = Some(self.said.1);
+                    }
+                }
+                self.member.read(position, notice)
+            }
+            Err(error) => {
+                tracing::error!(topic = self.topic, %position, %error, "a notice about permits cannot be read");
+                // What is no notice is so for all, and changes nothing; a later release may know what the other ones are.
+                if !Body(payload.clone()).is_of_kind(Notice::KIND) {
+                    return None;
+                }
+                self.member.unreadable(position)
+            }
+        };
+        if heard == Heard::Over {
+            let topic = &self.topic;
+            if !self.member.is_informed() {
+                tracing::warn!(topic, used, "a notice about permits is missing here; this worker takes part anew");
+            } else if used > 0 {
+                tracing::warn!(
+                    topic,
+                    used,
+                    "this worker was not heard for long, and its permits went to others; what runs here goes on beside theirs"
+                );
+            }
+            self.member.begin_anew(SessionId(Uuid::now_v7()));
+            self.begin_anew();
+        }
+        None
+    }
+
+    /// As another member, that reads from elsewhere.
+    pub fn replace(&mut self, member: Member, is_first: bool) {
+        self.member = member;
+        self.is_first = is_first;
+        self.read = (None, Moment::now());
+        self.begin_anew();
     }
 
     /// In another session. What is in use is of the one before, and nobody waits in vain.
-    fn begin_anew(&mut self, alone: bool) {
-        (self.session, self.unanswered, self.joins) = (self.session + 1, 0, Some(alone));
-        (self.heard, self.read_at, self.publishing) = (None, SystemTime::now(), None);
+    fn begin_anew(&mut self) {
+        let mut hearing = self.hearing.lock();
+        (hearing.session, hearing.said) = (hearing.session + 1, None);
+        drop(hearing);
+        (self.publishing, self.is_stored, self.unread) = (None, false, 0);
     }
 
     /// Gives out what it holds, and says what it wants.
-    fn go_on(&mut self) {
+    pub fn go_on(&mut self) {
         self.waiting.retain(|give| !give.is_closed());
-        while self.is_fresh() && !self.waiting.is_empty() && self.member.take() {
+        while !self.waiting.is_empty() {
+            let session = {
+                let hearing = self.hearing.lock();
+                if !hearing.is_fresh() || !self.member.take() {
+                    break;
+                }
+                hearing.session
+            };
             let Some(give) = self.waiting.pop_front() else { break };
             // None: the worker is going, and all of it goes back.
-            let back = self.back.upgrade().map(|back| (self.session, back));
-            if let Err(mut unused) = give.send(Permit { back, rests: self.rule.rests() }) {
+            let had = self.back.upgrade().map(|back| Had { session, hearing: self.hearing.clone(), back });
+            if let Err(mut unused) = give.send(Permit(had)) {
                 // Nobody waits for it any more. It goes back by this, and not by being dropped.
-                unused.back = None;
+                unused.0 = None;
                 self.member.put();
             }
         }
         if self.publishing.is_some() {
             return;
         }
-        let notice = match self.joins.take() {
-            Some(alone) => Some(self.member.join(alone)),
-            None => {
-                let waiting = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX).saturating_add(self.ahead);
-                let notice = self.member.next(waiting, self.round);
-                self.round &= notice.is_none();
-                notice
-            }
+        let notice = if std::mem::take(&mut self.is_first) {
+            Some(self.member.join(true))
+        } else {
+            // Nothing is kept from those who wait for what may begin here later.
+            let ahead = if self.member.others_wait() { 0 } else { self.ahead };
+            let waiting = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX).saturating_add(ahead);
+            self.member.next(waiting, self.round)
         };
         if let Some(notice) = notice {
-            self.said = (notice.number, Instant::now());
-            self.publish(notice);
+            self.round = false;
+            self.said = (notice.number, Moment::now());
+            let storing = (self.publish)(Message::new(None, encode(&notice)));
+            self.publishing = Some((notice, storing));
         }
     }
 
-    fn publish(&mut self, notice: Notice) {
-        let message = Message::new(None, encode(&notice));
-        self.publishing = Some((notice, self.publisher.publish_until_confirmed(message).boxed()));
-    }
-
-    async fn leave(mut self, said: bool) {
+    /// The last notice of all, after the one that is being stored; if `said`, and not for longer than it takes.
+    pub async fn leave(mut self, said: bool) {
+        let publishing = self.publishing.take();
+        let last = encode(&self.member.leave());
         let last = async {
-            if let Some((_, storing)) = self.publishing.take() {
+            if let Some((_, storing)) = publishing {
                 // Whatever became of it, the last notice comes after it.
                 let _ = storing.await;
             }
-            let last = Message::new(None, encode(&self.member.leave()));
-            if let Err(error) = self.publisher.publish_until_confirmed(last).await {
+            if let Err(error) = (self.publish)(Message::new(None, last)).await {
                 tracing::debug!(topic = self.topic, %error, "that this worker leaves could not be said");
             }
         };
         if said {
             // If it takes too long, others find out by themselves.
-            let _ = timeout(LEAVING, last).await;
+            let _ = tokio::time::timeout(LEAVING, last).await;
         }
         if let Some((done, _)) = self.leaving {
             // Whoever asked may have run out of patience.
@@ -330,10 +303,5 @@ impl Desk {
     }
 }
 
-/// What became of the notice that is being stored; for ever, if there is none.
-async fn stored(publishing: &mut Option<(Notice, Storing)>) -> Result<Option<Position>, Error> {
-    match publishing {
-        Some((_, storing)) => storing.await,
-        None => std::future::pending().await,
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -18,9 +18,10 @@ async fn had(permits: &Permits) -> Permit {
 #[test]
 fn what_is_no_limit_is_refused_and_what_is_one_has_whole_milliseconds() {
     let refused = |rule: Rule| rule.refused().is_some();
-    assert!(refused(Rule::Concurrency(0)) && refused(Rule::Concurrency(usize::MAX)));
+    assert!(refused(Rule::Concurrency(0)) && refused(Rule::Concurrency(1_000_001)));
     assert!([0.0, -1.0, f64::NAN, f64::INFINITY, 1e-4, 10_001.0].map(Rule::Rate).into_iter().all(refused));
-    assert!(!refused(Rule::Concurrency(1)) && ![1.0 / 3_600.0, 0.5, 10_000.0].map(Rule::Rate).into_iter().any(refused));
+    assert!(![1, 1_000_000].map(Rule::Concurrency).into_iter().any(refused));
+    assert!(![1.0 / 3_600.0, 0.5, 10_000.0].map(Rule::Rate).into_iter().any(refused));
     let terms = |rate| (Rule::Rate(rate).terms().limit, Rule::Rate(rate).terms().rest_ms);
     assert_eq!(terms(50.0), (50, 1_000));
     assert_eq!(terms(0.5), (1, 2_000));
@@ -36,7 +37,7 @@ async fn a_permit_goes_to_whoever_waits_for_it() {
         let mut waiting = Box::pin(other.one());
         assert!(timeout(Duration::from_millis(500), &mut waiting).await.is_err(), "there is one");
         drop(held);
-        let held = timeout(LONG, waiting).await.expect("it is free").begin().expect("it is kept");
+        let held = timeout(LONG, waiting).await.expect("it is free");
         // Whoever waits no more has none.
         let unwanted = one.one().now_or_never();
         assert!(unwanted.is_none());
@@ -72,7 +73,7 @@ async fn permits_of_a_rate_rest_wherever_their_attempts_began() {
         }
         let began = Instant::now();
         for permits in [&one, &other, &one, &other, &one] {
-            assert!(had(permits).await.begin().is_none(), "it rests");
+            had(permits).await.begin();
         }
         assert!(
             began.elapsed() >= Duration::from_millis(1_900),

@@ -1,0 +1,279 @@
+//! Desks in a time of their own, with a topic in memory: workers that are stopped, brokers that are away.
+
+use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
+
+use bytes::Bytes;
+use everpulse_engine::permits::{ROUND_MS, ROUNDS};
+use futures::StreamExt as _;
+use tokio::time::advance;
+
+use super::*;
+use crate::permits::{FRESH, Rule};
+
+const ROUND: Duration = Duration::from_millis(ROUND_MS);
+
+/// What was said, in its order. Clones are the same.
+#[derive(Clone, Default)]
+struct Topic(std::sync::Arc<Mutex<Said>>);
+
+#[derive(Default)]
+struct Said {
+    notices: Vec<Bytes>,
+    /// Nothing is stored, and nothing read.
+    is_away: bool,
+}
+
+impl Topic {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Said> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self) -> Publish {
+        let topic = self.clone();
+        Box::new(move |message: Message| {
+            let topic = topic.clone();
+            let storing = std::future::poll_fn(move |_| {
+                let mut said = topic.lock();
+                if said.is_away {
+                    return Poll::Pending;
+                }
+                said.notices.push(message.payload.clone());
+                Poll::Ready(Ok(Some(at(said.notices.len() - 1))))
+            });
+            storing.boxed()
+        })
+    }
+
+    fn next(&self, read: usize) -> Option<Bytes> {
+        let said = self.lock();
+        said.notices.get(read).filter(|_| !said.is_away).cloned()
+    }
+}
+
+fn at(entry: usize) -> Position {
+    Position { ledger: 1, entry: entry as u64 }
+}
+
+/// A worker's part.
+struct One {
+    desk: Desk,
+    topic: Topic,
+    wishes: mpsc::UnboundedSender<Wish>,
+    heard: mpsc::UnboundedReceiver<Wish>,
+    read: usize,
+    reads: bool,
+}
+
+impl One {
+    fn new(topic: &Topic, id: u128, rule: Rule, is_first: bool) -> Self {
+        let (wishes, heard) = mpsc::unbounded_channel();
+        let member = Member::new(SessionId(Uuid::from_u128(id)), rule.terms(), None);
+        let desk = Desk::new("permits", member, is_first, wishes.downgrade(), topic.publish());
+        Self { desk, topic: topic.clone(), wishes, heard, read: 0, reads: true }
+    }
+
+    /// The next permit, when there is one.
+    fn ask(&self) -> oneshot::Receiver<Permit> {
+        let (give, given) = oneshot::channel();
+        self.wishes.send(Wish::One(give)).expect("it listens");
+        given
+    }
+
+    /// All that can be done just now.
+    fn go(&mut self) -> Option<End> {
+        for _ in 0..4 {
+            while let Ok(wish) = self.heard.try_recv() {
+                self.desk.handle(wish);
+            }
+            while let Some(Some(session)) = self.desk.resting.next().now_or_never() {
+                self.desk.put(session);
+            }
+            self.desk.go_on();
+            let stored = self.desk.publishing.as_mut().and_then(|(_, storing)| storing.now_or_never());
+            if let Some(end) = stored.and_then(|stored| self.desk.stored(stored)) {
+                return Some(end);
+            }
+            while let Some(payload) = self.topic.next(self.read).filter(|_| self.reads) {
+                self.read += 1;
+                if let Some(end) = self.desk.read(at(self.read - 1), &payload) {
+                    return Some(end);
+                }
+            }
+        }
+        None
+    }
+}
+
+async fn rounds(ones: &mut [&mut One], count: u32) -> Option<End> {
+    for _ in 0..count {
+        advance(ROUND).await;
+        for one in ones.iter_mut() {
+            if let Some(end) = one.desk.tick().or_else(|| one.go()) {
+                return Some(end);
+            }
+        }
+    }
+    None
+}
+
+/// One that has the only permit, and one beside.
+async fn one_with_a_permit_and_one_beside(topic: &Topic) -> (One, Permit, One) {
+    let mut one = One::new(topic, 1, Rule::Concurrency(1), true);
+    let mut given = one.ask();
+    assert_eq!(one.go(), None);
+    let permit = given.try_recv().expect("there is one");
+    let mut other = One::new(topic, 2, Rule::Concurrency(1), false);
+    assert_eq!(rounds(&mut [&mut one, &mut other], 3).await, None);
+    assert!(permit.holds() && other.desk.member.is_informed());
+    (one, permit, other)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permit_does_not_hold_on_a_worker_that_was_stopped_for_so_long_that_others_have_it() {
+    let topic = Topic::default();
+    let (mut one, permit, mut other) = one_with_a_permit_and_one_beside(&topic).await;
+    let mut given = other.ask();
+    let mut waiting = one.ask();
+    // The first one is stopped, and the other one waits.
+    assert_eq!(rounds(&mut [&mut other], 2).await, None);
+    assert!(permit.holds(), "nobody else can have it yet");
+    advance(FRESH).await;
+    assert!(!permit.holds());
+    assert_eq!(rounds(&mut [&mut other], ROUNDS).await, None);
+    let had = given.try_recv().expect("the first one was silent for long");
+    assert!(had.holds());
+    // It goes on, and has read nothing.
+    drop(permit);
+    while let Ok(wish) = one.heard.try_recv() {
+        one.desk.handle(wish);
+    }
+    one.desk.go_on();
+    assert!(waiting.try_recv().is_err(), "it does not know that others have it");
+    assert_eq!(rounds(&mut [&mut one, &mut other], 3).await, None);
+    assert!(waiting.try_recv().is_err() && had.holds());
+    drop(had);
+    assert_eq!(rounds(&mut [&mut other, &mut one], 3).await, None);
+    assert!(waiting.try_recv().is_ok_and(|permit| permit.holds()), "it is free");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permit_of_a_session_that_is_over_is_none_of_the_next_one() {
+    let topic = Topic::default();
+    let (mut one, permit, mut other) = one_with_a_permit_and_one_beside(&topic).await;
+    assert_eq!(rounds(&mut [&mut other], ROUNDS + 2).await, None);
+    let mut given = other.ask();
+    assert_eq!(rounds(&mut [&mut other, &mut one], 3).await, None);
+    assert!(one.desk.member.is_informed() && one.desk.hearing.lock().is_fresh(), "it takes part anew");
+    assert!(!permit.holds());
+    let had = given.try_recv().expect("it is free");
+    drop(permit);
+    assert_eq!(rounds(&mut [&mut other, &mut one], 3).await, None);
+    assert!(had.holds());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_is_away_takes_no_permit_from_anybody() {
+    let topic = Topic::default();
+    let (mut one, permit, mut other) = one_with_a_permit_and_one_beside(&topic).await;
+    let mut given = other.ask();
+    topic.lock().is_away = true;
+    // Longer than one waits for what it says.
+    assert_eq!(rounds(&mut [&mut one, &mut other], UNREAD + 5).await, None);
+    assert!(!permit.holds(), "nothing begins meanwhile");
+    topic.lock().is_away = false;
+    assert_eq!(rounds(&mut [&mut other, &mut one], 5).await, None);
+    assert!(permit.holds() && given.try_recv().is_err());
+    drop(permit);
+    assert_eq!(rounds(&mut [&mut one, &mut other], 2).await, None);
+    assert!(given.try_recv().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_does_not_read_what_it_says_takes_part_anew() {
+    let topic = Topic::default();
+    let (mut one, permit, mut other) = one_with_a_permit_and_one_beside(&topic).await;
+    one.reads = false;
+    assert_eq!(rounds(&mut [&mut one, &mut other], UNREAD - 1).await, None);
+    assert!(!permit.holds());
+    assert_eq!(rounds(&mut [&mut one], 3).await, Some(End::Missed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_follows_what_was_read_was_not_missed_however_late_it_comes() {
+    let topic = Topic::default();
+    let (mut one, permit, _) = one_with_a_permit_and_one_beside(&topic).await;
+    let notice = topic.next(0).expect("said");
+    advance(2 * MISSED).await;
+    assert_eq!(one.desk.read(at(one.read), &notice), None);
+    assert_eq!(one.desk.read(at(one.read + 5), &notice), None, "soon after");
+    advance(2 * MISSED).await;
+    assert_eq!(one.desk.read(at(one.read + 10), &notice), Some(End::Missed));
+    drop(permit);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notice_of_a_later_release_ends_what_is_known_and_what_is_no_notice_does_not() {
+    let topic = Topic::default();
+    let (mut one, permit, mut other) = one_with_a_permit_and_one_beside(&topic).await;
+    topic.lock().notices.push(Bytes::from_static(b"hello"));
+    assert_eq!(rounds(&mut [&mut one, &mut other], 2).await, None);
+    assert!(permit.holds());
+    let mut later = topic.next(0).expect("said").to_vec();
+    later[0] += 1;
+    topic.lock().notices.push(later.into());
+    assert_eq!(one.go(), None);
+    assert!(!one.desk.member.is_informed() && !permit.holds());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_empty_is_not_taken_for_new() {
+    let topic = Topic::default();
+    let mut one = One::new(&topic, 1, Rule::Concurrency(1), false);
+    let mut given = one.ask();
+    assert_eq!(one.go(), None);
+    assert_eq!(rounds(&mut [&mut one], ROUNDS - 1).await, None);
+    assert!(given.try_recv().is_err(), "somebody may be there");
+    assert_eq!(rounds(&mut [&mut one], 3).await, None);
+    assert!(given.try_recv().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permit_of_a_rate_rests_for_as_long_as_it_has_to() {
+    let topic = Topic::default();
+    let mut one = One::new(&topic, 1, Rule::Rate(2.0), true);
+    let (mut first, mut second, mut third) = (one.ask(), one.ask(), one.ask());
+    assert_eq!(one.go(), None);
+    for given in [&mut first, &mut second] {
+        given.try_recv().expect("two at once").begin();
+    }
+    assert_eq!(one.go(), None);
+    advance(Duration::from_millis(990)).await;
+    assert_eq!(one.go(), None);
+    assert!(third.try_recv().is_err(), "both rest");
+    advance(Duration::from_millis(20)).await;
+    assert_eq!(one.go(), None);
+    let unused = third.try_recv().expect("they have rested");
+    drop(unused);
+    let mut next = one.ask();
+    assert_eq!(one.go(), None);
+    assert!(next.try_recv().is_ok(), "one that no attempt began with does not rest");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_begin_later_keeps_no_permit_from_one_that_waits() {
+    let topic = Topic::default();
+    let mut one = One::new(&topic, 1, Rule::Concurrency(5), true);
+    one.wishes.send(Wish::Ahead(5)).expect("it listens");
+    assert_eq!(one.go(), None);
+    assert_eq!(one.desk.member.free(), 5);
+    let mut other = One::new(&topic, 2, Rule::Concurrency(5), false);
+    assert_eq!(rounds(&mut [&mut one, &mut other], 2).await, None);
+    assert_eq!(one.desk.member.free(), 5, "nobody else waits");
+    let mut given = other.ask();
+    for _ in 0..2 {
+        assert_eq!((other.go(), one.go()), (None, None));
+    }
+    assert_eq!(other.go(), None);
+    assert!(given.try_recv().is_ok());
+}
