@@ -158,6 +158,14 @@ impl Party {
         Ok(stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
     }
 
+    /// Stops it, wherever it is (SIGSTOP).
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
     /// Lets it go on (SIGCONT).
     ///
     /// # Errors

@@ -227,13 +227,13 @@ impl Worker {
     }
 
     /// How many attempts of a queue run at a time in all workers together, for what has so many connections or licences; from 1
-    /// on, else the worker does not start. An execution of a batch counts as one. Say it alike on all workers of the queue: where
-    /// they differ, the one that began last is right, and one that does not say it is not bound by it. In each process it has its
-    /// slots beside that ([`concurrency`](Self::concurrency)).
+    /// to 1,000,000, else the worker does not start. An execution of a batch counts as one. Say it alike on all workers of the
+    /// queue: where they differ, the one that began last is right, and one that does not say it is not bound by it. In each
+    /// process it has its slots beside that ([`concurrency`](Self::concurrency)).
     ///
-    /// A worker that dies gives back what it had when the others have not heard of it for about twelve seconds. One that is stopped
-    /// for so long, or cut off from the broker, goes on with what it runs, beside what others have begun meanwhile, and begins
-    /// nothing.
+    /// What a worker had that died others have when they have not heard of it for about twelve seconds (six at the least). One that
+    /// is stopped for so long, or cut off from the broker, goes on with what it runs, beside what others begin meanwhile, and begins
+    /// nothing itself. A worker that does not serve the queue does not start.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {

@@ -122,3 +122,6 @@ impl Room {
         join_all(self.permits.iter().map(Permits::leave)).await;
     }
 }
+
+#[cfg(test)]
+mod tests;
