@@ -40,8 +40,8 @@ pub(super) struct Desk {
     publish: Publish,
     /// The notice that is being stored: the next one goes after it.
     pub publishing: Option<(Notice, Storing)>,
-    /// The number of the last notice that it said, and when.
-    said: (u64, Moment),
+    /// A notice of its own that it has not read yet, by its number, and when it said that.
+    said: Option<(u64, Moment)>,
     /// The last notice that it read, and when.
     read: (Option<Position>, Moment),
     /// Something of its own was stored since the last round.
@@ -89,7 +89,7 @@ impl Desk {
             back,
             publish,
             publishing: None,
-            said: (0, Moment::now()),
+            said: None,
             read: (None, Moment::now()),
             is_stored: false,
             unread: 0,
@@ -192,8 +192,8 @@ impl Desk {
             Ok(notice) => {
                 if notice.session == self.member.session() {
                     self.unread = 0;
-                    if notice.number == self.said.0 {
-                        self.hearing.lock().said = Some(self.said.1);
+                    if let Some((_, said)) = self.said.take_if(|(number, _)| notice.number >= *number) {
+                        self.hearing.lock().said = Some(said);
                     }
                 }
                 self.member.read(position, notice)
@@ -226,7 +226,7 @@ impl Desk {
 
     /// As another member, that reads from elsewhere.
     pub fn replace(&mut self, member: Member, is_first: bool) {
-        self.member = member;
+        self.member = member.in_place_of(&self.member);
         self.is_first = is_first;
         self.read = (None, Moment::now());
         self.begin_anew();
@@ -237,7 +237,7 @@ impl Desk {
         let mut hearing = self.hearing.lock();
         (hearing.session, hearing.said) = (hearing.session + 1, None);
         drop(hearing);
-        (self.publishing, self.is_stored, self.unread) = (None, false, 0);
+        (self.publishing, self.said, self.is_stored, self.unread) = (None, None, false, 0);
     }
 
     /// Gives out what it holds, and says what it wants.
@@ -273,7 +273,8 @@ impl Desk {
         };
         if let Some(notice) = notice {
             self.round = false;
-            self.said = (notice.number, Moment::now());
+            // What is said meanwhile is no news: else nothing would be heard in time where much is said.
+            self.said.get_or_insert_with(|| (notice.number, Moment::now()));
             let storing = (self.publish)(Message::new(None, encode(&notice)));
             self.publishing = Some((notice, storing));
         }

@@ -53,7 +53,7 @@ pub(super) async fn run(
                 let Some(beginning) = self::beginning(&transport, &topic, &back).await else { return };
                 let (again, member) = begin(&transport, &topic, rule, beginning);
                 reader = again;
-                desk.replace(member.again(), beginning.is_alone());
+                desk.replace(member, beginning.is_alone());
             }
         }
     }

@@ -65,3 +65,17 @@ async fn what_was_lost_meanwhile_is_had_again_before_anything_begins() {
         assert!(timeout(SOON, other.enter()).await.is_err(), "and is in use again");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_lost_what_it_needs_to_begin_keeps_nobody_from_running_while_it_waits_for_it() {
+    for trial in Trial::all().await {
+        let (one, other) = (room(&trial, &SCARCE), room(&trial, &SCARCE));
+        let mut slot = entered(&one).await;
+        slot.permits.iter_mut().take(1).flatten().for_each(Permit::give_back);
+        let mut waiting = Box::pin(other.enter());
+        assert!(timeout(SOON, &mut waiting).await.is_err(), "it may begin, and not run");
+        let beginning = tokio::spawn(async move { slot.begin().await });
+        timeout(LONG, waiting).await.expect("it runs").expect("a slot").begin().await;
+        beginning.abort();
+    }
+}

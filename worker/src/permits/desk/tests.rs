@@ -166,10 +166,15 @@ async fn a_permit_of_a_session_that_is_over_is_none_of_the_next_one() {
     assert_eq!(rounds(&mut [&mut other, &mut one], 3).await, None);
     assert!(one.desk.member.is_informed() && one.desk.hearing.lock().is_fresh(), "it takes part anew");
     assert!(!permit.holds());
+    drop(given.try_recv().expect("it is free"));
+    let mut given = one.ask();
+    assert_eq!(rounds(&mut [&mut other, &mut one], 3).await, None);
     let had = given.try_recv().expect("it is free");
+    // What ran all the time ends.
     drop(permit);
     assert_eq!(rounds(&mut [&mut other, &mut one], 3).await, None);
     assert!(had.holds());
+    assert_eq!(one.desk.member.used(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -224,6 +229,26 @@ async fn a_notice_of_a_later_release_ends_what_is_known_and_what_is_no_notice_do
     topic.lock().notices.push(later.into());
     assert_eq!(one.go(), None);
     assert!(!one.desk.member.is_informed() && !permit.holds());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_says_much_hears_itself_though_each_notice_is_read_after_the_next_one_is_said() {
+    let topic = Topic::default();
+    let (mut one, permit, _) = one_with_a_permit_and_one_beside(&topic).await;
+    for _ in 0..20 {
+        advance(ROUND / 4).await;
+        one.desk.tick();
+        one.desk.go_on();
+        let stored = one.desk.publishing.as_mut().and_then(|(_, storing)| storing.now_or_never()).expect("said");
+        one.desk.stored(stored);
+        // The one before.
+        while one.read + 1 < topic.lock().notices.len() {
+            let payload = topic.next(one.read).expect("said");
+            one.desk.read(at(one.read), &payload);
+            one.read += 1;
+        }
+        assert!(permit.holds());
+    }
 }
 
 #[tokio::test(start_paused = true)]
