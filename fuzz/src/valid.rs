@@ -206,7 +206,8 @@ pub fn permits() -> Vec<Bytes> {
     };
     let joins = Joins { terms: Some(Terms { limit: 2, rest_ms: 700 }), alone: Some(Alone { after: Some(at(0)) }) };
     let joins = Notice { number: 1, joins: Some(joins), account: None, silent: Vec::new(), ..notice.clone() };
-    vec![encode(&notice), encode(&joins)]
+    let again = Notice { joins: Some(Joins { terms: None, alone: None }), ..joins.clone() };
+    vec![encode(&notice), encode(&joins), encode(&again)]
 }
 
 pub fn lanes() -> Vec<Bytes> {

@@ -1,7 +1,8 @@
 //! Who comes: when it is alone, when it is not, and whom it believes.
 
 use everpulse_engine::permits::{Member, ROUNDS};
-use everpulse_protocol::permit::{Notice, SessionId};
+use everpulse_protocol::Position;
+use everpulse_protocol::permit::{Account, Notice, SessionId};
 use uuid::Uuid;
 
 use crate::world::{at, one_at_work_and_one_beside, rounds, so_many};
@@ -117,6 +118,10 @@ fn whoever_hears_somebody_who_knows_is_not_alone_though_nobody_tells_it() {
     assert!(!member.is_informed());
 }
 
+fn account_of_nobody(at: Position) -> Account {
+    Account { at, terms: so_many(1), members: Vec::new(), line: Vec::new() }
+}
+
 #[test]
 fn what_is_kept_by_one_that_is_not_told_has_a_bound_and_it_is_told_nonetheless() {
     let mut world = one_at_work_and_one_beside();
@@ -135,6 +140,10 @@ fn what_is_kept_by_one_that_is_not_told_has_a_bound_and_it_is_told_nonetheless()
     let session = SessionId(Uuid::from_u128(91));
     let told = Notice { session, account: Some(account), ..world.log[before].clone() };
     assert!(!late.is_informed());
-    late.read(at(from + 10_000), told);
+    // What followed that of long ago is kept no more, and none of it would tell that it is missing.
+    let long_ago = account_of_nobody(at(from));
+    late.read(at(from + 10_000), Notice { account: Some(Box::new(long_ago)), ..told.clone() });
+    assert!(!late.is_informed());
+    late.read(at(from + 10_001), told);
     assert!(late.is_informed());
 }

@@ -280,7 +280,7 @@ fn terms_that_nobody_could_count_are_said_again() {
 
 #[test]
 fn what_is_free_for_many_turns_is_given_at_once_and_as_in_turns() {
-    for (limit, held) in [(8, [4, 2, 2]), (19, [6, 7, 6]), (1_000_000, [6, 999_987, 7])] {
+    for (limit, held) in [(8, [4, 2, 2]), (9, [4, 3, 2]), (19, [6, 7, 6]), (1_000_000, [6, 999_987, 7])] {
         let mut world = one_at_work_and_one_beside();
         world.come(1);
         rounds(&mut world, 0..3, 2);

@@ -78,6 +78,7 @@ pub(crate) fn all() -> Vec<Sample> {
         message("lane", &Opened { lane: urgent_task().lane().to_string() }),
         message("permits", &notice()),
         message("permits.joins", &joins()),
+        message("permits.joins_again", &joins_again()),
         message("control", &Control { cancelled: vec![task().id] }),
         message("timer.wake", &TimerMessage::Wake(wake())),
         message("timer.retry", &TimerMessage::Retry { due: Timestamp(1_900), task: Box::new(task()) }),
@@ -268,6 +269,10 @@ fn joins() -> Notice {
     let joins = Some(Joins { terms: Some(Terms { limit: 5, rest_ms: 0 }), alone });
     let nothing = Notice { asks: 0, returns: 0, silent: Vec::new(), leaves: false, account: None, ..notice() };
     Notice { joins, ..nothing }
+}
+
+fn joins_again() -> Notice {
+    Notice { joins: Some(Joins { terms: None, alone: None }), ..joins() }
 }
 
 fn priority() -> Priority {
