@@ -267,15 +267,17 @@ fn a_worker_that_takes_part_anew_does_not_say_again_how_many_there_are() {
 #[test]
 fn terms_that_nobody_could_count_are_said_again() {
     let mut late = Member::new(SessionId(Uuid::from_u128(91)), so_many(3), Some(at(0)));
-    let joins = late.next(0, false).expect("it joins");
-    late.read(at(1), joins);
     let mut first = Member::new(SessionId(Uuid::from_u128(90)), so_many(1), Some(at(0)));
-    first.read(at(1), Member::new(SessionId(Uuid::from_u128(92)), so_many(3), None).join(false));
-    assert_eq!(late.read(at(2), first.join(true)), Heard::Over, "another one was alone before it");
-    late.begin_anew(SessionId(Uuid::from_u128(93)));
     let joins = late.next(0, false).expect("it joins");
-    late.read(at(3), joins);
-    assert_eq!(late.terms(), so_many(3), "it began last");
+    for member in [&mut late, &mut first] {
+        member.read(at(1), joins.clone());
+    }
+    let alone = first.join(true);
+    assert_eq!(first.read(at(2), alone.clone()), Heard::News);
+    assert_eq!(late.read(at(2), alone), Heard::Over, "another one was alone before it");
+    late.begin_anew(SessionId(Uuid::from_u128(93)));
+    first.read(at(3), late.next(0, false).expect("it joins"));
+    assert_eq!(first.terms(), so_many(3), "as the one said that began last");
 }
 
 #[test]

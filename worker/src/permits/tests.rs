@@ -84,3 +84,16 @@ async fn permits_of_a_rate_rest_wherever_their_attempts_began() {
         drop(had(&other).await);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_another_one_made_is_not_taken_for_new_though_it_is_empty() {
+    for trial in Trial::all().await {
+        let topic = topic::permits("trial", "concurrency");
+        for is_new in [true, false] {
+            assert_eq!(trial.transport.set_up_permits(&topic).await.expect("made"), is_new);
+        }
+        let one = open(&trial, Rule::Concurrency(1));
+        assert!(timeout(Duration::from_secs(4), one.one()).await.is_err(), "somebody may be there");
+        drop(had(&one).await);
+    }
+}
