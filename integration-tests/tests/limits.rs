@@ -106,7 +106,7 @@ async fn limits_hold_when_a_worker_comes_back_whose_permits_others_have() -> Res
     let _owner = Party::start(arm.url(), Role::Workflows, &ledger, None)?;
     let workers = [worker(&arm, &ledger)?, worker(&arm, &ledger)?];
     // Enough for all seats, for as long as this takes.
-    let runs = runs(&client, "stopped", 120, 600).await?;
+    let runs = runs(&client, "stopped", 80, 600).await?;
     done(&ledger, 4).await?;
     // One that has a seat, which it cannot give up while it is stopped.
     let (stopped, known) = eventually("one with a seat is stopped", async || {
