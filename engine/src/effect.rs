@@ -10,6 +10,8 @@ use everpulse_protocol::{EventId, Failure, Position, RunId, Timestamp};
 use everpulse_sdk::intercept::RunEvent;
 use everpulse_sdk::replay::{StepBody, StepOptions};
 
+use crate::attempt::AttemptId;
+
 /// What the worker knows an inbox message by until it is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeliveryToken(pub u64);
@@ -73,8 +75,8 @@ pub enum Effect {
     Read { id: u64, after: Option<Position>, to: Position },
     /// Append to the history partition, then `handle_receipt`.
     Append { id: u64, payload: Bytes },
-    /// Read a queue's topic behind `after` and say which of the tasks are there: `handle_found`.
-    FindTasks { id: u64, queue: String, after: Option<Position>, tasks: Vec<EventId> },
+    /// Read a queue's topic behind `after` and say which of the tasks are [there](AttemptId::is_shown_by): `handle_found`.
+    FindTasks { id: u64, queue: String, after: Option<Position>, tasks: Vec<AttemptId> },
     /// Read the one entry at a position of the history partition, then `handle_fetched`.
     Fetch { id: u64, position: Position },
     /// Send until confirmed, then `handle_sent`.

@@ -163,6 +163,8 @@ const SCENARIOS: &[Scenario] = &[
             // Whoever took over sends the task after a second look: there is no second attempt before a first.
             |play| play.world.now = play.world.now.after(std::time::Duration::from_secs(2)),
             |play| play.report("a", 1, Report::Failed { failure: no(), retryable: true }),
+            // And gives it back after a second look.
+            |play| play.world.now = play.world.now.after(std::time::Duration::from_secs(2)),
             |play| play.report("a", 1, Report::Done(payload(&1u64))),
             |play| play.world.now = play.world.now.after(std::time::Duration::from_secs(61)),
             |play| play.report("a", 2, Report::Done(payload(&2u64))),

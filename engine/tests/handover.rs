@@ -3,8 +3,8 @@
 mod world;
 
 use everpulse_engine::{Effect, Outgoing};
-use everpulse_protocol::Timestamp;
-use everpulse_protocol::event::EventBody;
+use everpulse_protocol::event::{EventBody, Report};
+use everpulse_protocol::{Failure, FailureKind, Timestamp};
 use world::workflows::{number, registry};
 use world::{Answer, World, done, outcome_of};
 
@@ -190,4 +190,54 @@ fn the_tasks_of_an_own_frame_behind_which_another_one_wrote_are_sent_at_once() {
     assert!(!status.cold, "{status:?}");
     world.run_until(Timestamp(60_000));
     assert_eq!(world.result("a"), Some(done(&2_000u64)));
+}
+
+/// A run whose left attempt failed, with a task that its owner has not given back to its queue; and the next owner.
+fn given_back() -> (World, usize, usize) {
+    let mut world = World::new(registry());
+    let first = world.owner();
+    let start = world.start("a", "waits_for_signature", number(3));
+    world.say(first, vec![start]);
+    let left = world.left(&world.queue[0].clone());
+    world.say(first, vec![left]);
+    let run = world.records()[0].run_id;
+    let report = Report::Failed { failure: Failure::new(FailureKind::Failed, "not signed"), retryable: true };
+    let event = world.event("a", Some(run), &EventBody::AttemptReported { step: 0, attempt: 1, report });
+    let frame = world.publish(vec![event]);
+    world.deliver(first, frame, false);
+    world.settle_but(first, is_task);
+    assert_eq!(world.owners[first].waiting.len(), 1, "the task is about to leave");
+    let second = world.owner();
+    world.deliver(second, frame, true);
+    world.settle(second);
+    assert_eq!(world.queue.len(), 1, "the second one waits, though the task's first attempt lies there");
+    (world, first, second)
+}
+
+#[test]
+fn a_task_that_its_leaving_owner_still_gives_back_is_not_given_back_by_the_next_one() {
+    let (mut world, first, second) = given_back();
+    world.settle(first);
+    a_second_later(&mut world);
+    let back: Vec<bool> = world.queue.iter().map(|task| task.returned.is_some()).collect();
+    assert_eq!((back.as_slice(), world.unacked()), ([false, true].as_slice(), 0));
+    assert!(world.owners[second].shard.status().idle);
+    // Nor by a third one, when it was judged and its next attempt lies there.
+    let judged = world.queue[1].clone();
+    let failed = world.judged(&judged, Failure::new(FailureKind::Failed, "not signed"));
+    world.crash(second);
+    let third = world.owner();
+    world.say(third, vec![failed]);
+    a_second_later(&mut world);
+    assert_eq!(world.queue.iter().map(|task| task.attempt).collect::<Vec<_>>(), [1, 1, 2]);
+}
+
+#[test]
+fn a_task_whose_owner_is_gone_is_given_back_a_second_later() {
+    let (mut world, first, second) = given_back();
+    world.crash(first);
+    a_second_later(&mut world);
+    let back: Vec<bool> = world.queue.iter().map(|task| task.returned.is_some()).collect();
+    assert_eq!((back.as_slice(), world.unacked()), ([false, true].as_slice(), 0));
+    assert!(world.owners[second].shard.status().idle);
 }

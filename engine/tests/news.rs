@@ -3,20 +3,44 @@
 
 mod world;
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use everpulse_engine::{Effect, Outgoing};
 use everpulse_protocol::event::{Event, EventBody, IdPolicy, Start};
 use everpulse_protocol::family::Parent;
-use everpulse_protocol::{EventId, RunId, Timestamp, WorkflowId, shard};
+use everpulse_protocol::{EventId, FailureKind, RunId, Timestamp, WorkflowId, shard};
 use everpulse_sdk::definition::Registry;
-use everpulse_sdk::{Failure, Never, signal, step, workflow};
+use everpulse_sdk::{Failure, Never, select, signal, sleep, step, workflow};
 use uuid::Uuid;
-use world::workflows::{Word, number, steps};
+use world::workflows::{Word, number, slow, steps};
 use world::{Answer, World, done, payload};
 
 /// Waits for a word, then does a step that may take long.
 #[workflow(version = 1, crate = everpulse_sdk)]
 async fn hears_and_steps(n: u64) -> Result<u64, Failure<Never>> {
     let _word = signal::<Word>().recv().await;
+    step("add", move || async move { Ok::<u64, Never>(n) }).await
+}
+
+/// Gives up an activity, at its time-out or for a timer, then does a step that may take long.
+#[workflow(version = 1, crate = everpulse_sdk)]
+async fn gives_up_and_steps(drops: bool) -> Result<u64, Failure<Never>> {
+    if drops {
+        select! {
+            _done = slow(1) => unreachable!("the tests do not answer it"),
+            () = sleep(Duration::from_secs(10)) => {}
+        }
+    } else {
+        assert_eq!(slow(1).schedule_to_close(Duration::from_secs(10)).await, Err(Failure::TimedOut));
+    }
+    step("add", move || async move { Ok::<u64, Never>(3) }).await
+}
+
+/// Does a step with what an activity gives.
+#[workflow(version = 1, crate = everpulse_sdk)]
+async fn asks_and_steps(n: u64) -> Result<u64, Failure<Never>> {
+    let n = slow(n).await?;
     step("add", move || async move { Ok::<u64, Never>(n) }).await
 }
 
@@ -30,6 +54,8 @@ fn registry() -> Registry {
     let mut registry = world::workflows::registry();
     registry.workflow_fn(hears_and_steps).expect("new");
     registry.workflow_fn(wants).expect("new");
+    registry.workflow_fn(asks_and_steps).expect("new");
+    registry.workflow_fn(gives_up_and_steps).expect("new");
     registry
 }
 
@@ -286,4 +312,49 @@ fn what_is_applied_again_and_is_no_news_here_is_not_made_news_elsewhere() {
     let signal = word(&mut world, "b");
     hears(&mut world, next, signal);
     assert_eq!(told(&world), [false, true], "{:?}", world.trace);
+}
+
+/// What is told only once is told late, and not again: whoever has the local work that came of giving up still has it.
+#[test]
+fn a_first_word_about_an_activity_that_was_given_up_is_no_news() {
+    for drops in [false, true] {
+        let mut world = World::new(registry());
+        let leaving = world.owner();
+        let start = world.start("a", "gives_up_and_steps", payload(&BTreeMap::from([("drops", drops)])));
+        hears(&mut world, leaving, start);
+        let task = world.queue.last().expect("its activity").clone();
+        world.now = Timestamp(world.now.0 + 11_000);
+        world.tick(leaving);
+        world.settle_but(leaving, is_step);
+        assert!(world.owners[leaving].waiting.iter().any(is_step), "it is at its step: {:?}", world.trace);
+        let next = world.owner();
+        let down = everpulse_protocol::Failure::new(FailureKind::Failed, "down");
+        for word in [world.judged(&task, down), world.settled(&task, done(&2u64))] {
+            world.say(next, vec![word]);
+            assert_eq!(world.traced(&format!("{next} step add")), 0, "it is not gone: {:?}", world.trace);
+        }
+        does_a_step(&mut world, leaving);
+        assert_eq!(world.result("a"), Some(done(&3u64)), "{:?}", world.trace);
+    }
+}
+
+/// An owner takes a result, begins a step and dies; the result comes to the next one.
+#[test]
+fn a_result_that_comes_again_says_that_whoever_had_it_is_gone() {
+    let mut world = World::new(registry());
+    let gone = world.owner();
+    let start = world.start("a", "asks_and_steps", number(2));
+    hears(&mut world, gone, start);
+    let task = world.queue.last().expect("its activity").clone();
+    let result = world.settled(&task, done(&4u64));
+    let frame = world.publish(vec![result]);
+    world.deliver(gone, frame, false);
+    let is_wake = |effect: &Effect| matches!(effect, Effect::Send { outgoing: Outgoing::Wake(_), .. });
+    world.settle_but(gone, |effect| is_step(effect) || is_wake(effect));
+    let again = world.crash(gone);
+    assert!(again.contains(&frame), "it waits for the step");
+    let next = world.owner();
+    world.deliver(next, frame, false);
+    world.settle(next);
+    assert_eq!(world.result("a"), Some(done(&4u64)), "at once: {:?}", world.trace);
 }

@@ -20,13 +20,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use everpulse_broker::semantics::Kind;
-use everpulse_engine::attempt::Seen;
+use everpulse_engine::attempt::{AttemptId, Seen};
 use everpulse_engine::{Delivery, DeliveryToken, Effect, Options, Outgoing, SendId, Shard};
 use everpulse_protocol::event::InboxFrame;
 use everpulse_protocol::history::Frame;
 use everpulse_protocol::priority::Lane;
 use everpulse_protocol::shard::Config;
-use everpulse_protocol::task::TaskFrame;
+use everpulse_protocol::task::{Task, TaskFrame};
 use everpulse_protocol::timer::TimerMessage;
 use everpulse_protocol::{EventId, Position, RunId, Timestamp, WriterId, decode, topic};
 use everpulse_sdk::definition::Registry;
@@ -65,7 +65,7 @@ enum Purpose {
     Find {
         shard: u32,
         id: u64,
-        tasks: Vec<EventId>,
+        tasks: Vec<AttemptId>,
     },
     Append {
         shard: u32,
@@ -381,8 +381,12 @@ impl Worker {
             }
             News::Read { tag: Purpose::Find { shard, id, tasks }, entries } => {
                 let frames = entries.iter().filter_map(|(_, payload)| decode::<TaskFrame>(payload).ok());
-                let there: BTreeSet<EventId> = frames.flat_map(|frame| frame.tasks).map(|task| task.id).collect();
-                let found: Vec<EventId> = tasks.into_iter().filter(|task| there.contains(task)).collect();
+                let mut there: BTreeMap<EventId, Vec<Task>> = BTreeMap::new();
+                frames.flat_map(|frame| frame.tasks).for_each(|task| there.entry(task.id).or_default().push(task));
+                let is_there = |sought: &AttemptId| {
+                    there.get(&sought.task()).is_some_and(|tasks| tasks.iter().any(|task| sought.is_shown_by(task)))
+                };
+                let found: Vec<EventId> = tasks.iter().filter(|task| is_there(task)).map(AttemptId::task).collect();
                 self.with(shard, |shard, now| shard.handle_found(id, &found, now), ctx);
             }
             News::Published { tag: Purpose::Append { shard, id }, receipt } => {

@@ -24,6 +24,19 @@ impl AttemptId {
     pub fn of(task: &Task) -> Self {
         Self { task: task.id, attempt: task.attempt, returned: task.returned.is_some() }
     }
+
+    /// The task that it is made of.
+    #[must_use]
+    pub fn task(&self) -> EventId {
+        self.task
+    }
+
+    /// Whether a task in a queue shows that this one was sent there: it is this one, or came of it.
+    #[must_use]
+    pub fn is_shown_by(&self, there: &Task) -> bool {
+        let Self { task, attempt, returned } = Self::of(there);
+        self.task == task && (self.attempt, self.returned) <= (attempt, returned)
+    }
 }
 
 /// Whether an attempt has been met.

@@ -62,7 +62,8 @@ impl Applier<'_> {
         let failure = Failure { attempts: Some(attempt), ..Failure::new(FailureKind::TimedOut, message) };
         self.cancel(run_id, step);
         let body = RecordBody::ActivitySettled { step, attempt, outcome: Outcome::Failed(failure) };
-        if let Err(parked) = self.apply(run_id, EventId::derived(run_id, step, "settled"), &body) {
+        // Not under the id of what its worker may say later.
+        if let Err(parked) = self.apply(run_id, EventId::derived(run_id, step, "expired"), &body) {
             self.park(run_id, parked);
         }
     }

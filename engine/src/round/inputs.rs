@@ -417,11 +417,11 @@ impl Applier<'_> {
             } else if attempt_failed.is_some() {
                 self.round.cancel_tasks.push(EventId::derived(run_id, step, "task"));
             }
-            self.round.orphaned.push(run_id);
+            self.came_late(run_id, event.id);
             return Some(run_id);
         };
         if pending.answered && !matches!(body, EventBody::AttemptLeft { .. }) {
-            self.round.orphaned.push(run_id);
+            self.came_late(run_id, event.id);
             return Some(run_id);
         }
         match body {
@@ -440,11 +440,22 @@ impl Applier<'_> {
                 }
             }
             EventBody::ChildBegan { step } if !self.is_beginning(run_id, step, &event) => {
-                self.round.orphaned.push(run_id);
+                self.came_late(run_id, event.id);
             }
             _ => self.take(run_id, event, suspect),
         }
         Some(run_id)
+    }
+
+    /// A result that changes nothing any more. If it stands in the run's history, it came again, and whoever had it is gone.
+    /// If not, the run did not wait for it: its owner ended the step at a time-out, or its code dropped the command.
+    fn came_late(&mut self, run_id: RunId, event: EventId) {
+        let Some(run) = self.book.runs.get(&run_id) else { return };
+        let has_local_work = run.pending.values().any(|pending| pending.is_open_locally());
+        let is_known = || run.has_received(event) || run.records.iter().any(|record| record.event == event);
+        if has_local_work && is_known() {
+            self.round.orphaned.push(run_id);
+        }
     }
 }
 

@@ -29,6 +29,7 @@ use everpulse_sdk::replay::Command;
 
 use super::{Phase, Shard};
 use crate::Set;
+use crate::attempt::AttemptId;
 use crate::effect::{Effect, Outgoing};
 use crate::mutation::{self, Mutation};
 use crate::replay;
@@ -95,10 +96,8 @@ impl Shard {
     pub(super) fn resend_tasks_of(&mut self, runs: impl IntoIterator<Item = RunId>, now: Timestamp) {
         let mut by_queue: BTreeMap<String, Vec<Doubtful>> = BTreeMap::new();
         for run in runs {
-            self.resend_returned_of(run);
             self.tell_again(run);
-            for (frame, task) in self.doubtful_tasks_of(run) {
-                let own = self.own_frames.contains(&frame);
+            for Doubtful { frame, task, own } in self.doubtful_tasks_of(run).into_iter().chain(self.returned_of(run)) {
                 let lane =
                     if mutation::is(Mutation::LooksInTheQueue) { Lane::of_queue(&task.queue) } else { task.lane() };
                 by_queue.entry(lane.to_string()).or_default().push(Doubtful { frame, task, own });
@@ -116,23 +115,22 @@ impl Shard {
         }
     }
 
-    /// Tasks that go back to their queues to be judged, and may not be sent. Nobody looks for them there, where the first
-    /// task of the same id lies: what comes twice is judged twice.
+    /// Tasks that go back to their queues to be judged, and may not be sent. What comes twice would be judged twice, and
+    /// the next attempt made twice.
     ///
-    /// The frame that left one is not known of a run that was carried, or comes from a cache: all that is known is that no
-    /// mark has passed it. So no mark passes the first of the frames that may be it.
-    fn resend_returned_of(&mut self, run_id: RunId) {
+    /// The frame that gave one back is not known of a run that was carried, or comes from a cache: all that is known is
+    /// that no mark has passed it. So no mark passes the first of the frames that may be it.
+    fn returned_of(&self, run_id: RunId) -> Vec<Doubtful> {
         let floor = self.floor();
-        let Some(run) = self.book.runs.get(&run_id) else { return };
+        let Some(run) = self.book.runs.get(&run_id) else { return Vec::new() };
         let ended = run.pending.values().filter_map(|pending| Some((pending.left.as_ref()?.frame?, pending)));
         let is_forgotten = mutation::is(Mutation::ForgetsReturned);
         let doubtful = ended.filter(|(frame, _)| *frame >= floor && !is_forgotten);
-        let tasks: Vec<Box<Task>> = doubtful.filter_map(|(_, pending)| pending.returned()).collect();
-        for task in tasks {
-            if !self.tasks_in_flight.contains(&task.id) {
-                self.send(floor, Outgoing::Task(task));
-            }
-        }
+        let tasks = doubtful.filter_map(|(frame, pending)| Some((frame, pending.returned()?)));
+        tasks
+            .filter(|(_, task)| !self.tasks_in_flight.contains(&task.id))
+            .map(|(frame, task)| Doubtful { frame: floor, task, own: self.own_frames.contains(&frame) })
+            .collect()
     }
 
     /// What a run tells others, and may not be sent, as far as that needs no code of the run. Nobody looks for it: whoever
@@ -161,7 +159,7 @@ impl Shard {
 
     fn look(&mut self, look: Look) {
         let id = self.fresh_id();
-        let tasks = look.tasks.iter().map(|doubtful| doubtful.task.id).collect();
+        let tasks = look.tasks.iter().map(|doubtful| AttemptId::of(&doubtful.task)).collect();
         self.effects.push_back(Effect::FindTasks { id, queue: look.queue.clone(), after: look.after, tasks });
         self.search.looks.insert(id, look);
     }
@@ -212,13 +210,16 @@ impl Shard {
             return true;
         }
         match self.book.runs.get(&task.run_id).or_else(|| self.book.lingering.get(&task.run_id)) {
-            Some(run) => run.pending.get(&task.step).is_some_and(|pending| is_unsent(pending)),
+            Some(run) => run.pending.get(&task.step).is_some_and(|pending| {
+                let is_same = |returned: Box<Task>| returned.attempt == task.attempt;
+                if task.returned.is_some() { pending.returned().is_some_and(is_same) } else { is_unsent(pending) }
+            }),
             None => !self.book.closed.contains_key(&task.run_id),
         }
     }
 
     /// The tasks of a run that may not be sent, with the frames that asked for them. What it asked of other runs is sent.
-    fn doubtful_tasks_of(&mut self, run_id: RunId) -> Vec<(u64, Box<Task>)> {
+    fn doubtful_tasks_of(&mut self, run_id: RunId) -> Vec<Doubtful> {
         let floor = self.floor();
         let first = self.first_doubtful(run_id);
         let Some(run) = self.book.open_or_lingering(run_id) else { return Vec::new() };
@@ -249,7 +250,8 @@ impl Shard {
             let headers = headers.filter(|_| !mutation::is(Mutation::ForgetsHeaders));
             let task = task(self.shard, of, no, name, queue, (args, headers), options, pending.scheduled_at);
             if !self.tasks_in_flight.contains(&task.id) {
-                tasks.push((pending.frame, task));
+                let frame = pending.frame;
+                tasks.push(Doubtful { frame, task, own: self.own_frames.contains(&frame) });
             }
         }
         for (frame, event) in told {

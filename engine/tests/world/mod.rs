@@ -438,8 +438,9 @@ impl World {
             }
             Effect::FindTasks { id, after, tasks, .. } => {
                 let behind = |place: usize| after.is_none_or(|after| queue_position(place) > after);
-                let there = self.queue.iter().enumerate().filter(|(place, _)| behind(*place)).map(|(_, task)| task.id);
-                Some(Answer::Found { id, tasks: there.filter(|task| tasks.contains(task)).collect() })
+                let there = self.queue.iter().enumerate().filter(|(place, _)| behind(*place)).map(|(_, task)| task);
+                let is_sought = |task: &&Task| tasks.iter().any(|sought| sought.is_shown_by(task));
+                Some(Answer::Found { id, tasks: there.filter(is_sought).map(|task| task.id).collect() })
             }
             Effect::Send { id, outgoing } => {
                 let position = self.send(owner, outgoing);

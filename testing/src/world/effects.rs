@@ -2,6 +2,7 @@
 
 use everpulse_engine::{Effect, Outgoing};
 use everpulse_protocol::chain::Offered;
+use everpulse_protocol::task::Task;
 use everpulse_protocol::timer::TimerMessage;
 use everpulse_protocol::{Position, RunId};
 
@@ -37,7 +38,8 @@ impl World {
             Effect::FindTasks { id, queue, after, tasks } => {
                 let placed = self.queue.iter().enumerate().filter(|(_, task)| task.lane().to_string() == queue);
                 let behind = placed.filter(|(place, _)| after.is_none_or(|after| queue_position(*place) > after));
-                let found = behind.map(|(_, task)| task.id).filter(|task| tasks.contains(task)).collect();
+                let is_sought = |task: &Task| tasks.iter().any(|sought| sought.is_shown_by(task));
+                let found = behind.map(|(_, task)| task).filter(|task| is_sought(task)).map(|task| task.id).collect();
                 Some(Answer::Found { id, tasks: found })
             }
             Effect::Send { id, outgoing } => {

@@ -1,13 +1,14 @@
 //! Carries out the effects of shards: history, sends, local work, acks. What comes of them goes back to the
 //! engine thread as arrivals.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use everpulse_engine::attempt::AttemptId;
 use everpulse_engine::{DeliveryToken, Effect, LocalResult, Outgoing, SendId};
 use everpulse_protocol::task::{Task, TaskFrame};
 use everpulse_protocol::timer::TimerMessage;
@@ -321,7 +322,7 @@ impl Carrier {
         });
     }
 
-    fn find(&self, id: u64, queue: String, after: Option<Position>, tasks: Vec<EventId>, back: Back) {
+    fn find(&self, id: u64, queue: String, after: Option<Position>, tasks: Vec<AttemptId>, back: Back) {
         let transport = self.transport.clone();
         self.runtime.spawn(async move {
             let topic = topic::activity(&queue);
@@ -333,7 +334,7 @@ impl Carrier {
                 }
             })
             .await;
-            let mut missing: BTreeSet<EventId> = tasks.into_iter().collect();
+            let mut missing: BTreeMap<EventId, AttemptId> = tasks.into_iter().map(|task| (task.task(), task)).collect();
             let mut found = Vec::new();
             // What comes later is looked for later, or is what this worker itself sends.
             let end = patiently("asking for the end of", &topic, || transport.last_position(&topic)).await;
@@ -342,9 +343,12 @@ impl Carrier {
                 loop {
                     let piece = pieces.next().await;
                     let frames = piece.entries.iter().filter_map(|entry| decode::<TaskFrame>(&entry.payload).ok());
-                    found.extend(
-                        frames.flat_map(|frame| frame.tasks).map(|task| task.id).filter(|id| missing.remove(id)),
-                    );
+                    for task in frames.flat_map(|frame| frame.tasks) {
+                        if missing.get(&task.id).is_some_and(|sought| sought.is_shown_by(&task)) {
+                            missing.remove(&task.id);
+                            found.push(task.id);
+                        }
+                    }
                     if piece.done || missing.is_empty() {
                         break;
                     }
