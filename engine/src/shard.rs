@@ -238,6 +238,8 @@ struct Kept {
     tagged_after: Option<RunId>,
     /// Events of it among the early ones.
     early: usize,
+    /// So long these wait, however often they are applied again.
+    early_until: Option<Timestamp>,
     /// All of it is in a round.
     taken: bool,
     runs: Vec<RunId>,
@@ -377,7 +379,7 @@ impl Shard {
             return search;
         }
         let timer = self.book.timers.iter().find(|(_, run, no)| self.can_fire(*run, *no)).map(|(due, ..)| *due);
-        let early = self.early.deadline();
+        let early = self.early.deadline().filter(|_| self.arrived.is_empty());
         let hold = self
             .holds
             .iter()
@@ -430,6 +432,7 @@ impl Shard {
             next: 0,
             tagged_after: None,
             early: 0,
+            early_until: None,
             taken: false,
             runs: Vec::new(),
             since: now,

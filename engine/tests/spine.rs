@@ -273,6 +273,55 @@ fn a_signal_for_no_run_is_answered_and_buried() {
 }
 
 #[test]
+fn a_signal_for_no_run_is_answered_also_where_another_owner_writes_all_the_time() {
+    let mut world = World::new(registry());
+    let (stale, writes) = (world.owner(), world.owner());
+    let body = EventBody::Signal { headers: None, name: "Word".to_owned(), value: payload(&0u8) };
+    let event = world.event("nobody", None, &body);
+    world.say(stale, vec![event]);
+    for n in 0..8 {
+        let start = world.start(&format!("run-{n}"), "steps", no_args());
+        world.say(writes, vec![start]);
+        let until = Timestamp(world.now.0 + 1_000);
+        world.run_until(until);
+    }
+    let not_found = world.replies.iter().filter(|(_, reply)| *reply == ReplyBody::NotFound).count();
+    assert_eq!((not_found, world.buried, world.unacked()), (1, 1, 0), "{:?}", world.trace);
+}
+
+/// Its start comes behind so much else that a round has no room for it, when the book was thrown away long after.
+#[test]
+fn a_signal_that_waited_long_enough_is_not_given_up_before_all_that_came_is_looked_at() {
+    let mut world = World::new(registry());
+    let (stale, writes) = (world.owner(), world.owner());
+    let word = |text: &str| EventBody::Signal {
+        headers: None,
+        name: "Word".to_owned(),
+        value: payload(&Word { text: text.to_owned() }),
+    };
+    let early = world.event("a", None, &word("hello"));
+    world.say(stale, vec![early]);
+    let other = world.start("b", "steps", no_args());
+    world.say(writes, vec![other]);
+    world.now = Timestamp(world.now.0 + 10_000);
+    let long = "x".repeat(100_000);
+    let mut frames = Vec::new();
+    for n in 0..12 {
+        let start = world.start(&format!("long-{n}"), "listens", payload(&BTreeMap::from([("text", long.clone())])));
+        frames.push(world.publish(vec![start]));
+    }
+    let start = world.start("a", "listens", no_args());
+    let again = world.event("a", None, &word("world"));
+    frames.push(world.publish(vec![start, again]));
+    for frame in frames {
+        world.deliver(stale, frame, false);
+    }
+    world.settle(stale);
+    assert_eq!(world.result("a"), Some(done(&"hello world")), "{:?}", world.trace);
+    assert_eq!(world.buried, 0);
+}
+
+#[test]
 fn a_panic_parks_the_run_and_nothing_else() {
     let mut world = World::new(registry());
     let owner = world.owner();

@@ -1,6 +1,7 @@
 //! Signals that came before their run.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use everpulse_protocol::event::Event;
 use everpulse_protocol::{Timestamp, WorkflowId};
@@ -9,7 +10,7 @@ use crate::Map;
 use crate::effect::DeliveryToken;
 
 /// A signal for a workflow id without a run waits this long for its start.
-const EARLY_MS: u64 = 3_000;
+pub(super) const EARLY: Duration = Duration::from_secs(3);
 
 /// A signal that waits for its run.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub(super) struct Early {
     pub event: Event,
 }
 
-/// They wait in the order in which they came.
+/// First the one that waits no longer than the others; else in the order in which they came.
 #[derive(Debug, Default)]
 pub(super) struct EarlySignals {
     waiting: VecDeque<Early>,
@@ -28,9 +29,10 @@ pub(super) struct EarlySignals {
 }
 
 impl EarlySignals {
-    pub fn push(&mut self, token: DeliveryToken, event: Event, at: Timestamp) {
-        *self.ids.entry(event.workflow_id.clone()).or_default() += 1;
-        self.waiting.push_back(Early { until: at.after(std::time::Duration::from_millis(EARLY_MS)), token, event });
+    pub fn push(&mut self, early: Early) {
+        *self.ids.entry(early.event.workflow_id.clone()).or_default() += 1;
+        let place = self.waiting.partition_point(|other| other.until <= early.until);
+        self.waiting.insert(place, early);
     }
 
     /// When the first one has waited long enough.

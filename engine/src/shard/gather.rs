@@ -4,7 +4,7 @@ use everpulse_protocol::event::Event;
 use everpulse_protocol::{RunId, Timestamp};
 
 use super::Shard;
-use super::early::Early;
+use super::early::{EARLY, Early};
 use crate::effect::{DeliveryToken, LocalResult};
 use crate::mutation::{self, Mutation};
 use crate::round::{Applier, FRAME_BYTES, Round};
@@ -74,9 +74,6 @@ impl Shard {
         for run in ready.copied().collect::<Vec<RunId>>() {
             self.applier(round, number, at).apply_received(run, false);
         }
-        while let Some(early) = self.early.late(at) {
-            self.take_early(early, round, number, at);
-        }
         while let Some(token) = self.arrived.front().copied() {
             if self.is_full(round) {
                 break;
@@ -86,6 +83,12 @@ impl Shard {
                 self.arrived.push_front(token);
                 break;
             }
+        }
+        // What they wait for may be among what came.
+        while self.arrived.is_empty()
+            && let Some(early) = self.early.late(at)
+        {
+            self.take_early(early, round, number, at);
         }
     }
 
@@ -105,6 +108,15 @@ impl Shard {
             kept.runs.extend(run);
             kept.finish(token, round);
         }
+    }
+
+    /// How long a signal waits for its run: since it was first looked for, also when the book was thrown away meanwhile. Where
+    /// another owner writes all the time, it would wait for ever.
+    fn wait_until(&mut self, token: DeliveryToken, at: Timestamp) -> Timestamp {
+        let until = at.after(EARLY);
+        // Nor does it wait longer because the clock was set back.
+        let until = |known: Option<Timestamp>| known.unwrap_or(until).min(until);
+        self.deliveries.get_mut(&token).map_or(until(None), |kept| *kept.early_until.insert(until(kept.early_until)))
     }
 
     /// Takes the events of one message; false if the frame is full before its end.
@@ -149,7 +161,8 @@ impl Shard {
                 }
             }
             for (token, event) in early {
-                self.early.push(token, event, at);
+                let until = self.wait_until(token, at);
+                self.early.push(Early { until, token, event });
             }
             // Signals that waited for this run come before those behind its start.
             if self.early.is_empty() {
