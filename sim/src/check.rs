@@ -276,6 +276,7 @@ fn count(world: &mut World, report: &Report, standing: &Standing) {
     counts.ended_by_others = report.runs.iter().flat_map(|run| run.commands.iter().filter(ended)).count() as u64;
     counts.trials = standing.trials;
     counts.tagged = standing.tagged;
+    (counts.edits, counts.unedited) = (standing.edits, standing.unedited());
     counts.shared_shards = standing.writers.iter().filter(|writers| writers.len() > 1).count() as u64;
     counts.effects = world.ledger.effects.len() as u64;
     let mut seen = BTreeSet::new();

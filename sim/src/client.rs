@@ -14,13 +14,13 @@ use everpulse_protocol::event::{Event, EventBody, IdPolicy, Outcome, ReplyTo, Re
 use everpulse_protocol::reply::{Reply, ReplyBody, ReplyFrame, UpdateState};
 use everpulse_protocol::{EventId, Failure, FailureKind, Payload, Timestamp, WorkflowId, decode, shard, topic};
 
-pub use self::jobs::{Asked, Job, Jobs, Signal, Told};
+pub use self::jobs::{Asked, Job, Jobs, Look, Shown, Signal, Told};
 use crate::broker::Layout;
 use crate::link::News;
 use crate::outbox::Outbox;
 use crate::party::Ctx;
 use crate::wire::{self, Heard, Timer};
-use crate::workflows::{Kind, Sell, To, Word};
+use crate::workflows::{EDITED, Heard as HeardWords, Kind, Sell, TAKEN, To, Word};
 
 /// What was sent: a start, or anything else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,6 +194,14 @@ impl Client {
                     ctx.counts.stops += u64::from(stop.asked.issued_ms.is_none());
                     events.push((asking(&mut stop.asked, Some(run), &body), Purpose::Other));
                 }
+                if !self.quiet && !job.kind.goes_on() && ctx.dice.percent(25) {
+                    let by =
+                        if job.kind.name == EDITED { *ctx.dice.pick(&LOOKS).expect("some") } else { Shown::Described };
+                    let mut question = Asked::new(ctx.dice);
+                    let at_least = job.shown.get(&by).copied().unwrap_or_default();
+                    job.looks.push(Look { request: question.request, by, at_least });
+                    events.push((asking(&mut question, Some(run), &look(by)), Purpose::Other));
+                }
                 if job.asked > 2 && !self.quiet {
                     let mut question = Asked { request: job.result, ..Asked::new(ctx.dice) };
                     events.push((asking(&mut question, Some(run), &EventBody::AskResult), Purpose::Other));
@@ -265,6 +273,9 @@ impl Client {
             for (at, job) in self.jobs.jobs.iter_mut().enumerate() {
                 if reply.request == job.start.request || reply.request == job.result {
                     hear_of_run(job, at, reply, ctx);
+                }
+                if hear_of_look(job, reply, ctx) {
+                    continue;
                 }
                 if job.kind.to == To::Updates && hear_of_update(job, reply, ctx) {
                     continue;
@@ -373,6 +384,32 @@ fn hear_of_beginning(job: &mut Job, at: usize, reply: &Reply, ctx: &mut Ctx<'_>)
     true
 }
 
+/// What is seen of a run, which is never less than what was seen when it was asked for. True if that is all that it says.
+fn hear_of_look(job: &mut Job, reply: &Reply, ctx: &mut Ctx<'_>) -> bool {
+    let Some(Look { by, at_least, .. }) = job.looks.iter().find(|look| look.request == reply.request).cloned() else {
+        return false;
+    };
+    let number = |value: &Payload| value.decode::<u64>().ok();
+    let seen = match (&reply.body, by) {
+        (ReplyBody::Description(view), Shown::Described) => {
+            let is_open = view.closed_at.is_none() && Some(view.run_id) == job.run;
+            is_open.then(|| u64::from(view.records))
+        }
+        (ReplyBody::Answered { outcome: Outcome::Done(value) }, Shown::Answered) => number(value),
+        (ReplyBody::Published { value }, Shown::Published) => value.as_ref().and_then(number),
+        _ => None,
+    };
+    let Some(seen) = seen else { return true };
+    ctx.counts.looks += 1;
+    if seen < at_least {
+        let id = &job.workflow_id;
+        ctx.violations.push(format!("{id} shows {seen} ({by:?}) after it showed {at_least}"));
+    }
+    let shown = job.shown.entry(by).or_default();
+    *shown = (*shown).max(seen);
+    true
+}
+
 /// What an update is answered. True if that is all that it says.
 fn hear_of_update(job: &mut Job, reply: &Reply, ctx: &mut Ctx<'_>) -> bool {
     let Some(signal) = job.signals.iter_mut().find(|signal| signal.asked.request == reply.request) else {
@@ -431,6 +468,20 @@ fn hear_of_input(asked: &mut Asked, reply: &Reply, ctx: &mut Ctx<'_>) -> bool {
 fn kept(step: u32, n: u64) -> EventBody {
     let value = Payload::encode(&n).expect("numbers can be written");
     EventBody::PromiseSettled { step, outcome: Outcome::Done(value) }
+}
+
+/// All ways to see how far a run is.
+const LOOKS: [Shown; 3] = [Shown::Described, Shown::Answered, Shown::Published];
+
+fn look(by: Shown) -> EventBody {
+    match by {
+        Shown::Described => EventBody::Describe,
+        Shown::Answered => {
+            let args = Payload::encode(&HeardWords {}).expect("nothing can be written");
+            EventBody::Query { name: "Heard".to_owned(), args }
+        }
+        Shown::Published => EventBody::AskPublished { name: TAKEN.to_owned() },
+    }
 }
 
 /// What was refused twice is forced.

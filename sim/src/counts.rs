@@ -47,6 +47,8 @@ counts! {
     updates_refused,
     updates_again,
     updates_not_yet,
+    /// Times that a run showed how far it was.
+    looks,
     /// Trims that shards asked for.
     trims,
     /// What was let go: messages of all topics, and segments of the disk.
@@ -115,6 +117,9 @@ counts! {
     tagged,
     /// Runs that others ended at once, and were told so.
     ended_by_others,
+    /// Edits of the code that runs recorded, and runs that came to their end the way before an edit.
+    edits,
+    unedited,
     letters,
     effects,
     /// Steps of the simulation.
@@ -134,8 +139,10 @@ const fn reached(rule: u32, what: &'static str, count: fn(&Counts) -> u64) -> Re
 }
 
 /// By what one sees that seeds have put each rule to the test.
-pub const RULES: [Reached; 45] = [
+pub const RULES: [Reached; 48] = [
     reached(1, "runs whose code came to the same commands again", |c| c.replayed),
+    reached(1, "edits of the code that runs recorded", |c| c.edits),
+    reached(1, "runs that went on the way before an edit", |c| c.unedited),
     reached(2, "void frames", |c| c.void),
     reached(2, "frames whose fate was open", |c| c.open_appends),
     reached(3, "tasks and answers whose cause stood when they left", |c| c.causes),
@@ -157,6 +164,7 @@ pub const RULES: [Reached; 45] = [
     reached(4, "tasks that owners gave back, with what they were told", |c| c.returned),
     reached(4, "attempts that went on where the one before was", |c| c.resumed),
     reached(5, "shards that several workers wrote", |c| c.shared_shards),
+    reached(5, "looks at runs, of which none showed less than one before", |c| c.looks),
     reached(5, "holds that ended while local work went on", |c| c.acks_with_work),
     reached(6, "effects of local work", |c| c.local_effects),
     reached(6, "of these, done again after a fault", |c| c.local_repeats),

@@ -1,5 +1,6 @@
 //! The workflows and activities that a simulated application has, and the sequential model of what they come to.
 
+mod edits;
 mod ends;
 mod limits;
 mod schedules;
@@ -22,6 +23,7 @@ use everpulse_sdk::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::edits::{EDITED, Heard, NEWER, TAKEN};
 pub use self::limits::{BUSY_MS, LIMITS};
 pub use self::uploads::UPLOAD;
 
@@ -484,16 +486,17 @@ fn heard_by_heads(n: u64) -> Vec<u64> {
 
 /// What a worker serves.
 pub fn registry() -> Registry {
-    let mut registry = registry_before();
+    let mut registry = registry_of_before();
     registry.workflow_fn(late).expect("once");
     registry.workflow_fn(fickle_two).expect("once");
+    registry.workflow_fn(edits::edited).expect("once");
     registry
 }
 
 /// The same before the last deployment.
 pub fn registry_before() -> Registry {
-    let mut registry = registry_of_all_times();
-    registry.workflow_fn(fickle).expect("once");
+    let mut registry = registry_of_before();
+    registry.workflow_fn(edits::edited_before).expect("once");
     registry
 }
 
@@ -501,8 +504,15 @@ pub fn registry_before() -> Registry {
 pub fn registry_mistaken() -> Registry {
     let mut registry = registry_of_all_times();
     registry.workflow_fn(late).expect("once");
+    registry.workflow_fn(edits::edited).expect("once");
     registry.workflow_fn(fickle_changed).expect("once");
     registry.workflow_fn(fickle_two).expect("once");
+    registry
+}
+
+fn registry_of_before() -> Registry {
+    let mut registry = registry_of_all_times();
+    registry.workflow_fn(fickle).expect("once");
     registry
 }
 
@@ -628,7 +638,7 @@ const TAKES_DOWN: Kind = Kind {
 };
 
 /// All of them.
-pub const KINDS: [Kind; 29] = [
+pub const KINDS: [Kind; 30] = [
     PLAIN,
     Kind { name: "sells", args: (3, 9), signals: |n| n, to: To::Updates, result: |_, sum| vec![sum], ..PLAIN },
     Kind { name: "fans", args: (5, 16), result: |n, _| vec![n * (n - 1) + 1], ..PLAIN },
@@ -645,6 +655,7 @@ pub const KINDS: [Kind; 29] = [
     },
     WORKS,
     STEPS,
+    Kind { name: EDITED, ..LISTENS },
     Kind {
         name: "chooses",
         args: (1, 9),

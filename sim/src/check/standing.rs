@@ -12,6 +12,8 @@ use everpulse_protocol::{EventId, Position, RunId, WorkflowId, WriterId};
 use everpulse_sdk::definition::Registry;
 use everpulse_sdk::replay::{Command, Input, Instance, RunInfo, TurnState};
 
+use crate::workflows::NEWER;
+
 /// A message with its place on the broker's disk.
 pub type Placed = (usize, Position, Bytes);
 
@@ -29,6 +31,8 @@ pub struct Standing {
     pub handed_on: u64,
     /// Signals to all runs with a tag, in each that took one.
     pub tagged: u64,
+    /// Edits of the code that runs recorded.
+    pub edits: u64,
 }
 
 impl Standing {
@@ -41,6 +45,7 @@ impl Standing {
             trials: 0,
             handed_on: 0,
             tagged: 0,
+            edits: 0,
         };
         for entries in histories {
             let (mut chain, mut writers) = (Chain::new(), BTreeSet::new());
@@ -62,6 +67,9 @@ impl Standing {
                         Ok(RecordBody::Received { attempt, .. }) if attempt > 0 => standing.trials += 1,
                         _ => {}
                     }
+                    let is_edit =
+                        |mark: &&CommandMark| matches!(mark.kind, CommandKind::Patch | CommandKind::DeprecatedPatch);
+                    standing.edits += record.commands.iter().filter(is_edit).count() as u64;
                     standing.runs.entry(record.run_id).or_default().push((record, *place));
                 }
             }
@@ -75,6 +83,15 @@ impl Standing {
         let asks = |record: &Record| record.commands.iter().any(|mark| mark.no == step && mark.kind.is_work());
         let (_, place) = self.runs.get(&run)?.iter().find(|(record, _)| asks(record))?;
         Some(*place)
+    }
+
+    /// Runs of edited code that ended without the newer edit, though they took a word.
+    pub fn unedited(&self) -> u64 {
+        let ended = |records: &&Vec<(Record, usize)>| {
+            !is_open(records) && records.iter().any(|(record, _)| has_edit(record, None))
+        };
+        let runs = self.runs.values().filter(ended);
+        runs.filter(|records| !records.iter().any(|(record, _)| has_edit(record, Some(NEWER)))).count() as u64
     }
 
     /// All updates that were taken, by their ids, with their answers.
@@ -175,6 +192,12 @@ fn parked_for(records: &[(Record, usize)]) -> Option<ParkedKind> {
         Ok(RecordBody::Resumed) => None,
         _ => parked,
     })
+}
+
+/// Whether a record has an edit of the code, or the one of that name.
+fn has_edit(record: &Record, name: Option<&str>) -> bool {
+    let is_edit = |mark: &CommandMark| matches!(mark.kind, CommandKind::Patch | CommandKind::DeprecatedPatch);
+    record.commands.iter().any(|mark| is_edit(mark) && name.is_none_or(|name| mark.name == name))
 }
 
 fn is_open(records: &[(Record, usize)]) -> bool {

@@ -1,7 +1,7 @@
 //! What clients are told to do: runs to start, signal, stop and wait for. They do not forget it when they crash: it is in
 //! their users' database.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::priority::Priority;
@@ -40,6 +40,10 @@ pub struct Job {
     /// Of its updates, by their ids, and by the events that requested them.
     pub told_of: Vec<(String, EventId, Told)>,
     pub stop: Option<Stop>,
+    /// What was asked of its run.
+    pub looks: Vec<Look>,
+    /// How far it was, by each way to ask for that.
+    pub shown: BTreeMap<Shown, u64>,
     pub outcome: Option<Outcome>,
     /// When it was told that the end is too long ago to be known.
     pub forgotten_ms: Option<u64>,
@@ -83,6 +87,26 @@ pub enum Told {
     Refused,
     Taken,
     Answered(Outcome),
+}
+
+/// How one can see how far a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Shown {
+    /// By the records of its history.
+    Described,
+    /// By its own answer.
+    Answered,
+    /// By what it published.
+    Published,
+}
+
+/// A look at a run.
+#[derive(Debug, Clone)]
+pub struct Look {
+    pub request: RequestId,
+    pub by: Shown,
+    /// It was known to be so far when this was asked.
+    pub at_least: u64,
 }
 
 /// A run is cancelled or terminated.
@@ -175,6 +199,8 @@ impl Jobs {
                 signals,
                 told_of: Vec::new(),
                 stop,
+                looks: Vec::new(),
+                shown: BTreeMap::new(),
                 outcome: None,
                 forgotten_ms: None,
                 unsure: false,
