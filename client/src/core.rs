@@ -356,7 +356,8 @@ impl Core {
                             ask_at = patient;
                         } else {
                             ticket.asked();
-                            sending = Some(self.send(event()).boxed());
+                            // What is asked again may be known because whoever has it is slow.
+                            sending = Some(self.send(Event { again: stored, ..event() }).boxed());
                         }
                     }
                 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use everpulse_client::{Address, Client, ErrorKind, IdPolicy, Options, ResultError, RunStatus};
 use everpulse_protocol::dead_letter::Letter;
+use everpulse_protocol::event::InboxFrame;
 use everpulse_protocol::golden::Golden;
 use everpulse_protocol::history::{Frame, Hash, Verified};
-use everpulse_protocol::{Timestamp, WriterId, encode, topic};
+use everpulse_protocol::{Timestamp, WriterId, decode, encode, topic};
 use everpulse_sdk as everpulse;
 use everpulse_sdk::{Failure, Retry};
 use everpulse_transport::{self as transport, Message, PublisherOptions, SetUp, Transport};
@@ -365,5 +366,38 @@ async fn a_run_is_exported_from_history_whether_it_goes_on_or_not() {
         assert!(!open.records.is_empty() && open.records.iter().all(|record| record.close.is_none()));
         let error = client.run_named("export-none").export().await.expect_err("there is none");
         assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    }
+}
+
+/// So a worker that knows it does not take whoever has it for gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_again_says_so() {
+    for arm in arms() {
+        let client = arm.client().await;
+        let transport = Transport::connect(&arm.address, transport::Options::default()).await.expect("connected");
+        let layout = transport.set_up(&SetUp::default()).await.expect("set up");
+        // Nobody works, so it is asked again and again.
+        let asking = tokio::spawn(async move { client.start(hello("world".to_owned())).id("asked").await.is_ok() });
+        let said = tokio::time::timeout(LONG, async {
+            loop {
+                let mut said = Vec::new();
+                for partition in 0..layout.inbox_partitions {
+                    let topic = topic::partition(topic::INBOX, partition);
+                    for entry in transport.read(&topic, None, None).await.expect("it can be read") {
+                        let frame: InboxFrame = decode(&entry.payload).expect("a frame");
+                        said.extend(frame.events.into_iter().map(|event| (event.id, event.again)));
+                    }
+                }
+                if said.len() > 2 {
+                    break said;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let said = said.await.expect("it is asked again");
+        asking.abort();
+        let again: Vec<bool> = said.iter().map(|(_, again)| *again).collect();
+        assert_eq!(again[..3], [false, true, true], "{said:?}");
+        assert!(said.iter().all(|(id, _)| *id == said[0].0), "it is one request: {said:?}");
     }
 }

@@ -29,6 +29,7 @@ use crate::mutation::{self, Mutation};
 use crate::replay::{self, broken};
 use crate::run::{Live, Run, Started};
 use crate::shard::Eager;
+use crate::{Map, Set};
 
 /// Frames stop taking inputs at about this size; one input more may lie above it. Larger ones are hardly faster, as some
 /// hundred records share a receipt, and what a frame's bytes pass through on their way grows with them.
@@ -79,6 +80,8 @@ pub(crate) struct Round {
     pub wake_served: bool,
     /// Known inputs arrived again for these runs: whoever had them is gone, so their local work starts here.
     pub orphaned: Vec<RunId>,
+    /// All that stood in the history of runs when the first late result of the round came for them.
+    pub recorded: Map<RunId, Set<EventId>>,
     /// Runs with local work that nobody is known to do, to be started when the round has taken effect.
     pub unseen: Vec<RunId>,
     /// The signal of the start that is being applied.

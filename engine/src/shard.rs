@@ -26,6 +26,7 @@ use everpulse_protocol::task::Task;
 use everpulse_protocol::{EventId, Position, RunId, Timestamp, WriterId, encode};
 use everpulse_sdk::definition::Registry;
 
+use crate::attempt::AttemptId;
 use crate::book::Book;
 use crate::effect::{Delivery, DeliveryToken, Effect, LocalResult, SendId};
 use crate::holds::{HOLD_MS_MAX, Holds, Locals, Unsent};
@@ -186,8 +187,10 @@ pub struct Shard {
     local_results: VecDeque<(RunId, u32, LocalResult)>,
 
     sends: BTreeMap<SendId, InFlight>,
-    /// Tasks and what runs are told among them, and tasks that are looked for in their queues.
-    tasks_in_flight: Set<EventId>,
+    /// Tasks among them, and those that are looked for in their queues: the first one of a step, or one that goes back.
+    tasks_in_flight: Set<AttemptId>,
+    /// What runs are told among them.
+    told_in_flight: Set<EventId>,
     unsent: Unsent,
     /// All commands of the frames below this are known to be sent.
     sent_floor: u64,
@@ -206,7 +209,8 @@ pub struct Shard {
     doubts: Vec<Doubt>,
     /// Runs for which known inputs came again, in rounds that came to nothing.
     news: BTreeSet<RunId>,
-    /// Frames of this writer that asked for local work, which nobody else does, or, if they were read, for tasks.
+    /// Frames of this writer that asked for local work, which nobody else does, or, if they were read, for tasks, or that
+    /// ended an attempt whose task goes back.
     own_frames: BTreeSet<u64>,
     /// Runs that are still to be looked at after loading.
     recovering: VecDeque<RunId>,
@@ -260,7 +264,7 @@ impl Kept {
 #[derive(Debug)]
 struct InFlight {
     frame: u64,
-    task: Option<(EventId, String)>,
+    task: Option<(AttemptId, String)>,
     wake: Option<u64>,
     /// What a run is told.
     told: Option<EventId>,
@@ -331,6 +335,7 @@ impl Shard {
             local_results: VecDeque::new(),
             sends: BTreeMap::new(),
             tasks_in_flight: Set::default(),
+            told_in_flight: Set::default(),
             unsent: Unsent::default(),
             sent_floor: 0,
             marks: Marks::default(),
@@ -570,7 +575,7 @@ impl Shard {
                 self.wakes_in_flight.remove(&wake);
             }
             if let Some(told) = sent.told {
-                self.tasks_in_flight.remove(&told);
+                self.told_in_flight.remove(&told);
             }
             if let Some((task, queue)) = sent.task {
                 self.tasks_in_flight.remove(&task);

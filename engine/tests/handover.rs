@@ -3,7 +3,7 @@
 mod world;
 
 use everpulse_engine::{Effect, Outgoing};
-use everpulse_protocol::event::{EventBody, Report};
+use everpulse_protocol::event::{Event, EventBody, Report};
 use everpulse_protocol::{Failure, FailureKind, Timestamp};
 use world::workflows::{number, registry};
 use world::{Answer, World, done, outcome_of};
@@ -200,10 +200,8 @@ fn given_back() -> (World, usize, usize) {
     world.say(first, vec![start]);
     let left = world.left(&world.queue[0].clone());
     world.say(first, vec![left]);
-    let run = world.records()[0].run_id;
-    let report = Report::Failed { failure: Failure::new(FailureKind::Failed, "not signed"), retryable: true };
-    let event = world.event("a", Some(run), &EventBody::AttemptReported { step: 0, attempt: 1, report });
-    let frame = world.publish(vec![event]);
+    let failed = failed(&mut world);
+    let frame = world.publish(vec![failed]);
     world.deliver(first, frame, false);
     world.settle_but(first, is_task);
     assert_eq!(world.owners[first].waiting.len(), 1, "the task is about to leave");
@@ -240,4 +238,70 @@ fn a_task_whose_owner_is_gone_is_given_back_a_second_later() {
     let back: Vec<bool> = world.queue.iter().map(|task| task.returned.is_some()).collect();
     assert_eq!((back.as_slice(), world.unacked()), ([false, true].as_slice(), 0));
     assert!(world.owners[second].shard.status().idle);
+}
+
+fn is_look(effect: &Effect) -> bool {
+    matches!(effect, Effect::FindTasks { .. })
+}
+
+fn failed(world: &mut World) -> Event {
+    let run = world.records()[0].run_id;
+    let report = Report::Failed { failure: Failure::new(FailureKind::Failed, "not signed"), retryable: true };
+    world.event("a", Some(run), &EventBody::AttemptReported { step: 0, attempt: 1, report })
+}
+
+/// The next owner still looks for the first task when it gives it back, in a frame of which it hears nothing.
+#[test]
+fn a_task_is_given_back_though_its_first_one_is_still_looked_for() {
+    let mut world = World::new(registry());
+    let first = world.owner();
+    let start = world.start("a", "waits_for_signature", number(3));
+    world.say(first, vec![start]);
+    world.crash(first);
+    let second = world.owner();
+    let left = world.left(&world.queue[0].clone());
+    let frame = world.publish(vec![left]);
+    world.deliver(second, frame, false);
+    world.settle_but(second, is_look);
+    world.owners[second].receipts = world::Receipts::Lost;
+    let failed = failed(&mut world);
+    let frame = world.publish(vec![failed]);
+    world.deliver(second, frame, false);
+    world.settle_but(second, |effect| is_look(effect) || matches!(effect, Effect::AskTail { .. }));
+    world.owners[second].receipts = world::Receipts::Prompt;
+    // Another one writes behind it, so all is thrown away; what is read then says that the task may not be given back.
+    let other = world.owner();
+    let start = world.start("b", "listens", number(1));
+    world.say(other, vec![start]);
+    world.crash(other);
+    world.settle_but(second, is_look);
+    world.settle(second);
+    a_second_later(&mut world);
+    let back: Vec<bool> = world.queue.iter().map(|task| task.returned.is_some()).collect();
+    assert_eq!(back, [false, true], "{:?}", world.trace);
+}
+
+#[test]
+fn a_task_of_an_own_frame_that_was_taken_for_void_is_given_back_without_waiting() {
+    let mut world = World::new(registry());
+    let owner = world.owner();
+    let start = world.start("a", "waits_for_signature", number(3));
+    world.say(owner, vec![start]);
+    let left = world.left(&world.queue[0].clone());
+    world.say(owner, vec![left]);
+    world.owners[owner].receipts = world::Receipts::Lost;
+    let failed = failed(&mut world);
+    let frame = world.publish(vec![failed]);
+    world.deliver(owner, frame, false);
+    world.settle_but(owner, |effect| matches!(effect, Effect::AskTail { .. }));
+    world.owners[owner].receipts = world::Receipts::Prompt;
+    // Another one writes behind it, so all is thrown away.
+    let other = world.owner();
+    let start = world.start("b", "listens", number(1));
+    world.say(other, vec![start]);
+    world.crash(other);
+    world.settle(owner);
+    assert_eq!(world.queue.iter().filter(|task| task.returned.is_some()).count(), 1, "{:?}", world.trace);
+    a_second_later(&mut world);
+    assert_eq!(world.queue.iter().filter(|task| task.returned.is_some()).count(), 1, "{:?}", world.trace);
 }

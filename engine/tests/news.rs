@@ -358,3 +358,18 @@ fn a_result_that_comes_again_says_that_whoever_had_it_is_gone() {
     world.settle(next);
     assert_eq!(world.result("a"), Some(done(&4u64)), "at once: {:?}", world.trace);
 }
+
+/// Whoever has the run is slow, and so is the answer to its client.
+#[test]
+fn what_a_client_asks_again_is_no_news() {
+    let mut world = World::new(registry());
+    let leaving = world.owner();
+    let start = world.start("a", "steps", number(3));
+    hears(&mut world, leaving, start.clone());
+    let next = world.owner();
+    let again = Event { again: true, ..start.clone() };
+    hears(&mut world, next, again);
+    assert!(!world.owners[next].waiting.iter().any(is_step), "it is not gone: {:?}", world.trace);
+    hears(&mut world, next, start);
+    assert!(world.owners[next].waiting.iter().any(is_step), "now it is: {:?}", world.trace);
+}

@@ -38,8 +38,8 @@ pub struct Event {
     /// Who wants to hear what became of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<ReplyTo>,
-    /// It was sent before, and is sent once more by a run's owner, which cannot know whether it arrived. That it is known where it
-    /// comes says nothing of who has it.
+    /// It was sent before, and is sent once more by a client that waits for an answer, or by a run's owner, which cannot know
+    /// whether it arrived. That it is known where it comes says nothing of who has it.
     #[serde(default, skip_serializing_if = "is_not")]
     pub again: bool,
     pub body: Body,

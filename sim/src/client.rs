@@ -123,9 +123,9 @@ impl Client {
             workflow_id: id.clone(),
             run_id,
             exact: false,
+            again: asked.issued_ms.is_some(),
             sent_at: Timestamp(asked.issue(ctx.now.0)),
             reply_to: Some(ReplyTo { client: client.clone(), request: asked.request }),
-            again: false,
             body: Body::of(body),
         };
         let mut events = Vec::new();
@@ -226,9 +226,9 @@ impl Client {
             workflow_id: blind.workflow_id.clone(),
             run_id: None,
             exact: false,
+            again: blind.asked.issued_ms.is_some(),
             sent_at: Timestamp(blind.asked.issue(ctx.now.0)),
             reply_to: Some(ReplyTo { client, request: blind.asked.request }),
-            again: false,
             body: Body::of(&word(blind.n)),
         };
         self.outbox.event(event, Purpose::Other, ctx);
@@ -255,9 +255,9 @@ impl Client {
                 workflow_id: shard::placeholder_id(shard),
                 run_id: None,
                 exact: false,
+                again: asked.issued_ms.is_some(),
                 sent_at: Timestamp(asked.issue(ctx.now.0)),
                 reply_to: Some(ReplyTo { client: client.clone(), request: asked.request }),
-                again: false,
                 body: body.clone(),
             };
             self.outbox.event_to_shard(shard, event, Purpose::Other, ctx);

@@ -134,7 +134,7 @@ impl Book {
                     }
                 }
             }
-            // Whether it was sent back, or told that it is not wanted, is not carried: it is sent again.
+            // Whether it was sent back, or told that it is not wanted, is not carried: it is looked for, or told again.
             let is_unwanted = |pending: &Pending| pending.other.as_ref().is_some_and(|other| other.unwanted.is_some());
             let is_sent_again = |pending: &Pending| pending.returned().is_some() || is_unwanted(pending);
             if run.unknown.is_some() || run.pending.values().any(|pending| is_sent_again(pending)) {

@@ -5,8 +5,8 @@
 //! or never was; the run's history tells which.
 //!
 //! An attempt that failed from outside, or that nobody completed in time, ends here with a record; its task goes back to
-//! its queue with the failure, once that record stands, and again by each owner that does not know that it was sent. A
-//! worker judges it there. So the attempt ends once, however often its task is sent.
+//! its queue with the failure, once that record stands, and again by an owner that does not find it there. A worker judges
+//! it there. So the attempt ends once, however often its task is sent.
 
 use everpulse_protocol::event::{Event, EventBody, Outcome, ReplyTo, Report};
 use everpulse_protocol::history::{CommandKind, RecordBody};

@@ -417,12 +417,10 @@ impl Applier<'_> {
             } else if attempt_failed.is_some() {
                 self.round.cancel_tasks.push(EventId::derived(run_id, step, "task"));
             }
-            self.came_late(run_id, event.id);
-            return Some(run_id);
+            return self.came_late(run_id, event.id);
         };
         if pending.answered && !matches!(body, EventBody::AttemptLeft { .. }) {
-            self.came_late(run_id, event.id);
-            return Some(run_id);
+            return self.came_late(run_id, event.id);
         }
         match body {
             EventBody::AttemptLeft { attempt, until, task, running, .. } => {
@@ -440,22 +438,27 @@ impl Applier<'_> {
                 }
             }
             EventBody::ChildBegan { step } if !self.is_beginning(run_id, step, &event) => {
-                self.came_late(run_id, event.id);
+                return self.came_late(run_id, event.id);
             }
             _ => self.take(run_id, event, suspect),
         }
         Some(run_id)
     }
 
-    /// A result that changes nothing any more. If it stands in the run's history, it came again, and whoever had it is gone.
-    /// If not, the run did not wait for it: its owner ended the step at a time-out, or its code dropped the command.
-    fn came_late(&mut self, run_id: RunId, event: EventId) {
-        let Some(run) = self.book.runs.get(&run_id) else { return };
-        let has_local_work = run.pending.values().any(|pending| pending.is_open_locally());
-        let is_known = || run.has_received(event) || run.records.iter().any(|record| record.event == event);
-        if has_local_work && is_known() {
-            self.round.orphaned.push(run_id);
+    /// A result that changes nothing any more: gives the run that its acknowledgement waits for. If it stands in the run's
+    /// history, it came again, and whoever had it may be gone. If not, the run did not wait for it: its owner ended the step at
+    /// a time-out, or its code dropped the command. Then it stands for none of the run's local work.
+    fn came_late(&mut self, run_id: RunId, event: EventId) -> Option<RunId> {
+        let run = self.book.runs.get(&run_id)?;
+        if !run.pending.values().any(|pending| pending.is_open_locally()) {
+            return Some(run_id);
         }
+        let recorded = || run.records.iter().map(|record| record.event).collect();
+        if !run.has_received(event) && !self.round.recorded.entry(run_id).or_insert_with(recorded).contains(&event) {
+            return None;
+        }
+        self.round.orphaned.push(run_id);
+        Some(run_id)
     }
 }
 

@@ -74,14 +74,25 @@ impl Shard {
         self.dispel_doubt(position);
         self.carry.note(number, position, frame.at, bytes, self.options.retention_ms);
         let is_work = |mark: &CommandMark| matches!(mark.kind, CommandKind::Step | CommandKind::Activity);
-        if frame.writer == self.writer && frame.records.iter().flat_map(|r| &r.commands).any(is_work) {
+        let is_own = frame.writer == self.writer;
+        if is_own && frame.records.iter().flat_map(|r| &r.commands).any(is_work) {
             self.own_frames.insert(number);
         }
         let ended: Vec<RunId> = frame.records.iter().filter(|r| r.close.is_some()).map(|r| r.run_id).collect();
         for record in frame.records {
             let body = record.body().ok();
-            if frame.writer == self.writer && matches!(body, Some(RecordBody::Received { .. })) {
-                self.survived.insert(record.event);
+            match body {
+                Some(RecordBody::Received { .. }) if is_own => {
+                    self.survived.insert(record.event);
+                }
+                Some(
+                    RecordBody::AttemptReported { .. }
+                    | RecordBody::AttemptOverdue { .. }
+                    | RecordBody::AttemptLeft { .. },
+                ) if is_own => {
+                    self.own_frames.insert(number);
+                }
+                _ => {}
             }
             self.book.absorb(&record, body.as_ref(), number);
         }

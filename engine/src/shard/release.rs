@@ -4,6 +4,7 @@ use everpulse_protocol::{RunId, Timestamp};
 
 use super::local;
 use super::{InFlight, Phase, Shard};
+use crate::attempt::AttemptId;
 use crate::effect::{Effect, Outgoing, SendId};
 use crate::holds::{self, Hold, Known};
 use crate::mutation::{self, Mutation};
@@ -84,15 +85,16 @@ impl Shard {
         let (mut task, mut wake, mut told) = (None, None, None);
         match &outgoing {
             Outgoing::Task(sent) => {
-                self.tasks_in_flight.insert(sent.id);
-                task = Some((sent.id, sent.lane().to_string()));
+                let sent_one = AttemptId::of(sent);
+                self.tasks_in_flight.insert(sent_one);
+                task = Some((sent_one, sent.lane().to_string()));
             }
             Outgoing::Wake(sent) => {
                 self.wakes_in_flight.insert(sent.number);
                 wake = Some(sent.number);
             }
             Outgoing::Event(event) => {
-                self.tasks_in_flight.insert(event.id);
+                self.told_in_flight.insert(event.id);
                 told = Some(event.id);
             }
             Outgoing::DeadEvent(_) => {}

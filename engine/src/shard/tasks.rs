@@ -42,10 +42,10 @@ const STILL_SENDING: Duration = Duration::from_secs(1);
 /// A task that may not be sent.
 #[derive(Debug)]
 struct Doubtful {
-    /// The frame that asks for it.
+    /// The frame that asks for it, or the first of those that may have given it back.
     frame: u64,
     task: Box<Task>,
-    /// That frame is this writer's.
+    /// Nobody but this writer is sending it.
     own: bool,
 }
 
@@ -95,7 +95,7 @@ impl Shard {
     /// The same for some runs. A queue's topic is read once for all of them.
     pub(super) fn resend_tasks_of(&mut self, runs: impl IntoIterator<Item = RunId>, now: Timestamp) {
         let mut by_queue: BTreeMap<String, Vec<Doubtful>> = BTreeMap::new();
-        for run in runs {
+        for run in runs.into_iter().collect::<BTreeSet<RunId>>() {
             self.tell_again(run);
             for Doubtful { frame, task, own } in self.doubtful_tasks_of(run).into_iter().chain(self.returned_of(run)) {
                 let lane =
@@ -107,7 +107,7 @@ impl Shard {
         for (queue, tasks) in by_queue {
             for Doubtful { frame, task, .. } in &tasks {
                 self.unsent.add(*frame);
-                self.tasks_in_flight.insert(task.id);
+                self.tasks_in_flight.insert(AttemptId::of(task));
             }
             let after = self.book.queues.get(&queue).copied();
             let is_last = last_at <= now || mutation::is(Mutation::TakesForDead);
@@ -123,12 +123,13 @@ impl Shard {
     fn returned_of(&self, run_id: RunId) -> Vec<Doubtful> {
         let floor = self.floor();
         let Some(run) = self.book.runs.get(&run_id) else { return Vec::new() };
-        let ended = run.pending.values().filter_map(|pending| Some((pending.left.as_ref()?.frame?, pending)));
+        let open = run.pending.values().filter(|pending| !pending.answered);
+        let ended = open.filter_map(|pending| Some((pending.left.as_ref()?.frame?, pending)));
         let is_forgotten = mutation::is(Mutation::ForgetsReturned);
         let doubtful = ended.filter(|(frame, _)| *frame >= floor && !is_forgotten);
         let tasks = doubtful.filter_map(|(frame, pending)| Some((frame, pending.returned()?)));
         tasks
-            .filter(|(_, task)| !self.tasks_in_flight.contains(&task.id))
+            .filter(|(_, task)| !self.tasks_in_flight.contains(&AttemptId::of(task)))
             .map(|(frame, task)| Doubtful { frame: floor, task, own: self.own_frames.contains(&frame) })
             .collect()
     }
@@ -145,7 +146,7 @@ impl Shard {
 
     fn tell(&mut self, frame: u64, mut event: Box<Event>) {
         event.again = true;
-        if !self.tasks_in_flight.contains(&event.id) {
+        if !self.told_in_flight.contains(&event.id) {
             self.send(frame, Outgoing::Event(event));
         }
     }
@@ -189,7 +190,7 @@ impl Shard {
                 }
                 let Doubtful { frame, task, .. } = doubtful;
                 if found.contains(&task.id) || !self.is_wanted(&task) {
-                    self.tasks_in_flight.remove(&task.id);
+                    self.tasks_in_flight.remove(&AttemptId::of(&task));
                 } else {
                     self.send(frame, Outgoing::Task(task));
                 }
@@ -212,7 +213,10 @@ impl Shard {
         match self.book.runs.get(&task.run_id).or_else(|| self.book.lingering.get(&task.run_id)) {
             Some(run) => run.pending.get(&task.step).is_some_and(|pending| {
                 let is_same = |returned: Box<Task>| returned.attempt == task.attempt;
-                if task.returned.is_some() { pending.returned().is_some_and(is_same) } else { is_unsent(pending) }
+                match task.returned.is_some() {
+                    true => !pending.answered && pending.returned().is_some_and(is_same),
+                    false => is_unsent(pending),
+                }
             }),
             None => !self.book.closed.contains_key(&task.run_id),
         }
@@ -249,7 +253,7 @@ impl Shard {
             let of = (&run.workflow_id, run_id);
             let headers = headers.filter(|_| !mutation::is(Mutation::ForgetsHeaders));
             let task = task(self.shard, of, no, name, queue, (args, headers), options, pending.scheduled_at);
-            if !self.tasks_in_flight.contains(&task.id) {
+            if !self.tasks_in_flight.contains(&AttemptId::of(&task)) {
                 let frame = pending.frame;
                 tasks.push(Doubtful { frame, task, own: self.own_frames.contains(&frame) });
             }

@@ -60,9 +60,8 @@ pub fn judge(world: &World) -> Repeats {
     for (task, at) in world.queue.iter().zip(&world.queued_at) {
         let (_, behind) = asked.get(&(task.run_id, task.step)).expect("a task was asked for");
         assert!(behind < at, "task {} of {} was sent before its cause stood", task.step, task.workflow_id);
-        // What comes back to be judged may come twice; what is tried may not.
         let comes_again = !sent.insert((task.id, task.attempt, task.returned.is_some()));
-        repeats.tasks += usize::from(comes_again && task.attempt == 1 && task.returned.is_none());
+        repeats.tasks += usize::from(comes_again && (task.attempt == 1 || task.returned.is_some()));
     }
     let mut done = BTreeSet::new();
     for (run, step, at) in &world.executed {
