@@ -36,10 +36,10 @@ impl World {
         let (wait, late) = (self.latency(), self.slowness(connection, &up));
         let Some(wire) = self.wires.get_mut(&connection) else { return };
         let at = match late {
-            // Other topics have other ways: only what goes to the same one waits behind it.
+            // Other topics have other ways: only what goes to the same one waits behind it. It comes behind all that left before.
             Some((producer, late)) => {
                 let slow = wire.slow.entry(producer).or_default();
-                *slow = (*slow).max(self.schedule_ms + wait + late);
+                *slow = (*slow).max(wire.up_at).max(self.schedule_ms + wait + late);
                 *slow
             }
             None => {
