@@ -242,8 +242,8 @@ struct Kept {
     tagged_after: Option<RunId>,
     /// Events of it among the early ones.
     early: usize,
-    /// So long these wait, however often they are applied again.
-    early_until: Option<Timestamp>,
+    /// Since when these wait by this worker's clock, however often they are applied again.
+    early_since: Option<Timestamp>,
     /// All of it is in a round.
     taken: bool,
     runs: Vec<RunId>,
@@ -437,7 +437,7 @@ impl Shard {
             next: 0,
             tagged_after: None,
             early: 0,
-            early_until: None,
+            early_since: None,
             taken: false,
             runs: Vec::new(),
             since: now,
@@ -634,7 +634,7 @@ impl Shard {
         }
         self.recover(&mut round, number, at, now);
         if round.records.is_empty() {
-            self.gather(&mut round, &mut locals, number, at);
+            self.gather(&mut round, &mut locals, number, (at, now));
         }
         self.heard.witnessed = self.heard.witnessed.max(round.witnessed);
         self.carry_forward(&mut round, number, at);

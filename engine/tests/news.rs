@@ -327,9 +327,10 @@ fn a_first_word_about_an_activity_that_was_given_up_is_no_news() {
         world.tick(leaving);
         world.settle_but(leaving, is_step);
         assert!(world.owners[leaving].waiting.iter().any(is_step), "it is at its step: {:?}", world.trace);
-        let next = world.owner();
         let down = everpulse_protocol::Failure::new(FailureKind::Failed, "down");
-        for word in [world.judged(&task, down), world.settled(&task, done(&2u64))] {
+        let words = [world.judged(&task, down), world.settled(&task, done(&2u64))];
+        let next = world.owner();
+        for word in words {
             world.say(next, vec![word]);
             assert_eq!(world.traced(&format!("{next} step add")), 0, "it is not gone: {:?}", world.trace);
         }

@@ -289,6 +289,25 @@ fn a_signal_for_no_run_is_answered_also_where_another_owner_writes_all_the_time(
     assert_eq!((not_found, world.buried, world.unacked()), (1, 1, 0), "{:?}", world.trace);
 }
 
+#[test]
+fn a_signal_waits_for_its_run_though_recorded_time_is_ahead() {
+    let mut world = World::new(registry());
+    let (stale, writes) = (world.owner(), world.owner());
+    let value = payload(&Word { text: "hello".to_owned() });
+    let early = world.event("a", None, &EventBody::Signal { headers: None, name: "Word".to_owned(), value });
+    world.say(stale, vec![early.clone()]);
+    world.owners[writes].skew = 60_000;
+    let other = world.start("b", "steps", no_args());
+    world.say(writes, vec![other]);
+    // Its frame is void, and it reads what is recorded a minute ahead.
+    let other = world.start("c", "steps", no_args());
+    world.say(stale, vec![other]);
+    world.run_until(Timestamp(world.now.0 + 1_000));
+    assert_eq!(world.buried, 0, "its start may come: {:?}", world.trace);
+    world.run_until(Timestamp(world.now.0 + 3_000));
+    assert_eq!(world.buried, 1, "{:?}", world.trace);
+}
+
 /// Its start comes behind so much else that a round has no room for it, when the book was thrown away long after.
 #[test]
 fn a_signal_that_waited_long_enough_is_not_given_up_before_all_that_came_is_looked_at() {

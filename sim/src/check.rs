@@ -159,6 +159,12 @@ fn forgotten(world: &World, standing: &Standing, faults: &mut Vec<String>) {
     let (ends, ids) = (options.retention_ms, options.id_memory_ms);
     let skew = world.shape.skew_ms_max().unsigned_abs();
     for job in world.jobs().into_iter().flat_map(|jobs| &jobs.jobs) {
+        for at in &job.unseen_ms {
+            let closed = job.told.iter().filter_map(|run| standing.closed_at(*run)).min();
+            if closed.is_none_or(|closed| closed + ends.min(ids) > at + 2 * skew) {
+                faults.push(format!("{} was seen, and is not known at {at} ms; it ended {closed:?}", job.workflow_id));
+            }
+        }
         let inputs = job.signals.iter().map(|signal| &signal.asked).chain(job.stop.as_ref().map(|stop| &stop.asked));
         let lost = inputs.filter_map(|asked| asked.lost_ms).map(|at| (at, ids));
         for (at, memory) in job.forgotten_ms.map(|at| (at, ends)).into_iter().chain(lost) {
@@ -263,6 +269,7 @@ fn calm(world: &mut World, report: &Report, faults: &mut Vec<String>) {
 }
 
 fn count(world: &mut World, report: &Report, standing: &Standing) {
+    let all_have_it_ms = world.mended_ms();
     let counts = &mut world.counts;
     counts.runs = report.runs.len() as u64;
     counts.events = report.shards.iter().map(|shard| shard.records as u64).sum();
@@ -276,7 +283,7 @@ fn count(world: &mut World, report: &Report, standing: &Standing) {
     counts.ended_by_others = report.runs.iter().flat_map(|run| run.commands.iter().filter(ended)).count() as u64;
     counts.trials = standing.trials;
     counts.tagged = standing.tagged;
-    (counts.edits, counts.unedited) = (standing.edits, standing.unedited());
+    (counts.edits, counts.unedited) = (standing.edits, standing.unedited(all_have_it_ms));
     counts.shared_shards = standing.writers.iter().filter(|writers| writers.len() > 1).count() as u64;
     counts.effects = world.ledger.effects.len() as u64;
     let mut seen = BTreeSet::new();

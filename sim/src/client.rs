@@ -399,6 +399,9 @@ fn hear_of_look(job: &mut Job, reply: &Reply, ctx: &mut Ctx<'_>) -> bool {
         (ReplyBody::Published { value }, Shown::Published) => value.as_ref().and_then(number),
         _ => None,
     };
+    if at_least > 0 && reply.body == ReplyBody::NotFound {
+        job.unseen_ms.push(ctx.place.world_ms);
+    }
     let Some(seen) = seen else { return true };
     ctx.counts.looks += 1;
     if seen < at_least {

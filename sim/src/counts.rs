@@ -117,7 +117,7 @@ counts! {
     tagged,
     /// Runs that others ended at once, and were told so.
     ended_by_others,
-    /// Edits of the code that runs recorded, and runs that came to their end the way before an edit.
+    /// Runs that recorded an edit of the code, and runs that went on without it when all workers had it.
     edits,
     unedited,
     letters,
@@ -141,8 +141,8 @@ const fn reached(rule: u32, what: &'static str, count: fn(&Counts) -> u64) -> Re
 /// By what one sees that seeds have put each rule to the test.
 pub const RULES: [Reached; 48] = [
     reached(1, "runs whose code came to the same commands again", |c| c.replayed),
-    reached(1, "edits of the code that runs recorded", |c| c.edits),
-    reached(1, "runs that went on the way before an edit", |c| c.unedited),
+    reached(1, "runs that recorded an edit of the code", |c| c.edits),
+    reached(1, "runs that went on without it where all workers had it", |c| c.unedited),
     reached(2, "void frames", |c| c.void),
     reached(2, "frames whose fate was open", |c| c.open_appends),
     reached(3, "tasks and answers whose cause stood when they left", |c| c.causes),

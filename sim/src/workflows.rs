@@ -23,7 +23,7 @@ use everpulse_sdk::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use self::edits::{EDITED, Heard, NEWER, TAKEN};
+pub use self::edits::{EDITED, Heard, NEWER, OLDER, TAKEN};
 pub use self::limits::{BUSY_MS, LIMITS};
 pub use self::uploads::UPLOAD;
 

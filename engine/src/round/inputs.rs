@@ -445,19 +445,16 @@ impl Applier<'_> {
         Some(run_id)
     }
 
-    /// A result that changes nothing any more: gives the run that its acknowledgement waits for. If it stands in the run's
-    /// history, it came again, and whoever had it may be gone. If not, the run did not wait for it: its owner ended the step at
-    /// a time-out, or its code dropped the command. Then it stands for none of the run's local work.
+    /// A result that changes nothing any more. If it stands in the run's history, it came again, and whoever had it may be gone. If
+    /// not, the run did not wait for it: its owner ended the step at a time-out, or its code dropped the command.
     fn came_late(&mut self, run_id: RunId, event: EventId) -> Option<RunId> {
         let run = self.book.runs.get(&run_id)?;
-        if !run.pending.values().any(|pending| pending.is_open_locally()) {
-            return Some(run_id);
-        }
+        let has_local_work = run.pending.values().any(|pending| pending.is_open_locally());
         let recorded = || run.records.iter().map(|record| record.event).collect();
-        if !run.has_received(event) && !self.round.recorded.entry(run_id).or_insert_with(recorded).contains(&event) {
-            return None;
+        let mut is_recorded = || self.round.recorded.entry(run_id).or_insert_with(recorded).contains(&event);
+        if has_local_work && (run.has_received(event) || is_recorded()) {
+            self.round.orphaned.push(run_id);
         }
-        self.round.orphaned.push(run_id);
         Some(run_id)
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Early {
     pub event: Event,
 }
 
-/// First the one that waits no longer than the others; else in the order in which they came.
+/// They wait in the order in which they came.
 #[derive(Debug, Default)]
 pub(super) struct EarlySignals {
     waiting: VecDeque<Early>,
@@ -31,8 +31,7 @@ pub(super) struct EarlySignals {
 impl EarlySignals {
     pub fn push(&mut self, early: Early) {
         *self.ids.entry(early.event.workflow_id.clone()).or_default() += 1;
-        let place = self.waiting.partition_point(|other| other.until <= early.until);
-        self.waiting.insert(place, early);
+        self.waiting.push_back(early);
     }
 
     /// When the first one has waited long enough.
@@ -41,8 +40,12 @@ impl EarlySignals {
     }
 
     /// The next one that has waited long enough.
-    pub fn late(&mut self, at: Timestamp) -> Option<Early> {
-        let early = self.waiting.pop_front_if(|early| early.until <= at)?;
+    pub fn late(&mut self, now: Timestamp) -> Option<Early> {
+        // It waits no longer because the clock was set back.
+        let early = self.waiting.pop_front_if(|early| {
+            early.until = early.until.min(now.after(EARLY));
+            early.until <= now
+        })?;
         self.forget(&early.event.workflow_id);
         Some(early)
     }

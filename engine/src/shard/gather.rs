@@ -41,7 +41,7 @@ impl Shard {
         round: &mut Round,
         locals: &mut Vec<(RunId, u32, LocalResult)>,
         number: u64,
-        at: Timestamp,
+        (at, now): (Timestamp, Timestamp),
     ) {
         if self.try_alone(round, number, at) {
             return;
@@ -79,14 +79,14 @@ impl Shard {
                 break;
             }
             self.arrived.pop_front();
-            if !self.take_delivery(round, token, number, at) {
+            if !self.take_delivery(round, token, number, (at, now)) {
                 self.arrived.push_front(token);
                 break;
             }
         }
         // What they wait for may be among what came.
         while self.arrived.is_empty()
-            && let Some(early) = self.early.late(at)
+            && let Some(early) = self.early.late(now)
         {
             self.take_early(early, round, number, at);
         }
@@ -102,7 +102,11 @@ impl Shard {
         let Early { token, event, .. } = early;
         round.touches.push(token);
         let suspect = self.deliveries.get(&token).is_some_and(|kept| kept.suspect);
+        let (again, orphaned) = (event.again, round.orphaned.len());
         let run = self.applier(round, number, at).deliver(token, event, suspect, true);
+        if again {
+            round.orphaned.truncate(orphaned);
+        }
         if let Some(kept) = self.deliveries.get_mut(&token) {
             kept.early -= 1;
             kept.runs.extend(run);
@@ -110,13 +114,12 @@ impl Shard {
         }
     }
 
-    /// How long a signal waits for its run: since it was first looked for, also when the book was thrown away meanwhile. Where
-    /// another owner writes all the time, it would wait for ever.
-    fn wait_until(&mut self, token: DeliveryToken, at: Timestamp) -> Timestamp {
-        let until = at.after(EARLY);
+    /// How long a signal waits for its run, by this worker's clock: since its message was looked at first, also when the book was
+    /// thrown away meanwhile. Where another owner writes all the time, it would wait for ever.
+    fn wait_until(&mut self, token: DeliveryToken, now: Timestamp) -> Timestamp {
+        let since = self.deliveries.get_mut(&token).map_or(now, |kept| *kept.early_since.get_or_insert(now));
         // Nor does it wait longer because the clock was set back.
-        let until = |known: Option<Timestamp>| known.unwrap_or(until).min(until);
-        self.deliveries.get_mut(&token).map_or(until(None), |kept| *kept.early_until.insert(until(kept.early_until)))
+        since.min(now).after(EARLY)
     }
 
     /// Takes the events of one message; false if the frame is full before its end.
@@ -125,7 +128,7 @@ impl Shard {
         round: &mut Round,
         token: DeliveryToken,
         number: u64,
-        at: Timestamp,
+        (at, now): (Timestamp, Timestamp),
     ) -> bool {
         round.touches.push(token);
         loop {
@@ -161,7 +164,7 @@ impl Shard {
                 }
             }
             for (token, event) in early {
-                let until = self.wait_until(token, at);
+                let until = self.wait_until(token, now);
                 self.early.push(Early { until, token, event });
             }
             // Signals that waited for this run come before those behind its start.

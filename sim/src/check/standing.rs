@@ -12,7 +12,7 @@ use everpulse_protocol::{EventId, Position, RunId, WorkflowId, WriterId};
 use everpulse_sdk::definition::Registry;
 use everpulse_sdk::replay::{Command, Input, Instance, RunInfo, TurnState};
 
-use crate::workflows::NEWER;
+use crate::workflows::{NEWER, OLDER};
 
 /// A message with its place on the broker's disk.
 pub type Placed = (usize, Position, Bytes);
@@ -31,7 +31,7 @@ pub struct Standing {
     pub handed_on: u64,
     /// Signals to all runs with a tag, in each that took one.
     pub tagged: u64,
-    /// Edits of the code that runs recorded.
+    /// Runs that recorded the newer edit of the code.
     pub edits: u64,
 }
 
@@ -67,9 +67,7 @@ impl Standing {
                         Ok(RecordBody::Received { attempt, .. }) if attempt > 0 => standing.trials += 1,
                         _ => {}
                     }
-                    let is_edit =
-                        |mark: &&CommandMark| matches!(mark.kind, CommandKind::Patch | CommandKind::DeprecatedPatch);
-                    standing.edits += record.commands.iter().filter(is_edit).count() as u64;
+                    standing.edits += u64::from(has_edit(&record, NEWER));
                     standing.runs.entry(record.run_id).or_default().push((record, *place));
                 }
             }
@@ -85,13 +83,15 @@ impl Standing {
         Some(*place)
     }
 
-    /// Runs of edited code that ended without the newer edit, though they took a word.
-    pub fn unedited(&self) -> u64 {
-        let ended = |records: &&Vec<(Record, usize)>| {
-            !is_open(records) && records.iter().any(|(record, _)| has_edit(record, None))
+    /// Runs that began before the newer edit, and went on without it when all workers had it.
+    pub fn unedited(&self, all_have_it_ms: u64) -> u64 {
+        let went_on = |records: &&Vec<(Record, usize)>| {
+            let (mut records, last) = (records.iter(), records.last());
+            last.is_some_and(|(last, _)| last.close.is_some() && last.at.0 > all_have_it_ms)
+                && records.any(|(record, _)| has_edit(record, OLDER))
         };
-        let runs = self.runs.values().filter(ended);
-        runs.filter(|records| !records.iter().any(|(record, _)| has_edit(record, Some(NEWER)))).count() as u64
+        let runs = self.runs.values().filter(went_on);
+        runs.filter(|records| !records.iter().any(|(record, _)| has_edit(record, NEWER))).count() as u64
     }
 
     /// All updates that were taken, by their ids, with their answers.
@@ -194,10 +194,10 @@ fn parked_for(records: &[(Record, usize)]) -> Option<ParkedKind> {
     })
 }
 
-/// Whether a record has an edit of the code, or the one of that name.
-fn has_edit(record: &Record, name: Option<&str>) -> bool {
+/// Whether a record has an edit of the code.
+fn has_edit(record: &Record, name: &str) -> bool {
     let is_edit = |mark: &CommandMark| matches!(mark.kind, CommandKind::Patch | CommandKind::DeprecatedPatch);
-    record.commands.iter().any(|mark| is_edit(mark) && name.is_none_or(|name| mark.name == name))
+    record.commands.iter().any(|mark| is_edit(mark) && mark.name == name)
 }
 
 fn is_open(records: &[(Record, usize)]) -> bool {

@@ -44,6 +44,8 @@ pub struct Job {
     pub looks: Vec<Look>,
     /// How far it was, by each way to ask for that.
     pub shown: BTreeMap<Shown, u64>,
+    /// When it was answered that there is no such run, though it had been seen when that was asked.
+    pub unseen_ms: Vec<u64>,
     pub outcome: Option<Outcome>,
     /// When it was told that the end is too long ago to be known.
     pub forgotten_ms: Option<u64>,
@@ -201,6 +203,7 @@ impl Jobs {
                 stop,
                 looks: Vec::new(),
                 shown: BTreeMap::new(),
+                unseen_ms: Vec::new(),
                 outcome: None,
                 forgotten_ms: None,
                 unsure: false,

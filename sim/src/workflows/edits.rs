@@ -10,7 +10,7 @@ use super::{Word, double};
 
 pub const EDITED: &str = "edited";
 /// The edit that all code here has, and the one that is deployed late.
-const OLDER: &str = "older";
+pub const OLDER: &str = "older";
 pub const NEWER: &str = "newer";
 /// Under this name the runs publish how many words they took.
 pub const TAKEN: &str = "Taken";

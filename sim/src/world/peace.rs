@@ -9,6 +9,9 @@ use crate::lanes;
 use crate::wire::{self, Heard};
 use crate::workflows;
 
+/// So long after the last fault the code is mended.
+const MENDED_MS: u64 = 3_000;
+
 impl World {
     pub(super) fn peace(&mut self) {
         self.trace.note(self.schedule_ms, format_args!("peace"));
@@ -39,7 +42,7 @@ impl World {
             self.hush(true);
             self.schedule.after(QUIET_MS, Event::QuietOver);
         }
-        self.schedule.after(3_000, Event::Mended);
+        self.schedule.after(MENDED_MS, Event::Mended);
         self.schedule.after(PROBE_MS, Event::Probe);
     }
 
@@ -89,6 +92,11 @@ impl World {
             });
         }
         self.schedule.after(QUIET_MS + 10_000, Event::Mended);
+    }
+
+    /// From then on all workers have the code that was deployed last.
+    pub fn mended_ms(&self) -> u64 {
+        self.peace_at.map_or(u64::MAX, |at| at + MENDED_MS + 2_000)
     }
 
     pub(super) fn probe(&mut self) {
