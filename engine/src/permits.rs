@@ -32,7 +32,12 @@ struct Standing {
     members: BTreeMap<SessionId, Part>,
     /// Members that wait, each once. Whoever gets one goes to the end.
     line: VecDeque<SessionId>,
+    /// Those that ended last: what they say, or said and is stored once more, is nothing to anybody.
+    over: VecDeque<SessionId>,
 }
+
+/// So many that ended are known. What they said is on its way for no longer than they need to find out.
+const OVER_MAX: usize = 64;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Part {
@@ -55,7 +60,7 @@ impl Standing {
     /// That of somebody who is alone.
     fn alone(session: SessionId, number: u64, terms: Terms) -> Self {
         let members = BTreeMap::from([(session, Part { number, ..Part::default() })]);
-        Self { terms, members, line: VecDeque::new() }
+        Self { terms, members, ..Self::default() }
     }
 
     fn of(account: &Account) -> Self {
@@ -64,6 +69,7 @@ impl Standing {
             terms: account.terms,
             members: account.members.iter().map(part).collect(),
             line: account.line.iter().copied().collect(),
+            over: account.over.iter().copied().collect(),
         }
     }
 
@@ -79,16 +85,24 @@ impl Standing {
             terms: self.terms,
             members: self.members.iter().map(listed).collect(),
             line: self.line.iter().copied().collect(),
+            over: self.over.iter().copied().collect(),
         }
+    }
+
+    /// Whether a notice can come from where this one has read all. That of somebody whose beginning it has not read cannot.
+    fn knows(&self, notice: &Notice) -> bool {
+        let session = &notice.session;
+        notice.joins.is_some() || self.members.contains_key(session) || self.over.contains(session)
     }
 
     /// Takes in one notice. The same for every reader.
     fn read(&mut self, notice: &Notice) -> Reading {
         match (self.members.get_mut(&notice.session), &notice.joins) {
-            (None, Some(_)) => {
+            // It may be stored twice, and once behind the session's end.
+            (None, Some(_)) if !self.over.contains(&notice.session) => {
                 self.members.insert(notice.session, Part { number: notice.number, ..Part::default() });
             }
-            (None, None) => return Reading::Void,
+            (None, _) => return Reading::Void,
             (Some(part), _) if notice.number <= part.number => return Reading::Void,
             (Some(part), _) if Some(notice.number) != part.number.checked_add(1) => return Reading::Gap,
             (Some(part), _) => part.number = notice.number,
@@ -119,6 +133,10 @@ impl Standing {
     fn remove(&mut self, session: SessionId) {
         self.members.remove(&session);
         self.line.retain(|waiting| *waiting != session);
+        if self.over.len() >= OVER_MAX {
+            self.over.pop_front();
+        }
+        self.over.push_back(session);
     }
 
     /// How many permits there are.

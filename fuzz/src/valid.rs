@@ -202,6 +202,7 @@ pub fn permits() -> Vec<Bytes> {
             terms: Terms { limit: 2, rest_ms: 0 },
             members: vec![Member { session, number: 1, holds: 1, waits: 1 }],
             line: vec![session],
+            over: vec![SessionId(Uuid::from_u128(32))],
         })),
     };
     let joins = Joins { terms: Some(Terms { limit: 2, rest_ms: 700 }), alone: Some(Alone { after: Some(at(0)) }) };

@@ -98,6 +98,9 @@ pub struct Account {
     /// Who waits, whoever is next first; each is there once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub line: Vec<SessionId>,
+    /// Sessions that ended last, and do not take part again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub over: Vec<SessionId>,
 }
 
 /// One session in an account.

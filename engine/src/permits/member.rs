@@ -140,6 +140,13 @@ impl Member {
         Some(self.standing.as_ref()?.account(self.last?))
     }
 
+    /// Whether a notice shows that others before it were not read, for one that has not heard itself for so long that they may
+    /// have been trimmed: it is of somebody who is not known to have come. Of those who are known their numbers show it.
+    #[must_use]
+    pub fn has_missed(&self, notice: &Notice) -> bool {
+        self.standing.as_ref().is_some_and(|standing| !standing.knows(notice))
+    }
+
     /// Permits that it holds, and neither uses nor gives back.
     #[must_use]
     pub fn free(&self) -> u32 {

@@ -119,7 +119,7 @@ fn whoever_hears_somebody_who_knows_is_not_alone_though_nobody_tells_it() {
 }
 
 fn account_of_nobody(at: Position) -> Account {
-    Account { at, terms: so_many(1), members: Vec::new(), line: Vec::new() }
+    Account { at, terms: so_many(1), members: Vec::new(), line: Vec::new(), over: Vec::new() }
 }
 
 #[test]

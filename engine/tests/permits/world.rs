@@ -9,6 +9,8 @@ use uuid::Uuid;
 const ROUND: u64 = 24;
 /// A worker begins nothing unless it has read a notice of its own that it said less than this ago.
 const FRESH: u64 = ROUND * 5 / 2;
+/// A worker that has not heard itself for so long may have missed what was trimmed.
+const MISSED: u64 = ROUND * 30;
 
 /// A worker: its part, how far it has read, and what it is publishing.
 pub(crate) struct Worker {
@@ -45,6 +47,8 @@ pub(crate) struct World {
     pub(crate) served: u32,
     pub(crate) dice: u64,
     now: u64,
+    /// Which entries are the first ones of ledgers, beside the topic's first.
+    ledgers: Vec<usize>,
 }
 
 pub(crate) fn so_many(limit: u32) -> Terms {
@@ -61,7 +65,26 @@ impl World {
         let dice = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let judge = Member::new(SessionId(Uuid::nil()), so_many(1), None);
         let (log, workers) = (Vec::new(), Vec::new());
-        Self { judge, judged: 0, log, workers, limit, sessions: 0, served: 0, dice, now: 0 }
+        Self { judge, judged: 0, log, workers, limit, sessions: 0, served: 0, dice, now: 0, ledgers: Vec::new() }
+    }
+
+    /// Where an entry stands.
+    pub(crate) fn at(&self, entry: usize) -> Position {
+        let before = self.ledgers.partition_point(|first| *first <= entry);
+        let first = before.checked_sub(1).map_or(0, |last| self.ledgers[last]);
+        Position { ledger: 1 + before as u64, entry: (entry - first) as u64 }
+    }
+
+    /// The broker is away for so many rounds, and goes on with a new ledger.
+    pub(crate) fn is_away(&mut self, rounds: u64) {
+        let away = rounds * ROUND;
+        self.now += away;
+        for worker in &mut self.workers {
+            worker.round_at = worker.round_at.max(self.now);
+        }
+        if self.ledgers.last() != Some(&self.log.len()) && !self.log.is_empty() {
+            self.ledgers.push(self.log.len());
+        }
     }
 
     pub(crate) fn below(&mut self, bound: usize) -> usize {
@@ -81,7 +104,7 @@ impl World {
         let session = self.session();
         let (began, read) = match self.log.len().saturating_sub(1 + self.below(20)) {
             0 => (None, 0),
-            behind => (Some(at(behind - 1)), behind),
+            behind => (Some(self.at(behind - 1)), behind),
         };
         let mut member = Member::new(session, so_many(limit), began);
         // The topic is new, or it has to be told.
@@ -113,12 +136,15 @@ impl World {
 
     pub(crate) fn read(&mut self, which: usize) {
         let session = SessionId(Uuid::from_u128(self.sessions + 1));
+        let (now, position) = (self.now, self.at(self.workers[which].read));
         let worker = &mut self.workers[which];
         let Some(notice) = self.log.get(worker.read).cloned() else { return };
+        let is_long = worker.heard.is_some_and(|said| now > said + MISSED);
+        assert!(!is_long || !worker.member.has_missed(&notice), "nothing was trimmed");
         if (notice.session, notice.number) == (worker.member.session(), worker.said.0) {
             worker.heard = Some(worker.said.1);
         }
-        let heard = worker.member.read(at(worker.read), notice);
+        let heard = worker.member.read(position, notice);
         worker.read += 1;
         if heard == Heard::Over {
             self.sessions += 1;
@@ -166,8 +192,8 @@ impl World {
 
     /// What holds at the log's end, read from its beginning by somebody who says nothing; and what really runs.
     pub(crate) fn judge(&mut self) {
-        for (entry, notice) in self.log.iter().enumerate().skip(self.judged) {
-            self.judge.read(at(entry), notice.clone());
+        for entry in self.judged..self.log.len() {
+            self.judge.read(self.at(entry), self.log[entry].clone());
         }
         self.judged = self.log.len();
         let Some(account) = self.judge.account() else { return };
@@ -238,6 +264,11 @@ impl World {
             3 if self.below(3) == 0 => {
                 let rounds = 1 + self.below(15) as u64;
                 self.sleep(which, rounds);
+            }
+            // Two minutes, and three.
+            4 if self.below(40) == 0 => {
+                let rounds = 60 + self.below(30) as u64;
+                self.is_away(rounds);
             }
             3..12 => self.workers[which].waiting += 1,
             12..24 => self.end_one(which),

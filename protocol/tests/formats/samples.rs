@@ -79,6 +79,7 @@ pub(crate) fn all() -> Vec<Sample> {
         message("permits", &notice()),
         message("permits.joins", &joins()),
         message("permits.joins_again", &joins_again()),
+        message("permits.over", &over()),
         message("control", &Control { cancelled: vec![task().id] }),
         message("timer.wake", &TimerMessage::Wake(wake())),
         message("timer.retry", &TimerMessage::Retry { due: Timestamp(1_900), task: Box::new(task()) }),
@@ -260,7 +261,7 @@ fn notice() -> Notice {
         returns: 1,
         silent: vec![Silent { session: SessionId(Uuid::from_u128(91)), number: 8 }],
         leaves: true,
-        account: Some(Box::new(Account { at, terms, members: vec![member], line: vec![session] })),
+        account: Some(Box::new(Account { at, terms, members: vec![member], line: vec![session], over: Vec::new() })),
     }
 }
 
@@ -273,6 +274,15 @@ fn joins() -> Notice {
 
 fn joins_again() -> Notice {
     Notice { joins: Some(Joins { terms: None, alone: None }), ..joins() }
+}
+
+/// It tells who is over.
+fn over() -> Notice {
+    let mut notice = notice();
+    if let Some(account) = &mut notice.account {
+        account.over = vec![SessionId(Uuid::from_u128(92)), SessionId(Uuid::from_u128(91))];
+    }
+    notice
 }
 
 fn priority() -> Priority {

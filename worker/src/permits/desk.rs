@@ -25,7 +25,7 @@ use super::{Had, LEAVING, Moment, Permit, Shared, Wish};
 const CUT_OFF: u32 = 3;
 /// A worker takes part anew that has not read what it said in so many rounds, though it was stored: it reads something else.
 const UNREAD: u32 = 15;
-/// What was not read for so long may be trimmed.
+/// What was said may be trimmed when it was not heard for so long. Nothing but a notice of somebody unknown shows that it was.
 const MISSED: Duration = Duration::from_secs(60);
 
 pub(super) struct Desk {
@@ -42,8 +42,8 @@ pub(super) struct Desk {
     pub publishing: Option<(Notice, Storing)>,
     /// A notice of its own that it has not read yet, by its number, and when it said that.
     said: Option<(u64, Moment)>,
-    /// The last notice that it read, and when.
-    read: (Option<Position>, Moment),
+    /// When this session began to read.
+    began: Moment,
     /// Something of its own was stored since the last round.
     is_stored: bool,
     /// Rounds in which that was so, and nothing of its own was read.
@@ -90,7 +90,7 @@ impl Desk {
             publish,
             publishing: None,
             said: None,
-            read: (None, Moment::now()),
+            began: Moment::now(),
             is_stored: false,
             unread: 0,
             round: false,
@@ -136,7 +136,9 @@ impl Desk {
         if self.unread > UNREAD {
             tracing::warn!(
                 topic = self.topic,
-                "what this worker says about permits does not come back; it takes part anew"
+                used = self.member.used(),
+                "what this worker says about permits does not come back; it takes part anew, and what runs here goes on \
+                 beside what others begin"
             );
             return Some(End::Missed);
         }
@@ -182,14 +184,20 @@ impl Desk {
 
     /// The next message of the topic.
     pub fn read(&mut self, position: Position, payload: &bytes::Bytes) -> Option<End> {
-        let (last, when) = std::mem::replace(&mut self.read, (Some(position), Moment::now()));
-        if when.elapsed() > MISSED && !last.is_some_and(|last| position.follows(last)) {
-            tracing::warn!(topic = self.topic, "nothing was heard about permits for long; this worker takes part anew");
-            return Some(End::Missed);
-        }
         let used = self.member.used();
         let heard = match decode::<Notice>(payload) {
             Ok(notice) => {
+                // All that was said before what it has heard of its own it has read.
+                let heard = self.hearing.lock().said.unwrap_or(self.began);
+                if heard.elapsed() > MISSED && self.member.has_missed(&notice) {
+                    tracing::warn!(
+                        topic = self.topic,
+                        used,
+                        "what was said about permits meanwhile is gone; this worker takes part anew, and what runs here goes \
+                         on beside what others begin"
+                    );
+                    return Some(End::Missed);
+                }
                 if notice.session == self.member.session() {
                     self.unread = 0;
                     if let Some((_, said)) = self.said.take_if(|(number, _)| notice.number >= *number) {
@@ -228,7 +236,6 @@ impl Desk {
     pub fn replace(&mut self, member: Member, is_first: bool) {
         self.member = member.in_place_of(&self.member);
         self.is_first = is_first;
-        self.read = (None, Moment::now());
         self.begin_anew();
     }
 
@@ -238,6 +245,7 @@ impl Desk {
         (hearing.session, hearing.said) = (hearing.session + 1, None);
         drop(hearing);
         (self.publishing, self.said, self.is_stored, self.unread) = (None, None, false, 0);
+        self.began = Moment::now();
     }
 
     /// Gives out what it holds, and says what it wants.

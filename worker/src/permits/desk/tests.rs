@@ -22,6 +22,22 @@ struct Said {
     notices: Vec<Bytes>,
     /// Nothing is stored, and nothing read.
     is_away: bool,
+    /// Which are the first ones of ledgers, beside the topic's first.
+    ledgers: Vec<usize>,
+}
+
+impl Said {
+    /// Until it is back, with a new ledger.
+    fn goes_away(&mut self) {
+        self.is_away = true;
+        self.ledgers.push(self.notices.len());
+    }
+
+    fn at(&self, entry: usize) -> Position {
+        let before = self.ledgers.partition_point(|first| *first <= entry);
+        let first = before.checked_sub(1).map_or(0, |last| self.ledgers[last]);
+        Position { ledger: 1 + before as u64, entry: (entry - first) as u64 }
+    }
 }
 
 impl Topic {
@@ -39,7 +55,7 @@ impl Topic {
                     return Poll::Pending;
                 }
                 said.notices.push(message.payload.clone());
-                Poll::Ready(Ok(Some(at(said.notices.len() - 1))))
+                Poll::Ready(Ok(Some(said.at(said.notices.len() - 1))))
             });
             storing.boxed()
         })
@@ -49,10 +65,6 @@ impl Topic {
         let said = self.lock();
         said.notices.get(read).filter(|_| !said.is_away).cloned()
     }
-}
-
-fn at(entry: usize) -> Position {
-    Position { ledger: 1, entry: entry as u64 }
 }
 
 /// A worker's part.
@@ -96,7 +108,8 @@ impl One {
             }
             while let Some(payload) = self.topic.next(self.read).filter(|_| self.reads) {
                 self.read += 1;
-                if let Some(end) = self.desk.read(at(self.read - 1), &payload) {
+                let at = self.topic.lock().at(self.read - 1);
+                if let Some(end) = self.desk.read(at, &payload) {
                     return Some(end);
                 }
             }
@@ -205,15 +218,36 @@ async fn one_that_does_not_read_what_it_says_takes_part_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_follows_what_was_read_was_not_missed_however_late_it_comes() {
+async fn a_broker_that_is_away_for_two_minutes_and_has_a_new_ledger_lets_nobody_forget_what_runs() {
     let topic = Topic::default();
-    let (mut one, permit, _) = one_with_a_permit_and_one_beside(&topic).await;
-    let notice = topic.next(0).expect("said");
-    advance(2 * MISSED).await;
-    assert_eq!(one.desk.read(at(one.read), &notice), None);
-    assert_eq!(one.desk.read(at(one.read + 5), &notice), None, "soon after");
-    advance(2 * MISSED).await;
-    assert_eq!(one.desk.read(at(one.read + 10), &notice), Some(End::Missed));
+    let (mut one, permit, mut other) = one_with_a_permit_and_one_beside(&topic).await;
+    let mut given = other.ask();
+    for _ in 0..2 {
+        topic.lock().goes_away();
+        assert_eq!(rounds(&mut [&mut one, &mut other], 60).await, None);
+        topic.lock().is_away = false;
+        assert_eq!(rounds(&mut [&mut other, &mut one], 3 * ROUNDS).await, None, "nobody takes part anew");
+        assert!(permit.holds() && given.try_recv().is_err(), "one runs");
+        assert_eq!((one.desk.member.used(), other.desk.member.used()), (1, 0));
+    }
+    drop(permit);
+    assert_eq!(rounds(&mut [&mut one, &mut other], 2).await, None);
+    assert!(given.try_recv().is_ok_and(|permit| permit.holds()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_hears_after_long_somebody_of_whom_it_has_read_no_beginning_takes_part_anew() {
+    let topic = Topic::default();
+    let (mut one, permit, mut other) = one_with_a_permit_and_one_beside(&topic).await;
+    assert_eq!(rounds(&mut [&mut other], ROUNDS + 2).await, None);
+    let mut third = One::new(&topic, 3, Rule::Concurrency(1), false);
+    assert_eq!(rounds(&mut [&mut other, &mut third], 2 * ROUNDS).await, None);
+    // All up to here is trimmed before the first one comes back.
+    let trimmed = topic.lock().notices.len();
+    advance(MISSED).await;
+    assert_eq!(rounds(&mut [&mut third], 1).await, None);
+    one.read = trimmed;
+    assert_eq!(one.go(), Some(End::Missed));
     drop(permit);
 }
 
@@ -244,7 +278,8 @@ async fn one_that_says_much_hears_itself_though_each_notice_is_read_after_the_ne
         // The one before.
         while one.read + 1 < topic.lock().notices.len() {
             let payload = topic.next(one.read).expect("said");
-            one.desk.read(at(one.read), &payload);
+            let at = topic.lock().at(one.read);
+            one.desk.read(at, &payload);
             one.read += 1;
         }
         assert!(permit.holds());
