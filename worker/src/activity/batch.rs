@@ -187,7 +187,7 @@ impl Code {
     /// For one that is executed once more, which counts as one more that begins.
     async fn again(&self) -> Option<Slot> {
         let mut slot = self.room.as_ref()?.enter().await?;
-        slot.begin().await;
+        slot.begin();
         Some(slot)
     }
 

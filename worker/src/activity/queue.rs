@@ -21,13 +21,13 @@ use everpulse_transport::{AckToken, Acker, Consumer, Error, Subscription, Subscr
 use futures::future::{BoxFuture, try_join_all};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::kept::Kept;
 use super::lanes::{Lanes, Taken};
-use super::room::{Had, Room, Slot};
+use super::room::{Room, Slot};
 use super::settle::settle;
 use super::{Shared, lock};
 use crate::{clock, dead_letter, failpoint};
@@ -107,11 +107,10 @@ impl Queue {
     /// Serves until it is told to stop, then drains.
     pub(super) async fn serve(mut self) {
         while self.arrival().await {
-            let Some(slot) = self.slot().await else { break };
-            let Some(permits) = self.permits().await else { break };
+            let Some(slot) = self.enter().await else { break };
             // None: it was given back meanwhile.
             if let Some(taken) = self.lanes.take() {
-                self.take(taken, self.room.with(slot, permits));
+                self.take(taken, slot);
             }
             // What waits behind a smaller priority may find a worker elsewhere.
             self.lanes.give_back(self.shared.options.give_back);
@@ -120,50 +119,29 @@ impl Queue {
         self.drain().await;
     }
 
-    /// Room for a frame that is here; none when it is time to stop.
-    async fn slot(&mut self) -> Option<OwnedSemaphorePermit> {
-        let limit = self.shared.options.give_back;
-        let mut patience = Instant::now() + limit;
-        loop {
-            let room = self.unconfirmed.available_permits() > 0;
-            tokio::select! {
-                biased;
-                () = stopped(&mut self.stop) => return None,
-                slot = self.room.slot(), if room => return slot,
-                Some(_) = self.running.join_next(), if !self.running.is_empty() => {}
-                () = sleep_until(patience) => {
-                    self.lanes.give_all_back();
-                    // Nor do permits wait here for a slot.
-                    self.look_ahead();
-                    patience = Instant::now() + limit;
-                }
-            }
-        }
-    }
-
-    /// Permits of all workers for a frame that is here; none when it is time to stop. Which frame has them is chosen then. They
-    /// are not used before its code begins.
-    async fn permits(&mut self) -> Option<Had> {
-        if !self.room.is_shared() {
-            return Some(Vec::new());
-        }
+    /// Room for a frame that is here; none when it is time to stop. Which frame has it is chosen then. Permits of all workers are
+    /// not used before its code begins.
+    async fn enter(&mut self) -> Option<Slot> {
         let room = self.room.clone();
-        let mut permits = pin!(room.permits());
-        // It would find no permit elsewhere either; but acks wait behind frames that nobody takes.
+        let mut entering = pin!(room.enter());
+        // Another worker may have a slot. Where there is no permit it would find none either; but acks wait behind frames that
+        // nobody takes.
         let mut ticks = interval(self.shared.options.give_back.max(GIVE_BACK_MIN));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.reset();
         loop {
+            let is_confirmed = self.unconfirmed.available_permits() > 0;
             tokio::select! {
                 biased;
                 () = stopped(&mut self.stop) => return None,
                 // An error: as below. What is most urgent may be in a lane that is new.
                 Ok(()) = self.known.changed() => self.open_known(),
                 Some((lane, consumer)) = self.opening.next(), if !self.opening.is_empty() => self.open_lane(lane, consumer),
-                permits = &mut permits => return Some(permits),
+                slot = &mut entering, if is_confirmed => return slot,
                 Some(_) = self.running.join_next(), if !self.running.is_empty() => {}
                 _ = ticks.tick() => {
                     self.lanes.give_all_back();
+                    // Nor do permits wait here for a slot.
                     self.look_ahead();
                 }
             }

@@ -1,8 +1,11 @@
 //! Room for attempts of a queue: a slot of this process, and permits of all workers together where the queue has any.
 //!
-//! They are had in one order: a slot, a permit to begin, a permit to run. So nobody who may run waits until it may begin, and what
-//! runs elsewhere is not waited for by those for whom it waits. Just before the attempt's code begins all of them have to hold:
-//! what was lost meanwhile is had again, with all that comes behind it.
+//! They are had in one order: a permit to begin, a slot, a permit to run. So nobody who may run waits until it may begin, and what
+//! runs elsewhere is not waited for by those for whom it waits. Nobody waits in a slot until it may begin, perhaps for an hour:
+//! batches whose tasks have begun need it. Nor does a permit to begin wait here for a slot: others may have one.
+//!
+//! Just before the attempt's code begins all of them have to hold: what was lost meanwhile is had again, with all that comes
+//! behind it.
 
 use std::sync::Arc;
 
@@ -19,21 +22,64 @@ pub(super) struct Room {
     permits: Arc<[Permits]>,
 }
 
-/// Those of a room, in its order; none: it is not needed, or not any more.
-pub(super) type Had = Vec<Option<Permit>>;
-
 /// Room for one attempt of a queue, held until it ends.
 #[derive(Debug)]
 pub struct Slot {
     room: Room,
-    permits: Had,
-    _slot: OwnedSemaphorePermit,
+    /// Those of the room, in its order; none: it is not needed, or not any more.
+    permits: Vec<Option<Permit>>,
+    slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Slot {
-    /// The attempt's code begins now. What rests does so from here on.
-    pub(super) async fn begin(&mut self) {
-        self.room.hold(&mut self.permits).await;
+    /// Waits until all of it is had, at one time; false when the runner is gone.
+    pub(super) async fn hold(&mut self) -> bool {
+        let Self { room, permits: had, slot } = self;
+        let to_begin = room.permits.iter().take_while(|permits| permits.rest()).count();
+        let is_lost = |permit: &Option<Permit>| permit.as_ref().is_some_and(|permit| !permit.holds());
+        loop {
+            match had.iter().position(is_lost) {
+                Some(first) if first < to_begin => {
+                    // What comes later goes back before: nobody waits with it for what others have who wait for it.
+                    had.iter_mut().skip(first).flatten().for_each(Permit::give_back);
+                    *slot = None;
+                    let Some(_) = room.slot().await else { return false };
+                    for (permits, permit) in room.permits.iter().zip(had.iter_mut()).take(to_begin).skip(first) {
+                        if let Some(permit) = permit {
+                            *permit = permits.one().await;
+                        }
+                    }
+                    *slot = room.try_slot();
+                    if slot.is_none() {
+                        // Somebody had it meanwhile. Elsewhere there may be one.
+                        had.iter_mut().flatten().for_each(Permit::give_back);
+                    }
+                }
+                _ if slot.is_none() => {
+                    let Some(free) = room.slot().await else { return false };
+                    *slot = Some(free);
+                }
+                Some(first) => {
+                    had.iter_mut().skip(first).flatten().for_each(Permit::give_back);
+                    for (permits, permit) in room.permits.iter().zip(had.iter_mut()).skip(first) {
+                        if let Some(permit) = permit {
+                            *permit = permits.one().await;
+                        }
+                    }
+                }
+                None => return true,
+            }
+        }
+    }
+
+    /// All of its permits are lost.
+    #[cfg(test)]
+    pub(super) fn lose(&mut self) {
+        self.permits.iter_mut().flatten().for_each(Permit::give_back);
+    }
+
+    /// The attempt's code begins now, just after [`hold`](Self::hold). What rests does so from here on.
+    pub(super) fn begin(&mut self) {
         for (permits, permit) in self.room.permits.iter().zip(&mut self.permits) {
             if permits.rest() {
                 permit.take().into_iter().for_each(Permit::begin);
@@ -52,8 +98,12 @@ impl Room {
         !self.permits.is_empty()
     }
 
+    fn try_slot(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.slots).try_acquire_owned().ok()
+    }
+
     /// The next free slot; none when the runner is gone.
-    pub(super) async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+    async fn slot(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.slots).acquire_owned().await.ok()
     }
 
@@ -62,50 +112,28 @@ impl Room {
         self.slots.available_permits()
     }
 
-    /// The next permits.
-    pub(super) async fn permits(&self) -> Had {
-        let mut had: Had = self.permits.iter().map(|_| Some(Permit::default())).collect();
-        self.hold(&mut had).await;
-        had
-    }
-
-    /// Waits until all of them hold, at one time.
-    async fn hold(&self, had: &mut Had) {
-        let is_lost = |permit: &Option<Permit>| permit.as_ref().is_some_and(|permit| !permit.holds());
-        while let Some(first) = had.iter().position(is_lost) {
-            // What comes later goes back before: nobody waits with it for what others have who wait for it.
-            had.iter_mut().skip(first).flatten().for_each(Permit::give_back);
-            for (permits, permit) in self.permits.iter().zip(had.iter_mut()).skip(first) {
-                if let Some(permit) = permit {
-                    *permit = permits.one().await;
-                }
-            }
-        }
-    }
-
     /// So many more attempts will want permits soon.
     pub(super) fn ahead(&self, attempts: usize) {
         self.permits.iter().for_each(|permits| permits.ahead(attempts));
     }
 
-    /// Room with what was had for it.
-    pub(super) fn with(&self, slot: OwnedSemaphorePermit, permits: Had) -> Slot {
-        Slot { room: self.clone(), permits, _slot: slot }
+    /// Room of which nothing is had yet, with permits by those rules of which it is said that they are needed.
+    fn empty(&self, needs: impl Fn(&Permits) -> bool) -> Slot {
+        let permits = self.permits.iter().map(|permits| needs(permits).then(Permit::default)).collect();
+        Slot { room: self.clone(), permits, slot: None }
     }
 
     /// The next free slot, with permits.
     pub(super) async fn enter(&self) -> Option<Slot> {
-        let slot = self.slot().await?;
-        Some(self.with(slot, self.permits().await))
+        let mut slot = self.empty(|_| true);
+        slot.hold().await.then_some(slot)
     }
 
     /// The same for the execution of a batch, whose tasks have begun each with a permit of its own: it takes those alone that
     /// say how many run at a time.
     pub(super) async fn execution(&self) -> Option<Slot> {
-        let slot = self.slot().await?;
-        let mut running: Had = self.permits.iter().map(|permits| (!permits.rest()).then(Permit::default)).collect();
-        self.hold(&mut running).await;
-        Some(self.with(slot, running))
+        let mut slot = self.empty(|permits| !permits.rest());
+        slot.hold().await.then_some(slot)
     }
 
     /// A slot that is free now; none also where other workers have to be asked.
@@ -113,8 +141,8 @@ impl Room {
         if self.is_shared() {
             return None;
         }
-        let slot = Arc::clone(&self.slots).try_acquire_owned().ok()?;
-        Some(self.with(slot, Vec::new()))
+        let slot = self.try_slot()?;
+        Some(Slot { slot: Some(slot), ..self.empty(|_| true) })
     }
 
     /// Gives all permits back to other workers.

@@ -26,7 +26,7 @@ async fn whoever_waits_until_it_may_begin_keeps_nobody_from_running() {
     for trial in Trial::all().await {
         let (one, other) = (room(&trial, &SCARCE), room(&trial, &SCARCE));
         let mut slot = entered(&one).await;
-        slot.begin().await;
+        slot.begin();
         let mut waiting = Box::pin(other.enter());
         assert!(timeout(SOON, &mut waiting).await.is_err(), "one runs");
         drop(slot);
@@ -44,7 +44,7 @@ async fn what_never_begins_counts_for_no_rate() {
         for room in [&one, &other, &one] {
             drop(entered(room).await);
         }
-        timeout(LONG, entered(&other).await.begin()).await.expect("it begins");
+        entered(&other).await.begin();
         assert!(timeout(SOON, one.enter()).await.is_err(), "one has begun");
     }
 }
@@ -56,9 +56,9 @@ async fn what_was_lost_meanwhile_is_had_again_before_anything_begins() {
         let (one, other) = (room(&trial, &rules), room(&trial, &rules));
         let mut slot = entered(&one).await;
         // As if others had not heard this worker for long.
-        slot.permits.iter_mut().flatten().for_each(Permit::give_back);
+        slot.lose();
         let has_it = entered(&other).await;
-        let mut beginning = Box::pin(slot.begin());
+        let mut beginning = Box::pin(slot.hold());
         assert!(timeout(SOON, &mut beginning).await.is_err(), "another one has it");
         drop(has_it);
         timeout(LONG, beginning).await.expect("it is free");
@@ -74,8 +74,8 @@ async fn whoever_lost_what_it_needs_to_begin_keeps_nobody_from_running_while_it_
         slot.permits.iter_mut().take(1).flatten().for_each(Permit::give_back);
         let mut waiting = Box::pin(other.enter());
         assert!(timeout(SOON, &mut waiting).await.is_err(), "it may begin, and not run");
-        let beginning = tokio::spawn(async move { slot.begin().await });
-        timeout(LONG, waiting).await.expect("it runs").expect("a slot").begin().await;
+        let beginning = tokio::spawn(async move { slot.hold().await });
+        timeout(LONG, waiting).await.expect("it runs").expect("a slot").begin();
         beginning.abort();
     }
 }

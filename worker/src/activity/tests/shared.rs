@@ -84,6 +84,75 @@ async fn a_batch_that_is_not_full_needs_no_more_of_a_rate_than_its_tasks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_whose_tasks_have_begun_finds_the_slot_though_another_task_waits_until_it_may_begin() {
+    for trial in Trial::all().await {
+        let rare = |options: &mut Options| {
+            options.rates_across_workers.insert("trial".to_owned(), 1.0 / 3_600.0);
+            options.queue_concurrency.insert("trial".to_owned(), 1);
+            options.give_back = LONG;
+        };
+        let runner = shared(&trial, rare).await;
+        for n in 0..2 {
+            trial.outbox.task(task("both", args("ns", n))).await.expect("sent");
+        }
+        let joined = async {
+            while !runner.shared.batches.is_gathering() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(LONG, joined).await.expect("it joins");
+        trial.all_taken(&topic::activity("trial"), 2).await;
+        // The other one is about to wait.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        runner.shared.batches.close();
+        let (_, body) = trial.inbox().next().await;
+        assert!(matches!(body, EventBody::ActivitySettled { outcome: Outcome::Done(_), .. }), "{body:?}");
+        runner.drain(LONG).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_permit_again_hears_that_it_is_cancelled_and_that_it_is_too_late() {
+    for trial in Trial::all().await {
+        let rare = |options: &mut Options| {
+            options.rates_across_workers.insert("trial".to_owned(), 1.0 / 3_600.0);
+        };
+        let runner = shared(&trial, rare).await;
+        let room = runner.shared.rooms.get("trial").expect("it is served");
+        let enter = || async { tokio::time::timeout(LONG, room.enter()).await.expect("room") };
+        let mut lost = Vec::new();
+        for _ in 0..2 {
+            let mut slot = enter().await.expect("room");
+            // As if others had not heard this worker for long.
+            slot.lose();
+            lost.push(slot);
+        }
+        enter().await.expect("room").begin();
+        let cancelled = task("double", args("n", 1));
+        let mut timed_out = task("double", args("n", 2));
+        timed_out.options.schedule_to_close_ms = Some(500);
+        timed_out.scheduled_at = crate::clock::now();
+        let soon = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            runner.shared.cancel(&[cancelled.id]);
+        };
+        let both = async {
+            tokio::join!(
+                runner.shared.run(&cancelled, lost.pop(), None),
+                runner.shared.run(&timed_out, lost.pop(), None),
+                soon
+            )
+        };
+        let (first, second, ()) = tokio::time::timeout(LONG, both).await.expect("they end");
+        assert!(matches!(first, End::Cancelled), "{first:?}");
+        let End::Failed { failure, retryable: false, .. } = second else { panic!("{second:?}") };
+        assert_eq!(failure.kind, FailureKind::TimedOut);
+        assert_eq!((begun(&cancelled), begun(&timed_out)), (0, 0));
+        runner.drain(LONG).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_eager_attempt_takes_no_permit_from_those_who_wait() {
     for trial in Trial::all().await {
         let runner = shared(&trial, at_a_time(5)).await;
