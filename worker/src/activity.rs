@@ -45,12 +45,12 @@ use crate::outbox::Outbox;
 use crate::permits::Permits;
 use crate::{clock, failpoint};
 use attempt::{Bounds, Pulse};
-use batch::Batches;
+use batch::{Batches, is_alone};
 use cancelled::Cancelled;
 use kept::{Kept, KeptHere};
 use pace::Pace;
 use queue::{FrameHold, Queue};
-use room::Room;
+use room::{Needs, Room};
 
 pub use room::Slot;
 pub(crate) use settle::unsendable;
@@ -157,7 +157,7 @@ impl ActivityRunner {
         async move {
             let slot = match (slot, shared.rooms.get(&task.queue)) {
                 (Some(slot), _) => Some(slot),
-                (None, Some(room)) => room.enter().await,
+                (None, Some(room)) => room.enter(Needs::All).await,
                 (None, None) => None,
             };
             shared.attempt(&task, slot, None).await.unwrap_or_else(|| {
@@ -286,6 +286,21 @@ impl Shared {
             never = telling => match never {},
         };
         sealed(coding, self.outbox.stores(), task, end).await
+    }
+
+    /// What permits a task needs before it is begun with.
+    fn needs(&self, task: &Task) -> Needs {
+        let joins = || {
+            let is_batch = self.registry.activity(&task.activity).is_some_and(|entry| entry.batch.is_some());
+            // While a batch is full and waits, the next one does not gather others here.
+            let is_full = || self.rooms.get(&task.queue).is_some_and(|room| *room.full().borrow() > 0);
+            is_batch && !is_alone(task) && !is_full()
+        };
+        match &task.returned {
+            Some(_) => Needs::None,
+            None if joins() => Needs::ToBegin,
+            None => Needs::All,
+        }
     }
 
     fn cancel(&self, tasks: &[EventId]) {

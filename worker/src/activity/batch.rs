@@ -7,7 +7,8 @@
 //! ```
 //! Here tasks are only put together. Each stays an attempt of its own, with its own time-outs, heartbeats, interceptors and
 //! retries: what it waits for is its part of what the execution gives back. It gives its slot back when it joins, so that
-//! more may come; the execution has one, as one attempt has elsewhere. Time counts from there.
+//! more may come; the execution has one, as one attempt has elsewhere, and the permit to run where workers share those: to join
+//! takes none. Time counts from there.
 //!
 //! A batch that is full has the slot of the task that made it so. So those that wait here are fewer than one batch for each
 //! activity, whatever comes, and beside them there is what is executed.
@@ -30,7 +31,7 @@ use tokio::time::sleep;
 use tracing::{Instrument as _, Span};
 
 use super::attempt::{Pulse, blocking, panicked};
-use super::room::{Room, Slot};
+use super::room::{Needs, Room, Slot};
 
 /// The batches that still take tasks, by activity. Clones are the same.
 #[derive(Clone, Default)]
@@ -82,17 +83,17 @@ struct Member {
 
 impl Batches {
     /// The code of a batch activity, as one attempt of it sees it: to join a batch, and to wait for its part.
-    pub fn joining<S: Send + Sync + 'static>(
+    pub fn joining(
         &self,
         (entry, batch): (&ActivityEntry, &Batch),
         task: &Task,
         (context, pulse): (&ActivityContext, &Arc<Pulse>),
-        (slot, room): (S, Option<Room>),
+        (slot, room): (Option<Slot>, Option<Room>),
     ) -> ActivityEntry {
         let (all, context, pulse) = (self.clone(), context.clone(), Arc::clone(pulse));
         let name = (task.queue.clone(), task.activity.clone());
         let code = Code { entry: entry.clone(), batch: batch.clone(), room };
-        let slot = Mutex::new(Some(slot));
+        let slot = Mutex::new(slot);
         let alone = is_alone(task);
         entry.through(move |args| {
             let (all, name, code) = (all.clone(), name.clone(), code.clone());
@@ -124,12 +125,19 @@ impl Batches {
         !self.0.open.lock().unwrap_or_else(PoisonError::into_inner).batches.is_empty()
     }
 
+    /// How many tasks are in batches that take more.
+    #[cfg(test)]
+    pub fn gathered(&self) -> usize {
+        let open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.batches.values().map(|gathering| gathering.members.len()).sum()
+    }
+
     /// From now on no batch waits for others: the worker is shutting down, and takes no tasks.
     pub fn close(&self) {
         self.0.closing.send_replace(true);
     }
 
-    fn join<S: Send + 'static>(&self, name: Name, code: &Code, member: Member, slot: S) {
+    fn join(&self, name: Name, code: &Code, member: Member, slot: Option<Slot>) {
         let full = {
             let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
             open.next += 1;
@@ -144,7 +152,7 @@ impl Batches {
         if let Some(full) = full {
             // It may wait for a slot, and needs none.
             full.gatherer.abort();
-            tokio::spawn(execute(code.clone(), full.members, slot));
+            tokio::spawn(full.run(code.clone(), slot));
         }
     }
 
@@ -169,9 +177,19 @@ impl Batches {
     }
 }
 
+impl Gathering {
+    /// What is full needs permits of those that are shared, beside the slot that it has.
+    async fn run(self, code: Code, mut slot: Option<Slot>) {
+        if let Some(slot) = &mut slot {
+            slot.run_full().await;
+        }
+        execute(code, self.members, slot).await;
+    }
+}
+
 /// What took an execution down, or kept it, may have been this task: it does so to no others. And where others could use up
 /// its last attempt, which is not its first, it makes that alone.
-fn is_alone(task: &Task) -> bool {
+pub(super) fn is_alone(task: &Task) -> bool {
     let kept = |last: &Failure| matches!(last.kind, FailureKind::Panicked | FailureKind::TimedOut);
     let max_attempts = task.options.retry.max_attempts;
     let is_last = max_attempts.is_some_and(|max| max > 1 && task.counted_attempts() >= max);
@@ -181,12 +199,12 @@ fn is_alone(task: &Task) -> bool {
 impl Code {
     /// For an execution of tasks that have begun.
     async fn slot(&self) -> Option<Slot> {
-        self.room.as_ref()?.execution().await
+        self.room.as_ref()?.enter(Needs::ToRun).await
     }
 
     /// For one that is executed once more, which counts as one more that begins.
     async fn again(&self) -> Option<Slot> {
-        let mut slot = self.room.as_ref()?.enter().await?;
+        let mut slot = self.room.as_ref()?.enter(Needs::All).await?;
         slot.begin();
         Some(slot)
     }

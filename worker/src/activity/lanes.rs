@@ -78,8 +78,23 @@ impl Lanes {
         .await;
     }
 
-    /// The frame whose turn it is, of those that are here.
+    /// The frame whose turn it is, of those that are here. It is not taken.
+    pub(super) fn next(&mut self) -> Option<&Delivery> {
+        let place = self.turn()?;
+        self.open.get(place)?.head.as_ref().map(|(delivery, _)| delivery)
+    }
+
+    /// The same, taken.
     pub(super) fn take(&mut self) -> Option<Taken> {
+        let place = self.turn()?;
+        self.turns.passed(place);
+        let open = self.open.get_mut(place)?;
+        let (delivery, _) = open.head.take()?;
+        Some(Taken { delivery, acker: open.consumer.acker(), lane: open.lane.clone() })
+    }
+
+    /// Which lane's it is.
+    fn turn(&mut self) -> Option<usize> {
         for (place, open) in self.open.iter_mut().enumerate().filter(|(_, open)| open.head.is_none()) {
             // What is urgent may have come while there was no slot.
             if let Some(delivery) = open.consumer.try_recv() {
@@ -88,10 +103,7 @@ impl Lanes {
             }
         }
         let heads = self.open.iter().enumerate().filter(|(_, open)| open.head.is_some());
-        let place = self.turns.next(heads.map(|(place, _)| place))?;
-        let open = self.open.get_mut(place)?;
-        let (delivery, _) = open.head.take()?;
-        Some(Taken { delivery, acker: open.consumer.acker(), lane: open.lane.clone() })
+        self.turns.next(heads.map(|(place, _)| place))
     }
 
     /// Tasks of a frame are begun with.
@@ -168,11 +180,16 @@ impl Turns {
     }
 
     /// The one of these whose turn it is.
-    fn next(&mut self, places: impl Iterator<Item = usize>) -> Option<usize> {
+    fn next(&self, places: impl Iterator<Item = usize>) -> Option<usize> {
         let turns = places.filter_map(|place| self.lanes.get(place).map(|turn| (turn.lane.level, turn.pass, place)));
-        let (level, pass, place) = turns.min()?;
-        self.last.insert(level, pass);
-        Some(place)
+        turns.min().map(|(_, _, place)| place)
+    }
+
+    /// That one is taken from.
+    fn passed(&mut self, place: usize) {
+        if let Some(turn) = self.lanes.get(place) {
+            self.last.insert(turn.lane.level, turn.pass);
+        }
     }
 
     fn charge<'a>(&mut self, lane: &Lane, tasks: impl Iterator<Item = &'a Priority>) {
@@ -207,6 +224,7 @@ mod tests {
             let mut taken = vec![0; self.weights.len()];
             for _ in 0..turns {
                 let place = self.turns.next(waiting.iter().copied()).expect("something waits");
+                self.turns.passed(place);
                 let weight = Some(self.weights[place]);
                 let lane = self.turns.lanes[place].lane.clone();
                 self.turns.charge(&lane, [Priority { weight, ..Priority::default() }].iter());

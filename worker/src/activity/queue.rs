@@ -23,11 +23,11 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::kept::Kept;
 use super::lanes::{Lanes, Taken};
-use super::room::{Room, Slot};
+use super::room::{Needs, Room, Slot};
 use super::settle::settle;
 use super::{Shared, lock};
 use crate::{clock, dead_letter, failpoint};
@@ -119,16 +119,32 @@ impl Queue {
         self.drain().await;
     }
 
-    /// Room for a frame that is here; none when it is time to stop. Which frame has it is chosen then. Permits of all workers are
-    /// not used before its code begins.
+    /// Room for the frame whose turn it is; none when it is time to stop. Which frame has it is chosen when it is there. Permits of
+    /// all workers are not used before its code begins.
     async fn enter(&mut self) -> Option<Slot> {
-        let room = self.room.clone();
-        let mut entering = pin!(room.enter());
+        let mut slot = self.room.empty(Needs::All);
+        let mut full = self.room.full();
         // Another worker may have a slot. Where there is no permit it would find none either; but acks wait behind frames that
         // nobody takes.
         let mut ticks = interval(self.shared.options.give_back.max(GIVE_BACK_MIN));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.reset();
+        let mut needs = self.needs().unwrap_or(Needs::All);
+        loop {
+            slot.need(needs);
+            let is_had = self.hold(&mut slot, needs, &mut full, &mut ticks).await?;
+            // Something else may have come meanwhile.
+            match self.needs() {
+                Some(other) if other != needs => needs = other,
+                _ if is_had => return Some(slot),
+                _ => {}
+            }
+        }
+    }
+
+    /// Waits for what is needed of a slot; false: something else may be, of what is here now; none when it is time to stop.
+    async fn hold(&mut self, slot: &mut Slot, needs: Needs, full: &mut watch::Receiver<usize>, ticks: &mut Interval) -> Option<bool> {
+        let mut holding = pin!(slot.hold());
         loop {
             let is_confirmed = self.unconfirmed.available_permits() > 0;
             tokio::select! {
@@ -137,15 +153,31 @@ impl Queue {
                 // An error: as below. What is most urgent may be in a lane that is new.
                 Ok(()) = self.known.changed() => self.open_known(),
                 Some((lane, consumer)) = self.opening.next(), if !self.opening.is_empty() => self.open_lane(lane, consumer),
-                slot = &mut entering, if is_confirmed => return slot,
+                is_had = &mut holding, if is_confirmed => return is_had.then_some(true),
                 Some(_) = self.running.join_next(), if !self.running.is_empty() => {}
+                // No error: this has the room.
+                Ok(()) = full.changed() => if self.needs().is_some_and(|other| other != needs) { return Some(false) },
                 _ = ticks.tick() => {
+                    if self.needs().is_some_and(|other| other != needs) {
+                        return Some(false);
+                    }
                     self.lanes.give_all_back();
                     // Nor do permits wait here for a slot.
                     self.look_ahead();
                 }
             }
         }
+    }
+
+    /// What the frame needs whose turn it is; none: there is none here. Where nobody shares anything it is the same for all.
+    fn needs(&mut self) -> Option<Needs> {
+        if !self.room.is_shared() {
+            return Some(Needs::All);
+        }
+        let next = self.lanes.next()?;
+        let frame = decode::<TaskFrame>(&next.payload).ok();
+        // What cannot be read, or has nothing in it, is done with without an attempt.
+        Some(frame.and_then(|frame| frame.tasks.first().map(|task| self.shared.needs(task))).unwrap_or(Needs::None))
     }
 
     /// Says how many permits will be wanted soon.
@@ -218,14 +250,18 @@ impl Queue {
                 (Arc::clone(&self.shared), self.room.clone(), Arc::clone(&hold), slot.take());
             let (unconfirmed, stop) = (Arc::clone(&self.unconfirmed), self.stop.clone());
             self.running.spawn(async move {
-                match slot {
-                    Some(slot) => perform(&shared, task, hold, slot, &unconfirmed, stop).await,
-                    // Short ones, as they share a frame: a slot will come, and permits, for which it waits in that.
-                    None => {
-                        if let Some(slot) = room.enter().await {
-                            perform(&shared, task, hold, slot, &unconfirmed, stop).await;
-                        }
+                let needs = shared.needs(&task);
+                let slot = match slot {
+                    Some(mut slot) => {
+                        // Where another frame was taken than its permits were for, it waits before its code begins.
+                        slot.need_also(needs);
+                        Some(slot)
                     }
+                    // Short ones, as they share a frame: a slot will come, and permits.
+                    None => room.enter(needs).await,
+                };
+                if let Some(slot) = slot {
+                    perform(&shared, task, hold, slot, &unconfirmed, stop).await;
                 }
             });
         }

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::permits::{Permit, Permits};
 
@@ -20,6 +20,32 @@ pub(super) struct Room {
     slots: Arc<Semaphore>,
     /// In which order they are had. Those that rest come first.
     permits: Arc<[Permits]>,
+    /// So many batches are full, and wait until they may run.
+    full: watch::Sender<usize>,
+}
+
+/// What permits an attempt needs, beside its slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// It is judged without its code.
+    None,
+    /// Its code runs by itself.
+    All,
+    /// It joins a batch, which runs later.
+    ToBegin,
+    /// It has begun.
+    ToRun,
+}
+
+impl Needs {
+    fn needs(self, permits: &Permits) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::ToBegin => permits.rest(),
+            Self::ToRun => !permits.rest(),
+        }
+    }
 }
 
 /// Room for one attempt of a queue, held until it ends.
@@ -32,6 +58,30 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// So much of it is needed, and what was had beside that goes back. It is had after [`hold`](Self::hold).
+    pub(super) fn need(&mut self, needs: Needs) {
+        for (permits, permit) in self.room.permits.iter().zip(&mut self.permits) {
+            *permit = permit.take().or_else(|| Some(Permit::default())).filter(|_| needs.needs(permits));
+        }
+    }
+
+    /// So much of it is needed at least.
+    pub(super) fn need_also(&mut self, needs: Needs) {
+        for (permits, permit) in self.room.permits.iter().zip(&mut self.permits) {
+            if needs.needs(permits) {
+                permit.get_or_insert_default();
+            }
+        }
+    }
+
+    /// Waits until a batch may run that is full with the task that has this slot. Meanwhile tasks that would join the next one wait
+    /// until they might run themselves: they are not taken from others that could have them sooner.
+    pub(super) async fn run_full(&mut self) {
+        self.need_also(Needs::ToRun);
+        let _full = Full::new(self.room.full.clone());
+        self.hold().await;
+    }
+
     /// Waits until all of it is had, at one time; false when the runner is gone.
     pub(super) async fn hold(&mut self) -> bool {
         let Self { room, permits: had, slot } = self;
@@ -88,9 +138,25 @@ impl Slot {
     }
 }
 
+/// A batch that is full and waits.
+struct Full(watch::Sender<usize>);
+
+impl Full {
+    fn new(full: watch::Sender<usize>) -> Self {
+        full.send_modify(|full| *full += 1);
+        Self(full)
+    }
+}
+
+impl Drop for Full {
+    fn drop(&mut self) {
+        self.0.send_modify(|full| *full = full.saturating_sub(1));
+    }
+}
+
 impl Room {
     pub(super) fn new(slots: usize, permits: Vec<Permits>) -> Self {
-        Self { slots: Arc::new(Semaphore::new(slots)), permits: permits.into() }
+        Self { slots: Arc::new(Semaphore::new(slots)), permits: permits.into(), full: watch::Sender::new(0) }
     }
 
     /// Whether other workers may have all of it.
@@ -117,22 +183,21 @@ impl Room {
         self.permits.iter().for_each(|permits| permits.ahead(attempts));
     }
 
-    /// Room of which nothing is had yet, with permits by those rules of which it is said that they are needed.
-    fn empty(&self, needs: impl Fn(&Permits) -> bool) -> Slot {
-        let permits = self.permits.iter().map(|permits| needs(permits).then(Permit::default)).collect();
-        Slot { room: self.clone(), permits, slot: None }
+    /// How many batches are full, and wait until they may run.
+    pub(super) fn full(&self) -> watch::Receiver<usize> {
+        self.full.subscribe()
+    }
+
+    /// Room of which nothing is had yet.
+    pub(super) fn empty(&self, needs: Needs) -> Slot {
+        let mut slot = Slot { room: self.clone(), permits: self.permits.iter().map(|_| None).collect(), slot: None };
+        slot.need(needs);
+        slot
     }
 
     /// The next free slot, with permits.
-    pub(super) async fn enter(&self) -> Option<Slot> {
-        let mut slot = self.empty(|_| true);
-        slot.hold().await.then_some(slot)
-    }
-
-    /// The same for the execution of a batch, whose tasks have begun each with a permit of its own: it takes those alone that
-    /// say how many run at a time.
-    pub(super) async fn execution(&self) -> Option<Slot> {
-        let mut slot = self.empty(|permits| !permits.rest());
+    pub(super) async fn enter(&self, needs: Needs) -> Option<Slot> {
+        let mut slot = self.empty(needs);
         slot.hold().await.then_some(slot)
     }
 
@@ -142,7 +207,7 @@ impl Room {
             return None;
         }
         let slot = self.try_slot()?;
-        Some(Slot { slot: Some(slot), ..self.empty(|_| true) })
+        Some(Slot { slot: Some(slot), ..self.empty(Needs::All) })
     }
 
     /// Gives all permits back to other workers.

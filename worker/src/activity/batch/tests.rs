@@ -128,7 +128,7 @@ fn of<V: serde::Serialize>(name: &str, n: V) -> Task {
 /// One attempt at a task, as a runner makes it.
 async fn run<D: FunctionActivity>(batches: Batches, task: Task, room: Option<Room>) -> End {
     let slot = match &room {
-        Some(room) => room.enter().await,
+        Some(room) => room.enter(Needs::All).await,
         None => None,
     };
     let pulse = Pulse::new();
@@ -357,7 +357,7 @@ async fn one_that_is_cancelled_before_is_not_given_to_the_code() {
     let (task, other) = (of("kept_out", 77), of("kept_out", 78));
     let pulse = Pulse::new();
     let context = ActivityContext::new(&task, pulse.clone());
-    let joining = batches.joining((&entry, &batch), &task, (&context, &pulse), ((), None));
+    let joining = batches.joining((&entry, &batch), &task, (&context, &pulse), (None, None));
     let cancelled = joining.run(task.args.clone());
     context.cancel();
     let (cancelled, other) = tokio::join!(cancelled, run::<kept_out>(batches.clone(), other, None));

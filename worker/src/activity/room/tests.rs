@@ -18,7 +18,7 @@ fn room(trial: &Trial, rules: &[Rule]) -> Room {
 }
 
 async fn entered(room: &Room) -> Slot {
-    timeout(LONG, room.enter()).await.expect("room").expect("a slot")
+    timeout(LONG, room.enter(Needs::All)).await.expect("room").expect("a slot")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,12 +27,12 @@ async fn whoever_waits_until_it_may_begin_keeps_nobody_from_running() {
         let (one, other) = (room(&trial, &SCARCE), room(&trial, &SCARCE));
         let mut slot = entered(&one).await;
         slot.begin();
-        let mut waiting = Box::pin(other.enter());
+        let mut waiting = Box::pin(other.enter(Needs::All));
         assert!(timeout(SOON, &mut waiting).await.is_err(), "one runs");
         drop(slot);
         assert!(timeout(SOON, &mut waiting).await.is_err(), "no other one begins in this hour");
         // What has begun already, with others.
-        let running = timeout(LONG, one.execution()).await.expect("nothing runs");
+        let running = timeout(LONG, one.enter(Needs::ToRun)).await.expect("nothing runs");
         drop(running);
     }
 }
@@ -45,7 +45,7 @@ async fn what_never_begins_counts_for_no_rate() {
             drop(entered(room).await);
         }
         entered(&other).await.begin();
-        assert!(timeout(SOON, one.enter()).await.is_err(), "one has begun");
+        assert!(timeout(SOON, one.enter(Needs::All)).await.is_err(), "one has begun");
     }
 }
 
@@ -62,7 +62,7 @@ async fn what_was_lost_meanwhile_is_had_again_before_anything_begins() {
         assert!(timeout(SOON, &mut beginning).await.is_err(), "another one has it");
         drop(has_it);
         timeout(LONG, beginning).await.expect("it is free");
-        assert!(timeout(SOON, other.enter()).await.is_err(), "and is in use again");
+        assert!(timeout(SOON, other.enter(Needs::All)).await.is_err(), "and is in use again");
     }
 }
 
@@ -72,7 +72,7 @@ async fn whoever_lost_what_it_needs_to_begin_keeps_nobody_from_running_while_it_
         let (one, other) = (room(&trial, &SCARCE), room(&trial, &SCARCE));
         let mut slot = entered(&one).await;
         slot.permits.iter_mut().take(1).flatten().for_each(Permit::give_back);
-        let mut waiting = Box::pin(other.enter());
+        let mut waiting = Box::pin(other.enter(Needs::All));
         assert!(timeout(SOON, &mut waiting).await.is_err(), "it may begin, and not run");
         let beginning = tokio::spawn(async move { slot.hold().await });
         timeout(LONG, waiting).await.expect("it runs").expect("a slot").begin();

@@ -2,7 +2,9 @@
 
 use everpulse_protocol::priority::Priority;
 
+use super::super::room::Needs;
 use super::*;
+use crate::permits::{Permits, Rule};
 
 /// What was done, in this order.
 static DONE: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -24,10 +26,16 @@ async fn both(ns: Vec<u64>) -> Vec<u64> {
     ns
 }
 
+#[everpulse_sdk::activity(batch(max = 100, wait = "1h"), crate = everpulse_sdk)]
+async fn many(ns: Vec<u64>) -> Vec<u64> {
+    ns
+}
+
 async fn shared(trial: &Trial, set: impl FnOnce(&mut Options)) -> ActivityRunner {
     let mut registry = Registry::new();
     registry.activity_fn(listed).expect("once");
     registry.activity_fn(both).expect("once");
+    registry.activity_fn(many).expect("once");
     registry.activity_fn(double).expect("once");
     let mut options = Options { queues: Some(vec!["trial".to_owned()]), ..Options::default() };
     set(&mut options);
@@ -59,6 +67,84 @@ async fn a_batch_runs_with_the_permit_of_the_task_that_makes_it_full() {
         }
         done(&trial, 4).await;
         runner.drain(LONG).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_join_a_batch_on_two_workers_while_all_permits_to_run_are_in_use() {
+    for trial in Trial::all().await {
+        // As another worker has it.
+        let other = Permits::open(trial.transport.clone(), "trial", Rule::Concurrency(1));
+        let held = tokio::time::timeout(LONG, other.one()).await.expect("it is free");
+        let workers = [shared(&trial, at_a_time(1)).await, shared(&trial, at_a_time(1)).await];
+        let tasks: Vec<_> = (0..8).map(|n| task("many", args("ns", n))).collect();
+        for task in &tasks {
+            trial.outbox.task(task.clone()).await.expect("sent");
+        }
+        trial.all_taken(&topic::activity("trial"), 8).await;
+        let gathered = || workers.iter().map(|worker| worker.shared.batches.gathered()).sum::<usize>();
+        let joined = async {
+            while gathered() < 8 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(LONG, joined).await.expect("all of them join");
+        workers.iter().for_each(|worker| worker.shared.batches.close());
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(gathered(), 8, "none of them runs");
+        drop(held);
+        done(&trial, 8).await;
+        for worker in &workers {
+            worker.drain(LONG).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_full_waits_with_no_others_until_it_may_run() {
+    for trial in Trial::all().await {
+        let other = Permits::open(trial.transport.clone(), "trial", Rule::Concurrency(1));
+        let held = tokio::time::timeout(LONG, other.one()).await.expect("it is free");
+        let set = |options: &mut Options| {
+            at_a_time(1)(options);
+            options.give_back = LONG;
+        };
+        let worker = shared(&trial, set).await;
+        for n in 0..5 {
+            trial.outbox.task(task("both", args("ns", n))).await.expect("sent");
+        }
+        let full = worker.shared.rooms.get("trial").expect("it is served").full();
+        let is_full = async { full.clone().wait_for(|full| *full == 1).await.map(drop) };
+        tokio::time::timeout(LONG, is_full).await.expect("two join").expect("it has the room");
+        trial.all_taken(&topic::activity("trial"), 5).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!((*full.borrow(), worker.shared.batches.gathered()), (1, 0), "no other one is put together");
+        drop(held);
+        let mut inbox = trial.inbox();
+        for _ in 0..4 {
+            inbox.next().await;
+        }
+        worker.shared.batches.close();
+        inbox.next().await;
+        acked(&trial).await;
+        worker.drain(LONG).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_only_to_be_judged_needs_no_permit() {
+    for trial in Trial::all().await {
+        let other = Permits::open(trial.transport.clone(), "trial", Rule::Concurrency(1));
+        let held = tokio::time::timeout(LONG, other.one()).await.expect("it is free");
+        let worker = shared(&trial, at_a_time(1)).await;
+        let mut returned = task("double", args("n", 1));
+        returned.options.retry.max_attempts = Some(1);
+        returned.returned = Some(everpulse_protocol::Failure::new(FailureKind::TimedOut, "its worker is gone"));
+        trial.outbox.task(returned).await.expect("sent");
+        let (_, body) = trial.inbox().next().await;
+        assert!(matches!(body, EventBody::ActivitySettled { outcome: Outcome::Failed(_), .. }), "{body:?}");
+        drop(held);
+        worker.drain(LONG).await;
     }
 }
 
@@ -119,7 +205,7 @@ async fn what_waits_for_a_permit_again_hears_that_it_is_cancelled_and_that_it_is
         };
         let runner = shared(&trial, rare).await;
         let room = runner.shared.rooms.get("trial").expect("it is served");
-        let enter = || async { tokio::time::timeout(LONG, room.enter()).await.expect("room") };
+        let enter = || async { tokio::time::timeout(LONG, room.enter(Needs::All)).await.expect("room") };
         let mut lost = Vec::new();
         for _ in 0..2 {
             let mut slot = enter().await.expect("room");
