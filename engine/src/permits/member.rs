@@ -127,6 +127,18 @@ impl Member {
         self.standing.as_ref().map_or(self.terms, |standing| standing.terms)
     }
 
+    /// How many there are, and how long they rest, as its own worker says.
+    #[must_use]
+    pub fn own_terms(&self) -> Terms {
+        self.terms
+    }
+
+    /// What somebody else said who joined later, where that is other than what this one has said.
+    #[must_use]
+    pub fn differing(&self) -> Option<Terms> {
+        Some(self.standing.as_ref()?.terms).filter(|terms| self.has_said_terms && *terms != self.terms)
+    }
+
     /// So many rounds of its own without a word of another one make that one silent: by then what it had has rested.
     #[must_use]
     pub fn rounds_max(&self) -> u32 {
@@ -183,9 +195,14 @@ impl Member {
         self.standing.as_ref()?.members.get(&self.session)
     }
 
-    /// Begins to use a permit; false: it has none.
+    /// More are held than there are, since their number was made smaller: until enough came back nothing begins.
+    fn are_too_many(&self) -> bool {
+        self.standing.as_ref().is_some_and(|standing| standing.held() > standing.limit())
+    }
+
+    /// Begins to use a permit; false: it has none, or too many are held.
     pub fn take(&mut self) -> bool {
-        let has = self.free() > 0;
+        let has = self.free() > 0 && !self.are_too_many();
         self.used += u32::from(has);
         has
     }
@@ -193,8 +210,7 @@ impl Member {
     /// A permit is used no more. Where others wait it is theirs, and where there are too many it is nobody's.
     pub fn put(&mut self) {
         self.used = self.used.saturating_sub(1);
-        let are_too_many = |standing: &Standing| standing.held() > standing.limit();
-        if self.others_wait() || self.standing.as_ref().is_some_and(are_too_many) {
+        if self.others_wait() || self.are_too_many() {
             self.returning += 1;
         }
     }
@@ -203,11 +219,13 @@ impl Member {
     /// if it does not know what holds, that it takes part, and when nobody has told it for long, that it is alone.
     pub fn next(&mut self, waiting: u32, round: bool) -> Option<Notice> {
         let (free, waits, rounds_max) = (self.free(), self.waits(), self.rounds_max());
+        // What cannot be used is asked for again, behind those who have waited.
+        let usable = if self.are_too_many() { 0 } else { free };
         let Some(standing) = self.standing.as_ref().filter(|_| self.number > 0) else {
             return (round || self.number == 0).then(|| self.join(self.unanswered >= rounds_max));
         };
-        let asks = waiting.saturating_sub(free.saturating_add(waits));
-        let returns = self.returning.saturating_add(free.saturating_sub(waiting));
+        let asks = waiting.saturating_sub(usable.saturating_add(waits));
+        let returns = self.returning.saturating_add(free.saturating_sub(waiting.min(usable)));
         // One answers, and others in their rounds if nobody did.
         let answers = self.is_asked && (round || self.is_eldest(standing));
         if asks == 0 && returns == 0 && !answers && !round {

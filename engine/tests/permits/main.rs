@@ -160,6 +160,57 @@ fn a_smaller_number_holds_when_enough_came_back_and_a_greater_one_at_once() {
 }
 
 #[test]
+fn permits_that_are_free_are_of_no_use_where_there_are_too_many() {
+    let mut world = World::new(1, 3);
+    world.come(3);
+    rounds(&mut world, 0..1, 2);
+    world.workers[0].waiting = 2;
+    rounds(&mut world, 0..1, 2);
+    // As if more were to begin soon.
+    world.workers[0].waiting = 1;
+    world.work(0, false);
+    world.store(0);
+    world.workers[0].waiting = 0;
+    world.read_all(0);
+    assert_eq!((world.workers[0].running, world.workers[0].member.free()), (2, 1));
+    world.come(1);
+    world.store(1);
+    world.read_all(0);
+    world.workers[0].waiting = 1;
+    for running in [2, 1] {
+        for _ in 0..4 {
+            world.work(0, true);
+            assert_eq!(world.workers[0].running, running, "nothing begins until enough has ended");
+            assert_eq!(world.workers[0].waiting, 1);
+            world.store(0);
+            rounds(&mut world, 1..2, 1);
+            world.read_all(0);
+        }
+        world.end_one(0);
+    }
+    rounds(&mut world, 0..2, 4);
+    assert_eq!((world.workers[0].running, world.workers[0].waiting), (1, 0));
+}
+
+#[test]
+fn what_a_later_one_says_is_noticed_where_it_differs() {
+    let mut world = one_at_work_and_one_beside();
+    assert_eq!(world.workers[0].member.differing(), None);
+    world.come(3);
+    rounds(&mut world, 0..3, 2);
+    for (which, differing) in [(0, Some(so_many(3))), (1, Some(so_many(3))), (2, None)] {
+        assert_eq!(world.workers[which].member.differing(), differing);
+    }
+    // One that comes hears what held before, and that is no news.
+    world.come(1);
+    world.store(3);
+    assert_eq!(world.workers[3].member.differing(), None);
+    rounds(&mut world, 0..4, 2);
+    assert_eq!(world.workers[2].member.differing(), Some(so_many(1)));
+    assert!([0, 1, 3].iter().all(|which| world.workers[*which].member.differing().is_none()));
+}
+
+#[test]
 fn whoever_speaks_before_it_is_called_silent_is_not() {
     let mut world = one_at_work_and_one_beside();
     let first = world.workers[0].member.session();

@@ -143,7 +143,13 @@ impl Queue {
     }
 
     /// Waits for what is needed of a slot; false: something else may be, of what is here now; none when it is time to stop.
-    async fn hold(&mut self, slot: &mut Slot, needs: Needs, full: &mut watch::Receiver<usize>, ticks: &mut Interval) -> Option<bool> {
+    async fn hold(
+        &mut self,
+        slot: &mut Slot,
+        needs: Needs,
+        full: &mut watch::Receiver<usize>,
+        ticks: &mut Interval,
+    ) -> Option<bool> {
         let mut holding = pin!(slot.hold());
         loop {
             let is_confirmed = self.unconfirmed.available_permits() > 0;

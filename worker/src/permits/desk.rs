@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use everpulse_engine::permits::{Heard, Member};
 use everpulse_protocol::codec::{Body, Stored as _};
-use everpulse_protocol::permit::{Notice, SessionId};
+use everpulse_protocol::permit::{Notice, SessionId, Terms};
 use everpulse_protocol::{Position, decode, encode};
 use everpulse_transport::{Error, ErrorKind, Message};
 use futures::FutureExt as _;
@@ -56,6 +56,10 @@ pub(super) struct Desk {
     pub leaving: Option<(oneshot::Sender<()>, Instant)>,
     /// Rounds in which it could give nothing out.
     cut_off: u32,
+    /// That was said in the log.
+    pub cut_off_is_said: bool,
+    /// What others said last that was other than what this worker says, and is in the log.
+    pub differing: Option<Terms>,
 }
 
 pub(super) type Storing = BoxFuture<'static, Result<Option<Position>, Error>>;
@@ -97,6 +101,8 @@ impl Desk {
             is_first,
             leaving: None,
             cut_off: 0,
+            cut_off_is_said: false,
+            differing: None,
         }
     }
 
@@ -145,7 +151,9 @@ impl Desk {
         let is_fresh = self.hearing.lock().is_fresh();
         let is_cut_off = !is_fresh || !self.member.is_informed();
         self.cut_off = if is_cut_off { self.cut_off.saturating_add(1) } else { 0 };
-        if self.cut_off == CUT_OFF && !self.waiting.is_empty() {
+        self.cut_off_is_said &= is_cut_off;
+        if self.cut_off >= CUT_OFF && !self.waiting.is_empty() && !self.cut_off_is_said {
+            self.cut_off_is_said = true;
             let topic = &self.topic;
             if is_fresh {
                 tracing::warn!(
@@ -215,6 +223,22 @@ impl Desk {
                 self.member.unreadable(position)
             }
         };
+        let differing = self.member.differing();
+        // While it does not know what holds, nothing has changed.
+        if self.member.is_informed()
+            && std::mem::replace(&mut self.differing, differing) != differing
+            && let Some(others) = differing
+        {
+            let (topic, own) = (&self.topic, self.member.own_terms());
+            tracing::warn!(
+                topic,
+                limit = others.limit,
+                rest_ms = others.rest_ms,
+                own_limit = own.limit,
+                own_rest_ms = own.rest_ms,
+                "a worker that began later says another limit than this one; it holds for all of them"
+            );
+        }
         if heard == Heard::Over {
             let topic = &self.topic;
             if !self.member.is_informed() {

@@ -337,3 +337,34 @@ async fn what_may_begin_later_keeps_no_permit_from_one_that_waits() {
     assert_eq!(other.go(), None);
     assert!(given.try_recv().is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn that_it_is_cut_off_is_said_when_somebody_waits_and_once_until_it_is_not() {
+    let topic = Topic::default();
+    let (mut one, permit, _) = one_with_a_permit_and_one_beside(&topic).await;
+    for _ in 0..2 {
+        topic.lock().is_away = true;
+        assert_eq!(rounds(&mut [&mut one], CUT_OFF + 4).await, None);
+        assert!(!one.desk.cut_off_is_said, "nobody waits");
+        let waiting = one.ask();
+        one.go();
+        assert_eq!(rounds(&mut [&mut one], 1).await, None);
+        assert!(one.desk.cut_off_is_said);
+        topic.lock().is_away = false;
+        drop(waiting);
+        assert_eq!(rounds(&mut [&mut one], 3).await, None);
+        assert!(!one.desk.cut_off_is_said, "it hears itself");
+    }
+    drop(permit);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_differs_is_noticed_by_those_that_began_before_it() {
+    let topic = Topic::default();
+    let (mut one, permit, mut other) = one_with_a_permit_and_one_beside(&topic).await;
+    let mut third = One::new(&topic, 3, Rule::Concurrency(4), false);
+    assert_eq!(rounds(&mut [&mut one, &mut other, &mut third], 3).await, None);
+    let differing = Some(Rule::Concurrency(4).terms());
+    assert_eq!((one.desk.differing, other.desk.differing, third.desk.differing), (differing, differing, None));
+    drop(permit);
+}
