@@ -49,6 +49,8 @@ pub(crate) struct World {
     now: u64,
     /// Which entries are the first ones of ledgers, beside the topic's first.
     ledgers: Vec<usize>,
+    /// Whatever runs goes on at least until then.
+    busy_until: u64,
 }
 
 pub(crate) fn so_many(limit: u32) -> Terms {
@@ -65,7 +67,19 @@ impl World {
         let dice = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let judge = Member::new(SessionId(Uuid::nil()), so_many(1), None);
         let (log, workers) = (Vec::new(), Vec::new());
-        Self { judge, judged: 0, log, workers, limit, sessions: 0, served: 0, dice, now: 0, ledgers: Vec::new() }
+        Self {
+            judge,
+            judged: 0,
+            log,
+            workers,
+            limit,
+            sessions: 0,
+            served: 0,
+            dice,
+            now: 0,
+            ledgers: Vec::new(),
+            busy_until: 0,
+        }
     }
 
     /// Where an entry stands.
@@ -79,6 +93,8 @@ impl World {
     pub(crate) fn is_away(&mut self, rounds: u64) {
         let away = rounds * ROUND;
         self.now += away;
+        // Longer than it takes to be called silent.
+        self.busy_until = self.now + u64::from(3 * ROUNDS) * ROUND;
         for worker in &mut self.workers {
             worker.round_at = worker.round_at.max(self.now);
         }
@@ -271,7 +287,7 @@ impl World {
                 self.is_away(rounds);
             }
             3..12 => self.workers[which].waiting += 1,
-            12..24 => self.end_one(which),
+            12..24 if self.busy_until < now => self.end_one(which),
             24..50 => self.store(which),
             50..70 => self.work(which, self.workers[which].round_at <= now),
             _ => self.read(which),
