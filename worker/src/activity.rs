@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use everpulse_blobs::Stores;
-use everpulse_engine::attempt::{End, Seen, Verdict, begin_by, judge, too_late};
+use everpulse_engine::attempt::{End, Seen, Verdict, judge, too_late};
 use everpulse_protocol::event::Outcome;
 use everpulse_protocol::task::{Control, Task};
 use everpulse_protocol::{Coding, CodingError, EventId, Failure, FailureKind, decode, topic};
@@ -38,7 +38,7 @@ use everpulse_transport::{Consumer, Error, Subscription, SubscriptionKind, Trans
 use futures::future::join_all;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::options::Options;
 use crate::outbox::Outbox;
@@ -262,7 +262,7 @@ impl Shared {
                 biased;
                 _ = slot.hold() => {}
                 () = context.cancelled() => return End::Cancelled,
-                Some(failure) = left_waiting(task) => return End::Failed { failure, retryable: false, heartbeat: None },
+                Some(failure) = attempt::left_waiting(task) => return End::Failed { failure, retryable: false, heartbeat: None },
             }
             slot.begin();
             pulse.renew();
@@ -316,13 +316,6 @@ impl Shared {
     fn is_cancelled(&self, task: EventId) -> bool {
         lock(&self.cancelled).contains(&task)
     }
-}
-
-/// Why a task is not begun with any more, when it is too late for that.
-async fn left_waiting(task: &Task) -> Option<Failure> {
-    let by = begin_by(task)?;
-    sleep(by.since(clock::now())).await;
-    too_late(task, clock::now().max(by))
 }
 
 /// Opens what the author's code is given. How earlier attempts failed is for others to read.

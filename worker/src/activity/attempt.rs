@@ -178,6 +178,13 @@ pub(crate) async fn run<S: Send + Sync + 'static>(
     }
 }
 
+/// Why a task is not begun with any more, when it is too late for that.
+pub(super) async fn left_waiting(task: &Task) -> Option<Failure> {
+    let by = begin_by(task)?;
+    sleep(by.since(clock::now())).await;
+    too_late(task, clock::now().max(by))
+}
+
 /// Polls the author's code, with what stands around it, and catches their panics.
 #[expect(clippy::result_large_err, reason = "it is the type of the author's future")]
 async fn work<S: Send + Sync + 'static>(
