@@ -7,7 +7,7 @@
 //! Where the first frame was trimmed away, a frame that a later one calls verified is the anchor: the chain is
 //! validated backwards from it by hashes, and forwards by the rule.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use serde::Serialize;
@@ -86,8 +86,9 @@ const ZEROS: Hash = [0; 32];
 pub fn judge(shard: u32, entries: &[Entry], violations: &mut Vec<Violation>) -> Judged {
     let frames: Vec<(usize, &Frame)> =
         entries.iter().enumerate().filter_map(|(at, entry)| Some((at, entry.frame.as_ref().ok()?))).collect();
-    let whole = frames.iter().any(|(_, frame)| frame.number == 0 && frame.previous == ZEROS);
-    let mut standing = if whole { Vec::new() } else { backwards_from_anchor(entries, &frames) };
+    let anchored = backwards_from_anchor(entries, &frames);
+    let whole = is_whole(entries, &frames, &anchored);
+    let mut standing = if whole { Vec::new() } else { anchored };
     let mut stands = vec![false; entries.len()];
     for &at in &standing {
         stands[at] = true;
@@ -138,6 +139,16 @@ pub fn judge(shard: u32, entries: &[Entry], violations: &mut Vec<Violation>) -> 
     let judged = Judged { standing, void, trimmed: !whole && !frames.is_empty() };
     check_verified(shard, entries, &frames, &judged, violations);
     judged
+}
+
+/// Whether the chain's first frame is there. Who has stood still since nothing was written may write a frame of that number
+/// at any time: it is void, and says nothing of what was trimmed before it.
+fn is_whole(entries: &[Entry], frames: &[(usize, &Frame)], anchored: &[usize]) -> bool {
+    let verified: HashSet<Position> = frames.iter().filter_map(|(_, frame)| Some(frame.verified?.position)).collect();
+    frames
+        .iter()
+        .filter(|(_, frame)| frame.number == 0 && frame.previous == ZEROS)
+        .any(|(at, _)| anchored.first().is_none_or(|first| first == at) || verified.contains(&entries[*at].position))
 }
 
 /// The frames that stand up to the first one that a later one calls verified; empty where there is none.

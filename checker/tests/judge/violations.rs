@@ -183,6 +183,25 @@ fn where_the_beginning_was_trimmed_the_anchor_is_what_a_later_frame_verified() {
     assert!(report.runs_of("order-3").all(|run| !run.partial));
 }
 
+/// Its writer knew of an empty partition, stood still, and went on when all that was written first may be trimmed.
+#[test]
+fn a_frame_that_came_too_late_to_be_the_first_says_nothing_of_what_was_trimmed() {
+    for trimmed in 0..=2 {
+        let mut partition = Partition::default();
+        let late = partition.next([start(9)]);
+        partition.write([start(1).asks([mark(0, "activity")])]);
+        partition.write([record(1, settled(0)).closes("completed")]);
+        partition.write([start(2)]);
+        partition.append(late.bytes());
+        partition.write([start(3)]);
+        partition.write([needs_from(2)]);
+        partition.entries.drain(..trimmed);
+        let report = expect(partition, &[]);
+        assert_eq!(report.shards[0].trimmed, trimmed > 0);
+        assert_eq!((report.shards[0].standing, report.shards[0].void.len()), (5 - trimmed, 1));
+    }
+}
+
 /// A run whose first frames are carried forward in two pieces, with a record between them.
 fn carrying(words: &str) -> Partition {
     let signalled = |seq| record(seq, body("signalled", [("name", "go".into()), ("value", payload())]));
