@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use everpulse_engine::Options;
 use everpulse_protocol::codec::Body;
 use everpulse_protocol::event::{Event, EventBody, IdPolicy, Start};
-use everpulse_protocol::history::RecordBody;
+use everpulse_protocol::family::{Caller, CallerKind, Demand};
+use everpulse_protocol::history::{Record, RecordBody};
 use everpulse_protocol::reply::ReplyBody;
-use everpulse_protocol::{RunId, Timestamp};
+use everpulse_protocol::{RunId, Timestamp, WorkflowId};
 use world::judge::judge;
 use world::workflows::{MENDED, Word, number, registry};
 use world::{Answer, World, done, outcome_of, payload, repeats};
@@ -689,4 +690,27 @@ fn with_and_without_trimming_the_same_inputs_give_the_same_commands() {
         judge(&with);
     }
     assert!(trimmed > 25, "history was trimmed in {trimmed} of 40 seeds");
+}
+
+/// It is told again when nobody remembers that it was told: it knows from its own history.
+#[test]
+fn a_child_that_is_wanted_no_more_is_told_so_once_though_ids_are_forgotten() {
+    let mut world = retaining(2_000);
+    let owner = world.owner();
+    let start = world.start("a", "tidies", number(3));
+    world.say(owner, vec![start]);
+    let run = world.records()[0].run_id;
+    let caller = Caller {
+        workflow_id: WorkflowId::new("parent").expect("good"),
+        run_id: RunId(uuid::Uuid::from_u128(7)),
+        step: 0,
+        kind: CallerKind::Parent,
+    };
+    let body = EventBody::Demanded { caller, demand: Demand::Cancel { reason: "enough".to_owned() } };
+    let event = world.event("a", Some(run), &body);
+    world.say(owner, vec![event.clone()]);
+    bustle(&mut world, owner, 60);
+    world.say(owner, vec![event]);
+    let requested = |record: &&Record| matches!(record.body(), Ok(RecordBody::CancelRequested { .. }));
+    assert_eq!(world.records().iter().filter(requested).count(), 1);
 }

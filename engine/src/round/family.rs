@@ -139,9 +139,11 @@ impl Applier<'_> {
             return addressed;
         }
         let open = addressed.filter(|run_id| self.book.runs.contains_key(run_id));
-        // A parent that wants an open child no more says nothing that would do harm if it were taken twice.
+        // Whether an open child was told by its parent that it is wanted no more, its own history knows for ever.
         let unlimited = caller.kind == CallerKind::Parent && open.is_some();
-        if let Some(failure) = self.untimely(&event, "the input").filter(|_| !unlimited) {
+        let untimely = self.untimely(&event, "the input");
+        let is_late = untimely.is_some();
+        if let Some(failure) = untimely.filter(|_| !unlimited) {
             self.round.decides = true;
             match (caller.kind, event.run_id.filter(|_| addressed.is_none())) {
                 // It never came, or ended long ago; then its parent knows how, and this changes nothing.
@@ -157,7 +159,9 @@ impl Applier<'_> {
         let Some(run_id) = open else {
             return self.demanded_of_none(token, event, (caller, demand), addressed, last_chance);
         };
-        let has_it = self.book.runs.get(&run_id).is_some_and(|run| run.has_received(event.id));
+        let has_it = self.book.runs.get(&run_id).is_some_and(|run| {
+            run.has_received(event.id) || is_late && run.records.iter().any(|record| record.event == event.id)
+        });
         let idle = self.book.runs.get(&run_id).is_some_and(|run| run.started.is_none() && run.continues.is_none());
         match demand {
             _ if has_it => {}
